@@ -1,0 +1,49 @@
+# noisesweep: `make sweep` runs a study, `make test` checks the project, `make help` lists the rest.
+PYTHON  ?= python3
+STUDY   ?= jobs/article.toml
+RECIPE  ?= models/mnist_tf2_fw.toml
+ADDRESS ?= $(RAY_ADDRESS)
+ARGS    ?=
+
+BIN     := .venv/bin
+.DEFAULT_GOAL := help
+
+.PHONY: help install sweep train test lint clean
+
+help:  ## List the targets.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
+
+# One stamp a set of dependencies: installing is a no-op until pyproject.toml or constraints.txt change.
+.venv/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+	  echo "noisesweep needs Python 3.11 to 3.13; '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -m venv .venv
+
+.venv/installed: pyproject.toml constraints.txt | .venv/bin/pip
+	@echo "installing noisesweep into .venv (once; some minutes)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	@touch $@
+
+.venv/installed-dev: .venv/installed
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+install: .venv/installed  ## Make .venv with everything that a sweep needs.
+
+sweep: .venv/installed  ## Run STUDY (jobs/article.toml), print its table, write its figures.
+	@$(BIN)/sweep run $(STUDY) $(if $(ADDRESS),--address $(ADDRESS)) $(ARGS)
+
+train: .venv/installed  ## Train the shipped network again from RECIPE.
+	@$(BIN)/sweep train $(RECIPE) $(ARGS)
+
+test: .venv/installed-dev  ## Run the tests.
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/installed-dev  ## Check style (ruff) and types (mypy, strict).
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+clean:  ## Remove .venv and caches; results stay.
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

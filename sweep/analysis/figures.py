@@ -1,0 +1,277 @@
+"""Pictures of a run, for screens and for print: readable by the colour-blind and in grey."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Okabe & Ito, Color universal design (2008), without yellow and black; neighbours differ in lightness too.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+_MARKERS = ("o", "s", "^", "v", "P", "X", "*")
+_LINES = ("-", "--", "-.", ":")
+
+_LABELS = {
+    "scale": "Noise scale (weight units, or × the noise's basis)",
+    "bits": "Bits",
+}
+_SIZE = (6.4, 4.2)  # inches: a column and a half of print
+_LEGEND_WIDTH = 3.2  # inches, where the legend stands beside the axes
+_MOST_CURVES_AROUND_LEGEND = 6
+_DOTS_PER_INCH = 200
+_GOLDEN = (5**0.5 - 1) / 2
+_STYLE = {
+    "svg.hashsalt": "noisesweep",  # else element ids differ from call to call
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.edgecolor": "none",
+}
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """The cells of one line: one family, one model, all other swept parameters fixed."""
+
+    label: str
+    cells: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """Where the levels of a parameter stand on its axis."""
+
+    name: str  # of matplotlib's scale
+    reverse: bool
+
+    def forward(self, levels: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Levels to positions of equal visual distance."""
+        return levels if self.name == "linear" else np.log2(levels)
+
+    def backward(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The inverse of `forward`."""
+        return positions if self.name == "linear" else np.exp2(positions)
+
+
+def accuracy_curve(
+    axes: Axes,
+    trials: pd.DataFrame,
+    summary: pd.DataFrame,
+    parameter: str,
+    parameters: Sequence[str] = (),
+) -> Axes:
+    """Draw accuracy against a swept parameter.
+
+    One curve per family that sweeps it, per model where there are several, and per combination of the other
+    swept parameters: the mean; a band from the 5 % to the 95 % quantile over chips; every chip as a faint
+    dot, set off to the side of its level so that families do not cover one another (the offset is a function
+    of the seed); and the published accuracies, where the summary has any, as open black diamonds. Bits fall
+    from left to right, on a logarithmic axis; so does any positive parameter that spans a factor of 50 or
+    more, rising.
+
+    Args:
+        axes: where to draw; its labels, ticks and legend are set.
+        trials: one row per trial: `model`, `family`, `cell`, `seed`, `accuracy` (a fraction).
+        summary: of these trials, as `sweep.analysis.summary.summarise` returns it.
+        parameter: the column of `summary` to draw against; numbers.
+        parameters: the columns of all swept parameters; needed where a family sweeps others beside this one.
+
+    Returns:
+        `axes`.
+    """
+    curves = list(_curves(summary, parameter, parameters))
+    levels = np.unique(np.concatenate([_levels(curve.cells, parameter) for curve in curves]))
+    scale = _scale(parameter, levels)
+    lane = _lane(scale.forward(levels), len(curves))
+    styles = zip(itertools.cycle(_COLOURS), itertools.cycle(_MARKERS), itertools.cycle(_LINES), strict=False)
+    for number, (curve, (colour, marker, line)) in enumerate(zip(curves, styles, strict=False)):
+        cells = curve.cells.assign(level=_levels(curve.cells, parameter)).sort_values("level")
+        level = cells["level"].to_numpy()
+        low, high = 100 * cells["q05"], 100 * cells["q95"]
+        axes.fill_between(level, low, high, color=colour, alpha=0.14, linewidth=0, zorder=1)
+        for edge in (low, high):  # the fills of two families look alike in grey; their edges do not
+            axes.plot(level, edge, color=colour, linestyle=line, linewidth=0.7, alpha=0.7, zorder=1)
+        chips = _chips(trials, cells)
+        offset = (number - (len(curves) - 1) / 2 + 0.7 * (_jitter(chips["seed"]) - 0.5)) * lane
+        axes.scatter(
+            scale.backward(scale.forward(chips["level"].to_numpy()) + offset),
+            100 * chips["accuracy"],
+            s=4,
+            color=colour,
+            alpha=_faintness(len(chips), len(cells)),
+            linewidths=0,
+            zorder=2,
+            rasterized=True,  # thousands of vector dots make an SVG that no viewer opens
+        )
+        axes.plot(
+            level,
+            100 * cells["mean"],
+            color=colour,
+            marker=marker,
+            linestyle=line,
+            markersize=6,
+            markeredgecolor="white",
+            markeredgewidth=0.7,
+            linewidth=1.6,
+            label=curve.label,
+            zorder=3,
+        )
+    _draw_published(axes, curves, parameter)
+    _dress(axes, parameter, levels, scale)
+    spread = any((curve.cells["trials"] > 1).any() for curve in curves)
+    # Accuracy falls from left to right; "best" would look at every dot, and warn when that takes long.
+    inside = {"loc": "lower left"}
+    beside = {"loc": "upper left", "bbox_to_anchor": (1.01, 1)}
+    axes.legend(
+        title="line: mean; band: 5 % to 95 % of chips; dot: chip" if spread else None,
+        title_fontsize="small",
+        fontsize="small",
+        alignment="left",
+        **(beside if len(curves) > _MOST_CURVES_AROUND_LEGEND else inside),
+    )
+    return axes
+
+
+def save_figures(
+    trials: pd.DataFrame,
+    summary: pd.DataFrame,
+    parameters: Sequence[str],
+    write: Callable[[str, bytes], None],
+) -> list[str]:
+    """Write `accuracy-<parameter>.svg` and `.png` for every swept parameter that is a number.
+
+    The same data give the same bytes with the same version of matplotlib, whatever the user's matplotlibrc
+    says.
+
+    Args:
+        trials: one row per trial, as for `accuracy_curve`.
+        summary: of these trials.
+        parameters: the columns of all swept parameters.
+        write: takes a file name and its content.
+
+    Returns:
+        The names written.
+    """
+    from matplotlib import style
+    from matplotlib.figure import Figure
+
+    names = []
+    for parameter in parameters:
+        if not _is_number(summary[parameter]):
+            continue
+        stem = "accuracy-" + re.sub(r"[^\w-]+", "-", parameter)
+        with style.context(["default", _STYLE]):
+            crowded = len(list(_curves(summary, parameter, parameters))) > _MOST_CURVES_AROUND_LEGEND
+            width, height = _SIZE
+            figure = Figure(figsize=(width + crowded * _LEGEND_WIDTH, height), layout="constrained")
+            accuracy_curve(figure.add_subplot(), trials, summary, parameter, parameters)
+            for kind, metadata in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
+                buffer = io.BytesIO()
+                figure.savefig(buffer, format=kind, dpi=_DOTS_PER_INCH, metadata=metadata)
+                write(f"{stem}.{kind}", buffer.getvalue())
+                names.append(f"{stem}.{kind}")
+    return names
+
+
+def _is_number(column: pd.Series) -> bool:
+    return (
+        pd.api.types.is_numeric_dtype(column)
+        and not pd.api.types.is_bool_dtype(column)
+        and bool(column.notna().any())
+    )
+
+
+def _curves(summary: pd.DataFrame, parameter: str, parameters: Sequence[str]) -> Iterator[_Curve]:
+    cells = summary[summary[parameter].notna()]
+    several_models = summary["model"].nunique() > 1
+    for (family, model), of_family in cells.groupby(["family", "model"], sort=False):
+        name = f"{family}, {model}" if several_models else str(family)
+        others = [other for other in parameters if other != parameter and of_family[other].notna().any()]
+        if not others:
+            yield _Curve(name, of_family)
+            continue
+        for values, group in of_family.groupby(others, sort=False, dropna=False):
+            fixed = ", ".join(f"{other} {value}" for other, value in zip(others, values, strict=True))
+            yield _Curve(f"{name}, {fixed}", group)
+
+
+def _levels(cells: pd.DataFrame, parameter: str) -> NDArray[np.float64]:
+    return cells[parameter].to_numpy(dtype=np.float64)
+
+
+def _scale(parameter: str, levels: NDArray[np.float64]) -> _Scale:
+    bits = parameter.split("_")[0] == "bits"
+    wide = levels.min() > 0 and (bits or levels.max() / levels.min() >= 50)
+    return _Scale("log" if wide else "linear", reverse=bits)
+
+
+def _lane(positions: NDArray[np.float64], curves: int) -> float:
+    """How wide one curve's dots may spread around a level: the closest two levels stay apart."""
+    span = positions[-1] - positions[0] if len(positions) > 1 else 1.0
+    gap = np.diff(positions).min() if len(positions) > 1 else 1.0
+    return float(min(0.7 * gap, 0.05 * span) / curves)
+
+
+def _jitter(seeds: pd.Series) -> NDArray[np.float64]:
+    """Evenly spread numbers in [0, 1), the same for the same seed: the golden-ratio sequence."""
+    return (seeds.to_numpy(dtype=np.float64) * _GOLDEN) % 1
+
+
+def _faintness(chips: int, cells: int) -> float:
+    """Opacity of a dot: the more chips in a cell, the fainter each."""
+    return float(np.clip(40 * cells / max(chips, 1), 0.03, 0.45))
+
+
+def _chips(trials: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
+    """The trials of cells with a spread, each with its level; a lone exact value is its mean's marker."""
+    keys = ["model", "family", "cell"]
+    spread = cells.loc[cells["trials"] > 1, [*keys, "level"]]
+    return trials[[*keys, "seed", "accuracy"]].merge(spread, on=keys)
+
+
+def _draw_published(axes: Axes, curves: Sequence[_Curve], parameter: str) -> None:
+    points: set[tuple[float, float]] = set()  # two families may carry the same published table
+    for curve in curves:
+        if "published" in curve.cells:
+            known = curve.cells[curve.cells["published"].notna()]
+            accuracy = known["published"].to_numpy(dtype=np.float64)
+            points.update(zip(_levels(known, parameter).tolist(), accuracy.tolist(), strict=True))
+    if points:
+        level, accuracy = np.array(sorted(points)).T
+        axes.plot(
+            level,
+            100 * accuracy,
+            linestyle="none",
+            marker="D",
+            markersize=9,
+            markerfacecolor="none",  # the mean below stays visible
+            markeredgecolor="black",
+            markeredgewidth=1.3,
+            label="published",
+            zorder=4,
+        )
+
+
+def _dress(axes: Axes, parameter: str, levels: NDArray[np.float64], scale: _Scale) -> None:
+    """Axis scales, ticks and labels."""
+    if scale.name == "log":
+        axes.set_xscale("log", base=2 if scale.reverse else 10)
+    if scale.reverse:
+        axes.set_xticks(levels, [f"{level:g}" for level in levels])
+        axes.set_xticks([], minor=True)
+        if not axes.xaxis_inverted():
+            axes.invert_xaxis()
+    axes.set_xlabel(_LABELS.get(parameter, parameter))
+    axes.set_ylabel("Accuracy on the test set (%)")
+    axes.grid(axis="y", color="0.9", linewidth=0.6)
+    axes.set_axisbelow(True)

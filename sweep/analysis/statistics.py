@@ -1,0 +1,181 @@
+"""What a sample of chips says about all chips: arrays of accuracies in, estimates with 95 % intervals out.
+
+Every function takes one accuracy per chip, as a fraction. The intervals describe the spread from chip to chip
+for one trained network on one test set; neither another training nor other images are in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special, stats
+
+CONFIDENCE = 0.95
+"""The confidence of every interval in this package."""
+
+_FEWEST_FOR_KURTOSIS = 5
+
+
+class Estimate(NamedTuple):
+    """An estimate and its 95 % interval, in the unit of the data; nan where the data cannot give one."""
+
+    value: float
+    low: float
+    high: float
+
+
+def mean(accuracies: ArrayLike) -> Estimate:
+    """Estimate the mean accuracy over all chips, with a 95 % interval.
+
+    The interval is Student's t on the logit scale, taken back to accuracies: with m the sample mean, s the
+    sample standard deviation (ddof = 1) and n chips, logit m ± t(n-1) · s / (√n · m(1-m)), the delta method
+    (Casella & Berger, Statistical Inference, 2nd ed., section 5.5.4). Accuracies are bounded and lean to the
+    left; the plain interval m ± t·s/√n misses on one side twice as often as on the other and passes 100 %
+    where chips are few.
+
+    Share of intervals that held the mean, in %, over 100,000 draws of n chips (20,000 for n = 1000; standard
+    error 0.07 and 0.15) from betas on [0, 0.985] with mean ± standard deviation and skewness as given; BCa:
+    1,000 resamples, 4,000, 2,000 and 500 draws:
+
+    ====================  ====  =======  =========  =====
+    chips' law               n  logit t  Student t    BCa
+    ====================  ====  =======  =========  =====
+    .797 ± .08 (-0.6)       20     94.9       94.5   92.5
+    .797 ± .08             100     95.1       95.0   94.0
+    .797 ± .08            1000     94.9       94.8   93.2
+    .97 ± .008 (-1.05)      20     94.2       94.0   92.1
+    .97 ± .008             100     94.9       94.8   94.5
+    .97 ± .008            1000     94.9       94.9   94.6
+    .53 ± .11 (-0.07)       20     95.2       95.1   93.7
+    .53 ± .11              100     95.2       95.1   94.8
+    .53 ± .11             1000     95.2       95.2   94.8
+    ====================  ====  =======  =========  =====
+
+    With 2 to 10 chips the logit interval held it in 93.8 to 95.2 % of 50,000 draws of the same laws, the
+    plain one in 93.1 to 95.0 %.
+
+    Args:
+        accuracies: fractions in [0, 1], one per chip, any order; shape (n,).
+
+    Returns:
+        Mean and limits, fractions. One chip has no interval (nan). Chips that are all equal have an interval
+        of no width: it says that no difference was seen, not that none exists.
+
+    Raises:
+        ValueError: no chips, more than one axis, or values that are not fractions.
+    """
+    sample = _sample(accuracies)
+    n = sample.size
+    if n == 1:
+        return Estimate(float(sample[0]), np.nan, np.nan)
+    if np.ptp(sample) == 0:
+        return Estimate(float(sample[0]), float(sample[0]), float(sample[0]))
+    centre = float(sample.mean())
+    error = sample.std(ddof=1) / np.sqrt(n) / (centre * (1 - centre))
+    reach = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * error
+    low, high = special.expit(special.logit(centre) + np.array([-reach, reach]))
+    return Estimate(centre, float(low), float(high))
+
+
+def standard_deviation(accuracies: ArrayLike) -> Estimate:
+    """Estimate the standard deviation between chips (ddof = 1), with a 95 % interval.
+
+    From five chips on, Bonett's interval (Bonett 2006, Approximate confidence interval for standard deviation
+    of nonnormal distributions, Computational Statistics & Data Analysis 50, 775-782,
+    doi:10.1016/j.csda.2004.10.003): normal on the scale of the log variance, its error from a kurtosis taken
+    about a trimmed mean so that skewness does not hide heavy tails. One change: Student's t with n-1 degrees
+    of freedom in the limits in place of his normal quantile, since the error is itself estimated. Fewer chips
+    cannot give a kurtosis; theirs is the normal theory's chi-square interval.
+
+    Share of intervals that held the standard deviation, in %; laws, draws and errors as in `mean`;
+    "jackknife" is Student's t on the pseudo-values of the log standard deviation:
+
+    ====================  ====  ======  =========  ==========  =========  =====
+    chips' law               n    here   Bonett z  chi-square  jackknife    BCa
+    ====================  ====  ======  =========  ==========  =========  =====
+    .797 ± .08 (-0.6)       20    95.6       94.3        93.6       93.4   87.9
+    .797 ± .08             100    94.6       94.4        93.1       94.0   92.5
+    .797 ± .08            1000    95.1       95.0        93.1       94.9   96.6
+    .97 ± .008 (-1.05)      20    93.8       92.2        88.1       90.8   83.7
+    .97 ± .008             100    93.3       93.0        86.2       92.8   91.5
+    .97 ± .008            1000    95.0       94.9        85.8       94.4   93.8
+    .53 ± .11 (-0.07)       20    96.2       94.8        96.2       94.9   89.6
+    .53 ± .11              100    95.1       94.8        96.4       94.9   94.2
+    .53 ± .11             1000    94.9       94.9        96.5       94.9   96.2
+    ====================  ====  ======  =========  ==========  =========  =====
+
+    ("Here" and "Bonett z": 50,000 draws, 10,000 for n = 1000.) With few chips it is wider than it need be: 97
+    to 98 % at n = 10, above 99 % at n = 5. The chi-square interval, as used for 2 to 4 chips, held it in 92.1
+    to 95.7 %.
+
+    Args:
+        accuracies: fractions in [0, 1], one per chip, any order; shape (n,).
+
+    Returns:
+        Standard deviation and limits, fractions. One chip has none of them (nan). Chips that are all equal
+        have 0 and an interval of no width: it says that no difference was seen, not that none exists.
+
+    Raises:
+        ValueError: no chips, more than one axis, or values that are not fractions.
+    """
+    sample = _sample(accuracies)
+    n = sample.size
+    if n == 1:
+        return Estimate(np.nan, np.nan, np.nan)
+    if np.ptp(sample) == 0:
+        return Estimate(0.0, 0.0, 0.0)
+    spread = float(sample.std(ddof=1))
+    tails = np.array([(1 + CONFIDENCE) / 2, (1 - CONFIDENCE) / 2])
+    if n < _FEWEST_FOR_KURTOSIS:
+        low, high = spread * np.sqrt((n - 1) / stats.chi2.ppf(tails, n - 1))
+        return Estimate(spread, float(low), float(high))
+    small_sample = n / (n - stats.norm.ppf(tails[0]))
+    error = small_sample * np.sqrt((_kurtosis(sample) - (n - 3) / n) / (n - 1))
+    reach = stats.t.ppf(tails[0], n - 1) * error
+    low, high = spread * np.sqrt(small_sample * np.exp(np.array([-reach, reach])))
+    return Estimate(spread, float(low), float(high))
+
+
+def quantiles(accuracies: ArrayLike, probabilities: Sequence[float]) -> NDArray[np.float64]:
+    """Estimate quantiles over chips.
+
+    Linear interpolation between order statistics: type 7 of Hyndman & Fan 1996, Sample quantiles in
+    statistical packages, The American Statistician 50, 361-365.
+
+    Args:
+        accuracies: fractions in [0, 1], one per chip, any order; shape (n,).
+        probabilities: in [0, 1]; shape (k,).
+
+    Returns:
+        Fractions, shape (k,), in the order of `probabilities`.
+
+    Raises:
+        ValueError: no chips, more than one axis, or values that are not fractions.
+    """
+    return np.asarray(np.quantile(_sample(accuracies), probabilities), dtype=np.float64)
+
+
+def _kurtosis(sample: NDArray[np.float64]) -> float:
+    """Bonett's kurtosis (3 for a normal law): fourth moment about a trimmed mean, variance about the mean."""
+    n = sample.size
+    trimmed = float(stats.trim_mean(sample, 1 / (2 * np.sqrt(n - 4)))) if n > 5 else float(np.median(sample))
+    # Scaled first: fourth powers of differences of one image in many would underflow.
+    scale = np.ptp(sample)
+    fourth = np.sum(((sample - trimmed) / scale) ** 4)
+    second = np.sum(((sample - sample.mean()) / scale) ** 2)
+    return float(n * fourth / second**2)
+
+
+def _sample(accuracies: ArrayLike) -> NDArray[np.float64]:
+    sample = np.asarray(accuracies, dtype=np.float64)
+    if sample.ndim != 1:
+        raise ValueError(f"accuracies: expected one axis, one value per chip; got shape {sample.shape}")
+    if sample.size == 0:
+        raise ValueError("accuracies: empty; an estimate needs at least one chip")
+    outside = ~((sample >= 0) & (sample <= 1))
+    if outside.any():
+        raise ValueError(f"accuracies: expected fractions in [0, 1]; got {sample[outside][0]:g}")
+    return sample

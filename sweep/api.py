@@ -1,0 +1,135 @@
+"""What each command does, as functions that a notebook can call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from sweep.analysis.run import Run, open_run
+from sweep.errors import InputError
+from sweep.execution.plan import missing, wanted
+from sweep.study import Study
+
+RUNS = "results"  # runs lie in a folder of this name below the current directory, unless `out` says otherwise
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do.
+
+    Attributes:
+        study: the study.
+        folder: the run folder.
+        trials: trials that the study asks for.
+        done: how many of them are committed there.
+    """
+
+    study: Study
+    folder: str
+    trials: int
+    done: int
+
+    def __str__(self) -> str:
+        cells = self.study.cells
+        random = sum(cell.random for cell in cells)
+        return "\n".join(
+            [
+                f"study    {self.study.name}: models {len(self.study.models)}, families {len(self.study.family)}",
+                f"cells    {len(cells)}: {random} with {len(self.study.seed_range)} seeds each, "
+                f"{len(cells) - random} without randomness, one trial each",
+                f"trials   {self.trials:,}: {self.done:,} done, {self.trials - self.done:,} to do",
+                f"folder   {self.folder}",
+            ]
+        )
+
+
+def read_study(study: Study | str | Path, seeds: int | Mapping[str, int] | None = None) -> Study:
+    """A study, read when a path is given, over `seeds` instead of its own when these are given."""
+    if not isinstance(study, Study):
+        study = Study.from_toml(study)
+    return study if seeds is None else study.with_seeds(seeds)
+
+
+def run(
+    study: Study | str | Path,
+    out: str | Path | None = None,
+    *,
+    seeds: int | Mapping[str, int] | None = None,
+    address: str | None = None,
+    workers: int | None = None,
+    gpus: float = 0.0,
+    runner: Literal["ray", "inline"] = "ray",
+    chunk_trials: int | None = None,
+    threads: int = 1,
+) -> Run:
+    """Run what is missing of a study; write trials, summary and figures into the run folder.
+
+    Args:
+        study: a study or the path of its file.
+        out: the run folder, a local path or a `pyarrow.fs` URI; default `results/<name>`.
+        seeds: instead of the study's own: a count, or `{"start": 200, "count": 800}`.
+        address: of a Ray cluster; None starts a local Ray for this call.
+        workers: tasks at a time; None uses every core (or GPU share) there is.
+        gpus: GPUs that a task asks for; a fraction lets tasks share one.
+        runner: "inline" evaluates in the calling process, without Ray.
+        chunk_trials: trials of a task; None makes tasks of some seconds.
+        threads: TensorFlow threads of a task.
+
+    Raises:
+        InputError: every mistake in the study and its files, before anything is computed.
+        TaskError, StoreError, Interrupted: see there; what is committed stays, and the same call goes on.
+    """
+    from sweep.execution import driver
+    from sweep.execution.inputs import prepare
+    from sweep.execution.runner import InlineRunner, Runner
+
+    study = read_study(study, seeds)
+    folder = out or Path(RUNS) / study.name
+    prepared = prepare(study)
+    chosen: Runner
+    if runner == "inline":
+        chosen = InlineRunner()
+    else:
+        from sweep.execution.cluster import RayRunner
+
+        chosen = RayRunner(address, workers, gpus)
+    finished = Run(driver.run(prepared, folder, chosen, chunk_trials, threads))
+    finished.write_summary()
+    return finished
+
+
+def plan(
+    study: Study | str | Path, out: str | Path | None = None, *, seeds: int | Mapping[str, int] | None = None
+) -> Plan:
+    """What `run` would do, after the same checks; computes nothing and writes nothing."""
+    from sweep.execution.driver import open_store, present
+    from sweep.execution.inputs import prepare
+
+    study = read_study(study, seeds)
+    prepared = prepare(study)
+    store = open_store(prepared, out or Path(RUNS) / study.name)
+    trials = wanted(study)
+    done = len(trials) - len(missing(study, present(store)))
+    return Plan(study, store.folder.uri, len(trials), done)
+
+
+def status(place: str | Path) -> Plan:
+    """How far a run is, from its folder alone."""
+    from sweep.execution.driver import present
+
+    found = open_run(place)
+    trials = wanted(found.study)
+    done = len(trials) - len(missing(found.study, present(found.store)))
+    return Plan(found.study, found.store.folder.uri, len(trials), done)
+
+
+def train(recipe: str | Path, **options: Any) -> list[Any]:
+    """Train the networks of a recipe; see `sweep.networks.training.train`."""
+    from sweep.networks import training
+
+    return training.train(recipe, **options)
+
+
+__all__ = ["InputError", "Plan", "Run", "open_run", "plan", "read_study", "run", "status", "train"]

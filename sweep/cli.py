@@ -1,0 +1,160 @@
+"""The command line: each command parses, calls one public function, prints."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import NoReturn
+
+from sweep import api
+from sweep.errors import SweepError
+
+FORMATS = ("text", "markdown", "csv", "latex", "json")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of the `sweep` command; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        command: Callable[[argparse.Namespace], None] = options.command
+        command(options)
+        sys.stdout.flush()
+        return 0
+    except SweepError as error:
+        print(f"sweep: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print("sweep: stopped", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(options: argparse.Namespace) -> None:
+    if options.dry_run:
+        print(api.plan(options.study, options.out, seeds=options.seeds))
+        return
+    finished = api.run(
+        options.study,
+        options.out,
+        seeds=options.seeds,
+        address=options.address,
+        workers=options.workers,
+        gpus=options.gpus,
+        runner=options.runner,
+        chunk_trials=options.chunk,
+        threads=options.threads,
+    )
+    print(finished.table())
+    print(f"\nresults in {finished.store.folder.uri}")
+
+
+def _plan(options: argparse.Namespace) -> None:
+    print(api.plan(options.study, options.out, seeds=options.seeds))
+
+
+def _status(options: argparse.Namespace) -> None:
+    print(api.status(options.run))
+
+
+def _table(options: argparse.Namespace) -> None:
+    print(api.open_run(options.run).table(options.format))
+
+
+def _train(options: argparse.Namespace) -> None:
+    for path in api.train(options.recipe, out=options.out, seed=options.seed):
+        print(path)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sweep",
+        description="How much accuracy a trained Keras network keeps when its weights are imprecise.",
+        epilog="example: sweep run jobs/smoke.toml",
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name: str, body: Callable[[argparse.Namespace], None], text: str, example: str) -> _Parser:
+        sub = commands.add_parser(name, help=text, description=text, epilog=f"example: {example}")
+        sub.set_defaults(command=body)
+        return sub
+
+    run = add("run", _run, "Run what is missing of a study.", "sweep run jobs/article.toml --seeds 1000")
+    _study_arguments(run)
+    run.add_argument("--dry-run", action="store_true", help="check everything, print the plan, run nothing")
+    run.add_argument(
+        "--address", default=os.environ.get("RAY_ADDRESS") or None, help="Ray cluster (default: $RAY_ADDRESS)"
+    )
+    run.add_argument("--workers", type=_positive, metavar="N", help="tasks at a time (default: every core)")
+    run.add_argument("--gpus", type=_share, default=0.0, metavar="X", help="GPUs a task asks for, such as 0.5")
+    run.add_argument("--runner", choices=("ray", "inline"), default="ray", help="inline: in this process")
+    run.add_argument("--chunk", type=_positive, metavar="N", help="trials a task (default: seconds of work)")
+    run.add_argument("--threads", type=_positive, default=1, metavar="N", help="TensorFlow threads a task")
+
+    plan = add("plan", _plan, "Check a study and say what it would do.", "sweep plan jobs/article.toml")
+    _study_arguments(plan)
+
+    status = add("status", _status, "Say how far a run is.", "sweep status results/article")
+    status.add_argument("run", metavar="RUN", help="run folder")
+
+    table = add("table", _table, "Print a run's table.", "sweep table results/article --format latex")
+    table.add_argument("run", metavar="RUN", help="run folder")
+    table.add_argument("--format", choices=FORMATS, default="text", help="default: text")
+
+    train = add("train", _train, "Train the networks of a recipe.", "sweep train my_recipe.toml --seed 7")
+    train.add_argument("recipe", metavar="RECIPE", help="recipe file (TOML)")
+    train.add_argument("--out", metavar="FOLDER", help="where to write (default: beside the recipe)")
+    train.add_argument("--seed", type=_natural, metavar="N", help="instead of the recipe's")
+    return parser
+
+
+_Parser = argparse.ArgumentParser
+
+
+def _study_arguments(parser: _Parser) -> None:
+    parser.add_argument("study", metavar="STUDY", help="study file (TOML)")
+    parser.add_argument("--out", metavar="FOLDER", help="run folder or URI (default: results/NAME)")
+    parser.add_argument("--seeds", type=_seeds, metavar="N|A:B", help="other seeds: a count, or A to B-1")
+
+
+def _positive(text: str) -> int:
+    value = _natural(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def _natural(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(text)
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not (0 <= value <= 1 or (value.is_integer() and value > 0)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a fraction of a GPU, or a whole number of them")
+    return value
+
+
+def _seeds(text: str) -> int | dict[str, int]:
+    start, colon, end = text.partition(":")
+    if not colon:
+        return _positive(text)
+    first, last = _natural(start), _natural(end)
+    if last <= first:
+        raise argparse.ArgumentTypeError(f"{text!r} is empty; A:B means the seeds A to B-1")
+    return {"start": first, "count": last - first}
+
+
+def _terminated(signal_number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
+    raise KeyboardInterrupt

@@ -1,0 +1,34 @@
+"""The errors a user may see; the command line maps each to one message and an exit status."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+
+class SweepError(Exception):
+    """Something stopped the sweep; the message says what, where, and what to do."""
+
+    exit_status: ClassVar[int] = 1
+
+
+class InputError(SweepError):
+    """Mistakes of the user's, found before any compute: all of them, one line each."""
+
+    exit_status: ClassVar[int] = 2
+
+    def __init__(self, problems: str | Iterable[str]) -> None:
+        self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class StoreError(SweepError):
+    """A run folder cannot be read, or holds something that it should not."""
+
+
+class TaskError(SweepError):
+    """Chunks failed; the trials of all others are committed."""
+
+
+class Interrupted(SweepError):
+    """The user stopped the run; what is committed stays."""

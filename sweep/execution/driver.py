@@ -1,0 +1,175 @@
+"""From a checked study to its committed trials: plan what is missing, submit, watch, finish."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from sweep.errors import InputError, Interrupted, TaskError
+from sweep.execution.inputs import Prepared
+from sweep.execution.plan import ChunkSize, Cutter, Trial, missing, wanted
+from sweep.execution.progress import Progress
+from sweep.execution.runner import Runner
+from sweep.execution.worker import Job, Outcome
+from sweep.storage.store import STUDY, TRIALS, Store, commit
+
+SAVE_SECONDS = 5.0  # between two writes of the manifest
+HOPELESS = 3  # failed chunks without one that succeeded
+
+
+def open_store(prepared: Prepared, place: str | Path) -> Store:
+    """The run folder for a study, new or begun; refuses the folder of another study, saying what differs."""
+    store = Store(place)
+    if store.load():
+        changed = _differences(store.manifest["identity"], prepared.identity)
+        if changed:
+            lines = "\n".join(f"  {line}" for line in changed)
+            raise InputError(
+                f"{store.folder.uri}: holds results of another study called {store.manifest['name']!r}:\n{lines}\n"
+                "  give this study another name, or another folder with --out"
+            )
+    return store
+
+
+def present(store: Store) -> dict[Trial, float]:
+    """The committed trials and their accuracies."""
+    table = store.table()
+    if table is None:
+        return {}
+    keys = zip(table["cell"].to_pylist(), table["seed"].to_pylist(), strict=True)
+    return dict(zip(keys, table["accuracy"].to_pylist(), strict=True))
+
+
+def run(
+    prepared: Prepared, place: str | Path, runner: Runner, chunk_trials: int | None = None, threads: int = 1
+) -> Store:
+    """Run what is missing of a study and return its run folder.
+
+    Raises:
+        Interrupted: on Ctrl-C; everything committed so far stays, and the same call goes on from there.
+        TaskError: when some chunks failed; all others are committed.
+    """
+    store = open_store(prepared, place)
+    store.folder.check_writable()
+    study = prepared.study
+    store.adopt(prepared.digest, study.columns)
+    store.folder.write(STUDY, study.to_toml().encode())
+    store.save(
+        name=study.name,
+        identity=prepared.identity,
+        study_digest=prepared.digest,
+        versions={"python": platform.python_version(), "noisesweep": version("noisesweep")},
+        hosts=store.manifest.get("hosts", []),
+    )
+    have = present(store)
+    todo = missing(study, have)
+    if todo:
+        _Sweep(prepared, store, runner, ChunkSize(fixed=chunk_trials), threads).run(todo, have)
+    store.folder.tidy(TRIALS)
+    return store
+
+
+class _Sweep:
+    """One pass over the missing trials."""
+
+    def __init__(self, prepared: Prepared, store: Store, runner: Runner, size: ChunkSize, threads: int) -> None:
+        self._prepared = prepared
+        self._store = store
+        self._runner = runner
+        self._size = size
+        self._threads = threads
+        self._failures: list[Outcome] = []
+        self._saved = time.monotonic()
+
+    def run(self, todo: list[Trial], have: Mapping[Trial, float]) -> None:
+        study = self._prepared.study
+        total = len(wanted(study))
+        ids = {cell.id for cell in study.cells}
+        progress = Progress([cell.id for cell in study.cells], total - len(todo), total)
+        progress.before([(trial, accuracy) for trial, accuracy in have.items() if trial[0] in ids])
+        try:
+            with progress, self._runner:
+                self._loop(Cutter(study, todo), progress)
+        except KeyboardInterrupt:
+            kept = sum(shard.rows for shard in self._store.shards.values())
+            raise Interrupted(
+                f"stopped; {kept:,} trials are kept in {self._store.folder.uri}, and the same command goes on"
+            ) from None
+        finally:
+            self._store.save()
+        if self._failures:
+            raise TaskError(self._report())
+
+    def _loop(self, cutter: Cutter, progress: Progress) -> None:
+        runner = self._runner
+        prepared = self._prepared
+        job = Job(
+            self._store.folder.uri,
+            prepared.digest,
+            prepared.study.root_seed,
+            prepared.study.columns,
+            {cell.id: cell for cell in prepared.study.cells},
+            self._threads,
+        )
+        runner.start(job, prepared.models, prepared.dataset)
+        progress.note("workers load TensorFlow and the network")
+        while runner.pending or cutter.left:
+            slots = runner.slots
+            while cutter.left and runner.pending < 2 * slots:
+                runner.submit(cutter.cut(self._size.next(cutter.left, slots)))
+            outcome = runner.wait(0.25)
+            if outcome:
+                self._take(outcome, progress)
+                if len(self._failures) >= HOPELESS and not self._store.shards:
+                    return
+            progress.refresh()
+
+    def _take(self, outcome: Outcome, progress: Progress) -> None:
+        if outcome.error:
+            self._failures.append(outcome)
+            return
+        shard = outcome.shard
+        store = self._store
+        if outcome.table is not None:
+            name = outcome.chunk.shard_name(self._prepared.digest)
+            shard = commit(store.folder, outcome.table, self._prepared.digest, name)
+        assert shard is not None
+        store.add(shard)
+        if outcome.host not in store.manifest["hosts"]:
+            store.manifest["hosts"].append(outcome.host)
+        if time.monotonic() - self._saved > SAVE_SECONDS:
+            store.save()
+            self._saved = time.monotonic()
+        self._size.measured(len(outcome.counts), outcome.seconds)
+        accuracies = [correct / images for correct, images in outcome.counts]
+        progress.advance(list(zip(outcome.chunk.trials, accuracies, strict=True)))
+
+    def _report(self) -> str:
+        trials = sum(len(outcome.chunk.trials) for outcome in self._failures)
+        reasons = list(dict.fromkeys(str(outcome.error) for outcome in self._failures))
+        text = "\n".join(f"  {reason}" for reason in reasons[:3])
+        return f"{trials:,} trials failed; what else was asked for is committed. Reasons:\n{text}"
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    lines = []
+    if old["root_seed"] != new["root_seed"]:
+        lines.append(f"root_seed was {old['root_seed']}, is {new['root_seed']}")
+    for part, noun in (("files", ""), ("cells", "cell ")):
+        before, after = old[part], new[part]
+        for key in dict.fromkeys([*before, *after]):
+            if key not in after:
+                lines.append(f"{noun}{key} is gone")
+            elif key not in before:
+                lines.append(f"{noun}{key} is new")
+            elif before[key] != after[key]:
+                lines.append(f"{noun}{key} was {_short(before[key])}, is {_short(after[key])}")
+    return lines if len(lines) <= 12 else [*lines[:11], f"… and {len(lines) - 11} more differences"]
+
+
+def _short(value: object) -> str:
+    return f"{value[:12]}…" if isinstance(value, str) else str(value)

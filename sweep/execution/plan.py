@@ -1,0 +1,89 @@
+"""Which trials are missing, and how they are cut into chunks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from sweep.study import Study
+
+Trial = tuple[str, int]  # (id of the cell, seed)
+
+FIXED_SEED = 0  # of the one trial of a cell without randomness, whatever seeds the study asks for
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The trials that one task runs, all of one model."""
+
+    model: str
+    trials: tuple[Trial, ...]
+
+    def shard_name(self, study_digest: str) -> str:
+        """A function of the study and of the trials, so that the same work has the same name anywhere."""
+        text = repr((study_digest, self.trials))
+        return f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.parquet"
+
+
+def wanted(study: Study) -> list[Trial]:
+    """Every trial of a study: seed by seed through all cells of a model, so that all cells advance together."""
+    trials: list[Trial] = []
+    for model in study.models:
+        cells = [cell for cell in study.cells if cell.model == model]
+        trials += [(cell.id, FIXED_SEED) for cell in cells if not cell.random]
+        trials += [(cell.id, seed) for seed in study.seed_range for cell in cells if cell.random]
+    return trials
+
+
+def missing(study: Study, present: Collection[Trial]) -> list[Trial]:
+    """The wanted trials that are not present, in the order in which they will run."""
+    return [trial for trial in wanted(study) if trial not in present]
+
+
+class Cutter:
+    """Hands out the missing trials chunk by chunk, at sizes that may change on the way."""
+
+    def __init__(self, study: Study, trials: Sequence[Trial]) -> None:
+        self._model = {cell.id: cell.model for cell in study.cells}
+        self._trials = list(trials)
+        self._next = 0
+
+    @property
+    def left(self) -> int:
+        """Trials not handed out yet."""
+        return len(self._trials) - self._next
+
+    def cut(self, size: int) -> Chunk:
+        """The next chunk: at most `size` trials of one model."""
+        start = self._next
+        model = self._model[self._trials[start][0]]
+        end = start
+        while end < min(start + size, len(self._trials)) and self._model[self._trials[end][0]] == model:
+            end += 1
+        self._next = end
+        return Chunk(model, tuple(self._trials[start:end]))
+
+
+class ChunkSize:
+    """Chunks of some seconds of work: from the measured time of a trial, smaller towards the end."""
+
+    def __init__(self, seconds: float = 5.0, fixed: int | None = None) -> None:
+        self._seconds = seconds
+        self._fixed = fixed
+        self._per_trial: float | None = None
+
+    def measured(self, trials: int, seconds: float) -> None:
+        """Learn from a finished chunk."""
+        latest = seconds / trials
+        self._per_trial = latest if self._per_trial is None else 0.5 * (self._per_trial + latest)
+
+    def next(self, left: int, slots: int) -> int:
+        """Trials of the next chunk, when `left` remain for `slots` workers."""
+        if self._fixed:
+            return self._fixed
+        if self._per_trial is None:
+            return 4
+        full = self._seconds / self._per_trial
+        least = 1.0 / self._per_trial  # under a second, the task itself costs more than it spreads
+        return max(1, int(min(full, max(least, left / (2 * slots)))))

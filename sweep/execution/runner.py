@@ -1,0 +1,77 @@
+"""What the driver asks of whatever runs its chunks; and the runner that uses the calling process."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Protocol, Self
+
+from sweep.execution.plan import Chunk
+from sweep.execution.worker import Job, ModelFile, Outcome, run_chunk
+from sweep.networks.datasets import Dataset
+
+
+class Runner(Protocol):
+    """Runs chunks, several at a time, in any order."""
+
+    def start(self, job: Job, models: Mapping[str, ModelFile], dataset: Dataset) -> None:
+        """Make what all tasks share reachable for them."""
+
+    @property
+    def slots(self) -> int:
+        """Chunks that can run at the same time."""
+
+    @property
+    def pending(self) -> int:
+        """Chunks submitted and not yet returned by `wait`."""
+
+    def submit(self, chunk: Chunk) -> None:
+        """Hand over a chunk."""
+
+    def wait(self, seconds: float) -> Outcome | None:
+        """The outcome of any finished chunk, or None when none finishes within `seconds`."""
+
+    def __enter__(self) -> Self:
+        """Start workers."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop the workers, whatever they are doing."""
+
+
+class InlineRunner:
+    """Runs each chunk in the calling process: no Ray, one at a time, with tracebacks; for debugging."""
+
+    slots = 1
+
+    def __init__(self) -> None:
+        self._queue: deque[Chunk] = deque()
+
+    def start(self, job: Job, models: Mapping[str, ModelFile], dataset: Dataset) -> None:
+        """Keep what all chunks share."""
+        self._shared = (job, models, dataset)
+
+    @property
+    def pending(self) -> int:
+        """Chunks in the queue."""
+        return len(self._queue)
+
+    def submit(self, chunk: Chunk) -> None:
+        """Queue a chunk; `wait` runs it."""
+        self._queue.append(chunk)
+
+    def wait(self, seconds: float) -> Outcome | None:  # noqa: ARG002
+        """Run the oldest chunk to its end."""
+        if not self._queue:
+            return None
+        job, models, dataset = self._shared
+        chunk = self._queue.popleft()
+        return run_chunk(job, models[chunk.model], dataset, chunk)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._queue.clear()

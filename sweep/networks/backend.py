@@ -1,0 +1,78 @@
+"""The one door to Keras and TensorFlow: quiet, and opened only when something needs them."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from types import ModuleType
+
+# Information and warnings as TensorFlow's C++ parts write them, and absl's remark that they come early.
+_CHATTER = re.compile(rb"WARNING: All log messages before absl|[IW]\d{4} |E\d{4} .*Unable to register cu")
+
+
+def import_keras() -> ModuleType:
+    """Keras, on its TensorFlow backend unless the environment says otherwise, without start-up messages."""
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    with _quiet_start():
+        import keras
+
+    return keras  # type: ignore[no-any-return]
+
+
+def import_tensorflow() -> ModuleType:
+    """TensorFlow, without its start-up messages; TF_CPP_MIN_LOG_LEVEL=0 in the environment shows them."""
+    with _quiet_start():
+        import tensorflow
+
+    return tensorflow  # type: ignore[no-any-return]
+
+
+@contextlib.contextmanager
+def quiet_advice() -> Iterator[None]:
+    """Hides what Keras and TensorFlow log below the level of an error, such as advice on every .h5 file."""
+
+    def is_error(record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.ERROR
+
+    loggers = [logging.getLogger(name) for name in ("absl", "tensorflow")]
+    for logger in loggers:
+        logger.addFilter(is_error)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(is_error)
+
+
+@contextlib.contextmanager
+def _quiet_start() -> Iterator[None]:
+    """Hides TensorFlow's chatter while it is imported; all else written to standard error follows after.
+
+    TensorFlow 2.21 reports a machine without CUDA before it heeds TF_CPP_MIN_LOG_LEVEL, and straight to file
+    descriptor 2, so that is where it has to be caught.
+    """
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0" or "tensorflow" in sys.modules:
+        yield
+        return
+    try:
+        stderr = os.dup(2)
+    except OSError:  # no standard error to keep quiet
+        yield
+        return
+    with tempfile.TemporaryFile() as caught:
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            caught.seek(0)
+            for line in caught:
+                if not _CHATTER.match(line):
+                    with contextlib.suppress(OSError):
+                        os.write(2, line)

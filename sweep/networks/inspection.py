@@ -1,0 +1,106 @@
+"""What a Keras model is made of, in the house's own words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sweep.networks.backend import import_keras
+from sweep.networks.variables import Variable
+
+if TYPE_CHECKING:
+    import keras
+
+
+def variables_of(model: keras.Model) -> tuple[Variable, ...]:
+    """One `Variable` per entry of `model.weights`, in that order.
+
+    A layer used several times counts once. What a wrapper or a cell holds belongs to the layer that stands in
+    the model, under the name that a user gave it. A model's own variables have layer index -1.
+    """
+    owners: dict[int, tuple[int, keras.layers.Layer]] = {}
+    for index, top in enumerate(model.layers):
+        for layer in _layers_within(top):
+            for variable in layer.weights:
+                known_index = owners.get(id(variable), (index, None))[0]
+                owners[id(variable)] = (known_index, layer)
+    found = []
+    for index, variable in enumerate(model.weights):
+        layer_index, layer = owners.get(id(variable), (-1, model))
+        leaf = variable.path.rsplit("/", 1)[-1]
+        kernel = (leaf.endswith("kernel") or leaf == "embeddings") and "float" in str(variable.dtype)
+        shape = tuple(int(size) for size in variable.shape)
+        found.append(
+            Variable(
+                index=index,
+                # Some ways of loading put the model's own name in front.
+                path=str(variable.path).removeprefix(f"{model.name}/"),
+                layer=str(layer.name),
+                layer_index=layer_index,
+                layer_type=type(layer).__name__,
+                shape=shape,
+                kernel=kernel,
+                channel_axes=_channel_axes(_innermost(layer, variable), leaf, len(shape)),
+            )
+        )
+    return tuple(found)
+
+
+def threshold_of(model: keras.Model) -> float | None:
+    """Where a single output decides for class 1: 0.5 behind a sigmoid, else 0 (a logit); None for several.
+
+    `model` has one output of known width.
+    """
+    if model.outputs[0].shape[-1] != 1:
+        return None
+    return 0.5 if _ends_in_sigmoid(model) else 0.0
+
+
+def _layers_within(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """The layer and, where it is a model, all layers below it, outer ones first."""
+    keras = import_keras()
+    inner = layer.layers if isinstance(layer, keras.Model) else []
+    return [layer, *(deeper for below in inner for deeper in _layers_within(below))]
+
+
+def _innermost(layer: keras.layers.Layer, variable: keras.Variable) -> keras.layers.Layer:
+    """The layer inside wrappers, cells and attention blocks that made the variable."""
+    holders = [
+        inner
+        for inner in layer._flatten_layers()  # outer layers come before what they hold
+        if any(variable is weight for weight in inner.weights)
+    ]
+    return holders[-1] if holders else layer
+
+
+def _channel_axes(layer: keras.layers.Layer, leaf: str, rank: int) -> tuple[int, ...]:
+    kind = type(layer).__name__
+    if rank == 0:
+        return ()
+    if kind == "EinsumDense" and leaf == "kernel":
+        # An axis of the kernel that the output keeps indexes channels; the others are summed over.
+        operands, output = layer.equation.replace(" ", "").split("->")
+        letters = operands.split(",")[1]
+        return tuple(axis for axis, letter in enumerate(letters) if letter in output)
+    if leaf == "depthwise_kernel" or (kind.startswith("DepthwiseConv") and leaf == "kernel"):
+        return (rank - 2, rank - 1)  # input channel and multiplier make one output channel
+    if kind.endswith("Transpose") and leaf == "kernel":
+        return (rank - 2,)  # stored (…, outputs, inputs)
+    return (rank - 1,)
+
+
+def _ends_in_sigmoid(model: keras.Model) -> bool:
+    keras = import_keras()
+    last = model.outputs[0]._keras_history.operation
+    while True:
+        if isinstance(last, keras.Model):
+            return _ends_in_sigmoid(last)
+        activation = getattr(last, "activation", None)
+        passes = isinstance(
+            last, keras.layers.Flatten | keras.layers.Reshape | keras.layers.Dropout | keras.layers.Identity
+        ) or (isinstance(last, keras.layers.Activation) and activation is keras.activations.linear)
+        if not passes:
+            return type(last).__name__ == "Sigmoid" or activation in (
+                keras.activations.sigmoid,
+                keras.activations.hard_sigmoid,
+            )
+        last = last._inbound_nodes[0].input_tensors[0]._keras_history.operation

@@ -1,0 +1,133 @@
+"""Trained networks: read from a Keras file without running code from it, described, and checked."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sweep.errors import InputError
+from sweep.networks.backend import import_keras, quiet_advice
+from sweep.networks.datasets import Dataset, fits
+from sweep.networks.files import file_digest, reason, require_file
+from sweep.networks.inspection import threshold_of, variables_of
+from sweep.networks.variables import Variable
+
+if TYPE_CHECKING:
+    import keras
+
+SUFFIXES = (".keras", ".h5", ".hdf5")
+
+
+@dataclass(frozen=True)
+class Network:
+    """A trained network with one input and one output.
+
+    Attributes:
+        model: the Keras model, not compiled.
+        digest: SHA-256 of its file, in hex.
+        variables: one per entry of `model.weights`, in that order.
+        input_shape: shape of one image; None where any size will do.
+        outputs: width of the output: the number of classes, or 1 for a single score.
+        threshold: where a single score decides for class 1 (0.5 behind a sigmoid, 0 for a logit); None with
+            several outputs, of which the largest decides.
+    """
+
+    model: keras.Model
+    digest: str
+    variables: tuple[Variable, ...]
+    input_shape: tuple[int | None, ...]
+    outputs: int
+    threshold: float | None
+
+
+def load_network(path: str | Path) -> Network:
+    """Reads a network from a .keras or .h5 file; Python code stored in the file is refused.
+
+    Raises:
+        InputError: the file is missing, is not one that Keras can load, or holds a model that does not have
+            one input and one output of shape (images, outputs).
+    """
+    path = require_file(path)
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"{path}: not a Keras model by its name; it must end in {' or '.join(SUFFIXES)}")
+    return _load(path, str(path), file_digest(path))
+
+
+def load_network_bytes(content: bytes, suffix: str) -> Network:
+    """A network from the content of its file, as workers receive it.
+
+    Args:
+        content: the file's bytes.
+        suffix: the file's suffix, such as ".h5".
+
+    Raises:
+        InputError: as `load_network`.
+    """
+    # Keras reads from named files only; the folder is private to this user, and gone afterwards.
+    with tempfile.TemporaryDirectory(prefix="sweep-") as folder:
+        path = Path(folder) / f"network{suffix}"
+        path.write_bytes(content)
+        return _load(path, f"network ({suffix})", hashlib.sha256(content).hexdigest())
+
+
+def check_fit(network: Network, dataset: Dataset) -> list[str]:
+    """Why the network cannot be scored on the dataset, in words; empty when it can."""
+    problems = []
+    if not fits(dataset.images.shape, network.input_shape):
+        problems.append(
+            f"the network takes images of shape {_written(network.input_shape)}, "
+            f"the dataset has {_written(dataset.images.shape[1:])}"
+        )
+    highest = int(dataset.labels.max())
+    if network.outputs == 1 and highest > 1:
+        problems.append(f"the network has a single output, so labels are 0 or 1; the highest is {highest}")
+    elif network.outputs > 1 and highest >= network.outputs:
+        problems.append(
+            f"the network has {network.outputs} outputs, so labels are 0 to {network.outputs - 1}; "
+            f"the highest is {highest}"
+        )
+    return problems
+
+
+def _load(path: Path, shown: str, digest: str) -> Network:
+    keras = import_keras()
+    try:
+        with quiet_advice():
+            model = keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # Keras raises whatever its many parts raise
+        text = reason(error).replace(str(path), shown)
+        raise InputError(f"{shown}: not a model that Keras can load: {text}") from error
+    problems = _shape_problems(model)
+    if problems:
+        raise InputError(f"{shown}: {problem}" for problem in problems)
+    return Network(
+        model=model,
+        digest=digest,
+        variables=variables_of(model),
+        input_shape=tuple(model.inputs[0].shape[1:]),
+        outputs=int(model.outputs[0].shape[-1]),
+        threshold=threshold_of(model),
+    )
+
+
+def _shape_problems(model: keras.Model) -> list[str]:
+    inputs, outputs = getattr(model, "inputs", None), getattr(model, "outputs", None)
+    if not inputs or not outputs:
+        return ["the model was saved without an input shape; build or call it once, then save it again"]
+    problems = []
+    if len(inputs) != 1:
+        problems.append(f"the model has {len(inputs)} inputs; it must have one, the images")
+    if len(outputs) != 1:
+        problems.append(f"the model has {len(outputs)} outputs; it must have one, the scores")
+    elif len(outputs[0].shape) != 2 or not outputs[0].shape[-1]:
+        shape = _written(outputs[0].shape)
+        problems.append(f"the model's output has shape {shape}; it must be (images, outputs)")
+    return problems
+
+
+def _written(shape: tuple[int | None, ...]) -> str:
+    sizes = ", ".join("any" if size is None else str(size) for size in shape)
+    return f"({sizes},)" if len(shape) == 1 else f"({sizes})"

@@ -1,0 +1,229 @@
+"""Training a network from a recipe: fit, round, measure, and write each model with its card."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sweep.errors import InputError
+from sweep.networks.backend import import_keras, import_tensorflow, quiet_advice
+from sweep.networks.cards import card
+from sweep.networks.datasets import Dataset, fits, load_dataset, prepare_images
+from sweep.networks.decisions import decide
+from sweep.networks.files import file_digest, reason
+from sweep.networks.inspection import threshold_of, variables_of
+from sweep.networks.recipes import OPTIMIZERS, Recipe, check_seed, read_recipe
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model file that was written.
+
+    Attributes:
+        path: the file.
+        digest: its SHA-256, in hex.
+        n_correct: test images it classifies correctly.
+        n_images: test images.
+        card: the Markdown file that describes it.
+    """
+
+    path: Path
+    digest: str
+    n_correct: int
+    n_images: int
+    card: Path
+
+
+def train(
+    recipe: str | Path | Recipe, out: str | Path | None = None, *, seed: int | None = None
+) -> list[TrainedModel]:
+    """Trains the network of a recipe, and writes it and the models derived from it, each with its card.
+
+    Progress goes to standard output: Keras's bar on a terminal, else one line an epoch. Equal recipes and
+    seeds give equal weights on the same machine with the same versions; for that, TensorFlow's operations are
+    made deterministic and stay so in this process.
+
+    Args:
+        recipe: a recipe, or the path of its TOML file.
+        out: the folder for the files; the recipe file's own by default.
+        seed: in place of the recipe's; it then becomes a part of the files' names.
+
+    Returns:
+        The files written: the trained model first, in each format, then the rounded ones.
+
+    Raises:
+        InputError: the recipe, the dataset, the seed or the folder is unusable; nothing has been trained.
+    """
+    if not isinstance(recipe, Recipe):
+        out = Path(recipe).parent if out is None else out
+        recipe = read_recipe(recipe)
+    if out is None:
+        raise InputError("out: missing; a recipe without a file needs a folder to write to")
+    if seed is not None:
+        recipe = _with_seed(recipe, seed)
+    folder = _writable(Path(out))
+    sets = load_dataset(recipe.dataset, "train"), load_dataset(recipe.dataset, "test")
+
+    with quiet_advice(), _seeded(recipe.seed):
+        model = _build(recipe)
+        _check_data(recipe, model, sets)
+        _fit(recipe, model, sets[0])
+        written = _save(recipe, model, recipe.name, None, sets, folder)
+        trained = model.get_weights()
+        for rounded in recipe.rounded:
+            model.set_weights(_round_kernels(model, trained, rounded.bits))
+            written += _save(recipe, model, rounded.name, rounded.bits, sets, folder)
+    return written
+
+
+def _with_seed(recipe: Recipe, seed: int) -> Recipe:
+    problems = check_seed(seed)
+    if problems:
+        raise InputError(problems)
+    return replace(
+        recipe,
+        seed=seed,
+        name=f"{recipe.name}_seed{seed}",
+        rounded=tuple(replace(item, name=f"{item.name}_seed{seed}") for item in recipe.rounded),
+    )
+
+
+def _writable(folder: Path) -> Path:
+    probe = folder / f".sweep-{os.getpid()}.partial"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"{folder}: cannot write here ({folder.resolve()}): {reason(error)}") from error
+    return folder
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Deterministic training inside; Python's and NumPy's own global generators are put back afterwards."""
+    # Taken first, because Keras draws from Python's generator already while it is imported.
+    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
+    tensorflow, keras = import_tensorflow(), import_keras()
+    tensorflow.config.experimental.enable_op_determinism()
+    keras.utils.set_random_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)  # noqa: NPY002
+
+
+def _build(recipe: Recipe) -> keras.Model:
+    keras = import_keras()
+    model = keras.Sequential([keras.Input(recipe.input_shape, name="images")], name=recipe.name)
+    for index, entry in enumerate(recipe.layers):
+        # Keras would number unnamed layers by what else this process has built.
+        arguments = {"name": f"{entry['type'].lower()}_{index}"} | entry
+        kind = arguments.pop("type")
+        try:
+            model.add(getattr(keras.layers, kind)(**arguments))
+        except Exception as error:  # Keras raises whatever its many parts raise
+            raise InputError(f"{recipe.name}: layer {index} ({kind}): {reason(error)}") from error
+    return model
+
+
+def _check_data(recipe: Recipe, model: keras.Model, sets: tuple[Dataset, Dataset]) -> None:
+    problems = []
+    if len(model.output_shape) != 2:
+        problems.append(f"the last layer's output has shape {model.output_shape}; it must be (images, outputs)")
+    outputs = model.output_shape[-1]
+    if _loss(model) is None:
+        problems.append("the last layer must end in softmax over the classes, or in sigmoid with one unit")
+    for split, dataset in zip(("train", "test"), sets, strict=True):
+        if not fits(dataset.images.shape, recipe.input_shape):
+            have = dataset.images.shape[1:]
+            problems.append(f"input_shape is {recipe.input_shape}, but x_{split} in {recipe.dataset} has {have}")
+        highest = max(outputs - 1, 1)
+        if dataset.labels.max() > highest:
+            found = dataset.labels.max()
+            problems.append(f"y_{split} in {recipe.dataset} has label {found}; the outputs allow 0 to {highest}")
+    if problems:
+        raise InputError(f"{recipe.name}: {problem}" for problem in problems)
+
+
+def _loss(model: keras.Model) -> str | None:
+    keras = import_keras()
+    activation = getattr(model.layers[-1], "activation", None)
+    if activation is keras.activations.softmax and model.output_shape[-1] > 1:
+        return "categorical_crossentropy"
+    if activation is keras.activations.sigmoid and model.output_shape[-1] == 1:
+        return "binary_crossentropy"
+    return None
+
+
+def _compile(recipe: Recipe, model: keras.Model) -> None:
+    optimizer = getattr(import_keras().optimizers, OPTIMIZERS[recipe.optimizer])(recipe.learning_rate)
+    model.compile(optimizer=optimizer, loss=_loss(model), metrics=["accuracy"])
+
+
+def _fit(recipe: Recipe, model: keras.Model, dataset: Dataset) -> None:
+    keras = import_keras()
+    outputs = model.output_shape[-1]
+    targets = dataset.labels[:, None] if outputs == 1 else np.eye(outputs, dtype=np.float32)[dataset.labels]
+
+    def say(epoch: int, logs: dict[str, float]) -> None:
+        scores = ", ".join(f"{name} {value:.4f}" for name, value in logs.items())
+        print(f"{recipe.name}: epoch {epoch + 1}/{recipe.epochs}: {scores}", flush=True)
+
+    on_terminal = sys.stdout.isatty()
+    _compile(recipe, model)
+    model.fit(
+        prepare_images(dataset.images, recipe.input_shape),
+        targets,
+        batch_size=recipe.batch,
+        epochs=recipe.epochs,
+        verbose=1 if on_terminal else 0,
+        callbacks=[] if on_terminal else [keras.callbacks.LambdaCallback(on_epoch_end=say)],
+    )
+
+
+def _round_kernels(model: keras.Model, weights: list[np.ndarray], bits: int) -> list[np.ndarray]:
+    scale = 2.0**bits
+    return [
+        (np.rint(value * scale) / scale).astype(np.float32) if variable.kernel else value
+        for value, variable in zip(weights, variables_of(model), strict=True)
+    ]
+
+
+def _save(
+    recipe: Recipe,
+    model: keras.Model,
+    name: str,
+    bits: int | None,
+    sets: tuple[Dataset, Dataset],
+    folder: Path,
+) -> list[TrainedModel]:
+    # Compiled anew, the file says how to train on, without the optimizer's state: twice the weights.
+    _compile(recipe, model)
+    test_set = sets[1]
+    scores = model.predict(prepare_images(test_set.images, recipe.input_shape), batch_size=1000, verbose=0)
+    n_correct = int(np.count_nonzero(decide(scores, threshold_of(model)) == test_set.labels))
+    card_path = folder / f"{name}.md"
+    written = []
+    for suffix in recipe.formats:
+        path = folder / f"{name}.{suffix}"
+        partial = folder / f".{name}-{os.getpid()}.partial.{suffix}"
+        model.save(partial)
+        partial.replace(path)
+        written.append(TrainedModel(path, file_digest(path), n_correct, len(test_set), card_path))
+    digests = {item.path.name: item.digest for item in written}
+    text = card(recipe, model, name, bits, digests, n_correct, sets)
+    card_path.write_text(text, encoding="utf-8")
+    return written

@@ -1,0 +1,133 @@
+"""What every transform is, the register of them, and the checks that their parameters pass."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar, get_type_hints
+
+import numpy as np
+import numpy.typing as npt
+
+from sweep.errors import InputError
+from sweep.networks.variables import Variable
+
+Array = npt.NDArray[np.float32]
+Scalar = float | int | bool | str
+Selection = str | int | tuple[str | int, ...]
+
+
+def parameter(
+    text: str,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: tuple[str, ...] | None = None,
+    default: Any = dataclasses.MISSING,
+) -> Any:
+    """A field of a transform: what it means, and the values that are valid."""
+    valid = {"text": text, "minimum": minimum, "maximum": maximum, "choices": choices}
+    return dataclasses.field(default=default, metadata=valid)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transform(ABC):
+    """One imperfection of stored weights.
+
+    A subclass is a frozen dataclass whose fields, made with `parameter`, are what a study file may set or sweep.
+    `layers` selects the weights (see `selection.select`).
+    """
+
+    op: ClassVar[str]
+    layers: Selection = "*"
+
+    def __post_init__(self) -> None:
+        problems = []
+        for name in parameters(type(self)):
+            value, problem = check(type(self), name, getattr(self, name))
+            if problem:
+                problems.append(f"{self.op}: {name}: {problem}")
+            object.__setattr__(self, name, value)
+        if problems:
+            raise InputError(problems)
+
+    @property
+    @abstractmethod
+    def random(self) -> bool:
+        """Whether two seeds can give different weights."""
+
+    @abstractmethod
+    def apply(self, weight: Array, variable: Variable, generator: np.random.Generator) -> Array:
+        """The perturbed copy of one float32 weight array, of the same shape; `weight` is left as it is."""
+
+
+REGISTRY: dict[str, type[Transform]] = {}
+
+T = TypeVar("T", bound=type[Transform])
+
+
+def register(op: str) -> Callable[[T], T]:
+    """Make a transform available to study files under the name `op`."""
+
+    def add(transform: T) -> T:
+        if op in REGISTRY:
+            raise ValueError(f"two transforms are called {op!r}")
+        transform.op = op
+        REGISTRY[op] = transform
+        return transform
+
+    return add
+
+
+def parameters(transform: type[Transform]) -> dict[str, type]:
+    """Names and types of what a study file may sweep in this transform, in order of declaration."""
+    hints = get_type_hints(transform)
+    return {f.name: hints[f.name] for f in dataclasses.fields(transform) if f.name != "layers"}
+
+
+def required(transform: type[Transform]) -> list[str]:
+    """Names of the parameters without a default."""
+    return [
+        f.name
+        for f in dataclasses.fields(transform)
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    ]
+
+
+def check(transform: type[Transform], name: str, value: object) -> tuple[Scalar | None, str | None]:
+    """One parameter's value in its declared type, and what is wrong with it, or None."""
+    kind = parameters(transform)[name]
+    valid = {f.name: f.metadata for f in dataclasses.fields(transform)}[name]
+    wanted = _wanted(kind, valid)
+    converted: Scalar
+    if kind is float and isinstance(value, int | float | np.number) and not isinstance(value, bool):
+        converted = float(value)
+    elif kind is int and isinstance(value, int | np.integer) and not isinstance(value, bool):
+        converted = int(value)
+    elif kind in (str, bool) and isinstance(value, kind):
+        converted = value
+    else:
+        return None, f"{value!r} is not {wanted}"
+    if isinstance(converted, float) and not math.isfinite(converted):
+        return None, f"{value!r} is not {wanted}"
+    if kind in (int, float) and not isinstance(converted, str):
+        low, high = valid.get("minimum"), valid.get("maximum")
+        if (low is not None and converted < low) or (high is not None and converted > high):
+            return None, f"{value!r} is out of range; valid is {wanted}"
+    choices = valid.get("choices")
+    if choices and converted not in choices:
+        return None, f"{value!r} is not valid; choose one of {', '.join(choices)}"
+    return converted, None
+
+
+def _wanted(kind: type, valid: Mapping[str, Any]) -> str:
+    names = {float: "a finite number", int: "a whole number", str: "a string", bool: "true or false"}
+    low, high = valid.get("minimum"), valid.get("maximum")
+    if low is not None and high is not None:
+        return f"{names[kind]} from {low:g} to {high:g}"
+    if low is not None:
+        return f"{names[kind]} of at least {low:g}"
+    return names[kind]

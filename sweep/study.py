@@ -1,0 +1,246 @@
+"""A study: what is perturbed, how, and with how many seeds; the cells that this makes; its TOML form."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path, PurePath
+from typing import Any
+
+import tomli_w
+
+from sweep.errors import InputError
+from sweep.perturb.base import REGISTRY, Scalar, Transform, parameters
+from sweep.study_checks import as_list, check_study, swept_columns
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """The seeds start, start + 1, …, start + count − 1."""
+
+    start: int
+    count: int
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.start, self.start + self.count))
+
+    def __len__(self) -> int:
+        return self.count
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model × one dataset × one fully fixed perturbation.
+
+    Attributes:
+        model: label of the model, unique in its study.
+        family: name of the family it comes from.
+        values: swept parameters by column name.
+        transforms: the perturbation, in order.
+    """
+
+    model: str
+    family: str
+    values: Mapping[str, Scalar]
+    transforms: tuple[Transform, ...]
+
+    @property
+    def id(self) -> str:
+        """Stable and readable: model, family and swept values; unique in its study."""
+        swept = ",".join(f"{name}={_text(value)}" for name, value in self.values.items())
+        return "/".join(part for part in (self.model, self.family, swept) if part)
+
+    @property
+    def random(self) -> bool:
+        """Whether two seeds can differ; a cell without randomness has one trial."""
+        return any(t.random for t in self.transforms)
+
+
+@dataclass(frozen=True)
+class Family:
+    """One kind of perturbation with its swept parameters.
+
+    Attributes:
+        name: unique in the study.
+        perturb: one table a transform: `op`, its parameters (a list is swept), `layers`.
+        published: values from elsewhere to print beside ours: tables of swept parameters and `accuracy`, a
+            fraction.
+    """
+
+    name: str
+    perturb: Sequence[Mapping[str, Any]]
+    published: Sequence[Mapping[str, Any]] = ()
+
+    @cached_property
+    def swept(self) -> dict[str, tuple[int, str]]:
+        """Columns of the swept parameters → (position of the transform, parameter), in the order of the grid."""
+        return swept_columns(self.perturb)
+
+    def cells(self, model: str) -> list[Cell]:
+        """The grid over all swept lists, the last list varying fastest."""
+        cells = []
+        axes = [self.perturb[position][name] for position, name in self.swept.values()]
+        for point in itertools.product(*axes):
+            tables = [dict(table) for table in self.perturb]
+            for (position, name), value in zip(self.swept.values(), point, strict=True):
+                tables[position][name] = value
+            transforms = tuple(_transform(table) for table in tables)
+            values = {
+                column: getattr(transforms[position], name) for column, (position, name) in self.swept.items()
+            }
+            cells.append(Cell(model, self.name, values, transforms))
+        return cells
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a study file says; see the README for the keys.
+
+    Raises InputError with every mistake at once. Paths stay as written; see `networks` for how they are found.
+    """
+
+    name: str
+    model: str | Sequence[str]
+    dataset: str
+    seeds: int | Mapping[str, int]
+    family: Sequence[Family]
+    root_seed: int = 0
+    source: str = field(default="study", compare=False)
+
+    def __post_init__(self) -> None:
+        problems = check_study(self.to_dict())
+        if problems:
+            raise InputError(f"{self.source}: {problem}" for problem in problems)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], source: str = "study") -> Study:
+        """A study from the tables of its TOML form; `source` is named in errors."""
+        problems = check_study(data)
+        if problems:
+            raise InputError(f"{source}: {problem}" for problem in problems)
+        families = [Family(**table) for table in data["family"]]
+        return cls(**{**data, "family": families}, source=source)
+
+    @classmethod
+    def from_text(cls, text: str, source: str = "study") -> Study:
+        """A study from the text of its TOML form."""
+        try:
+            return cls.from_dict(tomllib.loads(text), source)
+        except tomllib.TOMLDecodeError as error:
+            raise InputError(f"{source}: is not valid TOML: {error}") from None
+
+    @classmethod
+    def from_toml(cls, path: str | Path) -> Study:
+        """Read a study file."""
+        try:
+            return cls.from_text(Path(path).read_text(encoding="utf-8"), str(path))
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise InputError(f"{path}: is not a text file in UTF-8") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The tables of its TOML form."""
+        families = []
+        for family in self.family:
+            table: dict[str, Any] = {"name": family.name, "perturb": [dict(t) for t in family.perturb]}
+            if family.published:
+                table["published"] = [dict(p) for p in family.published]
+            families.append(table)
+        return {
+            "name": self.name,
+            "model": self.model if isinstance(self.model, str) else list(self.model),
+            "dataset": self.dataset,
+            "seeds": self.seeds if isinstance(self.seeds, int) else dict(self.seeds),
+            "root_seed": self.root_seed,
+            "family": families,
+        }
+
+    def to_toml(self) -> str:
+        """Its serialisation; `from_toml` gives an equal study."""
+        return tomli_w.dumps(self.to_dict())
+
+    def with_seeds(self, seeds: int | Mapping[str, int]) -> Study:
+        """The same study over other seeds."""
+        return dataclasses.replace(self, seeds=seeds)
+
+    @property
+    def seed_range(self) -> Seeds:
+        """The seeds as a range."""
+        if isinstance(self.seeds, int):
+            return Seeds(0, self.seeds)
+        return Seeds(self.seeds.get("start", 0), self.seeds["count"])
+
+    @cached_property
+    def models(self) -> dict[str, str]:
+        """Labels → paths: the file's stem, or the path as written where stems collide."""
+        paths = as_list(self.model)
+        stems = [PurePath(path).stem for path in paths]
+        unique = len(set(stems)) == len(stems)
+        return dict(zip(stems if unique else paths, paths, strict=True))
+
+    @cached_property
+    def cells(self) -> tuple[Cell, ...]:
+        """Every cell, by model, then family, then grid."""
+        return tuple(cell for model in self.models for family in self.family for cell in family.cells(model))
+
+    @cached_property
+    def columns(self) -> dict[str, type]:
+        """Swept parameters by column name → type, in order of first appearance."""
+        types: dict[str, type] = {}
+        for family in self.family:
+            for column, (position, name) in family.swept.items():
+                kind = parameters(REGISTRY[family.perturb[position]["op"]])[name]
+                known = types.setdefault(column, kind)
+                if known is not kind:
+                    types[column] = float if {known, kind} == {int, float} else str
+        return types
+
+    @cached_property
+    def published(self) -> dict[str, float]:
+        """Cell ids → published accuracy, a fraction."""
+        found = {}
+        for family in self.family:
+            for model in self.models:
+                for cell in family.cells(model):
+                    for point in family.published:
+                        if {k: v for k, v in point.items() if k != "accuracy"} == dict(cell.values):
+                            found[cell.id] = float(point["accuracy"])
+        return found
+
+    def identity(self, digests: Mapping[str, str]) -> dict[str, Any]:
+        """All that the results depend on, seeds apart; `digests` are the SHA-256 of the files by label.
+
+        Two studies with equal identities give equal rows for equal (cell, seed).
+        """
+        perturbations = {
+            cell.id: [{"op": t.op, **dataclasses.asdict(t)} for t in cell.transforms] for cell in self.cells
+        }
+        identity = {"root_seed": self.root_seed, "files": dict(digests), "cells": perturbations}
+        normal: dict[str, Any] = json.loads(json.dumps(identity))
+        return normal
+
+
+def digest(identity: Mapping[str, Any]) -> str:
+    """SHA-256 of a study's identity, in hex."""
+    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _transform(table: Mapping[str, Any]) -> Transform:
+    arguments = {name: value for name, value in table.items() if name != "op"}
+    if isinstance(arguments.get("layers"), list):
+        arguments["layers"] = tuple(arguments["layers"])
+    return REGISTRY[table["op"]](**arguments)
+
+
+def _text(value: Scalar) -> str:
+    if isinstance(value, float) and float(f"{value:g}") == value:
+        return f"{value:g}"
+    return str(value)

@@ -1,0 +1,187 @@
+"""Every mistake in a study's tables, each as `key: what is wrong and what is valid`."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sweep.perturb.base import REGISTRY, Transform, check, parameters, required
+
+STUDY_KEYS = ("name", "model", "dataset", "seeds", "root_seed", "family")
+FAMILY_KEYS = ("name", "perturb", "published")
+LARGEST_SEED = 2**63 - 1
+
+
+def as_list(value: Any) -> list[Any]:
+    """A single value as a list of one."""
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def swept_columns(perturb: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, str]]:
+    """Columns of the swept parameters → (position of the transform, parameter), in the order of the grid.
+
+    A name that an earlier transform sweeps already is suffixed with the position.
+    """
+    columns: dict[str, tuple[int, str]] = {}
+    for position, table in enumerate(perturb):
+        for name, value in table.items():
+            if isinstance(value, list | tuple) and name != "layers":
+                columns[f"{name}_{position}" if name in columns else name] = (position, name)
+    return columns
+
+
+def check_study(data: Mapping[str, Any]) -> list[str]:
+    """Problems of a whole study; empty when it is valid."""
+    problems = [*_keys(data, STUDY_KEYS, ""), *_missing(data, ("name", "model", "dataset", "seeds", "family"))]
+    if "name" in data and not (isinstance(data["name"], str) and re.fullmatch(r"[\w][\w.-]*", data["name"])):
+        problems.append(f"name: {data['name']!r} is not a name of letters, digits, '-', '_' and '.'")
+    problems += _paths(data)
+    if "seeds" in data:
+        problems += _seeds(data["seeds"])
+    if "root_seed" in data and not _whole(data["root_seed"], 0):
+        problems.append(f"root_seed: {data['root_seed']!r} is not a whole number of at least 0")
+    if "family" in data:
+        problems += _families(data["family"])
+    return problems
+
+
+def _paths(data: Mapping[str, Any]) -> list[str]:
+    problems = []
+    if "model" in data:
+        models = as_list(data["model"])
+        if not models or not all(isinstance(m, str) and m for m in models):
+            problems.append(f"model: {data['model']!r} is not a path or a list of paths")
+        else:
+            problems += [f"model: {m!r} is listed twice" for m in _duplicates(models)]
+    if "dataset" in data and not (isinstance(data["dataset"], str) and data["dataset"]):
+        problems.append(f"dataset: {data['dataset']!r} is not the path of an .npz file")
+    return problems
+
+
+def _seeds(seeds: Any) -> list[str]:
+    if isinstance(seeds, Mapping):
+        problems = [*_keys(seeds, ("start", "count"), "seeds."), *_missing(seeds, ("count",), "seeds.")]
+        if not _whole(seeds.get("start", 0), 0):
+            problems.append(f"seeds.start: {seeds['start']!r} is not a whole number of at least 0")
+        if "count" in seeds and not _whole(seeds["count"], 1):
+            problems.append(f"seeds.count: {seeds['count']!r} is not a whole number of at least 1")
+        return problems
+    if not _whole(seeds, 1):
+        return [f"seeds: {seeds!r} is not a whole number of at least 1, or {{ start = 200, count = 800 }}"]
+    return []
+
+
+def _families(families: Any) -> list[str]:
+    if not isinstance(families, list | tuple) or not families:
+        return ["family: no family; a study has at least one [[family]] table"]
+    problems = []
+    names = []
+    for i, family in enumerate(families):
+        where = f"family[{i}]"
+        if not isinstance(family, Mapping):
+            problems.append(f"{where}: is not a [[family]] table")
+            continue
+        problems += [*_keys(family, FAMILY_KEYS, f"{where}."), *_missing(family, ("name", "perturb"), f"{where}.")]
+        if "name" in family:
+            if isinstance(family["name"], str) and re.fullmatch(r"[^/\s][^/\n]*", family["name"]):
+                names.append(family["name"])
+            else:
+                problems.append(f"{where}.name: {family['name']!r} is not a name (any text without '/')")
+        wrong = _perturbation(family["perturb"], f"{where}.perturb") if "perturb" in family else []
+        problems += wrong
+        if "published" in family and "perturb" in family and not wrong:
+            problems += _published(family["published"], family["perturb"], f"{where}.published")
+    return problems + [f"family: two families are called {name!r}" for name in _duplicates(names)]
+
+
+def _perturbation(tables: Any, where: str) -> list[str]:
+    if not isinstance(tables, list | tuple) or not tables:
+        return [f'{where}: is not a list of transforms such as [ {{ op = "gaussian", scale = [0, 0.1] }} ]']
+    problems = []
+    for i, table in enumerate(tables):
+        at = f"{where}[{i}]"
+        if not isinstance(table, Mapping):
+            problems.append(f'{at}: is not a table such as {{ op = "gaussian", scale = 0.1 }}')
+            continue
+        op = table.get("op")
+        if not isinstance(op, str) or op not in REGISTRY:
+            given = "op is missing" if "op" not in table else f"no op {op!r}"
+            problems.append(f"{at}.op: {given}; valid: {', '.join(sorted(REGISTRY))}{_hint(op, REGISTRY)}")
+            continue
+        transform = REGISTRY[op]
+        problems += _keys(table, ("op", *parameters(transform), "layers"), f"{at}.")
+        problems += _missing(table, required(transform), f"{at}.")
+        for name in parameters(transform):
+            if name in table:
+                problems += _values(transform, name, table[name], f"{at}.{name}")
+        problems += _layers(table.get("layers", "*"), f"{at}.layers")
+    return problems
+
+
+def _values(transform: type[Transform], name: str, value: Any, where: str) -> list[str]:
+    if isinstance(value, list | tuple) and not value:
+        return [f"{where}: the list is empty; give at least one value"]
+    results = [check(transform, name, v) for v in as_list(value)]
+    problems = [f"{where}: {problem}" for _, problem in results if problem]
+    good = [converted for converted, problem in results if not problem]
+    return problems + [f"{where}: {v!r} is listed twice" for v in _duplicates(good)]
+
+
+def _layers(layers: Any, where: str) -> list[str]:
+    parts = as_list(layers)
+    if not parts:
+        return [f'{where}: the list is empty; "*" selects every kernel']
+    return [
+        f"{where}: {part!r} is not a layer's name, a glob, or an index into model.layers (0, 1, …)"
+        for part in parts
+        if not (_whole(part, 0) or (isinstance(part, str) and part))
+    ]
+
+
+def _published(points: Any, perturb: Any, where: str) -> list[str]:
+    if not isinstance(points, list | tuple) or not all(isinstance(p, Mapping) for p in points):
+        return [f"{where}: is not a list of tables such as {{ scale = 0.1, accuracy = 0.98 }}"]
+    axes = {column: as_list(perturb[t][name]) for column, (t, name) in swept_columns(perturb).items()}
+    problems = []
+    for i, point in enumerate(points):
+        accuracy = point.get("accuracy")
+        number = isinstance(accuracy, int | float) and not isinstance(accuracy, bool)
+        if not (number and math.isfinite(accuracy) and 0 <= accuracy <= 1):
+            problems.append(f"{where}[{i}].accuracy: {accuracy!r} is not a fraction from 0 to 1")
+        at = {name: value for name, value in point.items() if name != "accuracy"}
+        if set(at) != set(axes) or any(at[column] not in values for column, values in axes.items()):
+            problems.append(f"{where}[{i}]: {at} is no cell of this family; valid: {axes}")
+    seen = [str({k: v for k, v in p.items() if k != "accuracy"}) for p in points]
+    return problems + [f"{where}: {at} is listed twice" for at in _duplicates(seen)]
+
+
+def _keys(table: Mapping[str, Any], valid: Iterable[str], where: str) -> list[str]:
+    names = list(valid)
+    return [
+        f"{where}{key}: unknown key; valid: {', '.join(names)}{_hint(key, names)}"
+        for key in table
+        if key not in names
+    ]
+
+
+def _missing(table: Mapping[str, Any], needed: Iterable[str], where: str = "") -> list[str]:
+    return [f"{where}{key}: is missing" for key in needed if key not in table]
+
+
+def _hint(word: object, valid: Iterable[str]) -> str:
+    close = difflib.get_close_matches(str(word), list(valid), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= LARGEST_SEED
+
+
+def _duplicates(values: Iterable[Any]) -> list[Any]:
+    ordered = sorted(values, key=str)
+    twice = [a for a, b in itertools.pairwise(ordered) if a == b]
+    return list(dict.fromkeys(twice))

@@ -1,0 +1,127 @@
+"""The floors of DESIGN: a file imports only from lower floors, or from its own folder without circles."""
+
+import ast
+import graphlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sweep
+
+PACKAGE = Path(sweep.__file__).parent
+FLOORS = {
+    "errors": 1,
+    "randomness": 2,
+    "networks": 2,
+    "perturb": 3,
+    "study": 4,
+    "study_checks": 4,
+    "engine": 4,
+    "storage": 5,
+    "execution": 6,
+    "analysis": 6,
+    "api": 7,
+    "cli": 7,
+    "__init__": 7,
+}
+# Which rooms may import a heavy library, at any depth of a file.
+ONLY = {
+    "ray": {"sweep/execution/cluster.py"},
+    "tensorflow": {"sweep/engine/", "sweep/networks/"},
+    "keras": {"sweep/engine/", "sweep/networks/"},
+    "matplotlib": {"sweep/analysis/figures.py"},
+}
+
+
+def imports(source: str) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports inside sweep are absolute"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
+    return found
+
+
+def room(module: str) -> str:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+def files() -> dict[str, str]:
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = ".".join(("sweep", *path.relative_to(PACKAGE).with_suffix("").parts))
+        found[name] = path.read_text()
+    return found
+
+
+def violations(sources: dict[str, str]) -> list[str]:
+    """Imports that go upwards, or sideways into another room; circles; heavy libraries in the wrong room."""
+    problems = []
+    graph: dict[str, set[str]] = {}
+    for module, source in sources.items():
+        targets = set()
+        for imported in imports(source):
+            path = module.replace(".", "/") + ".py"
+            places = ONLY.get(imported.partition(".")[0])
+            if places and not any(path.startswith(place) for place in places):
+                problems.append(f"{path} imports {imported}")
+            if imported in sources or f"{imported}.__init__" in sources:
+                targets.add(imported if imported in sources else f"{imported}.__init__")
+        for target in targets:
+            here, there = room(module), room(target)
+            if here not in FLOORS or there not in FLOORS:
+                problems.append(f"{module} or {target} is on no floor")
+            elif here == there and not {here, there} & {"__init__"}:
+                continue
+            elif FLOORS[there] >= FLOORS[here] and not (
+                module.count(".") == target.count(".") == 1 and FLOORS[there] == FLOORS[here]
+            ):
+                problems.append(f"{module} (floor {FLOORS[here]}) imports {target} (floor {FLOORS[there]})")
+        graph[module] = {t for t in targets if t != module and not t.endswith("__init__")}
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        problems.append(f"circle: {' -> '.join(error.args[1])}")
+    return problems
+
+
+def test_every_file_imports_downwards_only():
+    assert violations(files()) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("sweep.errors", "from sweep.study import Study"),
+        ("sweep.perturb.noise", "import sweep.engine.evaluator"),
+        ("sweep.study", "from sweep.storage import store"),
+        ("sweep.execution.plan", "from sweep.analysis.run import Run"),
+        ("sweep.execution.plan", "from sweep import cli"),
+        ("sweep.storage.schema", "from sweep.storage.store import Store"),
+        ("sweep.execution.worker", "import ray"),
+        ("sweep.analysis.summary", "import matplotlib"),
+        ("sweep.perturb.base", "def late():\n    from tensorflow import math"),
+    ],
+)
+def test_the_check_sees_an_import_that_goes_the_wrong_way(module: str, line: str):
+    sources = files()
+    sources[module] += f"\n{line}\n"
+    assert violations(sources)
+
+
+def test_import_sweep_brings_no_heavy_library():
+    code = "import sys, sweep, sweep.cli; print([m for m in ('tensorflow', 'keras', 'ray', 'matplotlib') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_code_names_no_folder_of_the_project():
+    for module, source in files().items():
+        strings = [n.value for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Constant)]
+        code = [s for s in strings if isinstance(s, str) and "\n" not in s]
+        assert not [s for s in code if s.startswith(("jobs/", "models/"))], module
