@@ -68,8 +68,9 @@ def _table(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    for path in api.train(options.recipe, out=options.out, seed=options.seed):
-        print(path)
+    for trained in api.train(options.recipe, out=options.out, seed=options.seed):
+        accuracy = 100 * trained.n_correct / trained.n_images
+        print(f"{trained.path}: {accuracy:.2f} % of {trained.n_images:,} test images")
 
 
 def _parser() -> argparse.ArgumentParser:

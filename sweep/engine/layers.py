@@ -1,9 +1,9 @@
 """The layers that the stacked pass knows, each with the rule that applies it to many trials at once.
 
 To add a layer, name its class in one of the `@rule(...)` lines below: `any_layout` if it treats every channel by
-itself with no weights; `as_larger_batch` if it treats every image by itself with no weights; `one_trial_at_a_time` for
-everything else that treats every image by itself. That is enough for it to be right; a rule of its own makes it
-fast.
+itself with no weights; `as_larger_batch` if it treats every image by itself with no weights; `one_trial_at_a_time`
+for everything else that treats every image by itself. That is enough for it to be right; a rule of its own makes
+it fast.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ RULES: dict[type, Rule] = {}
 
 
 def rule(*classes: type) -> Callable[[Rule], Rule]:
-    """Registers a rule for layers of exactly these classes: a subclass may override `call`, so it does not count."""
+    """Registers a rule for exactly these classes: a subclass may override `call`, so it does not count."""
 
     def register(function: Rule) -> Rule:
         RULES.update(dict.fromkeys(classes, function))
@@ -79,9 +79,21 @@ def _operators() -> list[type]:
 _ELEMENTWISE = {
     keras.activations.get(name)
     for name in (
-        "celu elu exponential gelu hard_shrink hard_sigmoid hard_silu hard_tanh leaky_relu linear log_sigmoid mish "
-        "relu relu6 selu sigmoid silu soft_shrink softplus softsign sparse_plus squareplus tanh tanh_shrink threshold"
-    ).split()
+        *("celu", "elu", "exponential", "gelu", "hard_shrink", "hard_sigmoid", "hard_silu", "hard_tanh"),
+        *(
+            "leaky_relu",
+            "linear",
+            "log_sigmoid",
+            "mish",
+            "relu",
+            "relu6",
+            "selu",
+            "sigmoid",
+            "silu",
+            "soft_shrink",
+        ),
+        *("softplus", "softsign", "sparse_plus", "squareplus", "tanh", "tanh_shrink", "threshold"),
+    )
 }
 
 
@@ -129,7 +141,7 @@ def as_larger_batch(call: Call) -> Activation:
     *(kl.Conv3D, kl.Conv1DTranspose, kl.Conv2DTranspose, kl.Conv3DTranspose),
 )
 def one_trial_at_a_time(call: Call) -> Activation:
-    """Any layer that treats every image by itself: one larger batch, or trial by trial where its weights differ."""
+    """Any layer that treats every image by itself: one larger batch, or trial by trial if its weights differ."""
     if not call.varies():
         return as_larger_batch(call)
     layer = call.operation
@@ -153,7 +165,8 @@ def activation(call: Call) -> Activation:
 
 def _same_layout(inputs: tuple[Activation, ...]) -> list[Activation]:
     """Inputs of a layer that combines them, in one layout: among the channels if their channels match."""
-    if any(x.layout is Layout.CHANNELS for x in inputs) and len({(len(x.shape), x.shape[-1]) for x in inputs}) == 1:
+    channels = {(len(x.shape), x.shape[-1]) for x in inputs}
+    if len(channels) == 1 and any(x.layout is Layout.CHANNELS for x in inputs):
         return [x.as_channels() for x in inputs]
     return [x.as_images() for x in inputs]
 
@@ -204,9 +217,7 @@ def depthwise_convolution(call: Call) -> Activation:
     layer = call.operation
     kernel = tf_ops.stack_depthwise(call.weight(layer.kernel))
     x = call.inputs[0].as_channels().tensor
-    return _add_bias(
-        call, tf_ops.convolve_depthwise(x, kernel, layer.strides, layer.padding, layer.dilation_rate)
-    )
+    return _add_bias(call, tf_ops.convolve_depthwise(x, kernel, layer.strides, layer.padding, layer.dilation_rate))
 
 
 @rule(kl.SeparableConv1D, kl.SeparableConv2D)

@@ -94,9 +94,7 @@ def stack_depthwise(kernels: Tensor) -> Tensor:
     return tf.reshape(tf.transpose(kernels, order), [*window, trials * channels, multiplier])
 
 
-def convolve(
-    x: Tensor, kernel: Tensor, strides: Sequence[int], padding: str, dilations: Sequence[int]
-) -> Tensor:
+def convolve(x: Tensor, kernel: Tensor, strides: Sequence[int], padding: str, dilations: Sequence[int]) -> Tensor:
     """Convolution over one or two axes, in as many groups as x has times the channels of the kernel.
 
     Args:

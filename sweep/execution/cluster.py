@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 import shutil
+import socket
 import tempfile
 import time
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from sweep.networks.datasets import Dataset
 
 OBJECT_STORE_BYTES = 512 * 1024**2  # of a local Ray: model files and the dataset
 START_ATTEMPTS = 2
+CONNECT_SECONDS = 10.0  # for a cluster's address to answer
 RECOUNT_SECONDS = 5.0  # how often to ask a cluster how large it is
 
 
@@ -115,6 +117,7 @@ class RayRunner:
         if self._address is None:
             self._start_local(quiet)
             return
+        _reach(self._address)
         package = str(Path(__file__).resolve().parent.parent)  # workers get this very code
         try:
             self._ray.init(address=self._address, runtime_env={"py_modules": [package]}, **quiet)
@@ -153,6 +156,17 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _reach(address: str) -> None:
+    """Raise SweepError when nothing listens at `host:port`; Ray itself would try for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return  # "auto", or a form that Ray knows
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise SweepError(f"no Ray cluster answers at {address}: {error}") from None
 
 
 def _import_ray(local: bool) -> Any:

@@ -95,6 +95,7 @@ class _Sweep:
             with progress, self._runner:
                 self._loop(Cutter(study, todo), progress)
         except KeyboardInterrupt:
+            self._store.adopt(self._prepared.digest, study.columns)  # tasks that committed while we stopped
             kept = sum(shard.rows for shard in self._store.shards.values())
             raise Interrupted(
                 f"stopped; {kept:,} trials are kept in {self._store.folder.uri}, and the same command goes on"

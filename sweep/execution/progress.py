@@ -56,6 +56,7 @@ class Progress:
         self._arrivals: deque[tuple[float, int]] = deque()
         self._note = "starting workers"
         self._said = -math.inf
+        self._shown = -1
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
@@ -92,9 +93,11 @@ class Progress:
         """Show the present state, on a plain stream at most every few seconds."""
         if self._live:
             self._live.update(self._picture(self._live.console))
-        elif time.monotonic() - self._said >= PLAIN_SECONDS or self._done == self._total:
+        elif time.monotonic() - self._said >= PLAIN_SECONDS or self._done == self._total > self._shown:
             self._said = time.monotonic()
-            print(self.line(), file=self._stream, flush=True)
+            if self._shown < self._total:
+                print(self.line(), file=self._stream, flush=True)
+            self._shown = self._done
 
     def line(self) -> str:
         """The state in one line."""

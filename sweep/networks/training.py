@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import h5py
 import numpy as np
 
 from sweep.errors import InputError
@@ -169,7 +170,9 @@ def _loss(model: keras.Model) -> str | None:
 
 
 def _compile(recipe: Recipe, model: keras.Model) -> None:
-    optimizer = getattr(import_keras().optimizers, OPTIMIZERS[recipe.optimizer])(recipe.learning_rate)
+    kind = getattr(import_keras().optimizers, OPTIMIZERS[recipe.optimizer])
+    # Named, because Keras would number it by what else this process has built, and the file would differ.
+    optimizer = kind(recipe.learning_rate, name=recipe.optimizer)
     model.compile(optimizer=optimizer, loss=_loss(model), metrics=["accuracy"])
 
 
@@ -210,8 +213,6 @@ def _save(
     sets: tuple[Dataset, Dataset],
     folder: Path,
 ) -> list[TrainedModel]:
-    # Compiled anew, the file says how to train on, without the optimizer's state: twice the weights.
-    _compile(recipe, model)
     test_set = sets[1]
     scores = model.predict(prepare_images(test_set.images, recipe.input_shape), batch_size=1000, verbose=0)
     n_correct = int(np.count_nonzero(decide(scores, threshold_of(model)) == test_set.labels))
@@ -220,10 +221,23 @@ def _save(
     for suffix in recipe.formats:
         path = folder / f"{name}.{suffix}"
         partial = folder / f".{name}-{os.getpid()}.partial.{suffix}"
-        model.save(partial)
+        _write(recipe, model, partial)
         partial.replace(path)
         written.append(TrainedModel(path, file_digest(path), n_correct, len(test_set), card_path))
     digests = {item.path.name: item.digest for item in written}
     text = card(recipe, model, name, bits, digests, n_correct, sets)
     card_path.write_text(text, encoding="utf-8")
     return written
+
+
+def _write(recipe: Recipe, model: keras.Model, path: Path) -> None:
+    """Writes the model compiled and ready to train on, with a new optimizer: the old one's state is large."""
+    _compile(recipe, model)
+    if path.suffix == ".keras":
+        # Loading builds the optimizer, and then refuses the file if the saved one was not.
+        model.optimizer.build(model.trainable_variables)
+    model.save(path)
+    if path.suffix == ".h5":
+        # With any optimizer state in an .h5 file, Keras 3 loads a Sequential that cannot train on.
+        with h5py.File(path, "r+") as file:
+            del file["optimizer_weights"]

@@ -42,7 +42,7 @@ class Folder:
             with system.open_input_file(f"{root}/{name}") as file:
                 content: bytes = file.read()
                 return content
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise StoreError(f"{root}/{name}: cannot be read: {error}") from None

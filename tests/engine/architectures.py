@@ -73,6 +73,9 @@ def assert_same(ours: np.ndarray, theirs: np.ndarray) -> None:
 class Builder:
     """Draws the layers of one network from a generator."""
 
+    activations = ACTIVATIONS
+    convolutions = ("conv", "conv", "conv", "groups", "depthwise", "separable")
+
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
 
@@ -111,7 +114,7 @@ class Builder:
         elif len(x.shape) == 3:
             x = self.pick([kl.Flatten(), kl.GlobalAveragePooling1D(), kl.GlobalMaxPooling1D()])(x)
         if self.chance(0.5):
-            x = kl.Dense(5, activation=self.pick(ACTIVATIONS))(x)
+            x = kl.Dense(5, activation=self.pick(self.activations))(x)
         return kl.Dense(int(self.rng.integers(2, 6)), activation=self.pick([None, None, "softmax"]))(x)
 
     def branch(self, x: Any) -> Any:
@@ -139,7 +142,7 @@ class Builder:
         return kl.ReLU()(x + y) if merge is None else merge([x, y])
 
     def keep_shape(self, x: Any, channels: int) -> Any:
-        activation = self.pick(ACTIVATIONS)
+        activation = self.pick(self.activations)
         if len(x.shape) == 4:
             return kl.Conv2D(channels, self.pick([1, 3]), padding="same", activation=activation)
         if len(x.shape) == 3:
@@ -153,11 +156,11 @@ class Builder:
     def feature_layer(self, x: Any) -> Any:
         return self.pick(
             [
-                kl.Dense(self.pick([4, 7]), activation=self.pick(ACTIVATIONS), use_bias=self.chance(0.5)),
+                kl.Dense(self.pick([4, 7]), activation=self.pick(self.activations), use_bias=self.chance(0.5)),
                 kl.BatchNormalization(),
                 kl.LayerNormalization(),
                 kl.Dropout(0.5),
-                kl.Activation(self.pick(ACTIVATIONS)),
+                kl.Activation(self.pick(self.activations)),
                 kl.Reshape((-1, 1)),
                 kl.PReLU(),
             ]
@@ -172,18 +175,18 @@ class Builder:
     def image_layer(self, x: Any) -> Any:
         size, channels = min(x.shape[1:3]), x.shape[3]
         if size < 4 or channels > 12:
-            return self.pick([kl.Flatten(), kl.ELU(), kl.Dense(3), kl.ZeroPadding2D(((1, 2), (0, 1)))])
+            return self.pick([kl.Flatten(), kl.ReLU(), kl.Dense(3), kl.ZeroPadding2D(((1, 2), (0, 1)))])
         return self.pick([self.conv(2, size, channels)] * 4 + self.others(channels, rank=2))
 
     def conv(self, rank: int, size: int, channels: int) -> Any:
         kernel = self.pick([1, 2, 3])
-        common: dict[str, Any] = {"activation": self.pick(ACTIVATIONS), "use_bias": self.chance(0.6)}
+        common: dict[str, Any] = {"activation": self.pick(self.activations), "use_bias": self.chance(0.6)}
         common["padding"] = self.pick(["same", "valid"])
         if self.chance(0.3):
             common["strides"] = 2
         elif self.chance(0.3) and 2 * (kernel - 1) < size:
             common["dilation_rate"] = 2
-        kind = self.pick(["conv", "conv", "conv", "groups", "depthwise", "separable"])
+        kind = self.pick(self.convolutions)
         if kind == "depthwise":
             layer = kl.DepthwiseConv1D if rank == 1 else kl.DepthwiseConv2D
             return layer(kernel, depth_multiplier=self.pick([1, 2]), **common)
@@ -208,7 +211,48 @@ class Builder:
             (kl.Cropping1D if one else kl.Cropping2D)(1),
             kl.UpSampling1D(2) if one else kl.UpSampling2D(2, interpolation=self.pick(["nearest", "bilinear"])),
             (kl.SpatialDropout1D if one else kl.SpatialDropout2D)(0.3),
-            kl.Activation(self.pick(ACTIVATIONS)),
+            kl.Activation(self.pick(self.activations)),
             self.pick([kl.ReLU(max_value=1.0), kl.LeakyReLU(0.2), kl.PReLU(), kl.Softmax()]),
             self.pick([kl.GaussianNoise(0.5), kl.Rescaling(2.0, -0.5), kl.Dense(3, activation="tanh")]),
+        ]
+
+
+class SimpleBuilder(Builder):
+    """Draws only layers that have a compiled form."""
+
+    activations = ("relu", "relu", "relu6", "leaky_relu", None)
+    convolutions = ("conv",)
+
+    def feature_layer(self, x: Any) -> Any:
+        dense = kl.Dense(self.pick([3, 9, 17]), activation=self.pick(self.activations), use_bias=self.chance(0.5))
+        return self.pick([dense, dense, kl.BatchNormalization(), kl.Dropout(0.5), kl.Reshape((-1, 1)), kl.ReLU()])
+
+    def branch(self, x: Any) -> Any:
+        channels = x.shape[-1]
+        y = self.keep_shape(x, channels)(x)
+        kind = self.pick(["residual", "residual", "three", "concatenate", "shared", "nested"])
+        if kind == "residual":
+            y = kl.BatchNormalization()(y) if self.chance(0.5) else y
+            y = self.pick([lambda x, y: x + y, lambda x, y: kl.Add()([y, x])])(x, y)
+            return kl.ReLU()(y) if self.chance(0.5) else y
+        if kind == "three":  # x is read three times, once before and once after the addition
+            return kl.Concatenate()([kl.Add()([y, self.keep_shape(x, channels)(x)]), x])
+        if kind == "concatenate":
+            return kl.Concatenate()([y, self.keep_shape(x, 2)(x)])
+        if kind == "shared":
+            layer = self.keep_shape(x, channels)
+            return kl.Add()([layer(layer(x)), y])
+        inner_input = keras.Input(x.shape[1:])
+        return keras.Model(inner_input, self.layer(inner_input)(inner_input))(y)
+
+    def others(self, channels: int, rank: int) -> list[Any]:
+        one = rank == 1
+        return [
+            kl.BatchNormalization(scale=self.chance(0.7), center=self.chance(0.7)),
+            (kl.MaxPooling1D if one else kl.MaxPooling2D)(self.pick([2, 3])),
+            (kl.MaxPooling1D if one else kl.MaxPooling2D)(3, strides=self.pick([1, 2])),
+            (kl.AveragePooling1D if one else kl.AveragePooling2D)(2, strides=self.pick([1, 2])),
+            (kl.ZeroPadding1D if one else kl.ZeroPadding2D)(1),
+            (kl.SpatialDropout1D if one else kl.SpatialDropout2D)(0.3),
+            self.pick([kl.ReLU(max_value=1.0), kl.LeakyReLU(0.2), kl.Activation("relu6")]),
         ]

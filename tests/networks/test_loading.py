@@ -1,9 +1,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -267,11 +264,3 @@ def test_check_fit_says_what_does_not_match(shape, outputs, labels, words):
     problems = check_fit(network, dataset)
     assert len(problems) == len(words)
     assert all(word in problem for word, problem in zip(words, problems, strict=True))
-
-
-def test_loading_is_silent_on_both_streams(tmp_path):
-    path = saved(classifier(), tmp_path, ".h5")
-    code = f"from sweep.networks.loading import load_network; load_network({str(path)!r})"
-    unset = {key: value for key, value in os.environ.items() if not key.startswith("TF_")}
-    done = subprocess.run([sys.executable, "-c", code], env=unset, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

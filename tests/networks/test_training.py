@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from sweep.errors import InputError
+from sweep.networks.backend import import_keras
 from sweep.networks.datasets import load_dataset, prepare_images
 from sweep.networks.loading import check_fit, load_network
 from sweep.networks.recipes import Rounded, read_recipe
@@ -144,6 +146,16 @@ def test_rounded_models_round_kernels_only_and_are_measured(recipe, tmp_path):
     assert rounded.n_correct > 40, "it has learned something"
 
 
+@pytest.mark.parametrize("suffix", ["h5", "keras"])
+def test_a_written_model_is_compiled_and_can_be_trained_on(recipe, suffix):
+    keras = import_keras()
+    model = keras.models.load_model(train(recipe(('["h5", "keras"]', f'["{suffix}"]')))[0].path)
+    before = model.get_weights()
+    images = np.random.default_rng(0).random((16, 8, 8, 1), dtype=np.float32)
+    model.fit(images, np.eye(2)[np.arange(16) % 2], verbose=0)
+    assert not np.array_equal(before[0], model.get_weights()[0])
+
+
 def test_another_seed_gives_other_weights_under_another_name(recipe, tmp_path):
     path = recipe(('["h5", "keras"]', '["h5"]'))
     own, other = train(path), train(path, seed=4)
@@ -256,10 +268,15 @@ def test_a_bad_seed_or_a_missing_recipe_is_refused(recipe, tmp_path):
         train(read_recipe(recipe()))
 
 
-def test_training_writes_nothing_but_its_progress(recipe):
+def test_a_fresh_process_shows_the_progress_of_training_and_no_more(recipe):
     path = recipe(('["h5", "keras"]', '["h5"]'))
-    code = f"from sweep.networks.training import train; train({str(path)!r})"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    code = (
+        "from sweep.networks.loading import load_network\n"
+        "from sweep.networks.training import train\n"
+        f"load_network(train({str(path)!r})[0].path)"
+    )
+    plain = {key: value for key, value in os.environ.items() if not key.startswith("TF_")}
+    done = subprocess.run([sys.executable, "-c", code], env=plain, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("tiny: epoch 1/1: ")
     assert len(done.stdout.splitlines()) == 1

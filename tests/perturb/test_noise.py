@@ -92,7 +92,11 @@ def test_laws():
         assert stats.kstest(draws, law.cdf).pvalue > 0.001
 
 
-@given(scale=st.floats(0, 10, width=32), seed=st.integers(0, 2**40), op=st.sampled_from(["uniform", "uniform_symmetric"]))
+@given(
+    scale=st.floats(0, 10, width=32),
+    seed=st.integers(0, 2**40),
+    op=st.sampled_from(["uniform", "uniform_symmetric"]),
+)
 def test_uniform_noise_stays_in_its_range(scale: float, seed: int, op: str):
     moved = perturb(WEIGHTS, VARIABLES, [REGISTRY[op](scale=scale)], 0, seed)[4] - WEIGHTS[4]
     slack = 1e-6 * (1 + scale)

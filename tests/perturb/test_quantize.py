@@ -10,7 +10,9 @@ from sweep.perturb import perturb
 from sweep.perturb.quantize import FixedPoint
 
 weights = hnp.arrays(
-    np.float32, hnp.array_shapes(max_dims=2, max_side=6), elements=st.floats(-8, 8, width=32, allow_subnormal=False)
+    np.float32,
+    hnp.array_shapes(max_dims=2, max_side=6),
+    elements=st.floats(-8, 8, width=32, allow_subnormal=False),
 )
 
 

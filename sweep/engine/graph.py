@@ -1,0 +1,190 @@
+"""The graph of a Keras model as a list of steps, and the part of it that perturbed weights reach."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+_FUNCTIONAL = type(keras.Model(inputs := keras.Input((1,)), inputs))
+Tensor = Any
+
+
+class Unsupported(Exception):
+    """A way of evaluating does not cover this network; the message names the layer and says why."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One use of a layer or operation, from the activations in `inputs` to those in `outputs` (numbered slots).
+
+    Attributes:
+        operation: the layer, or the operation on tensors (`x + y`).
+        inputs, outputs: slots.
+        fill: puts tensors, one for each input, into the arguments with which the layer was called.
+        shapes: of its outputs in the plain network, without the images.
+    """
+
+    operation: Any
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    fill: Callable[[list[Any]], tuple[tuple[Any, ...], dict[str, Any]]]
+    shapes: tuple[tuple[int, ...], ...]
+
+    def __str__(self) -> str:
+        return f"layer {self.operation.name} ({type(self.operation).__name__})"
+
+
+class Graph:
+    """A model cut in two: the prefix that no varied weight reaches, and the rest.
+
+    Attributes:
+        varied: the sorted indices into `model.weights` that trials perturb.
+        variables: the `id` of each of these variables.
+        input, output: slots of the model's input and output.
+        shapes: of the activation in each slot, without the images.
+        prefix, rest: the steps of both parts, in order.
+        boundary: the slots that the rest reads and does not make.
+    """
+
+    def __init__(self, model: keras.Model, varied: Collection[int]) -> None:
+        """Walks the graph.
+
+        Args:
+            model: a built Sequential or Functional model, others nested in it or not, with one input and one
+                output.
+            varied: indices into `model.weights` of the variables that trials perturb, at least one.
+
+        Raises:
+            Unsupported: another kind of model, or a layer of the rest is called or set up in a special way.
+        """
+        if not varied:
+            raise ValueError("varied must name at least one weight")
+        self.varied = tuple(sorted(varied))
+        self.variables = tuple(id(model.weights[i]) for i in self.varied)
+        steps, self.input, self.output = _walk(model)
+        self.shapes = {self.input: tuple(model.inputs[0].shape[1:])}
+        for step in steps:
+            self.shapes.update(zip(step.outputs, step.shapes, strict=True))
+        self.prefix, self.rest = _split(steps, set(self.variables))
+        for step in self.rest:
+            _check(step)
+        made = {slot for step in self.rest for slot in step.outputs}
+        needed = [slot for step in self.rest for slot in step.inputs] + [self.output]
+        self.boundary = tuple(sorted(set(needed) - made))
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers that run for every trial."""
+        return tuple(dict.fromkeys(step.operation.name for step in self.rest))
+
+    @property
+    def has_prefix(self) -> bool:
+        """False if the boundary is just the images, so that there is nothing to keep."""
+        return self.boundary != (self.input,)
+
+    def run_prefix(self, images: Tensor) -> tuple[Tensor, ...]:
+        """The boundary (B, ...) of images (B, ...): what all trials share."""
+        slots = {self.input: images}
+        with keras.StatelessScope(state_mapping=[], collect_losses=False):
+            for step in self.prefix:
+                args, kwargs = step.fill([slots[i] for i in step.inputs])
+                outputs = step.operation(*args, **kwargs)
+                slots.update(zip(step.outputs, keras.tree.flatten(outputs), strict=True))
+        return tuple(slots[i] for i in self.boundary)
+
+
+def _walk(model: keras.Model) -> tuple[list[Step], int, int]:
+    """The steps of a model in order, models nested in it opened up; and the slots of its input and its output."""
+    steps: list[Step] = []
+    count = 0
+
+    def new_slots(tensors: Sequence[Any]) -> list[int]:
+        nonlocal count
+        count += len(tensors)
+        return list(range(count - len(tensors), count))
+
+    def open_model(inner: Any, inputs: Sequence[int]) -> list[int]:
+        if type(inner) is keras.Sequential:
+            inner = inner._functional
+        slots = dict(zip(map(id, inner.inputs), inputs, strict=True))
+        for depth in sorted(inner._nodes_by_depth, reverse=True):
+            for node in inner._nodes_by_depth[depth]:
+                if node.is_input or not all(id(x) in slots for x in node.input_tensors):
+                    continue
+                read = [slots[id(x)] for x in node.arguments.keras_tensors]
+                operation = node.operation
+                if type(operation) in (keras.Sequential, _FUNCTIONAL):
+                    _check_arguments(operation, node.arguments.kwargs)
+                    made = open_model(operation, read)
+                else:
+                    made = new_slots(node.outputs)
+                    shapes = tuple(tuple(x.shape[1:]) for x in node.outputs)
+                    steps.append(Step(operation, tuple(read), tuple(made), _filler(node), shapes))
+                slots.update(zip(map(id, node.outputs), made, strict=True))
+        return [slots[id(x)] for x in inner.outputs]
+
+    if type(model) not in (keras.Sequential, _FUNCTIONAL):
+        raise Unsupported(f"{model.name}: {type(model).__name__} is not a Sequential or Functional model")
+    if not model.built or (type(model) is keras.Sequential and model._functional is None):
+        raise Unsupported(f"{model.name}: the model is not built for a known input shape")
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise Unsupported(f"{model.name}: a model with one input and one output is wanted")
+    start = new_slots(model.inputs)
+    return steps, start[0], open_model(model, start)[0]
+
+
+def _filler(node: Any) -> Callable[[list[Any]], tuple[tuple[Any, ...], dict[str, Any]]]:
+    """Puts values in place of the symbolic tensors with which a node of the graph was called."""
+    keys = [id(x) for x in node.arguments.keras_tensors]
+
+    def fill(values: list[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        args, kwargs = node.arguments.fill_in(dict(zip(keys, values, strict=True)))
+        return args, kwargs
+
+    return fill
+
+
+def _split(steps: list[Step], varied: set[int]) -> tuple[list[Step], list[Step]]:
+    """Steps that no varied weight reaches, and the others."""
+    reached: set[int] = set()
+    prefix, stacked = [], []
+    for step in steps:
+        own = {id(v) for v in getattr(step.operation, "weights", ())}
+        if own & varied or reached.intersection(step.inputs):
+            reached.update(step.outputs)
+            stacked.append(step)
+        else:
+            prefix.append(step)
+    return prefix, stacked
+
+
+def _check(step: Step) -> None:
+    """Raises Unsupported for a step called or set up in a way that no evaluation of many trials covers."""
+    operation = step.operation
+    args, kwargs = step.fill([None] * len(step.inputs))
+    _check_arguments(operation, kwargs)
+    if any(not isinstance(a, int | float | str | None) for a in keras.tree.flatten(args)):
+        raise Unsupported(f"{step} is called with constant arrays")
+    if hasattr(operation, "strides") and not isinstance(getattr(operation, "padding", ""), str):
+        raise Unsupported(f"{step} has a padding other than valid, same or causal")
+    if getattr(operation, "data_format", "channels_last") == "channels_first":
+        raise Unsupported(f"{step} has its channels first")
+    if isinstance(operation, keras.Layer):
+        policy = operation.dtype_policy
+        if (policy.compute_dtype, policy.variable_dtype) != ("float32", "float32"):
+            raise Unsupported(f"{step} works in {policy.name}, not in float32")
+        if getattr(operation, "lora_enabled", False) or getattr(operation, "quantization_mode", None):
+            raise Unsupported(f"{step} is quantized or has LoRA weights")
+        if getattr(getattr(operation, "activation", None), "weights", None):
+            raise Unsupported(f"{step} has an activation with weights of its own")
+        if operation.supports_masking and getattr(operation, "mask_value", None) is not None:
+            raise Unsupported(f"{step} masks time steps")
+
+
+def _check_arguments(operation: Any, kwargs: Mapping[str, Any]) -> None:
+    given = sorted(name for name, value in kwargs.items() if value is not None and value is not False)
+    if given:
+        raise Unsupported(f"layer {operation.name} ({type(operation).__name__}) is called with {', '.join(given)}")

@@ -1,0 +1,141 @@
+"""LLVM at run time: assembly text for vectors of floats, compiled for this processor."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+try:
+    import llvmlite.binding as llvm
+except ImportError:  # an optional dependency: without it, networks run stacked
+    llvm = None
+
+Emit = Callable[..., Sequence[str] | None]
+
+
+def available() -> bool:
+    """True if llvmlite is installed."""
+    return llvm is not None
+
+
+@cache
+def lanes() -> int:
+    """Floats in a SIMD register of this machine."""
+    features = llvm.get_host_cpu_features()
+    return 16 if features.get("avx512f") else 8 if features.get("avx") else 4
+
+
+class Code:
+    """LLVM's assembly language, a line at a time, for vectors of `lanes` floats."""
+
+    def __init__(self, lanes: int) -> None:
+        self.lanes = lanes
+        self.vector = f"<{lanes} x float>"
+        self.lines: list[str] = []
+        self._names = 0
+        self._block = "entry"
+
+    def name(self) -> str:
+        """A new name."""
+        self._names += 1
+        return f"v{self._names}"
+
+    def let(self, expression: str) -> str:
+        """Names the value of an expression."""
+        name = f"%{self.name()}"
+        self.lines.append(f"{name} = {expression}")
+        return name
+
+    def loop(self, count: int | str, body: Emit, start: Sequence[str] = ()) -> Sequence[str]:
+        """Repeats body(index, *sums) -> new sums `count` times, at least once; returns the last sums."""
+        if count == 1:
+            return body("0", *start) or ()
+        name, before = self.name(), self._block
+        index, sums = f"%{name}.i", [f"%{name}.s{k}" for k in range(len(start))]
+        self._open(f"{name}.loop")
+        phis = len(self.lines)
+        new = body(index, *sums) or ()
+        following = self.let(f"add i64 {index}, 1")
+        more = self.let(f"icmp ult i64 {following}, {count}")
+        self.lines.append(f"br i1 {more}, label %{name}.loop, label %{name}.done")
+        pairs = [("i64", index, "0", following)]
+        pairs += [(self.vector, *names) for names in zip(sums, start, new, strict=True)]
+        self.lines[phis:phis] = [
+            f"{to} = phi {kind} [{first}, %{before}], [{then}, %{self._block}]" for kind, to, first, then in pairs
+        ]
+        self._label(f"{name}.done")
+        return new
+
+    def _open(self, label: str) -> None:
+        self.lines.append(f"br label %{label}")
+        self._label(label)
+
+    def _label(self, label: str) -> None:
+        self.lines.append(f"{label}:")
+        self._block = label
+
+    def at(self, pointer: str, offset: int, index: str = "0", step: int = 0) -> str:
+        """pointer + offset + index · step, in floats."""
+        if index != "0" and step:
+            scaled = self.let(f"mul i64 {index}, {step}")
+            pointer = self.let(f"getelementptr float, ptr {pointer}, i64 {scaled}")
+        return self.let(f"getelementptr float, ptr {pointer}, i64 {offset}") if offset else pointer
+
+    def load(self, pointer: str) -> str:
+        """A vector."""
+        return self.let(f"load {self.vector}, ptr {pointer}, align {4 * self.lanes}")
+
+    def store(self, value: str, pointer: str) -> None:
+        """A vector."""
+        self.lines.append(f"store {self.vector} {value}, ptr {pointer}, align {4 * self.lanes}")
+
+    def spread(self, pointer: str) -> str:
+        """One float in all lanes."""
+        scalar = self.let(f"load float, ptr {pointer}")
+        one = self.let(f"insertelement {self.vector} undef, float {scalar}, i32 0")
+        mask = f"<{self.lanes} x i32> zeroinitializer"
+        return self.let(f"shufflevector {self.vector} {one}, {self.vector} undef, {mask}")
+
+    def constant(self, value: float) -> str:
+        """A number in all lanes."""
+        bits = ctypes.c_uint64.from_buffer(ctypes.c_double(ctypes.c_float(value).value)).value
+        return "<" + ", ".join([f"float 0x{bits:016X}"] * self.lanes) + ">"
+
+    def multiply_add(self, a: str, b: str, c: str) -> str:
+        """a·b + c, rounded once."""
+        v = self.vector
+        return self.let(f"call {v} @llvm.fmuladd.v{self.lanes}f32({v} {a}, {v} {b}, {v} {c})")
+
+    def binary(self, operation: str, a: str, b: str) -> str:
+        """fadd, fmul..."""
+        return self.let(f"{operation} {self.vector} {a}, {b}")
+
+    def larger(self, a: str, b: str) -> str:
+        """max(a, b); b if either is not a number."""
+        chosen = self.let(f"fcmp ogt {self.vector} {a}, {b}")
+        return self.let(f"select <{self.lanes} x i1> {chosen}, {self.vector} {a}, {self.vector} {b}")
+
+    def smaller(self, a: str, b: str) -> str:
+        """min(a, b); b if either is not a number."""
+        chosen = self.let(f"fcmp olt {self.vector} {a}, {b}")
+        return self.let(f"select <{self.lanes} x i1> {chosen}, {self.vector} {a}, {self.vector} {b}")
+
+
+def compile_assembly(assembly: str) -> Any:
+    """The engine that owns the machine code of a module; its functions live as long as it does."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    module = llvm.parse_assembly(assembly)
+    module.verify()
+    features = llvm.get_host_cpu_features().flatten()
+    target = llvm.Target.from_default_triple()
+    machine = target.create_target_machine(cpu=llvm.get_host_cpu_name(), features=features, opt=3, jit=True)
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    llvm.create_pass_builder(machine, options).getModulePassManager().run(
+        module, llvm.create_pass_builder(machine, options)
+    )
+    engine = llvm.create_mcjit_compiler(module, machine)
+    engine.finalize_object()
+    return engine

@@ -1,0 +1,73 @@
+"""What the tests share: a small network, a small dataset, and a study over them."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with net.keras (28×28×1 → 10, untrained but seeded), data.npz (300 test images) and study.toml."""
+    import keras
+
+    folder = tmp_path_factory.mktemp("small")
+    rng = np.random.default_rng(3)
+    layers = keras.layers
+    net = keras.Sequential(
+        [
+            keras.Input((12, 12, 1)),
+            layers.Conv2D(4, 3, activation="relu", use_bias=False, name="conv1"),
+            layers.MaxPooling2D(),
+            layers.Flatten(),
+            layers.Dense(5, activation="softmax", name="fc"),
+        ]
+    )
+    net.set_weights([rng.normal(0, 0.4, w.shape).astype(np.float32) for w in net.get_weights()])
+    net.save(folder / "net.keras")
+    images = rng.integers(0, 256, (300, 12, 12), dtype=np.uint8)
+    clean = net(images[..., None].astype(np.float32) / 255).numpy().argmax(1)
+    labels = np.where(rng.random(300) < 0.9, clean, rng.integers(0, 5, 300))
+    np.savez(folder / "data.npz", x_test=images, y_test=labels)
+    (folder / "study.toml").write_text(STUDY)
+    return folder
+
+
+STUDY = """
+name = "small"
+model = "net.keras"
+dataset = "data.npz"
+seeds = 6
+
+[[family]]
+name = "gaussian"
+perturb = [ { op = "gaussian", scale = [0, 0.1, 0.3] } ]
+published = [ { scale = 0.1, accuracy = 0.8 } ]
+
+[[family]]
+name = "rounded, then noisy"
+perturb = [ { op = "fixed_point", bits = [4, 2] }, { op = "uniform", scale = 0.2, layers = "fc" } ]
+
+[[family]]
+name = "rounded"
+perturb = [ { op = "fixed_point", bits = [8, 1] } ]
+"""
+
+
+@pytest.fixture
+def place(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The small study in a folder of its own, which is the current directory."""
+    for name in ("net.keras", "data.npz", "study.toml"):
+        (tmp_path / name).write_bytes((small / name).read_bytes())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -1,0 +1,57 @@
+import io
+import statistics
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sweep.execution import progress as module
+from sweep.execution.progress import Progress, Running
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=50))
+def test_running_mean_and_standard_deviation(values: list[float]):
+    running = Running()
+    for value in values:
+        running.add(value)
+    mean, std = (float(part) for part in str(running).split(" ± "))
+    assert mean == pytest.approx(100 * statistics.fmean(values), abs=0.006)
+    assert std == pytest.approx(100 * statistics.stdev(values), abs=0.006)
+
+
+def test_lines_tell_the_truth(monkeypatch: pytest.MonkeyPatch):
+    clock = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    stream = io.StringIO()
+    with Progress(["a"], done=10, total=110, stream=stream) as progress:
+        progress.note("loading")
+        assert progress.line() == "10/110 trials (9 %), loading"
+        clock[0] = 10
+        progress.advance([(("a", s), 0.5) for s in range(20)])
+        assert progress.rate is None  # one arrival tells no rate
+        clock[0] = 20
+        progress.advance([(("a", s), 0.5) for s in range(20)])
+        assert progress.line() == "50/110 trials (45 %), 2.0 trials/s, 30 s left"
+        clock[0] = 21
+        progress.advance([(("a", s), 0.5) for s in range(60)])
+        progress.refresh()
+    lines = stream.getvalue().splitlines()
+    assert lines[-1] == "110/110 trials (100 %)"
+    assert lines.count(lines[-1]) == 1
+
+
+def test_a_terminal_shows_every_cell(monkeypatch: pytest.MonkeyPatch):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("LINES", "12")
+    stream = Terminal()
+    with Progress([f"cell {i}" for i in range(40)], 0, 80, stream) as progress:
+        progress.advance([(("cell 0", 0), 0.5), (("cell 0", 1), 0.7)])
+    shown = stream.getvalue()
+    assert "cell 0" in shown
+    assert "60.00 ± 14.14" in shown
+    assert "more" in shown

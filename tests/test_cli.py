@@ -1,0 +1,197 @@
+"""The command line: exit status, one clear line per mistake, and nothing started before all is checked."""
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from sweep import cli
+from sweep.execution import cluster
+
+COMMANDS = ("run", "plan", "status", "table", "train")
+
+
+@pytest.fixture(autouse=True)
+def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster.RayRunner, "__enter__", lambda _: pytest.fail("a cluster was started"))
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The message of a command that ends with exit status 2."""
+    try:
+        status = cli.main(arguments)
+    except SystemExit as exit_:  # argparse
+        status = exit_.code
+    captured = capsys.readouterr()
+    assert status == 2, captured
+    assert "Traceback" not in captured.err
+    assert captured.out == ""
+    return captured.err
+
+
+def edit(old: str, new: str) -> None:
+    study = Path("study.toml")
+    assert old in study.read_text()
+    study.write_text(study.read_text().replace(old, new))
+
+
+def resave(**arrays: np.ndarray) -> None:
+    with np.load("data.npz") as data:
+        np.savez("data.npz", **{**data, **arrays})
+
+
+def test_run_table_and_status(place: Path, capsys: pytest.CaptureFixture[str]):
+    assert cli.main(["run", "study.toml", "--runner", "inline"]) == 0
+    out = capsys.readouterr().out
+    assert "rounded, then noisy" in out
+    assert "results in" in out
+    for form in cli.FORMATS:
+        assert cli.main(["table", "results/small", "--format", form]) == 0
+        table = capsys.readouterr().out
+        assert table.strip()
+        if form == "json":
+            assert len(json.loads(table)) == 7
+    assert cli.main(["status", "results/small"]) == 0
+    assert "27: 27 done, 0 to do" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_fits_a_screen_and_shows_an_example(command: str, capsys: pytest.CaptureFixture[str], monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as exit_:
+        cli.main([command, "--help"])
+    assert exit_.value.code == 0
+    text = capsys.readouterr().out
+    assert len(text.splitlines()) <= 30
+    assert f"example: sweep {command} " in text
+
+
+def test_every_command_is_in_the_help_and_the_readme(root: Path, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    shown = capsys.readouterr().out
+    readme = (root / "README.md").read_text()
+    for command in COMMANDS:
+        assert f"    {command} " in shown
+        assert f"sweep {command}" in readme
+
+
+def test_the_dry_run_writes_nothing(place: Path, capsys: pytest.CaptureFixture[str]):
+    assert cli.main(["run", "study.toml", "--dry-run"]) == 0
+    assert "27: 0 done, 27 to do" in capsys.readouterr().out
+    assert not Path("results").exists()
+
+
+def test_no_study(place: Path, capsys: pytest.CaptureFixture[str]):
+    assert "nothing.toml: cannot be read" in refused(capsys, "run", "nothing.toml")
+
+
+def test_a_study_that_is_no_toml(place: Path, capsys: pytest.CaptureFixture[str]):
+    Path("study.toml").write_text("name = ")
+    assert "study.toml: is not valid TOML" in refused(capsys, "run", "study.toml")
+
+
+def test_mistakes_in_the_study_come_together(place: Path, capsys: pytest.CaptureFixture[str]):
+    edit("seeds = 6", "seeds = 0\nsede = 1")
+    edit("bits = [8, 1]", "bits = [8, -1]")
+    lines = refused(capsys, "run", "study.toml").splitlines()
+    assert len(lines) == 3
+
+
+def test_missing_files_come_together_with_the_resolved_path(place: Path, capsys: pytest.CaptureFixture[str]):
+    edit("net.keras", "nets/other.keras")
+    edit("data.npz", "other.npz")
+    lines = refused(capsys, "run", "study.toml").splitlines()
+    assert len(lines) == 2
+    assert str(place / "nets" / "other.keras") in "".join(lines)
+    assert str(place / "other.npz") in "".join(lines)
+
+
+def test_paths_fall_back_to_the_study_files_repository(place: Path, monkeypatch, capsys):
+    (place / "pyproject.toml").touch()
+    (place / "deep").mkdir()
+    Path("study.toml").rename("deep/study.toml")
+    monkeypatch.chdir(place / "deep")
+    assert cli.main(["plan", "study.toml"]) == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"not a network", b"PK\x03\x04 half a zip"])
+def test_an_unreadable_model(place: Path, capsys: pytest.CaptureFixture[str], content: bytes):
+    Path("net.keras").write_bytes(content)
+    assert "net.keras" in refused(capsys, "run", "study.toml")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x_test": np.zeros((300, 11, 12), np.uint8)}, "shape"),
+        ({"x_test": np.zeros((300, 12, 12, 3), np.uint8)}, "shape"),
+        ({"x_test": np.full((300, 12, 12), np.nan, np.float32)}, "NaN"),
+        ({"x_test": np.full((300, 12, 12), "a")}, "x_test is <U1"),
+        ({"x_test": np.zeros((0, 12, 12), np.uint8), "y_test": np.zeros(0, np.int64)}, "x_test"),
+        ({"y_test": np.zeros(299, np.int64)}, "299"),
+        ({"y_test": np.full(300, 5)}, "5"),
+        ({"y_test": np.full(300, -1)}, "-1"),
+        ({"y_test": np.full(300, 0.5)}, "y_test"),
+    ],
+    ids=["rows", "channels", "nan", "text", "empty", "length", "label too large", "negative label", "fractions"],
+)
+def test_a_dataset_that_does_not_fit(place: Path, capsys, arrays: dict, message: str):
+    resave(**arrays)
+    error = refused(capsys, "run", "study.toml")
+    assert message in error
+    assert "study.toml: " in error
+
+
+def test_an_npz_without_the_arrays_names_those_that_are_there(place: Path, capsys):
+    np.savez("data.npz", images=np.zeros(3))
+    error = refused(capsys, "run", "study.toml")
+    assert "x_test" in error
+    assert "images" in error
+
+
+def test_a_model_with_too_few_outputs(place: Path, capsys):
+    net = keras.Sequential([keras.Input((12, 12, 1)), keras.layers.Flatten(), keras.layers.Dense(3, name="fc")])
+    net.save("net.keras")
+    assert "label" in refused(capsys, "run", "study.toml")
+
+
+def test_a_layer_that_is_not_there(place: Path, capsys):
+    edit('layers = "fc"', 'layers = "dense*"')
+    error = refused(capsys, "run", "study.toml")
+    assert "study.toml: family[1].perturb[1].layers: 'dense*' selects no kernel" in error
+    assert "conv1 (0), fc (3)" in error
+
+
+def test_an_unwritable_folder(place: Path, capsys):
+    Path("file").touch()
+    assert "cannot be written to" in refused(capsys, "run", "study.toml", "--out", "file/run")
+    if os.geteuid() != 0:
+        Path("locked").mkdir(mode=stat.S_IRUSR | stat.S_IXUSR)
+        assert "cannot be written to" in refused(capsys, "run", "study.toml", "--out", "locked/run")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run"],
+        ["run", "study.toml", "--seeds", "0"],
+        ["run", "study.toml", "--seeds", "9:3"],
+        ["run", "study.toml", "--workers", "-1"],
+        ["run", "study.toml", "--gpus", "1.5"],
+        ["run", "study.toml", "--runner", "dask"],
+        ["table", "results/small", "--format", "xls"],
+        ["table", "."],
+        ["status", "nowhere"],
+        ["train", "nothing.toml"],
+        ["train", "study.toml"],
+        ["swep"],
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_command_line(place: Path, capsys, arguments: list[str]):
+    assert refused(capsys, *arguments)

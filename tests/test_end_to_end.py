@@ -1,0 +1,192 @@
+"""The whole path on a small network, in this process: study file → trials → tables."""
+
+import json
+from pathlib import Path
+
+import duckdb
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+import sweep
+from sweep.errors import InputError, Interrupted, StoreError
+from sweep.execution import worker
+from sweep.execution.runner import InlineRunner
+from sweep.storage.schema import PROVENANCE
+from tests.oracle import count, perturbed
+
+PERTURBATIONS = {
+    "gaussian": lambda r: [{"op": "gaussian", "scale": r.scale}],
+    "rounded, then noisy": lambda r: [
+        {"op": "fixed_point", "bits": r.bits},
+        {"op": "uniform", "scale": 0.2, "only": [1]},
+    ],
+    "rounded": lambda r: [{"op": "fixed_point", "bits": r.bits}],
+}
+
+
+def results(run: sweep.Run) -> pd.DataFrame:
+    return run.trials().drop(columns=list(PROVENANCE))
+
+
+def run_inline(out: str = "run", **options: object) -> sweep.Run:
+    return sweep.run("study.toml", out, runner="inline", **options)
+
+
+def test_every_count_is_what_plain_keras_gives(place: Path):
+    trials = run_inline().trials()
+    assert len(trials) == (1 + 2 * 6) + 2 * 6 + 2
+    model = keras.models.load_model("net.keras")
+    data = np.load("data.npz")
+    images = data["x_test"][..., None].astype(np.float32) / np.float32(255)
+    for row in trials.itertuples():
+        weights = perturbed(model, [0, 1], PERTURBATIONS[row.family](row), row.seed)
+        assert row.n_correct == count(model, weights, images, data["y_test"]), row
+        assert row.accuracy == row.n_correct / 300
+        assert row.n_images == 300
+
+
+def test_chunk_sizes_interruptions_and_order_change_no_byte(place: Path, monkeypatch: pytest.MonkeyPatch):
+    whole = results(run_inline("whole", chunk_trials=1000))
+    single = results(run_inline("single", chunk_trials=1))
+    pd.testing.assert_frame_equal(whole, single, check_exact=True)
+
+    submitted = InlineRunner.wait
+    calls = []
+
+    def third_one_is_interrupted(runner: InlineRunner, seconds: float) -> worker.Outcome | None:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return submitted(runner, seconds)
+
+    monkeypatch.setattr(InlineRunner, "wait", third_one_is_interrupted)
+    with pytest.raises(Interrupted, match=r"10 trials are kept in .*resumed"):
+        run_inline("resumed", chunk_trials=5)
+    first = {p.name for p in Path("resumed/trials").iterdir()}
+    assert len(first) == 2
+    resumed = results(run_inline("resumed", chunk_trials=7))
+    assert first < {p.name for p in Path("resumed/trials").iterdir()}
+    pd.testing.assert_frame_equal(whole, resumed, check_exact=True)
+
+
+def test_a_second_run_computes_nothing_and_more_seeds_extend(place: Path, monkeypatch: pytest.MonkeyPatch):
+    before = results(run_inline())
+    files = {p.name: p.read_bytes() for p in Path("run/trials").iterdir()}
+    with monkeypatch.context() as patch:
+        patch.setattr(InlineRunner, "wait", lambda *_: pytest.fail("something was computed"))
+        run_inline()
+        run_inline(seeds=2)
+    after = run_inline(seeds=8)
+    assert files.items() <= {p.name: p.read_bytes() for p in Path("run/trials").iterdir()}.items()
+    assert len(after.trials()) == len(before) + 2 * 4
+    kept = results(after).merge(before, how="inner")
+    assert len(kept) == len(before)
+
+
+def test_shards_committed_by_a_driver_that_died_are_not_computed_again(place: Path):
+    run_inline()
+    manifest = Path("run/manifest.json")
+    text = json.loads(manifest.read_text())
+    text["shards"] = []
+    manifest.write_text(json.dumps(text))
+    files = {p.name for p in Path("run/trials").iterdir()}
+    run_inline()
+    assert {p.name for p in Path("run/trials").iterdir()} == files
+    assert len(json.loads(manifest.read_text())["shards"]) == len(files)
+
+
+def test_a_changed_study_under_the_same_folder_is_refused_with_the_difference(place: Path):
+    run_inline()
+    study = Path("study.toml")
+    study.write_text(study.read_text().replace("[0, 0.1, 0.3]", "[0, 0.1, 0.4]"))
+    with pytest.raises(InputError) as caught:
+        run_inline()
+    message = str(caught.value)
+    assert "holds results of another study called 'small'" in message
+    assert "cell net/gaussian/scale=0.3 is gone" in message
+    assert "cell net/gaussian/scale=0.4 is new" in message
+
+
+def test_another_network_under_the_same_name_is_refused(place: Path):
+    run_inline()
+    model = keras.models.load_model("net.keras")
+    model.set_weights([w + 1 for w in model.get_weights()])
+    model.save("net.keras")
+    with pytest.raises(InputError, match=r"model net was [0-9a-f]{12}…, is [0-9a-f]{12}…"):
+        run_inline()
+
+
+def test_pandas_and_duckdb_read_the_trials(place: Path):
+    run = run_inline()
+    columns = [
+        "model",
+        "family",
+        "cell",
+        "scale",
+        "bits",
+        "seed",
+        "n_images",
+        "n_correct",
+        "accuracy",
+        *PROVENANCE,
+    ]
+    frame = pd.read_parquet("run/trials")
+    assert list(frame.columns) == columns
+    query = "select cell, avg(accuracy), stddev_samp(accuracy) from 'run/trials/*.parquet' group by cell"
+    table = {cell: (mean, std) for cell, mean, std in duckdb.sql(query).fetchall()}
+    for row in run.summary().itertuples():
+        mean, std = table[row.cell]
+        assert mean == pytest.approx(row.mean)
+        if row.trials > 1:
+            assert std == pytest.approx(row.std)
+
+
+def test_the_summary_stands_in_the_folder(place: Path):
+    run = run_inline()
+    summary = run.summary()
+    assert summary["trials"].tolist() == [1, 6, 6, 6, 6, 1, 1]
+    assert summary.loc[1, "published"] == 0.8
+    fixed = summary[summary["trials"] == 1]
+    assert (fixed["std"] == 0).all()
+    assert (fixed["mean_low"] == fixed["mean_high"]).all()
+    pd.testing.assert_frame_equal(pd.read_parquet("run/summary.parquet"), summary)
+    assert pd.read_csv("run/summary.csv")["mean"].to_numpy() == pytest.approx(summary["mean"].to_numpy())
+    assert "rounded, then noisy" in Path("run/summary.md").read_text()
+    assert {p.suffix for p in Path("run/figures").iterdir()} == {".svg", ".png"}
+    assert json.loads(Path("run/manifest.json").read_text())["hosts"][0]["device"] == "CPU"
+
+
+def test_several_models_are_an_axis(place: Path):
+    Path("twin.keras").write_bytes(Path("net.keras").read_bytes())
+    study = Path("study.toml")
+    study.write_text(study.read_text().replace('model = "net.keras"', 'model = ["net.keras", "twin.keras"]'))
+    trials = results(run_inline())
+    one, two = (trials[trials["model"] == m] for m in ("net", "twin"))
+    assert one["n_correct"].tolist() == two["n_correct"].tolist()
+    assert len(one) == len(two) == 27
+
+
+def test_plan_and_status_say_what_is_left(place: Path):
+    assert (sweep.plan("study.toml", "run").trials, sweep.plan("study.toml", "run").done) == (27, 0)
+    assert not Path("run").exists()
+    run_inline(seeds=1)
+    assert sweep.plan("study.toml", "run").done == 7
+    assert sweep.status("run").trials == sweep.status("run").done == 7
+
+
+def test_a_study_built_in_python_runs(place: Path):
+    family = sweep.Family("g", [{"op": "gaussian", "scale": [0.1, 0.2]}])
+    study = sweep.Study(name="mine", model="net.keras", dataset="data.npz", seeds=2, family=[family])
+    run = sweep.run(study, runner="inline")
+    assert run.store.folder.uri == str(place / "results" / "mine")
+    assert len(sweep.open_run("results/mine").trials()) == 4
+
+
+def test_damaged_results_stop_the_run(place: Path):
+    run_inline()
+    shard = next(Path("run/trials").iterdir())
+    shard.write_bytes(shard.read_bytes()[:-7])
+    with pytest.raises(StoreError, match="is damaged"):
+        run_inline()

@@ -1,0 +1,123 @@
+"""Ray: the same rows as in one process, whatever the workers; interrupted and resumed; a cluster's address."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import sweep
+from sweep.storage.schema import PROVENANCE
+
+PATIENCE = 300  # s, for a step that takes some seconds on a quiet machine
+
+
+def results(run: str) -> pd.DataFrame:
+    return sweep.open_run(run).trials().drop(columns=list(PROVENANCE))
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "sweep", *arguments]
+
+
+def ray_processes() -> set[str]:
+    """Ids of Ray's processes that live on this machine."""
+    listing = subprocess.run(["ps", "-eo", "pid,stat,args"], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(None, 2) for line in listing.splitlines()[1:]]
+    return {pid for pid, state, args in rows if re.search(r"raylet|gcs_server|ray::", args) and "Z" not in state}
+
+
+def test_one_and_two_workers_give_what_one_process_gives(place: Path):
+    sweep.run("study.toml", "inline", runner="inline")
+    before = ray_processes()
+    for workers in ("1", "2"):
+        done = subprocess.run(
+            command("run", "study.toml", "--out", workers, "--workers", workers),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+        assert done.returncode == 0, done.stderr
+        assert re.fullmatch(r"(\d+/27 trials .*\n)+", done.stderr), "progress is all that Ray runs print"
+        pd.testing.assert_frame_equal(results("inline"), results(workers), check_exact=True)
+    assert ray_processes() <= before, "the local Ray is gone"
+
+
+def test_ctrl_c_keeps_what_is_committed_and_the_same_command_goes_on(place: Path):
+    arguments = ("run", "study.toml", "--out", "run", "--seeds", "4000", "--chunk", "5")
+    before = ray_processes()
+    process = subprocess.Popen(command(*arguments), stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + PATIENCE
+    while not list(Path("run/trials").glob("*.parquet")):
+        assert time.monotonic() < deadline, "no shard came"
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert re.search(r"sweep: stopped; [\d,]+ trials are kept in .*/run, and the same command goes on", errors)
+    assert "Traceback" not in errors
+    assert ray_processes() <= before
+    kept = results("run")
+    assert 0 < len(kept) < 16_000
+    assert len(kept) == len(pd.read_parquet("run/trials")), "the manifest knows every committed shard"
+    assert not list(Path("run/trials").glob(".*")), "no half-written file"
+
+    enough = int(kept["seed"].max()) + 2
+    sweep.run("study.toml", "run", runner="inline", seeds=enough)
+    sweep.run("study.toml", "undisturbed", runner="inline", seeds=enough)
+    pd.testing.assert_frame_equal(results("run"), results("undisturbed"), check_exact=True)
+
+
+def test_no_cluster_at_the_address(place: Path):
+    done = subprocess.run(
+        command("run", "study.toml", "--address", "127.0.0.1:1"), capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert done.returncode == 1
+    assert "no Ray cluster answers at 127.0.0.1:1" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_gpu_that_is_not_there(place: Path):
+    if Path("/dev/nvidia0").exists():
+        pytest.skip("there is a GPU")
+    done = subprocess.run(
+        command("run", "study.toml", "--gpus", "1"), capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert done.returncode == 2
+    assert "this machine has no such GPU" in done.stderr
+
+
+def test_an_existing_cluster(place: Path):
+    """A head without this package's folder on its path: the driver sends the code along."""
+    environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64, "PYTHONPATH": ""}
+    ray = [sys.executable, "-m", "ray.scripts.scripts"]
+    start = [*ray, "start", "--head", "--node-ip-address=127.0.0.1", "--port=6399", "--num-cpus=2"]
+    quiet = ["--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={place.parent}/r"]
+    head = subprocess.Popen(
+        [*start, *quiet, "--block"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            done = subprocess.run(
+                command("run", "study.toml", "--out", "run", "--address", "127.0.0.1:6399"),
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE,
+                env=environment,
+            )
+            if "no Ray cluster answers" not in done.stderr or time.monotonic() > deadline:
+                break
+            time.sleep(2)
+        assert done.returncode == 0, done.stderr
+    finally:
+        head.send_signal(signal.SIGTERM)
+        head.communicate(timeout=60)
+    sweep.run("study.toml", "inline", runner="inline")
+    pd.testing.assert_frame_equal(results("inline"), results("run"), check_exact=True)
