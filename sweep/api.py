@@ -63,6 +63,7 @@ def run(
     runner: Literal["ray", "inline"] = "ray",
     chunk_trials: int | None = None,
     threads: int = 1,
+    engine: Literal["plain", "stacked", "compiled"] | None = None,
 ) -> Run:
     """Run what is missing of a study; write trials, summary and figures into the run folder.
 
@@ -76,6 +77,7 @@ def run(
         runner: "inline" evaluates in the calling process, without Ray.
         chunk_trials: trials of a task; None makes tasks of some seconds.
         threads: TensorFlow threads of a task.
+        engine: how to evaluate; None takes what measures fastest. The counts do not depend on it.
 
     Raises:
         InputError: every mistake in the study and its files, before anything is computed.
@@ -95,7 +97,7 @@ def run(
         from sweep.execution.cluster import RayRunner
 
         chosen = RayRunner(address, workers, gpus)
-    finished = Run(driver.run(prepared, folder, chosen, chunk_trials, threads))
+    finished = Run(driver.run(prepared, folder, chosen, chunk_trials=chunk_trials, threads=threads, engine=engine))
     finished.write_summary()
     return finished
 

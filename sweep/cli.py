@@ -13,6 +13,7 @@ from typing import NoReturn
 from sweep import api
 from sweep.errors import SweepError
 
+ENGINES = ("plain", "stacked", "compiled")
 FORMATS = ("text", "markdown", "csv", "latex", "json")
 
 
@@ -50,6 +51,7 @@ def _run(options: argparse.Namespace) -> None:
         runner=options.runner,
         chunk_trials=options.chunk,
         threads=options.threads,
+        engine=options.engine,
     )
     print(finished.table())
     print(f"\nresults in {finished.store.folder.uri}")
@@ -97,6 +99,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--runner", choices=("ray", "inline"), default="ray", help="inline: in this process")
     run.add_argument("--chunk", type=_positive, metavar="N", help="trials a task (default: seconds of work)")
     run.add_argument("--threads", type=_positive, default=1, metavar="N", help="TensorFlow threads a task")
+
+    run.add_argument("--engine", choices=ENGINES, help="how to evaluate (default: the fastest)")
 
     plan = add("plan", _plan, "Check a study and say what it would do.", "sweep plan jobs/article.toml")
     _study_arguments(plan)

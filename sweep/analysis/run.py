@@ -64,7 +64,6 @@ class Run:
     def write_summary(self) -> None:
         """Write summary.parquet, summary.csv, summary.md and the figures into the run folder."""
         from sweep.analysis.figures import save_figures
-
         from sweep.analysis.tables import render
 
         summary = self.summary()

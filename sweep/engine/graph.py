@@ -10,6 +10,7 @@ import keras
 
 _FUNCTIONAL = type(keras.Model(inputs := keras.Input((1,)), inputs))
 Tensor = Any
+_WEIGHTLESS = (keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.ELU, keras.layers.Softmax)
 
 
 class Unsupported(Exception):
@@ -178,8 +179,9 @@ def _check(step: Step) -> None:
             raise Unsupported(f"{step} works in {policy.name}, not in float32")
         if getattr(operation, "lora_enabled", False) or getattr(operation, "quantization_mode", None):
             raise Unsupported(f"{step} is quantized or has LoRA weights")
-        if getattr(getattr(operation, "activation", None), "weights", None):
-            raise Unsupported(f"{step} has an activation with weights of its own")
+        activation = getattr(operation, "activation", None)
+        if isinstance(activation, keras.Layer) and type(activation) not in _WEIGHTLESS:
+            raise Unsupported(f"{step} has a layer as its activation function, which may have weights of its own")
         if operation.supports_masking and getattr(operation, "mask_value", None) is not None:
             raise Unsupported(f"{step} masks time steps")
 

@@ -7,7 +7,9 @@ trial.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -145,3 +147,46 @@ def multiply(x: Tensor, kernels: Tensor) -> Tensor:
 def expand(x: Tensor, axis: int) -> Tensor:
     """x with a new axis of length 1."""
     return tf.expand_dims(x, axis)
+
+
+def constant(x: Any) -> Tensor:
+    """An array as a tensor."""
+    return tf.constant(x)
+
+
+def compile_function(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of tensors, compiled at its first call for each combination of shapes."""
+    compiled: Callable[..., Any] = tf.function(function, autograph=False)
+    return compiled
+
+
+def stateless(model: Any) -> Callable[[Tensor, Sequence[Tensor]], Tensor]:
+    """The inference pass of a Keras model as a function of images and of the values of `model.weights`."""
+
+    def forward(images: Tensor, weights: Sequence[Tensor]) -> Tensor:
+        given = {id(v): w for v, w in zip(model.weights, weights, strict=True)}
+        trainable = [given.get(id(v), v.value) for v in model.trainable_variables]
+        other = [given.get(id(v), v.value) for v in model.non_trainable_variables]
+        outputs, _ = model.stateless_call(trainable, other, images, training=False)
+        return outputs
+
+    return forward
+
+
+def configure(threads: int) -> None:
+    """Give this process so many threads, and only the GPU memory that it needs.
+
+    Without effect once TensorFlow has computed something: a notebook keeps its own setting. Advice on retracing is
+    silenced: every network and every way to evaluate it is traced once, on purpose.
+    """
+    tf.get_logger().setLevel(logging.ERROR)
+    with contextlib.suppress(RuntimeError):
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+        for gpu in tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.set_memory_growth(gpu, True)
+
+
+def device() -> str:
+    """`GPU` or `CPU`: where this process evaluates."""
+    return "GPU" if tf.config.list_logical_devices("GPU") else "CPU"

@@ -107,9 +107,9 @@ class RayRunner:
             outcome: Outcome = self._ray.get(ready[0])
         except self._ray.exceptions.RayTaskError as error:
             cause = error.cause if getattr(error, "cause", None) is not None else error
-            return Outcome(chunk, [], 0.0, {}, error=f"{type(cause).__name__}: {cause}")
+            return Outcome(chunk, error=f"{type(cause).__name__}: {cause}")
         except self._ray.exceptions.RayError as error:
-            return Outcome(chunk, [], 0.0, {}, error=f"{type(error).__name__}: {str(error).splitlines()[0]}")
+            return Outcome(chunk, error=f"{type(error).__name__}: {str(error).splitlines()[0]}")
         return outcome
 
     def _connect(self) -> None:

@@ -45,9 +45,15 @@ def present(store: Store) -> dict[Trial, float]:
 
 
 def run(
-    prepared: Prepared, place: str | Path, runner: Runner, chunk_trials: int | None = None, threads: int = 1
+    prepared: Prepared,
+    place: str | Path,
+    runner: Runner,
+    *,
+    chunk_trials: int | None = None,
+    threads: int = 1,
+    engine: str | None = None,
 ) -> Store:
-    """Run what is missing of a study and return its run folder.
+    """Run what is missing of a study and return its run folder; see `sweep.api.run` for the options.
 
     Raises:
         Interrupted: on Ctrl-C; everything committed so far stays, and the same call goes on from there.
@@ -68,7 +74,9 @@ def run(
     have = present(store)
     todo = missing(study, have)
     if todo:
-        _Sweep(prepared, store, runner, ChunkSize(fixed=chunk_trials), threads).run(todo, have)
+        cells = {cell.id: cell for cell in study.cells}
+        job = Job(store.folder.uri, prepared.digest, study.root_seed, study.columns, cells, threads, engine)
+        _Sweep(prepared, store, runner, ChunkSize(fixed=chunk_trials), job).run(todo, have)
     store.folder.tidy(TRIALS)
     return store
 
@@ -76,12 +84,12 @@ def run(
 class _Sweep:
     """One pass over the missing trials."""
 
-    def __init__(self, prepared: Prepared, store: Store, runner: Runner, size: ChunkSize, threads: int) -> None:
+    def __init__(self, prepared: Prepared, store: Store, runner: Runner, size: ChunkSize, job: Job) -> None:
         self._prepared = prepared
         self._store = store
         self._runner = runner
         self._size = size
-        self._threads = threads
+        self._job = job
         self._failures: list[Outcome] = []
         self._saved = time.monotonic()
 
@@ -108,15 +116,7 @@ class _Sweep:
     def _loop(self, cutter: Cutter, progress: Progress) -> None:
         runner = self._runner
         prepared = self._prepared
-        job = Job(
-            self._store.folder.uri,
-            prepared.digest,
-            prepared.study.root_seed,
-            prepared.study.columns,
-            {cell.id: cell for cell in prepared.study.cells},
-            self._threads,
-        )
-        runner.start(job, prepared.models, prepared.dataset)
+        runner.start(self._job, prepared.models, prepared.dataset)
         progress.note("workers load TensorFlow and the network")
         while runner.pending or cutter.left:
             slots = runner.slots
@@ -140,14 +140,16 @@ class _Sweep:
             shard = commit(store.folder, outcome.table, self._prepared.digest, name)
         assert shard is not None
         store.add(shard)
-        if outcome.host not in store.manifest["hosts"]:
-            store.manifest["hosts"].append(outcome.host)
+        if dict(outcome.host) not in store.manifest["hosts"]:
+            store.manifest["hosts"].append(dict(outcome.host))
         if time.monotonic() - self._saved > SAVE_SECONDS:
             store.save()
             self._saved = time.monotonic()
         self._size.measured(len(outcome.counts), outcome.seconds)
+        for note in outcome.notes:
+            progress.remark(note)
         accuracies = [correct / images for correct, images in outcome.counts]
-        progress.advance(list(zip(outcome.chunk.trials, accuracies, strict=True)))
+        progress.advance(list(zip(outcome.trials, accuracies, strict=True)), outcome.seconds)
 
     def _report(self) -> str:
         trials = sum(len(outcome.chunk.trials) for outcome in self._failures)

@@ -57,6 +57,7 @@ class Progress:
         self._note = "starting workers"
         self._said = -math.inf
         self._shown = -1
+        self._remarks: set[str] = set()
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
@@ -80,8 +81,17 @@ class Progress:
         self._note = text
         self.refresh()
 
-    def advance(self, trials: Sequence[tuple[Trial, float]]) -> None:
-        """Take in finished trials and their accuracies."""
+    def remark(self, text: str) -> None:
+        """Say something once, above the display, however many workers say it."""
+        if text not in self._remarks:
+            self._remarks.add(text)
+            console = self._live.console if self._live else Console(file=self._stream)
+            console.print(f"note: {text}", markup=False, highlight=False, soft_wrap=True)
+
+    def advance(self, trials: Sequence[tuple[Trial, float]], seconds: float) -> None:
+        """Take in finished trials and their accuracies; they took a task `seconds`."""
+        if not self._arrivals:  # work began when the first task to finish began
+            self._arrivals.append((time.monotonic() - seconds, self._done))
         self.before(trials)
         self._done += len(trials)
         self._arrivals.append((time.monotonic(), self._done))

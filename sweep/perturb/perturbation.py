@@ -10,6 +10,11 @@ from sweep.perturb.selection import select
 from sweep.randomness import stream
 
 
+def reached(variables: Sequence[Variable], transforms: Sequence[Transform]) -> tuple[int, ...]:
+    """Indices into `model.weights` of the variables that a perturbation may change, ascending."""
+    return tuple(sorted({i for transform in transforms for i in select(variables, transform.layers)}))
+
+
 def perturb(
     weights: Sequence[Array],
     variables: Sequence[Variable],

@@ -26,14 +26,15 @@ def test_lines_tell_the_truth(monkeypatch: pytest.MonkeyPatch):
     with Progress(["a"], done=10, total=110, stream=stream) as progress:
         progress.note("loading")
         assert progress.line() == "10/110 trials (9 %), loading"
-        clock[0] = 10
-        progress.advance([(("a", s), 0.5) for s in range(20)])
-        assert progress.rate is None  # one arrival tells no rate
+        assert progress.rate is None
         clock[0] = 20
-        progress.advance([(("a", s), 0.5) for s in range(20)])
+        progress.advance([(("a", s), 0.5) for s in range(20)], seconds=10)
+        assert progress.line() == "30/110 trials (27 %), 2.0 trials/s, 40 s left"
+        clock[0] = 30
+        progress.advance([(("a", s), 0.5) for s in range(20)], seconds=10)
         assert progress.line() == "50/110 trials (45 %), 2.0 trials/s, 30 s left"
-        clock[0] = 21
-        progress.advance([(("a", s), 0.5) for s in range(60)])
+        clock[0] = 31
+        progress.advance([(("a", s), 0.5) for s in range(60)], seconds=11)
         progress.refresh()
     lines = stream.getvalue().splitlines()
     assert lines[-1] == "110/110 trials (100 %)"
@@ -50,7 +51,7 @@ def test_a_terminal_shows_every_cell(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("LINES", "12")
     stream = Terminal()
     with Progress([f"cell {i}" for i in range(40)], 0, 80, stream) as progress:
-        progress.advance([(("cell 0", 0), 0.5), (("cell 0", 1), 0.7)])
+        progress.advance([(("cell 0", 0), 0.5), (("cell 0", 1), 0.7)], seconds=1)
     shown = stream.getvalue()
     assert "cell 0" in shown
     assert "60.00 ± 14.14" in shown
