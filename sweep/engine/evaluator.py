@@ -10,9 +10,9 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from sweep.engine import tf_ops
+from sweep.engine import tf_ops, ties
 from sweep.engine.graph import Unsupported
-from sweep.engine.ways import Compiled, Plain, Scores, Stacked, Way, cut, steps
+from sweep.engine.ways import Compiled, Plain, Scores, Stacked, Way, cut
 from sweep.networks.datasets import Dataset, prepare_images
 from sweep.networks.decisions import decide
 from sweep.networks.loading import Network
@@ -20,8 +20,7 @@ from sweep.perturb.base import Array
 
 IMAGES_PER_STEP = 500
 SAMPLE = 256  # images of the proof and of the calibration
-TIE = 2e-5  # of the largest score: closer decisions are within rounding, and plain evaluation takes them
-TIE_BATCH = 32  # images a step then, always full: what a decision depends on must not depend on its company
+PREDICT_BATCH = 32  # images a step in `keras.Model.predict`: the last digit of a score depends on it
 PREFIX_BYTES = 256 * 1024**2
 KEPT_WAYS = 4
 CPU_STACKS = ((16, 10), (4, 50))  # (trials, images) a pass that the calibration tries
@@ -35,7 +34,8 @@ class Evaluator:
 
     For each set of perturbed variables it meets, it tries the ways of `ways` on a sample of images: one that
     decides differently from plain Keras is dropped with a note, the fastest of the others is used. Counts do not
-    depend on the choice: decisions closer than rounding are always taken by plain evaluation.
+    depend on the choice, nor on which trials share a pass: a decision within rounding is taken again exactly as
+    `keras.Model.predict` takes it, in the same batch of images.
 
     Attributes:
         weights: the clean weights, in the order of `model.weights`.
@@ -53,7 +53,10 @@ class Evaluator:
         self._labels = dataset.labels
         self.images = len(dataset)
         self._images = prepare_images(dataset.images, network.input_shape)
-        self._plain_forward = tf_ops.compile_function(tf_ops.stateless(network.model))
+        self._predict = tf_ops.compile_function(tf_ops.stateless(network.model))
+        self._softmax = ties.is_softmax(
+            np.asarray(self._predict(tf_ops.constant(self._images[:PREDICT_BATCH]), self.weights))
+        )
         self._ways: OrderedDict[tuple[int, ...], Way] = OrderedDict()
 
     def way(self, varied: Sequence[int]) -> Way:
@@ -80,35 +83,20 @@ class Evaluator:
             part = trials[start : start + way.trials]
             scores = way.scores(_stack(part, way))
             for trial, row in zip(part, scores, strict=True):
-                counts.append(int(np.count_nonzero(self._decide(row, trial, way) == self._labels)))
+                counts.append(int(np.count_nonzero(self._decide(row, trial) == self._labels)))
         return counts
 
-    def _decide(self, scores: Scores, weights: Sequence[Array], way: Way) -> npt.NDArray[np.int64]:
+    def _decide(self, scores: Scores, weights: Sequence[Array]) -> npt.NDArray[np.int64]:
         decisions = decide(scores, self.network.threshold)
-        if way.name == "plain":
-            return decisions
-        close = np.flatnonzero(self._close(scores))
+        close = np.flatnonzero(ties.within_rounding(scores, self.network.threshold, self._softmax))
         self.ties += len(close)
         tensors = [tf_ops.constant(w) for w in weights] if len(close) else []
-        for some in steps(close, TIE_BATCH):
-            images = np.zeros((TIE_BATCH, *self._images.shape[1:]), np.float32)
-            images[: len(some)] = self._images[some]
-            exact = np.asarray(self._plain_forward(tf_ops.constant(images), tensors))
-            decisions[some] = decide(exact[: len(some)], self.network.threshold)
+        for batch in np.unique(close // PREDICT_BATCH):
+            images = self._images[batch * PREDICT_BATCH : (batch + 1) * PREDICT_BATCH]
+            exact = decide(np.asarray(self._predict(tf_ops.constant(images), tensors)), self.network.threshold)
+            some = close[close // PREDICT_BATCH == batch]
+            decisions[some] = exact[some % PREDICT_BATCH]
         return decisions
-
-    def _close(self, scores: Scores) -> npt.NDArray[np.bool_]:
-        """Which decisions rounding could turn; NaN counts as close."""
-        size = np.abs(scores).max(axis=-1)
-        if self.network.threshold is not None:
-            gap = np.abs(scores[..., 0] - self.network.threshold)
-            size = np.maximum(size, abs(self.network.threshold))
-        else:
-            top = np.partition(scores, -2, axis=-1)[..., -2:]
-            gap = top[..., 1] - top[..., 0]
-        # All-zero scores, as a dead ReLU gives, are exact in every way.
-        close: npt.NDArray[np.bool_] = ~(gap > TIE * size) & ~(size == 0)
-        return close
 
     def _choose(self, key: tuple[int, ...]) -> Way:
         sample = self._images[:SAMPLE]
@@ -123,7 +111,7 @@ class Evaluator:
             except Unsupported as reason:
                 refusal = str(reason)
                 continue
-            if not self._agrees(way.scores(_stack(trials, way)), expected):
+            if not ties.agree(way.scores(_stack(trials, way)), expected, self._softmax):
                 self.notes.append(f"{way.name} evaluation differs from plain Keras here, and is not used")
                 continue
             best = min(best, (_seconds(way, trials), make), key=lambda pair: pair[0])
@@ -165,13 +153,6 @@ class Evaluator:
             level = 0.1 * float(np.max(np.abs(w), initial=0))
             noisy[i] = (w + level * noise.standard_normal(w.shape)).astype(np.float32)
         return noisy
-
-    def _agrees(self, scores: Scores, expected: Scores) -> bool:
-        different = decide(scores, self.network.threshold) != decide(expected, self.network.threshold)
-        near = self._close(scores) | self._close(expected)
-        size = np.maximum(np.abs(expected).max(axis=-1, keepdims=True), np.finfo(np.float32).tiny)
-        within = np.abs(scores - expected) <= 0.5 * TIE * size
-        return bool(not np.any(different & ~near) and np.all(within | ~np.isfinite(expected)))
 
 
 def _stack(trials: Sequence[Sequence[Array]], way: Way) -> list[Array]:

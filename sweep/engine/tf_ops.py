@@ -12,7 +12,9 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import tensorflow as tf
+from sweep.networks.backend import import_tensorflow
+
+tf = import_tensorflow()
 
 Tensor = Any
 

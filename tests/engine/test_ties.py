@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+
+from sweep.engine import ties
+
+
+def softmax(z: np.ndarray) -> np.ndarray:
+    e = np.exp(z - z.max(axis=-1, keepdims=True))
+    return (e / e.sum(axis=-1, keepdims=True)).astype(np.float32)
+
+
+Z = np.array([[0, 5, 9], [0, 9 - 1e-5, 9], [0, 9 - 1e-3, 9], [-200, 4, 4.0001]])
+
+
+def test_a_decision_is_close_by_its_logits_as_a_share_of_their_range():
+    expected = [False, True, False, True]
+    assert ties.within_rounding(softmax(Z), None, softmax=True).tolist() == expected
+    assert ties.within_rounding(Z.astype(np.float32), None, softmax=False).tolist() == expected
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_not_finite_is_close(bad: float):
+    scores = np.float32([[bad, bad, 1], [0.1, 0.2, 0.7]])
+    assert ties.within_rounding(scores, None, softmax=False).tolist() == [True, False]
+
+
+def test_exact_zeros_are_decided():
+    assert not ties.within_rounding(np.zeros((2, 3), np.float32), None, softmax=False).any()
+
+
+def test_a_single_output_is_judged_by_its_distance_from_the_threshold():
+    scores = np.float32([[0.5], [0.50005], [0.51], [0.0], [np.nan]])
+    assert ties.within_rounding(scores, 0.5, softmax=False).tolist() == [True, True, False, False, True]
+
+
+def test_probabilities_are_recognised():
+    assert ties.is_softmax(softmax(Z))
+    assert not ties.is_softmax(Z.astype(np.float32))
+    assert not ties.is_softmax(np.float32([[1.0], [1.0]]))
+
+
+def test_agreement_is_rounding_and_no_more():
+    scores = softmax(Z)
+    assert ties.agree(scores, scores * np.float32(1 + 1e-6), softmax=True)
+    assert not ties.agree(scores, softmax(Z + np.array([0, 1e-2, 0])), softmax=True)
+    assert not ties.agree(np.float32([[np.nan, 1]]), np.float32([[0, 1]]), softmax=False)
+    assert not ties.agree(np.float32([[0.5]]), np.float32([[0.51]]), softmax=False)
