@@ -7,7 +7,7 @@ import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -23,11 +23,17 @@ _LINES = ("-", "--", "-.", ":")
 
 _LABELS = {
     "scale": "Noise scale (weight units, or × the noise's basis)",
-    "bits": "Bits",
+    "bits": "Weight bits (fixed point: fractional bits)",
 }
+_PUBLISHED = "published"
 _SIZE = (6.4, 4.2)  # inches: a column and a half of print
-_LEGEND_WIDTH = 3.2  # inches, where the legend stands beside the axes
-_MOST_CURVES_AROUND_LEGEND = 6
+_LEGEND_MARGIN = 0.6  # inches, for its lines and markers
+_LETTER = 0.072  # inches, mean width in the legend's font
+_LEGEND_ROW = 0.2  # inches
+_LEGEND_LINE = 72  # characters that fit above the axes
+_MOST_CURVES = 6  # with dots and the legend above; more are drawn without dots, the legend beside
+_FEWEST_FOR_BAND = 20  # chips; fewer have no 5 % quantile to speak of
+_CLOSEST_TICKS = 0.04  # of the axis
 _DOTS_PER_INCH = 200
 _GOLDEN = (5**0.5 - 1) / 2
 _STYLE = {
@@ -51,16 +57,19 @@ class _Curve:
 class _Scale:
     """Where the levels of a parameter stand on its axis."""
 
-    name: str  # of matplotlib's scale
-    reverse: bool
+    kind: Literal["linear", "log", "bits"]
 
     def forward(self, levels: NDArray[np.float64]) -> NDArray[np.float64]:
         """Levels to positions of equal visual distance."""
-        return levels if self.name == "linear" else np.log2(levels)
+        if self.kind == "linear":
+            return levels
+        return np.log2(levels + (self.kind == "bits"))
 
     def backward(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
         """The inverse of `forward`."""
-        return positions if self.name == "linear" else np.exp2(positions)
+        if self.kind == "linear":
+            return positions
+        return np.exp2(positions) - (self.kind == "bits")
 
 
 def accuracy_curve(
@@ -73,11 +82,11 @@ def accuracy_curve(
     """Draw accuracy against a swept parameter.
 
     One curve per family that sweeps it, per model where there are several, and per combination of the other
-    swept parameters: the mean; a band from the 5 % to the 95 % quantile over chips; every chip as a faint
-    dot, set off to the side of its level so that families do not cover one another (the offset is a function
-    of the seed); and the published accuracies, where the summary has any, as open black diamonds. Bits fall
-    from left to right, on a logarithmic axis; so does any positive parameter that spans a factor of 50 or
-    more, rising.
+    swept parameters: the mean; from 20 chips on a band from the 5 % to the 95 % quantile over chips; every
+    chip as a faint dot, set off to the side of its level so that families do not cover one another (the offset
+    is a function of the seed); and the published accuracies, where the summary has any, as open black
+    diamonds. More than six curves have no dots. Bits fall from left to right, on the scale of log2(1 + bits);
+    any other positive parameter that spans a factor of 50 or more rises on a logarithmic axis.
 
     Args:
         axes: where to draw; its labels, ticks and legend are set.
@@ -90,29 +99,36 @@ def accuracy_curve(
         `axes`.
     """
     curves = list(_curves(summary, parameter, parameters))
+    crowded = len(curves) > _MOST_CURVES
     levels = np.unique(np.concatenate([_levels(curve.cells, parameter) for curve in curves]))
     scale = _scale(parameter, levels)
     lane = _lane(scale.forward(levels), len(curves))
     styles = zip(itertools.cycle(_COLOURS), itertools.cycle(_MARKERS), itertools.cycle(_LINES), strict=False)
+    shown = {"line: mean": True}
     for number, (curve, (colour, marker, line)) in enumerate(zip(curves, styles, strict=False)):
         cells = curve.cells.assign(level=_levels(curve.cells, parameter)).sort_values("level")
         level = cells["level"].to_numpy()
-        low, high = 100 * cells["q05"], 100 * cells["q95"]
-        axes.fill_between(level, low, high, color=colour, alpha=0.14, linewidth=0, zorder=1)
-        for edge in (low, high):  # the fills of two families look alike in grey; their edges do not
-            axes.plot(level, edge, color=colour, linestyle=line, linewidth=0.7, alpha=0.7, zorder=1)
         chips = _chips(trials, cells)
-        offset = (number - (len(curves) - 1) / 2 + 0.7 * (_jitter(chips["seed"]) - 0.5)) * lane
-        axes.scatter(
-            scale.backward(scale.forward(chips["level"].to_numpy()) + offset),
-            100 * chips["accuracy"],
-            s=4,
-            color=colour,
-            alpha=_faintness(len(chips), len(cells)),
-            linewidths=0,
-            zorder=2,
-            rasterized=True,  # thousands of vector dots make an SVG that no viewer opens
-        )
+        if cells["trials"].max() >= _FEWEST_FOR_BAND:
+            shown["band: 5 % to 95 % of chips"] = True
+            low, high = 100 * cells["q05"], 100 * cells["q95"]
+            shade = 0.14 * min(1, _MOST_CURVES / len(curves) ** 1.5)
+            axes.fill_between(level, low, high, color=colour, alpha=shade, linewidth=0, zorder=1)
+            for edge in (low, high):  # the fills of two families look alike in grey; their edges do not
+                axes.plot(level, edge, color=colour, linestyle=line, linewidth=0.7, alpha=0.7, zorder=1)
+        if len(chips) and not crowded:
+            shown["dot: chip"] = True
+            offset = (number - (len(curves) - 1) / 2 + 0.7 * (_jitter(chips["seed"]) - 0.5)) * lane
+            axes.scatter(
+                scale.backward(scale.forward(chips["level"].to_numpy()) + offset),
+                100 * chips["accuracy"],
+                s=4 if cells["trials"].max() >= _FEWEST_FOR_BAND else 12,
+                color=colour,
+                alpha=_faintness(len(chips), len(cells)),
+                linewidths=0,
+                zorder=2,
+                rasterized=True,  # thousands of vector dots make an SVG that no viewer opens
+            )
         axes.plot(
             level,
             100 * cells["mean"],
@@ -128,16 +144,17 @@ def accuracy_curve(
         )
     _draw_published(axes, curves, parameter)
     _dress(axes, parameter, levels, scale)
-    spread = any((curve.cells["trials"] > 1).any() for curve in curves)
-    # Accuracy falls from left to right; "best" would look at every dot, and warn when that takes long.
-    inside = {"loc": "lower left"}
+    labels = axes.get_legend_handles_labels()[1]
+    # Outside the axes: no corner is free of dots in every study.
+    above = {"loc": "lower left", "bbox_to_anchor": (0, 1.01), "ncols": _legend_columns(labels)}
     beside = {"loc": "upper left", "bbox_to_anchor": (1.01, 1)}
     axes.legend(
-        title="line: mean; band: 5 % to 95 % of chips; dot: chip" if spread else None,
+        title="; ".join(shown) if len(shown) > 1 else None,
         title_fontsize="small",
         fontsize="small",
         alignment="left",
-        **(beside if len(curves) > _MOST_CURVES_AROUND_LEGEND else inside),
+        borderaxespad=0,
+        **(beside if crowded else above),
     )
     return axes
 
@@ -171,16 +188,30 @@ def save_figures(
             continue
         stem = "accuracy-" + re.sub(r"[^\w-]+", "-", parameter)
         with style.context(["default", _STYLE]):
-            crowded = len(list(_curves(summary, parameter, parameters))) > _MOST_CURVES_AROUND_LEGEND
-            width, height = _SIZE
-            figure = Figure(figsize=(width + crowded * _LEGEND_WIDTH, height), layout="constrained")
-            accuracy_curve(figure.add_subplot(), trials, summary, parameter, parameters)
+            figure = Figure(layout="constrained")
+            axes = accuracy_curve(figure.add_subplot(), trials, summary, parameter, parameters)
+            figure.set_size_inches(*_size(axes))
             for kind, metadata in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
                 buffer = io.BytesIO()
                 figure.savefig(buffer, format=kind, dpi=_DOTS_PER_INCH, metadata=metadata)
                 write(f"{stem}.{kind}", buffer.getvalue())
                 names.append(f"{stem}.{kind}")
     return names
+
+
+def _size(axes: Axes) -> tuple[float, float]:
+    """Inches of a figure whose legend leaves the axes their place."""
+    width, height = _SIZE
+    labels = axes.get_legend_handles_labels()[1]
+    if sum(label != _PUBLISHED for label in labels) > _MOST_CURVES:
+        longest = max(map(len, labels))
+        return width + _LEGEND_MARGIN + longest * _LETTER, max(height, (len(labels) + 2) * _LEGEND_ROW)
+    return width, height + (1 + -(-len(labels) // _legend_columns(labels))) * _LEGEND_ROW
+
+
+def _legend_columns(labels: Sequence[str]) -> int:
+    """How many labels fit beside one another above the axes."""
+    return max(1, min(len(labels), _LEGEND_LINE // (8 + max(map(len, labels)))))
 
 
 def _is_number(column: pd.Series) -> bool:
@@ -195,14 +226,18 @@ def _curves(summary: pd.DataFrame, parameter: str, parameters: Sequence[str]) ->
     cells = summary[summary[parameter].notna()]
     several_models = summary["model"].nunique() > 1
     for (family, model), of_family in cells.groupby(["family", "model"], sort=False):
-        name = f"{family}, {model}" if several_models else str(family)
+        name = f"{family}, model {model}" if several_models else str(family)
         others = [other for other in parameters if other != parameter and of_family[other].notna().any()]
         if not others:
             yield _Curve(name, of_family)
             continue
         for values, group in of_family.groupby(others, sort=False, dropna=False):
-            fixed = ", ".join(f"{other} {value}" for other, value in zip(others, values, strict=True))
+            fixed = ", ".join(f"{other} {_value(value)}" for other, value in zip(others, values, strict=True))
             yield _Curve(f"{name}, {fixed}", group)
+
+
+def _value(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _levels(cells: pd.DataFrame, parameter: str) -> NDArray[np.float64]:
@@ -210,9 +245,14 @@ def _levels(cells: pd.DataFrame, parameter: str) -> NDArray[np.float64]:
 
 
 def _scale(parameter: str, levels: NDArray[np.float64]) -> _Scale:
-    bits = parameter.split("_")[0] == "bits"
-    wide = levels.min() > 0 and (bits or levels.max() / levels.min() >= 50)
-    return _Scale("log" if wide else "linear", reverse=bits)
+    if _base(parameter) == "bits":
+        return _Scale("bits")
+    return _Scale("log" if levels.min() > 0 and levels.max() / levels.min() >= 50 else "linear")
+
+
+def _base(parameter: str) -> str:
+    """Its name without the position of its transform: `bits` of `bits_1`."""
+    return re.sub(r"_\d+$", "", parameter)
 
 
 def _lane(positions: NDArray[np.float64], curves: int) -> float:
@@ -257,21 +297,35 @@ def _draw_published(axes: Axes, curves: Sequence[_Curve], parameter: str) -> Non
             markerfacecolor="none",  # the mean below stays visible
             markeredgecolor="black",
             markeredgewidth=1.3,
-            label="published",
+            label=_PUBLISHED,
             zorder=4,
         )
 
 
 def _dress(axes: Axes, parameter: str, levels: NDArray[np.float64], scale: _Scale) -> None:
     """Axis scales, ticks and labels."""
-    if scale.name == "log":
-        axes.set_xscale("log", base=2 if scale.reverse else 10)
-    if scale.reverse:
-        axes.set_xticks(levels, [f"{level:g}" for level in levels])
-        axes.set_xticks([], minor=True)
+    if scale.kind == "log":
+        axes.set_xscale("log")
+    if scale.kind == "bits":
+        axes.set_xscale("function", functions=(scale.forward, scale.backward))
+        ticks = _apart(levels, scale)
+        axes.set_xticks(ticks, [f"{level:g}" for level in ticks])
         if not axes.xaxis_inverted():
             axes.invert_xaxis()
-    axes.set_xlabel(_LABELS.get(parameter, parameter))
+    label = _LABELS.get(_base(parameter))
+    known = label if parameter in _LABELS else f"{parameter}: {label}"
+    axes.set_xlabel(known if label else parameter)
     axes.set_ylabel("Accuracy on the test set (%)")
     axes.grid(axis="y", color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
+
+
+def _apart(levels: NDArray[np.float64], scale: _Scale) -> list[float]:
+    """The levels whose labels do not run into one another, the smallest first."""
+    positions = scale.forward(levels)
+    closest = _CLOSEST_TICKS * np.ptp(positions)
+    kept: list[int] = []
+    for i, position in enumerate(positions):
+        if not kept or position - positions[kept[-1]] >= closest:
+            kept.append(i)
+    return [float(levels[i]) for i in kept]

@@ -17,6 +17,8 @@ CONFIDENCE = 0.95
 """The confidence of every interval in this package."""
 
 _FEWEST_FOR_KURTOSIS = 5
+_WIDEST = 0.5  # no law on [0, 1] has a larger standard deviation
+_ROUNDING = 1e-12  # accuracies are counts over images; closer ones differ by arithmetic only
 
 
 class Estimate(NamedTuple):
@@ -71,7 +73,7 @@ def mean(accuracies: ArrayLike) -> Estimate:
     n = sample.size
     if n == 1:
         return Estimate(float(sample[0]), np.nan, np.nan)
-    if np.ptp(sample) == 0:
+    if np.ptp(sample) < _ROUNDING:
         return Estimate(float(sample[0]), float(sample[0]), float(sample[0]))
     centre = float(sample.mean())
     error = sample.std(ddof=1) / np.sqrt(n) / (centre * (1 - centre))
@@ -88,7 +90,8 @@ def standard_deviation(accuracies: ArrayLike) -> Estimate:
     doi:10.1016/j.csda.2004.10.003): normal on the scale of the log variance, its error from a kurtosis taken
     about a trimmed mean so that skewness does not hide heavy tails. One change: Student's t with n-1 degrees
     of freedom in the limits in place of his normal quantile, since the error is itself estimated. Fewer chips
-    cannot give a kurtosis; theirs is the normal theory's chi-square interval.
+    cannot give a kurtosis; theirs is the normal theory's chi-square interval. No law on [0, 1] has a standard
+    deviation above 1/2, so no upper limit passes that, unless the estimate itself does.
 
     Share of intervals that held the standard deviation, in %; laws, draws and errors as in `mean`;
     "jackknife" is Student's t on the pseudo-values of the log standard deviation:
@@ -125,18 +128,18 @@ def standard_deviation(accuracies: ArrayLike) -> Estimate:
     n = sample.size
     if n == 1:
         return Estimate(np.nan, np.nan, np.nan)
-    if np.ptp(sample) == 0:
+    if np.ptp(sample) < _ROUNDING:
         return Estimate(0.0, 0.0, 0.0)
     spread = float(sample.std(ddof=1))
     tails = np.array([(1 + CONFIDENCE) / 2, (1 - CONFIDENCE) / 2])
     if n < _FEWEST_FOR_KURTOSIS:
         low, high = spread * np.sqrt((n - 1) / stats.chi2.ppf(tails, n - 1))
-        return Estimate(spread, float(low), float(high))
+        return Estimate(spread, float(low), _bounded(high, spread))
     small_sample = n / (n - stats.norm.ppf(tails[0]))
     error = small_sample * np.sqrt((_kurtosis(sample) - (n - 3) / n) / (n - 1))
     reach = stats.t.ppf(tails[0], n - 1) * error
     low, high = spread * np.sqrt(small_sample * np.exp(np.array([-reach, reach])))
-    return Estimate(spread, float(low), float(high))
+    return Estimate(spread, float(low), _bounded(high, spread))
 
 
 def quantiles(accuracies: ArrayLike, probabilities: Sequence[float]) -> NDArray[np.float64]:
@@ -156,6 +159,11 @@ def quantiles(accuracies: ArrayLike, probabilities: Sequence[float]) -> NDArray[
         ValueError: no chips, more than one axis, or values that are not fractions.
     """
     return np.asarray(np.quantile(_sample(accuracies), probabilities), dtype=np.float64)
+
+
+def _bounded(high: float, spread: float) -> float:
+    """An upper limit that no law on [0, 1] rules out; few chips can scatter wider than any law."""
+    return float(min(high, max(_WIDEST, spread)))
 
 
 def _kurtosis(sample: NDArray[np.float64]) -> float:

@@ -13,6 +13,7 @@ import pandas as pd
 from sweep.errors import InputError
 
 _WIDTH = 79
+_GAP = "  "
 _INTERVAL = "95 % interval"
 _NO_TRIALS = "No trials yet."
 
@@ -33,7 +34,8 @@ def render(summary: pd.DataFrame, parameters: Sequence[str], format: str, title:
     CSV and JSON (a list of objects, one per cell) carry every column of the summary with full precision:
     fractions, missing values empty and null. The others are for people: accuracies in %, one small table per
     family and model with the parameters that it sweeps, mean, standard deviation, 95 % interval of the mean,
-    and the published accuracy where the family has any. LaTeX needs the package booktabs.
+    and the published accuracy where the family has any. A table wider than 79 characters is split by its
+    first swept parameters. LaTeX needs the package booktabs.
 
     Args:
         summary: one row per cell, as `sweep.analysis.summary.summarise` returns it.
@@ -42,13 +44,13 @@ def render(summary: pd.DataFrame, parameters: Sequence[str], format: str, title:
         title: stands above the tables; CSV and JSON have none.
 
     Returns:
-        The whole text, closed by one line feed.
+        The whole text, without a line feed at its end.
 
     Raises:
         InputError: `format` is none of these.
     """
     if format == "csv":
-        return summary.to_csv(index=False, lineterminator="\n")
+        return summary.to_csv(index=False, lineterminator="\n").removesuffix("\n")
     if format == "json":
         return _json(summary)
     if format not in _FOR_PEOPLE:
@@ -63,7 +65,7 @@ def _json(summary: pd.DataFrame) -> str:
         {str(name): _plain(value) for name, value in zip(summary.columns, row, strict=True)}
         for row in summary.itertuples(index=False, name=None)
     ]
-    return json.dumps(records, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(records, indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def _plain(value: Any) -> Any:
@@ -79,14 +81,29 @@ def _tables(summary: pd.DataFrame, parameters: Sequence[str]) -> Iterator[_Table
         of_family = summary[summary["family"] == family]
         swept = [name for name in parameters if of_family[name].notna().any()]
         for model in of_family["model"].unique():
-            cells = of_family[of_family["model"] == model]
-            published = "published" in cells and bool(cells["published"].notna().any())
-            yield _Table(
-                caption=f"{family}, {model}" if several_models else str(family),
-                header=(*swept, "trials", "mean", "± std", _INTERVAL, *(["published"] if published else [])),
-                rows=tuple(_row(cell, swept, published) for cell in cells.to_dict("records")),
-                notes=tuple(_notes(cells, published)),
-            )
+            caption = f"{family}, model {model}" if several_models else str(family)
+            yield from _narrow(caption, of_family[of_family["model"] == model], swept)
+
+
+def _narrow(caption: str, cells: pd.DataFrame, swept: Sequence[str]) -> Iterator[_Table]:
+    """One table, or where it is too wide, one for each value of its first swept parameter."""
+    table = _table(caption, cells, swept)
+    if len(swept) < 2 or sum(_widths(table)) + len(_GAP) * (len(table.header) - 1) <= _WIDTH:
+        yield table
+        return
+    first, *others = swept
+    for value in cells[first].unique():
+        yield from _narrow(f"{caption}, {first} {_value(value)}", cells[cells[first] == value], others)
+
+
+def _table(caption: str, cells: pd.DataFrame, swept: Sequence[str]) -> _Table:
+    published = "published" in cells and bool(cells["published"].notna().any())
+    return _Table(
+        caption=caption,
+        header=(*swept, "trials", "mean", "± std", _INTERVAL, *(["published"] if published else [])),
+        rows=tuple(_row(cell, swept, published) for cell in cells.to_dict("records")),
+        notes=tuple(_notes(cells, published)),
+    )
 
 
 def _row(cell: dict[Any, Any], swept: Sequence[str], published: bool) -> tuple[str, ...]:
@@ -109,6 +126,8 @@ def _notes(cells: pd.DataFrame, published: bool) -> Iterator[str]:
     yield f"Mean and standard deviation over chips, accuracy in % on {images}; interval: 95 % for the mean."
     if ((cells["std"] == 0) & (cells["trials"] == 1)).any():
         yield "One trial with standard deviation 0: no randomness, exact for these images."
+    if ((cells["std"] == 0) & (cells["trials"] > 1)).any():
+        yield "Several trials with standard deviation 0: all equal; that does not show that no chip differs."
     if cells["std"].isna().any():
         yield "One trial without standard deviation: a single chip does not show the spread."
     if published:
@@ -140,13 +159,13 @@ def _text(tables: Sequence[_Table], title: str) -> str:
     for table in tables:
         widths = _widths(table)
         lines = [
-            "  ".join(text.rjust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+            _GAP.join(text.rjust(width) for text, width in zip(row, widths, strict=True)).rstrip()
             for row in (table.header, *table.rows)
         ]
         rule = "─" * len(lines[0])
         blocks.append("\n".join([table.caption, rule, lines[0], rule, *lines[1:], rule]))
     blocks.append(textwrap.fill(_footer(tables), _WIDTH))
-    return "\n\n".join(blocks) + "\n"
+    return "\n\n".join(blocks)
 
 
 def _markdown(tables: Sequence[_Table], title: str) -> str:
@@ -161,14 +180,14 @@ def _markdown(tables: Sequence[_Table], title: str) -> str:
         rule = "|" + "|".join("-" * (width + 1) + ":" for width in widths) + "|"
         blocks.append("\n".join([f"**{_escape(table.caption, _MARKDOWN)}**", "", lines[0], rule, *lines[1:]]))
     blocks.append(_escape(_footer(tables), _MARKDOWN))
-    return "\n\n".join(blocks) + "\n"
+    return "\n\n".join(blocks)
 
 
 def _latex(tables: Sequence[_Table], title: str) -> str:
     blocks = [r"% Needs \usepackage{booktabs}."]
     for table in tables:
         name = ": ".join(part for part in (title, table.caption) if part)
-        caption = _escape(f"{name}. {' '.join(table.notes)}", _LATEX)
+        caption = " ".join([f"{name}.", *table.notes])
         rows = [[_escape(text, _LATEX) for text in row] for row in (table.header, *table.rows)]
         lines = [" & ".join(row) + r" \\" for row in rows]
         blocks.append(
@@ -176,7 +195,7 @@ def _latex(tables: Sequence[_Table], title: str) -> str:
                 [
                     r"\begin{table}[htbp]",
                     r"  \centering",
-                    rf"  \caption{{{caption}. {_escape(' '.join(table.notes), _LATEX)}}}",
+                    rf"  \caption{{{_escape(caption, _LATEX)}}}",
                     rf"  \begin{{tabular}}{{{'r' * len(table.header)}}}",
                     r"    \toprule",
                     f"    {lines[0]}",
@@ -190,7 +209,7 @@ def _latex(tables: Sequence[_Table], title: str) -> str:
         )
     if not tables:
         blocks.append(_footer(tables))
-    return "\n\n".join(blocks) + "\n"
+    return "\n\n".join(blocks)
 
 
 _LATEX = {
@@ -200,9 +219,12 @@ _LATEX = {
     "±": r"$\pm$",
     " – ": "--",
     " %": r"~\%",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
     **{character: f"\\{character}" for character in "{}_%&#$"},
 }
-_MARKDOWN = {character: f"\\{character}" for character in "\\`*_|<"}
+_MARKDOWN = {character: f"\\{character}" for character in "\\`*_~|<&["}
 
 
 def _escape(text: str, replacements: dict[str, str]) -> str:

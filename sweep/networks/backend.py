@@ -56,9 +56,6 @@ def _quiet_start() -> Iterator[None]:
     TensorFlow 2.21 reports a machine without CUDA before it heeds TF_CPP_MIN_LOG_LEVEL, and straight to file
     descriptor 2, so that is where it has to be caught.
     """
-    # TensorFlow's default depends on the processor; a fixed choice keeps the last digits of scores the same, and
-    # this one makes small convolutions three times faster where the default is off.
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0" or "tensorflow" in sys.modules:
         yield
         return
