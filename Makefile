@@ -2,13 +2,15 @@
 PYTHON  ?= python3
 STUDY   ?= jobs/article.toml
 RECIPE  ?= models/mnist_tf2_fw.toml
+MODEL   ?= models/mnist_tf2_fw.h5
+DATASET ?= models/data/mnist.npz
 ADDRESS ?= $(RAY_ADDRESS)
 ARGS    ?=
 
 BIN     := .venv/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help install sweep train test lint clean
+.PHONY: help install sweep train bench test lint clean
 
 help:  ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -35,6 +37,9 @@ sweep: .venv/installed  ## Run STUDY (jobs/article.toml), print its table, write
 
 train: .venv/installed  ## Train the shipped network again from RECIPE.
 	@$(BIN)/sweep train $(RECIPE) $(ARGS)
+
+bench: .venv/installed  ## Measure how fast trials run here: MODEL on DATASET, and a ResNet-20.
+	@$(BIN)/sweep bench $(MODEL) $(DATASET) $(ARGS)
 
 test: .venv/installed-dev  ## Run the tests.
 	@$(BIN)/python -m pytest $(ARGS)

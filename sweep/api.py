@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sweep.analysis.run import Run, open_run
 from sweep.errors import InputError
 from sweep.execution.plan import missing, wanted
 from sweep.study import Study
+
+if TYPE_CHECKING:  # TensorFlow is not for everyone who imports this
+    from sweep.execution.bench_result import Benchmark
 
 RUNS = "results"  # runs lie in a folder of this name below the current directory, unless `out` says otherwise
 
@@ -134,4 +137,30 @@ def train(recipe: str | Path, **options: Any) -> list[Any]:
     return training.train(recipe, **options)
 
 
-__all__ = ["InputError", "Plan", "Run", "open_run", "plan", "read_study", "run", "status", "train"]
+def bench(
+    model: str | Path | None = None,
+    dataset: str | Path | None = None,
+    *,
+    network: Literal["cnn", "resnet", "both"] = "both",
+    seconds: float = 6.0,
+) -> Benchmark:
+    """Measure our ways to evaluate trials, and others, side by side on this machine's CPUs.
+
+    Args:
+        model: a network's file, for `cnn` and `both`; one like the article's, if figures are to be compared.
+        dataset: the images on which it is evaluated.
+        network: `cnn` is the given one; `resnet` a ResNet-20 with random weights and images, made on the spot.
+        seconds: to measure each way for.
+
+    Returns:
+        a result that prints as a table; `to_json` has all figures. Lines of progress go to standard error.
+
+    Raises:
+        InputError: no model or dataset for `cnn` or `both`, or one that cannot be used.
+    """
+    from sweep.execution import bench as benchmark
+
+    return benchmark.bench(model, dataset, network=network, seconds=seconds)
+
+
+__all__ = ["InputError", "Plan", "Run", "bench", "open_run", "plan", "read_study", "run", "status", "train"]

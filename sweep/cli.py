@@ -75,6 +75,11 @@ def _train(options: argparse.Namespace) -> None:
         print(f"{trained.path}: {accuracy:.2f} % of {trained.n_images:,} test images")
 
 
+def _bench(options: argparse.Namespace) -> None:
+    measured = api.bench(options.model, options.dataset, network=options.network, seconds=options.seconds)
+    print(measured.to_json() if options.json else measured, end="" if options.json else "\n")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sweep",
@@ -116,6 +121,18 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("recipe", metavar="RECIPE", help="recipe file (TOML)")
     train.add_argument("--out", metavar="FOLDER", help="where to write (default: beside the recipe)")
     train.add_argument("--seed", type=_natural, metavar="N", help="instead of the recipe's")
+
+    bench = add("bench", _bench, "Measure how fast trials run here.", "sweep bench my_model.h5 my_data.npz")
+    bench.add_argument("model", metavar="MODEL", nargs="?", help="model file (.keras, .h5)")
+    bench.add_argument("dataset", metavar="DATASET", nargs="?", help="dataset (.npz)")
+    bench.add_argument("--json", action="store_true", help="print all figures as JSON")
+    bench.add_argument("--seconds", type=_seconds, default=6.0, metavar="S", help="for each way (default: 6)")
+    bench.add_argument(
+        "--network",
+        choices=("cnn", "resnet", "both"),
+        default="both",
+        help="cnn: MODEL on DATASET; resnet: a ResNet-20 with random weights, which needs neither (default: both)",
+    )
     return parser
 
 
@@ -148,6 +165,16 @@ def _share(text: str) -> float:
         value = -1.0
     if not (0 <= value <= 1 or (value.is_integer() and value > 0)):
         raise argparse.ArgumentTypeError(f"{text!r} is not a fraction of a GPU, or a whole number of them")
+    return value
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
     return value
 
 

@@ -91,9 +91,7 @@ class Family:
             for (position, name), value in zip(self.swept.values(), point, strict=True):
                 tables[position][name] = value
             transforms = tuple(_transform(table) for table in tables)
-            values = {
-                column: getattr(transforms[position], name) for column, (position, name) in self.swept.items()
-            }
+            values = {column: getattr(transforms[position], name) for column, (position, name) in self.swept.items()}
             cells.append(Cell(model, self.name, values, transforms))
         return cells
 

@@ -162,9 +162,7 @@ def _published(points: Any, perturb: Any, where: str) -> list[str]:
 def _keys(table: Mapping[str, Any], valid: Iterable[str], where: str) -> list[str]:
     names = list(valid)
     return [
-        f"{where}{key}: unknown key; valid: {', '.join(names)}{_hint(key, names)}"
-        for key in table
-        if key not in names
+        f"{where}{key}: unknown key; valid: {', '.join(names)}{_hint(key, names)}" for key in table if key not in names
     ]
 
 

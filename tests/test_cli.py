@@ -135,7 +135,7 @@ def test_an_unreadable_model(place: Path, capsys: pytest.CaptureFixture[str], co
         ({"x_test": np.zeros((0, 12, 12), np.uint8), "y_test": np.zeros(0, np.int64)}, "x_test"),
         ({"y_test": np.zeros(299, np.int64)}, "299"),
         ({"y_test": np.full(300, 5)}, "5"),
-        ({"y_test": np.full(300, -1)}, "-1"),
+        ({"y_test": np.full(300, -1)}, "negative"),
         ({"y_test": np.full(300, 0.5)}, "y_test"),
     ],
     ids=["rows", "channels", "nan", "text", "empty", "length", "label too large", "negative label", "fractions"],

@@ -86,9 +86,7 @@ def test_no_cluster_at_the_address(place: Path):
 def test_a_gpu_that_is_not_there(place: Path):
     if Path("/dev/nvidia0").exists():
         pytest.skip("there is a GPU")
-    done = subprocess.run(
-        command("run", "study.toml", "--gpus", "1"), capture_output=True, text=True, timeout=PATIENCE
-    )
+    done = subprocess.run(command("run", "study.toml", "--gpus", "1"), capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 2
     assert "this machine has no such GPU" in done.stderr
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,9 +29,10 @@ _LABELS = {
 _PUBLISHED = "published"
 _SIZE = (6.4, 4.2)  # inches: a column and a half of print
 _LEGEND_MARGIN = 0.6  # inches, for its lines and markers
+_YLABEL = 0.6  # inches, with the ticks
 _LETTER = 0.072  # inches, mean width in the legend's font
 _LEGEND_ROW = 0.2  # inches
-_LEGEND_LINE = 72  # characters that fit above the axes
+_LEGEND_LINE = 92  # characters that fit above the axes
 _MOST_CURVES = 6  # with dots and the legend above; more are drawn without dots, the legend beside
 _FEWEST_FOR_BAND = 20  # chips; fewer have no 5 % quantile to speak of
 _CLOSEST_TICKS = 0.04  # of the axis
@@ -203,22 +205,21 @@ def _size(axes: Axes) -> tuple[float, float]:
     """Inches of a figure whose legend leaves the axes their place."""
     width, height = _SIZE
     labels = axes.get_legend_handles_labels()[1]
+    legend = _LEGEND_MARGIN + max(map(len, labels)) * _LETTER
     if sum(label != _PUBLISHED for label in labels) > _MOST_CURVES:
-        longest = max(map(len, labels))
-        return width + _LEGEND_MARGIN + longest * _LETTER, max(height, (len(labels) + 2) * _LEGEND_ROW)
-    return width, height + (1 + -(-len(labels) // _legend_columns(labels))) * _LEGEND_ROW
+        return width + legend, max(height, (len(labels) + 2) * _LEGEND_ROW)
+    rows = 1 + math.ceil(len(labels) / _legend_columns(labels))
+    return max(width, _YLABEL + legend), height + rows * _LEGEND_ROW
 
 
 def _legend_columns(labels: Sequence[str]) -> int:
     """How many labels fit beside one another above the axes."""
-    return max(1, min(len(labels), _LEGEND_LINE // (8 + max(map(len, labels)))))
+    return max(1, min(len(labels), _LEGEND_LINE // (10 + max(map(len, labels)))))
 
 
 def _is_number(column: pd.Series) -> bool:
     return (
-        pd.api.types.is_numeric_dtype(column)
-        and not pd.api.types.is_bool_dtype(column)
-        and bool(column.notna().any())
+        pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column) and bool(column.notna().any())
     )
 
 
@@ -312,9 +313,9 @@ def _dress(axes: Axes, parameter: str, levels: NDArray[np.float64], scale: _Scal
         axes.set_xticks(ticks, [f"{level:g}" for level in ticks])
         if not axes.xaxis_inverted():
             axes.invert_xaxis()
-    label = _LABELS.get(_base(parameter))
-    known = label if parameter in _LABELS else f"{parameter}: {label}"
-    axes.set_xlabel(known if label else parameter)
+    base = _base(parameter)
+    label = _LABELS.get(base, parameter)
+    axes.set_xlabel(label if parameter in (base, label) else f"{parameter}: {label}")
     axes.set_ylabel("Accuracy on the test set (%)")
     axes.grid(axis="y", color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from sweep.analysis.summary import summarise
+from sweep.analysis.tables import render
 from sweep.errors import InputError, StoreError
 from sweep.storage.store import STUDY, Store
 from sweep.study import Study
@@ -42,8 +44,6 @@ class Run:
         All are fractions, over chips (seeds), on this test set. Cells without randomness have one trial, a
         standard deviation of 0 and intervals of no width.
         """
-        from sweep.analysis.summary import summarise
-
         trials = self.trials()
         if trials.empty:
             raise InputError(f"{self.store.folder.uri}: holds no trials yet; `sweep run` makes them")
@@ -57,25 +57,24 @@ class Run:
 
     def table(self, format: str = "text") -> str:
         """The summary as text, markdown, csv, latex or json."""
-        from sweep.analysis.tables import render
-
         return render(self.summary(), self.parameters, format, title=self.study.name)
 
     def write_summary(self) -> None:
         """Write summary.parquet, summary.csv, summary.md and the figures into the run folder."""
         from sweep.analysis.figures import save_figures
-        from sweep.analysis.tables import render
 
         summary = self.summary()
         buffer = io.BytesIO()
         summary.to_parquet(buffer, index=False)
         write = self.store.folder.write
         write("summary.parquet", buffer.getvalue())
-        write("summary.csv", render(summary, self.parameters, "csv").encode())
-        write("summary.md", render(summary, self.parameters, "markdown", title=self.study.name).encode())
-        save_figures(
-            self.trials(), summary, self.parameters, lambda name, content: write(f"figures/{name}", content)
-        )
+        write("summary.csv", _lines(render(summary, self.parameters, "csv")))
+        write("summary.md", _lines(render(summary, self.parameters, "markdown", title=self.study.name)))
+        save_figures(self.trials(), summary, self.parameters, lambda name, content: write(f"figures/{name}", content))
+
+
+def _lines(text: str) -> bytes:
+    return f"{text}\n".encode()
 
 
 def open_run(place: str | Path) -> Run:

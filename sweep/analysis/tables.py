@@ -174,8 +174,7 @@ def _markdown(tables: Sequence[_Table], title: str) -> str:
         rows = [[_escape(text, _MARKDOWN) for text in row] for row in (table.header, *table.rows)]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
-            "| " + " | ".join(text.rjust(width) for text, width in zip(row, widths, strict=True)) + " |"
-            for row in rows
+            "| " + " | ".join(text.rjust(width) for text, width in zip(row, widths, strict=True)) + " |" for row in rows
         ]
         rule = "|" + "|".join("-" * (width + 1) + ":" for width in widths) + "|"
         blocks.append("\n".join([f"**{_escape(table.caption, _MARKDOWN)}**", "", lines[0], rule, *lines[1:]]))

@@ -141,9 +141,7 @@ class _Places:
     ) -> None:
         self._slots, self._lanes, self.scratch = slots, machine_code.lanes(), 0
         self._output = output
-        self._places = {
-            slot: Place(f"%input{k}", 0, slots[slot].size * self._lanes) for k, slot in enumerate(boundary)
-        }
+        self._places = {slot: Place(f"%input{k}", 0, slots[slot].size * self._lanes) for k, slot in enumerate(boundary)}
         self._places[output] = Place("%output", 0, slots[output].size * self._lanes)
         self._base = {slot: slot for slot in slots}
         for operation in operations:

@@ -203,9 +203,7 @@ class Pointwise:
         lanes = code.lanes
 
         def each_row(i: str) -> None:
-            x, y, r = (
-                code.at(p, 0, i, s) for p, s in (("%x", self.x_row), ("%y", self.y_row), ("%r", self.r_row))
-            )
+            x, y, r = (code.at(p, 0, i, s) for p, s in (("%x", self.x_row), ("%y", self.y_row), ("%r", self.r_row)))
 
             def each_column(j: str) -> None:
                 step = self.channels * lanes

@@ -61,10 +61,8 @@ def _evaluate(
     network: Network, images: Array, dataset: Dataset, weights: Sequence[Array], batch_size: int | None = None
 ) -> int:
     network.model.set_weights(list(weights))
-    results = network.model.evaluate(
-        images, dataset.labels, batch_size=batch_size, verbose=0, return_dict=True
-    )
-    return round(results["accuracy"] * len(dataset))
+    results = network.model.evaluate(images, dataset.labels, batch_size=batch_size, verbose=0, return_dict=True)
+    return int(np.rint(results["accuracy"] * len(dataset)))
 
 
 def has_torch() -> bool:

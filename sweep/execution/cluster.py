@@ -19,7 +19,7 @@ from sweep.execution.worker import Job, ModelFile, Outcome, run_chunk
 from sweep.networks.datasets import Dataset
 
 OBJECT_STORE_BYTES = 512 * 1024**2  # of a local Ray: model files and the dataset
-START_ATTEMPTS = 2
+START_ATTEMPTS = 3
 CONNECT_SECONDS = 10.0  # for a cluster's address to answer
 RECOUNT_SECONDS = 5.0  # how often to ask a cluster how large it is
 

@@ -99,9 +99,7 @@ def fits(shape: tuple[int, ...], input_shape: tuple[int | None, ...]) -> bool:
 
 
 def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
-    return len(shape) == len(expected) and all(
-        want in (None, have) for have, want in zip(shape, expected, strict=True)
-    )
+    return len(shape) == len(expected) and all(want in (None, have) for have, want in zip(shape, expected, strict=True))
 
 
 def _read_array(archive: np.lib.npyio.NpzFile, name: str, path: Path) -> np.ndarray:

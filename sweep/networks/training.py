@@ -46,9 +46,7 @@ class TrainedModel:
     card: Path
 
 
-def train(
-    recipe: str | Path | Recipe, out: str | Path | None = None, *, seed: int | None = None
-) -> list[TrainedModel]:
+def train(recipe: str | Path | Recipe, out: str | Path | None = None, *, seed: int | None = None) -> list[TrainedModel]:
     """Trains the network of a recipe, and writes it and the models derived from it, each with its card.
 
     Progress goes to standard output: Keras's bar on a terminal, else one line an epoch. Equal recipes and

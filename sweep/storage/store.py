@@ -137,6 +137,8 @@ class Store:
         if table is None:
             return pd.DataFrame()
         frame: pd.DataFrame = table.to_pandas()
+        whole = [f.name for f in table.schema if f.nullable and f.type == pa.int64()]
+        frame = frame.astype(dict.fromkeys(whole, "Int64"))  # else NumPy makes 8.0 of 8 bits where some are missing
         order = frame["cell"].map({cell: i for i, cell in enumerate(cells)})
         frame = frame.assign(_order=order).sort_values(["_order", "seed"], kind="stable")
         return frame.drop(columns="_order").reset_index(drop=True)

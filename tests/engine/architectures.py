@@ -28,9 +28,7 @@ def randomize(model: keras.Model, rng: np.random.Generator) -> None:
         v.assign(value.astype(np.float32))
 
 
-def draw_weights(
-    model: keras.Model, varied: Sequence[int], trials: int, rng: np.random.Generator
-) -> list[np.ndarray]:
+def draw_weights(model: keras.Model, varied: Sequence[int], trials: int, rng: np.random.Generator) -> list[np.ndarray]:
     """For each varied weight, `trials` perturbed copies (T, *shape); variances stay positive."""
     out = []
     for i in varied:

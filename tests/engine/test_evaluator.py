@@ -43,9 +43,7 @@ NETWORKS: dict[str, Callable[[], keras.Model]] = {
         layers.Dense(5, activation="softmax"),
     ),
     "logits, branched": branched,
-    "sigmoid": lambda: sequential(
-        layers.Flatten(), layers.Dense(8, activation="tanh"), layers.Dense(1, "sigmoid")
-    ),
+    "sigmoid": lambda: sequential(layers.Flatten(), layers.Dense(8, activation="tanh"), layers.Dense(1, "sigmoid")),
     "one logit": lambda: sequential(layers.Flatten(), layers.Dense(8, activation="gelu"), layers.Dense(1)),
     "relu at the end": lambda: sequential(layers.Flatten(), layers.Dense(5, activation="relu", use_bias=False)),
 }
@@ -76,8 +74,7 @@ def prepared(
 def noisy(weights: list[np.ndarray], varied: tuple[int, ...], seed: int) -> list[np.ndarray]:
     rng = np.random.default_rng(seed)
     return [
-        (w + 0.3 * rng.standard_normal(w.shape)).astype(np.float32) if i in varied else w
-        for i, w in enumerate(weights)
+        (w + 0.3 * rng.standard_normal(w.shape)).astype(np.float32) if i in varied else w for i, w in enumerate(weights)
     ]
 
 
@@ -107,9 +104,7 @@ def test_every_way_counts_as_predict(name: str, tmp_path: Path, monkeypatch: pyt
 
 def test_ways_that_are_asked_for_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     ours, *_ = prepared(NETWORKS["softmax"](), tmp_path, monkeypatch)
-    monkeypatch.setattr(
-        module, "_seconds", lambda way, _: {"plain": 3.0, "stacked": 2.0, "compiled": 1.0}[way.name]
-    )
+    monkeypatch.setattr(module, "_seconds", lambda way, _: {"plain": 3.0, "stacked": 2.0, "compiled": 1.0}[way.name])
     for engine in ("plain", "stacked", "compiled", None):
         ours._engine = engine
         ours._ways.clear()

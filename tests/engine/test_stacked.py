@@ -42,9 +42,7 @@ def small(*layers: object, shape: tuple[int, ...] = (6, 6, 2)) -> keras.Model:
 def test_results_do_not_depend_on_the_company() -> None:
     """A trial's outputs are the same, to rounding, whatever trials and images share its pass."""
     rng = np.random.default_rng(8)
-    model = small(
-        kl.Conv2D(4, 3, activation="relu"), kl.MaxPooling2D(), kl.Conv2D(3, 2), kl.Flatten(), kl.Dense(3)
-    )
+    model = small(kl.Conv2D(4, 3, activation="relu"), kl.MaxPooling2D(), kl.Conv2D(3, 2), kl.Flatten(), kl.Dense(3))
     weights = draw_weights(model, [0, 2, 4], 5, rng)
     x = rng.standard_normal((6, 6, 6, 2)).astype(np.float32)
     network = StackedNetwork(model, [0, 2, 4])

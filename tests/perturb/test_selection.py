@@ -30,7 +30,5 @@ def test_selects_kernels(layers, indices):
 
 @pytest.mark.parametrize("layers", ["norm", 1, "conv3", 9, ("fc", "conv3")])
 def test_a_selection_of_nothing_lists_the_names(layers):
-    with pytest.raises(
-        InputError, match=r"selects no kernel; layers with kernels: conv1 \(0\), conv2 \(3\), fc \(5\)"
-    ):
+    with pytest.raises(InputError, match=r"selects no kernel; layers with kernels: conv1 \(0\), conv2 \(3\), fc \(5\)"):
         select(VARIABLES, layers)

@@ -1,0 +1,170 @@
+"""Estimates against hand calculation, scipy and simulation."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from sweep.analysis import statistics
+
+CHIPS = [0.90, 0.95, 0.97, 0.80, 0.985, 0.93, 0.96, 0.91]
+
+fractions = st.integers(0, 10_000).map(lambda correct: correct / 10_000)
+samples = st.lists(fractions, min_size=1, max_size=60)
+
+
+def beta(mean: float, std: float, top: float = 0.985) -> tuple[float, float]:
+    """Parameters of a beta on [0, top] with this mean and standard deviation."""
+    centre, spread = mean / top, std / top
+    size = centre * (1 - centre) / spread**2 - 1
+    return centre * size, (1 - centre) * size
+
+
+def test_mean_and_its_interval_by_hand() -> None:
+    n, centre = 8, 7.405 / 8
+    variance = sum((chip - centre) ** 2 for chip in CHIPS) / (n - 1)
+    logit = math.log(centre / (1 - centre))
+    # 2.364624 is the 97.5 % point of Student's t with 7 degrees of freedom, from a printed table.
+    reach = 2.364624 * math.sqrt(variance / n) / (centre * (1 - centre))
+    value, low, high = statistics.mean(CHIPS)
+    assert value == pytest.approx(centre, rel=1e-14)
+    assert low == pytest.approx(1 / (1 + math.exp(reach - logit)), rel=1e-6)
+    assert high == pytest.approx(1 / (1 + math.exp(-reach - logit)), rel=1e-6)
+
+
+def test_interval_of_the_mean_is_students_t_where_chips_are_many() -> None:
+    chips = np.random.default_rng(1).beta(18, 4.3, 20_000)
+    low, high = stats.t.interval(0.95, chips.size - 1, chips.mean(), stats.sem(chips))
+    estimate = statistics.mean(chips)
+    width = high - low
+    assert estimate.low == pytest.approx(low, abs=0.02 * width)
+    assert estimate.high == pytest.approx(high, abs=0.02 * width)
+
+
+def test_standard_deviation_and_its_interval_by_hand() -> None:
+    n = 8
+    centre = sum(CHIPS) / n
+    squares = sum((chip - centre) ** 2 for chip in CHIPS)
+    trimmed = sum(sorted(CHIPS)[2:-2]) / 4  # a share of 1 / (2 √4) = 1/4 from each end
+    kurtosis = n * sum((chip - trimmed) ** 4 for chip in CHIPS) / squares**2
+    small_sample = n / (n - 1.959964)
+    error = small_sample * math.sqrt((kurtosis - (n - 3) / n) / (n - 1))
+    centre_log = math.log(small_sample * squares / (n - 1))
+    value, low, high = statistics.standard_deviation(CHIPS)
+    assert value == pytest.approx(math.sqrt(squares / (n - 1)), rel=1e-12)
+    assert low == pytest.approx(math.exp((centre_log - 2.364624 * error) / 2), rel=1e-6)
+    assert high == pytest.approx(math.exp((centre_log + 2.364624 * error) / 2), rel=1e-6)
+
+
+def test_interval_of_the_standard_deviation_is_chi_square_below_five_chips() -> None:
+    value, low, high = statistics.standard_deviation(CHIPS[:4])
+    assert value == pytest.approx(np.std(CHIPS[:4], ddof=1))
+    # 9.348404 and 0.215795: the 97.5 % and 2.5 % points of chi-square with 3 degrees of freedom.
+    assert low == pytest.approx(value * math.sqrt(3 / 9.348404), rel=1e-6)
+    assert high == pytest.approx(value * math.sqrt(3 / 0.215795), rel=1e-5)
+
+
+def test_interval_of_the_standard_deviation_tends_to_the_normal_theory_for_normal_chips() -> None:
+    chips = np.random.default_rng(2).normal(0.5, 0.05, 50_000)
+    value, low, high = statistics.standard_deviation(chips)
+    points = stats.chi2.ppf([0.975, 0.025], chips.size - 1)
+    assert (low, high) == pytest.approx(tuple(value * np.sqrt((chips.size - 1) / points)), rel=3e-4)
+
+
+@pytest.mark.parametrize("chips", [5, 6, 7, 30])
+def test_standard_deviation_sees_one_image_in_many(chips: int) -> None:
+    accuracies = np.full(chips, 0.5)
+    accuracies[0] += 1e-7
+    value, low, high = statistics.standard_deviation(accuracies)
+    assert 0 < low <= value <= high < np.inf
+
+
+@given(samples)
+def test_intervals_hold_their_estimate_and_stay_fractions(sample: list[float]) -> None:
+    mean = statistics.mean(sample)
+    std = statistics.standard_deviation(sample)
+    assert mean.value == pytest.approx(np.mean(sample), abs=1e-15)
+    if len(sample) == 1:
+        assert all(map(math.isnan, (mean.low, mean.high, *std)))
+        return
+    assert std.value == pytest.approx(np.std(sample, ddof=1), abs=1e-15)
+    assert 0 <= mean.low <= mean.value <= mean.high <= 1
+    assert 0 <= std.low <= std.value <= std.high
+    if len(set(sample)) == 1:
+        assert mean == (sample[0],) * 3
+        assert std == (0, 0, 0)
+
+
+@given(st.lists(fractions, min_size=2, max_size=60), st.randoms(use_true_random=False))
+def test_order_of_chips_does_not_matter(sample: list[float], random: "np.random.Generator") -> None:
+    shuffled = list(sample)
+    random.shuffle(shuffled)
+    for estimate in (statistics.mean, statistics.standard_deviation):
+        assert estimate(shuffled) == pytest.approx(estimate(sample), rel=1e-6, abs=1e-12)
+
+
+@given(st.lists(fractions, min_size=5, max_size=60))
+def test_errors_and_accuracies_have_mirrored_intervals(sample: list[float]) -> None:
+    mirrored = [1 - accuracy for accuracy in sample]
+    accuracy, error = statistics.mean(sample), statistics.mean(mirrored)
+    assert (error.low, error.high) == pytest.approx((1 - accuracy.high, 1 - accuracy.low), abs=1e-9)
+    assert statistics.standard_deviation(mirrored) == pytest.approx(
+        statistics.standard_deviation(sample), rel=1e-6, abs=1e-9
+    )
+
+
+def test_quantiles_interpolate_between_chips() -> None:
+    assert statistics.quantiles([0.4, 0.1, 0.3, 0.2], [0, 0.5, 0.95, 1]) == pytest.approx([0.1, 0.25, 0.385, 0.4])
+
+
+@given(samples)
+def test_quantiles_of_the_ends_are_the_extremes(sample: list[float]) -> None:
+    low, middle, high = statistics.quantiles(sample, [0, 0.5, 1])
+    assert (low, high) == (min(sample), max(sample))
+    assert middle == pytest.approx(np.median(sample))
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "message"),
+    [
+        ([], "empty"),
+        ([[0.5, 0.6]], r"shape \(1, 2\)"),
+        (0.5, r"shape \(\)"),
+        ([0.5, 98.5], "fractions in .* got 98.5"),
+        ([0.5, -0.1], "got -0.1"),
+        ([0.5, math.nan], "got nan"),
+    ],
+)
+def test_what_is_no_sample_of_accuracies_is_refused(accuracies: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        statistics.mean(accuracies)
+    with pytest.raises(ValueError, match=message):
+        statistics.standard_deviation(accuracies)
+    with pytest.raises(ValueError, match=message):
+        statistics.quantiles(accuracies, [0.5])
+
+
+@pytest.mark.parametrize(
+    ("law", "chips", "of_mean", "of_std"),
+    [
+        ((0.797, 0.08), 20, 0.949, 0.956),
+        ((0.97, 0.008), 20, 0.942, 0.938),
+        ((0.97, 0.008), 100, 0.949, 0.933),
+        ((0.53, 0.11), 20, 0.952, 0.962),
+    ],
+)
+def test_intervals_cover_what_the_docstrings_say(
+    law: tuple[float, float], chips: int, of_mean: float, of_std: float
+) -> None:
+    """500 draws; a right method fails one of the eight checks with probability 8e-5 at most (and the seed is fixed)."""
+    draws = np.random.default_rng(20).beta(*beta(*law), (500, chips)) * 0.985
+    for estimate, truth, coverage in (
+        (statistics.mean, law[0], of_mean),
+        (statistics.standard_deviation, law[1], of_std),
+    ):
+        held = sum(low <= truth <= high for _, low, high in map(estimate, draws))
+        fewest, most = stats.binom.interval(1 - 1e-5, 500, coverage)
+        assert fewest <= held <= most

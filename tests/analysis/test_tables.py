@@ -1,0 +1,210 @@
+"""Tables as text, and read back."""
+
+import io
+import json
+import re
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sweep.analysis.summary import STATISTICS, summarise
+from sweep.analysis.tables import FORMATS, render
+from sweep.errors import InputError
+
+PARAMETERS = ["scale", "bits"]
+
+
+def summary_of(*rows: tuple[str, str, float | None, int | None, list[int]], **published: float) -> pd.DataFrame:
+    """A summary from (model, family, scale, bits, correct counts of 1,000); one count is a cell without randomness."""
+    trials = pd.DataFrame(
+        [
+            (model, family, f"c{cell}", scale, bits, seed, 1000, correct / 1000)
+            for cell, (model, family, scale, bits, counts) in enumerate(rows)
+            for seed, correct in enumerate(counts)
+        ],
+        columns=["model", "family", "cell", "scale", "bits", "seed", "n_images", "accuracy"],
+    ).astype({"scale": "Float64", "bits": "Int64"})
+    exact = [f"c{cell}" for cell, row in enumerate(rows) if len(row[-1]) == 1]
+    return summarise(trials, PARAMETERS, exact, published or None)
+
+
+SUMMARY = summary_of(
+    ("net.h5", "gaussian", 0.0, None, [985]),
+    ("net.h5", "gaussian", 0.1, None, [800, 900, 700, 850]),
+    ("net.h5", "fixed_point", None, 32, [985]),
+    ("net.h5", "fixed_point", None, 1, [304]),
+    c0=0.985,
+    c1=0.7018,
+)
+
+TEXT = """\
+article
+
+gaussian
+─────────────────────────────────────────────────────
+scale  trials   mean  ± std  95 % interval  published
+─────────────────────────────────────────────────────
+    0       1  98.50   0.00  98.50 – 98.50      98.50
+  0.1       4  81.25   8.54  63.20 – 91.62      70.18
+─────────────────────────────────────────────────────
+
+fixed_point
+─────────────────────────────────────────
+bits  trials   mean  ± std  95 % interval
+─────────────────────────────────────────
+  32       1  98.50   0.00  98.50 – 98.50
+   1       1  30.40   0.00  30.40 – 30.40
+─────────────────────────────────────────
+
+Mean and standard deviation over chips, accuracy in % on 1,000 test images;
+interval: 95 % for the mean. One trial with standard deviation 0: no
+randomness, exact for these images. Published: as the study gives it.
+"""
+
+MARKDOWN = r"""## article
+
+**gaussian**
+
+| scale | trials |  mean | ± std | 95 % interval | published |
+|------:|-------:|------:|------:|--------------:|----------:|
+|     0 |      1 | 98.50 |  0.00 | 98.50 – 98.50 |     98.50 |
+|   0.1 |      4 | 81.25 |  8.54 | 63.20 – 91.62 |     70.18 |
+
+**fixed\_point**
+
+| bits | trials |  mean | ± std | 95 % interval |
+|-----:|-------:|------:|------:|--------------:|
+|   32 |      1 | 98.50 |  0.00 | 98.50 – 98.50 |
+|    1 |      1 | 30.40 |  0.00 | 30.40 – 30.40 |
+
+Mean and standard deviation over chips, accuracy in % on 1,000 test images; interval: 95 % for the mean. \
+One trial with standard deviation 0: no randomness, exact for these images. Published: as the study gives it.
+""".replace("\\\n", "")
+
+LATEX_TABLE = r"""\begin{table}[htbp]
+  \centering
+  \caption{article: fixed\_point. Mean and standard deviation over chips, accuracy in~\% on 1,000 test images; \
+interval: 95~\% for the mean. One trial with standard deviation 0: no randomness, exact for these images.}
+  \begin{tabular}{rrrrr}
+    \toprule
+    bits & trials & mean & $\pm$ std & 95~\% interval \\
+    \midrule
+    32 & 1 & 98.50 & 0.00 & 98.50--98.50 \\
+    1 & 1 & 30.40 & 0.00 & 30.40--30.40 \\
+    \bottomrule
+  \end{tabular}
+\end{table}
+""".replace("; \\\n", "; ")
+
+
+def test_text() -> None:
+    assert render(SUMMARY, PARAMETERS, "text", "article") == TEXT
+
+
+def test_markdown() -> None:
+    assert render(SUMMARY, PARAMETERS, "markdown", "article") == MARKDOWN
+
+
+def test_latex() -> None:
+    latex = render(SUMMARY, PARAMETERS, "latex", "article")
+    assert latex.startswith("% Needs \\usepackage{booktabs}.\n\n\\begin{table}[htbp]\n")
+    assert latex.endswith("\n\n" + LATEX_TABLE)
+    assert latex.count(r"\begin{table}") == latex.count(r"\end{table}") == 2
+
+
+def test_latex_escapes_what_it_would_read_as_commands() -> None:
+    name = r"a_b %c & #d $e {f} ~g ^h \i"
+    latex = render(summary_of((name, name, 0.1, None, [800, 900])), PARAMETERS, "latex", "50 %_x")
+    caption = next(line for line in latex.splitlines() if r"\caption" in line)
+    escaped = r"a\_b~\%c \& \#d \$e \{f\} \textasciitilde{}g \textasciicircum{}h \textbackslash{}i"
+    assert caption.startswith(rf"  \caption{{50~\%\_x: {escaped}. Mean and")
+
+
+def test_markdown_escapes_what_would_break_the_table() -> None:
+    markdown = render(summary_of(("m", "a|b<c>*", 0.1, None, [800, 900])), PARAMETERS, "markdown")
+    assert markdown.startswith(r"**a\|b\<c>\***")
+
+
+def test_text_fits_a_terminal_of_80_columns() -> None:
+    rows = [("net.h5", "gaussian", 0.123456, bits, [900, 905, 912] * 9000) for bits in (2, 16)]
+    text = render(summary_of(*rows, c0=0.5), PARAMETERS, "text", "article")
+    assert max(map(len, text.splitlines())) < 80
+    assert not re.search(r" $", text, re.MULTILINE)
+
+
+def test_several_models_stand_in_tables_of_their_own() -> None:
+    summary = summary_of(
+        ("a.h5", "gaussian", 0.1, None, [800, 900]),
+        ("b.h5", "gaussian", 0.1, None, [700, 900]),
+        ("a.h5", "uniform", 0.1, None, [600, 900]),
+    )
+    text = render(summary, PARAMETERS, "text")
+    captions = re.findall(r"^(\S+, \S+)$", text, re.MULTILINE)
+    assert captions == ["gaussian, a.h5", "gaussian, b.h5", "uniform, a.h5"]
+    assert text.count("Mean and standard deviation over chips") == 1
+
+
+def test_one_random_trial_has_blanks() -> None:
+    summary = summary_of(("net.h5", "gaussian", 0.1, None, [800]))
+    summary[["std", "mean_low", "mean_high", "std_low", "std_high"]] = float("nan")
+    text = render(summary, PARAMETERS, "text")
+    assert "  0.1       1  80.00\n" in text
+    assert "a single chip does not show the spread" in " ".join(text.split())
+
+
+def test_swept_words_and_missing_values_of_a_grid() -> None:
+    summary = summary_of(("m", "f", 0.1, 4, [800, 900]), ("m", "f", 0.1, None, [800, 900]))
+    summary.insert(5, "layers", ["conv*", "dense"])
+    text = render(summary, [*PARAMETERS, "layers"], "text")
+    assert "scale  bits  layers  trials" in text
+    assert "  0.1     4   conv*       2" in text
+    assert "  0.1         dense       2" in text
+
+
+def test_the_number_of_images_is_named_only_when_there_is_one() -> None:
+    summary = SUMMARY.assign(n_images=[1000, 500, 1000, 1000])
+    assert "in % on the test images;" in render(summary, PARAMETERS, "markdown")
+
+
+def test_no_trials() -> None:
+    for format in ("text", "markdown", "latex"):
+        assert render(SUMMARY.iloc[:0], PARAMETERS, format, "article").endswith("\n\nNo trials yet.\n")
+    assert json.loads(render(SUMMARY.iloc[:0], PARAMETERS, "json")) == []
+
+
+def test_unknown_format_names_the_valid_ones() -> None:
+    with pytest.raises(InputError, match="format: 'html' is not one of text, markdown, csv, latex, json"):
+        render(SUMMARY, PARAMETERS, "html")
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_format_ends_with_one_line_feed(format: str) -> None:
+    rendered = render(SUMMARY, PARAMETERS, format)
+    assert rendered == rendered.rstrip("\n") + "\n"
+
+
+counts = st.lists(st.integers(0, 1000), min_size=1, max_size=6)
+scales = st.floats(0, 1e6, allow_subnormal=False)
+
+
+@given(st.lists(st.tuples(scales, counts), min_size=1, max_size=5), st.floats(0, 1))
+def test_csv_and_json_give_the_summary_back(cells: list[tuple[float, list[int]]], published: float) -> None:
+    rows = [("net.h5", 'noise, "quoted" 噪声', scale, None, chips) for scale, chips in cells]
+    summary = summary_of(*rows, c0=published)
+    types = {name: str(kind) for name, kind in summary.dtypes.items()}
+    from_csv = pd.read_csv(io.StringIO(render(summary, PARAMETERS, "csv")), float_precision="round_trip", dtype=types)
+    pd.testing.assert_frame_equal(from_csv, summary, check_exact=True)
+    from_json = pd.DataFrame(json.loads(render(summary, PARAMETERS, "json")), columns=list(summary.columns))
+    pd.testing.assert_frame_equal(from_json.astype(types), summary, check_exact=True)
+
+
+def test_csv_and_json_hold_fractions_and_mark_what_is_missing() -> None:
+    csv = render(SUMMARY, PARAMETERS, "csv", "article").splitlines()
+    assert csv[0] == ",".join(["model,family,cell,scale,bits,trials,n_images", *STATISTICS, "published"])
+    assert csv[1].startswith("net.h5,gaussian,c0,0.0,,1,1000,0.985,0.0,0.985,")
+    assert csv[4].endswith(",0.304,")
+    first, *_, last = json.loads(render(SUMMARY, PARAMETERS, "json", "article"))
+    assert (first["scale"], first["bits"], first["trials"], first["mean"]) == (0.0, None, 1, 0.985)
+    assert (last["scale"], last["bits"], last["published"]) == (None, 1, None)
