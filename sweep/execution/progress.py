@@ -51,6 +51,8 @@ class Progress:
     def __init__(self, cells: Sequence[str], done: int, total: int, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
         self._cells = {cell: Running() for cell in cells}
+        models = {cell.partition("/")[0] for cell in cells}
+        self._model = f"{models.pop()}/" if len(models) == 1 else ""  # needs no saying
         self._done = done
         self._total = total
         self._arrivals: deque[tuple[float, int]] = deque()
@@ -136,12 +138,14 @@ class Progress:
         room = max(1, console.height - 5)
         shown = list(self._cells.items())[: room if len(self._cells) <= room else room - 1]
         for cell, running in shown:
-            table.add_row(cell, str(running.count), str(running))
+            table.add_row(cell.removeprefix(self._model), str(running.count), str(running))
         rest = len(self._cells) - len(shown)
         if rest:
             table.add_row(f"… and {rest} more", "", "")
-        bar = ProgressBar(total=max(1, self._total), completed=self._done, width=min(60, console.width))
-        return Group(table, bar, Text(self.line()))
+        below = Table.grid()
+        below.add_row(ProgressBar(total=max(1, self._total), completed=self._done, width=min(60, console.width)))
+        below.add_row(Text(self.line()))
+        return Group(table, below)
 
 
 def _clock(seconds: float) -> str:
