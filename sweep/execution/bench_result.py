@@ -72,7 +72,7 @@ class NetworkResult:
     def ratio(self, key: str, to: str = ARTICLE) -> float | None:
         """How many times as many trials a second one way gives as another; None unless both ran."""
         one, other = self.way(key), self.way(to)
-        return one.rate / other.rate if one and other else None
+        return one.rate / other.rate if one and other and other.rate else None
 
     def share(self, way: WayResult) -> float | None:
         """Of the rate of matrix products on as many cores."""
@@ -118,8 +118,7 @@ class NetworkResult:
             speed = "" if way.flop_rate is None else f"{way.flop_rate / 1e9:.1f}"
             share = self.share(way)
             part = "" if share is None else f"{100 * share:.0f} %"
-            ratio = self.ratio(way.key)
-            assert ratio is not None
+            ratio = self.ratio(way.key) or 0.0
             lines.append(f"{way.label:<39}{_cores(way.cores):>8}{ratio:>8.3g}{way.rate:>9.3g}{speed:>8}{part:>9}")
         return "\n".join([*lines, "", *self._remarks()])
 

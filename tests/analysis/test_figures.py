@@ -1,5 +1,6 @@
 """Figures by what they draw; whether they are worth looking at is for eyes."""
 
+import itertools
 import subprocess
 import sys
 
@@ -7,8 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.collections import FillBetweenPolyCollection, PathCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from sweep.analysis.figures import accuracy_curve, save_figures
 from sweep.analysis.summary import summarise
@@ -70,15 +73,27 @@ def test_means_are_drawn_in_percent_in_the_order_of_levels() -> None:
 
 def test_bands_run_between_the_quantiles() -> None:
     axes = draw(TRIALS, "scale")
-    band = axes.collections[0].get_paths()[0].vertices
+    band = bands(axes)[0].get_paths()[0].vertices
     of_first = TRIALS[TRIALS["family"] == "gaussian"].groupby("scale")["accuracy"]
     for level, low, high in zip((0.04, 0.08, 0.16), of_first.quantile(0.05), of_first.quantile(0.95), strict=True):
         heights = band[np.isclose(band[:, 0], level), 1]
         assert (heights.min(), heights.max()) == pytest.approx((100 * low, 100 * high))
 
 
+def bands(axes: Axes) -> list[FillBetweenPolyCollection]:
+    return [found for found in axes.collections if isinstance(found, FillBetweenPolyCollection)]
+
+
+@pytest.mark.parametrize(("chips", "expected"), [(19, 0), (20, 1)])
+def test_fewer_than_20_chips_have_dots_and_no_band(chips: int, expected: int) -> None:
+    axes = draw(trials_of(*[("gaussian", scale, None, chips) for scale in (0.04, 0.08)]), "scale")
+    assert len(bands(axes)) == expected
+    assert ("band" in axes.get_legend().get_title().get_text()) == bool(expected)
+    assert [len(points) for points in dots(axes)] == [2 * chips]
+
+
 def dots(axes: Axes) -> list[np.ndarray]:
-    return [dots.get_offsets().data for dots in axes.collections if len(dots.get_offsets()) > 1]
+    return [found.get_offsets().data for found in axes.collections if isinstance(found, PathCollection)]
 
 
 def test_every_chip_is_a_dot_beside_its_own_level_only() -> None:
@@ -93,7 +108,9 @@ def test_every_chip_is_a_dot_beside_its_own_level_only() -> None:
 
 
 def test_a_chip_keeps_its_place_whatever_the_order_of_rows() -> None:
-    one, other = (dots(draw(trials, "scale"))[0] for trials in (TRIALS, TRIALS.iloc[::-1]))
+    shuffled = TRIALS.sample(frac=1, random_state=2).sort_values("family", kind="stable")  # the curves keep their order
+    one, other = (np.concatenate(dots(draw(trials, "scale"))) for trials in (TRIALS, shuffled))
+    assert not np.array_equal(one, other)
     np.testing.assert_array_equal(np.unique(one, axis=0), np.unique(other, axis=0))
 
 
@@ -103,19 +120,35 @@ def test_published_points_are_drawn_once() -> None:
     assert "published" not in labels(draw(TRIALS, "bits"))
 
 
-def test_bits_fall_from_left_to_right_on_a_logarithmic_axis() -> None:
+def places(axes: Axes, levels: list[float]) -> np.ndarray:
+    """Where levels stand, as shares of the way from the first to the last."""
+    pixels = axes.transData.transform([(level, 50) for level in levels])[:, 0]
+    return (pixels - pixels[0]) / (pixels[-1] - pixels[0])
+
+
+def test_bits_fall_from_left_to_right_on_the_scale_of_the_log_of_one_more() -> None:
     axes = draw(TRIALS, "bits")
-    assert axes.get_xscale() == "log"
-    assert axes.xaxis_inverted()
+    left, right = axes.transData.transform([(32, 50), (1, 50)])[:, 0]
+    assert left < right
+    position = np.log2([2, 3, 5, 9, 33])
+    assert places(axes, [1, 2, 4, 8, 32]) == pytest.approx((position - position[0]) / np.ptp(position))
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1", "2", "4", "8", "32"]
     assert labels(axes) == ["fixed-point"]
     assert dots(axes) == []
 
 
-def test_bits_with_a_zero_stay_linear() -> None:
-    axes = draw(trials_of(*[("fixed-point", None, bits, 1) for bits in (0, 1, 2)]), "bits")
-    assert axes.get_xscale() == "linear"
-    assert axes.xaxis_inverted()
+def test_bits_reach_zero() -> None:
+    axes = draw(trials_of(*[("fixed-point", None, bits, 1) for bits in (0, 1, 3)]), "bits")
+    assert places(axes, [0, 1, 3]) == pytest.approx([0, 0.5, 1])
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0", "1", "3"]
+    assert np.diff(axes.transData.transform([(3, 50), (0, 50)])[:, 0]) > 0
+
+
+def test_labels_of_close_bits_do_not_run_into_one_another() -> None:
+    axes = draw(trials_of(*[("fixed-point", None, bits, 1) for bits in range(33)]), "bits")
+    boxes = sorted(tick.get_window_extent().extents.tolist() for tick in axes.get_xticklabels())
+    assert len(boxes) > 10
+    assert all(one[2] < other[0] for one, other in itertools.pairwise(boxes))
 
 
 def test_levels_over_decades_stand_on_a_logarithmic_axis() -> None:
@@ -137,7 +170,7 @@ def test_curves_differ_in_colour_marker_and_line() -> None:
 def test_models_and_other_parameters_get_curves_of_their_own() -> None:
     grid = [("both", scale, bits, 3) for scale in (0.04, 0.08) for bits in (2, 4)]
     trials = pd.concat([trials_of(*grid), trials_of(*grid, model="other.h5")])
-    expected = [f"both, {model}, bits {bits}" for model in ("net.h5", "other.h5") for bits in (2, 4)]
+    expected = [f"both, model {model}, bits {bits}" for model in ("net.h5", "other.h5") for bits in (2, 4)]
     assert labels(draw(trials, "scale")) == expected
 
 
@@ -170,12 +203,42 @@ def test_figures_have_the_same_bytes_whatever_the_readers_matplotlib_settings() 
     assert runs[0] == runs[1]
 
 
-def test_many_curves_widen_the_figure_for_the_legend() -> None:
-    trials = trials_of(*[("both", scale, bits, 2) for scale in (0.04, 0.08) for bits in range(2, 9)])
-    written: dict[str, bytes] = {}
-    save_figures(trials, summary_of(trials), PARAMETERS, written.__setitem__)
-    widths = [int.from_bytes(written[f"accuracy-{name}.png"][16:20]) for name in ("scale", "bits")]
-    assert widths[0] > 1.4 * widths[1]
+def boxes_of(trials: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[Bbox, Bbox, Bbox]]:
+    """Of each figure as saved, by its parameter: the boxes of page, axes and legend, in pixels."""
+    found: list[tuple[Bbox, Bbox, Bbox]] = []
+
+    def measure(figure: Figure, *_: object, **__: object) -> None:
+        figure.draw_without_rendering()
+        (axes,) = figure.axes
+        found.append((figure.bbox.frozen(), axes.bbox.frozen(), axes.get_legend().get_window_extent()))
+
+    monkeypatch.setattr(Figure, "savefig", measure)
+    names = save_figures(trials, summary_of(trials), PARAMETERS, lambda name, content: None)
+    return {name: boxes for name, boxes in zip(names, found, strict=True) if name.endswith(".svg")}
+
+
+def test_the_legend_stands_above_the_axes_or_beside_them_on_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    crowd = trials_of(*[("both", scale, bits, 2) for scale in (0.04, 0.08) for bits in range(2, 9)])
+    beside = boxes_of(crowd, monkeypatch)
+    above = boxes_of(TRIALS, monkeypatch) | {"two": beside.pop("accuracy-bits.svg")}
+    for _, axes, legend in above.values():
+        assert legend.y0 >= axes.y1
+    for _, axes, legend in beside.values():
+        assert legend.x0 >= axes.x1
+    for page, axes, legend in [*above.values(), *beside.values()]:
+        assert page.x0 <= legend.x0 < legend.x1 <= page.x1
+        assert page.y0 <= legend.y0 < legend.y1 <= page.y1
+        assert axes.width > 0.5 * above["two"][1].width  # the legend does not take the place of the axes
+    assert beside["accuracy-scale.svg"][0].width > 1.2 * above["two"][0].width
+
+
+@pytest.mark.parametrize(("curves", "with_dots"), [(6, 6), (7, 0)])
+def test_more_than_six_curves_have_no_dots(curves: int, with_dots: int) -> None:
+    axes = draw(
+        trials_of(*[("both", scale, bits, 2) for scale in (0.04, 0.08) for bits in range(2, 2 + curves)]), "scale"
+    )
+    assert len(labels(axes)) == curves
+    assert len(dots(axes)) == with_dots
 
 
 def test_importing_the_module_does_not_import_matplotlib() -> None:

@@ -67,6 +67,17 @@ def test_interval_of_the_standard_deviation_is_chi_square_below_five_chips() -> 
     assert high == pytest.approx(value * math.sqrt(3 / 0.215795), rel=1e-5)
 
 
+@pytest.mark.parametrize("chips", [[0.1, 0.6], [0.1, 0.9, 0.1, 0.9, 0.5]])
+def test_no_upper_limit_passes_what_a_law_on_fractions_can_have(chips: list[float]) -> None:
+    assert np.std(chips, ddof=1) < 0.5
+    assert statistics.standard_deviation(chips).high == 0.5
+
+
+def test_an_estimate_above_what_a_law_can_have_is_its_own_upper_limit() -> None:
+    value, _, high = statistics.standard_deviation([0, 1])
+    assert value == high == pytest.approx(math.sqrt(0.5))
+
+
 def test_interval_of_the_standard_deviation_tends_to_the_normal_theory_for_normal_chips() -> None:
     chips = np.random.default_rng(2).normal(0.5, 0.05, 50_000)
     value, low, high = statistics.standard_deviation(chips)
@@ -92,7 +103,7 @@ def test_intervals_hold_their_estimate_and_stay_fractions(sample: list[float]) -
         return
     assert std.value == pytest.approx(np.std(sample, ddof=1), abs=1e-15)
     assert 0 <= mean.low <= mean.value <= mean.high <= 1
-    assert 0 <= std.low <= std.value <= std.high
+    assert 0 <= std.low <= std.value <= std.high <= max(0.5, std.value)
     if len(set(sample)) == 1:
         assert mean == (sample[0],) * 3
         assert std == (0, 0, 0)

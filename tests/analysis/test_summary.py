@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweep.analysis import statistics
@@ -116,6 +116,7 @@ def test_trials_are_left_as_they_were() -> None:
     pd.testing.assert_frame_equal(TRIALS, before)
 
 
+@settings(max_examples=30)
 @given(st.lists(st.lists(st.integers(0, 1000), min_size=1, max_size=12), min_size=1, max_size=5))
 def test_counts_means_and_spreads_are_those_of_pandas(counts: list[list[int]]) -> None:
     trials = trials_of(*(("noise", f"cell {i}", float(i), None, chips) for i, chips in enumerate(counts)))

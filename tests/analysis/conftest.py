@@ -1,6 +1,0 @@
-"""`made_trials` is importable by name from the tests beside it."""
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))
