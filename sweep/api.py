@@ -142,7 +142,7 @@ def bench(
     dataset: str | Path | None = None,
     *,
     network: Literal["cnn", "resnet", "both"] = "both",
-    seconds: float = 6.0,
+    seconds: float = 5.0,
 ) -> Benchmark:
     """Measure our ways to evaluate trials, and others, side by side on this machine's CPUs.
 

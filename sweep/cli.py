@@ -126,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("model", metavar="MODEL", nargs="?", help="model file (.keras, .h5)")
     bench.add_argument("dataset", metavar="DATASET", nargs="?", help="dataset (.npz)")
     bench.add_argument("--json", action="store_true", help="print all figures as JSON")
-    bench.add_argument("--seconds", type=_seconds, default=6.0, metavar="S", help="for each way (default: 6)")
+    bench.add_argument("--seconds", type=_seconds, default=5.0, metavar="S", help="for each way (default: 5)")
     bench.add_argument(
         "--network",
         choices=("cnn", "resnet", "both"),

@@ -50,6 +50,7 @@ class Evaluator:
         self.notes: list[str] = []
         self.ties = 0
         self._engine = engine
+        self._tie = ties.TIE
         self._labels = dataset.labels
         self.images = len(dataset)
         self._images = prepare_images(dataset.images, network.input_shape)
@@ -88,7 +89,7 @@ class Evaluator:
 
     def _decide(self, scores: Scores, weights: Sequence[Array]) -> npt.NDArray[np.int64]:
         decisions = decide(scores, self.network.threshold)
-        close = np.flatnonzero(ties.within_rounding(scores, self.network.threshold, self._softmax))
+        close = np.flatnonzero(ties.within_rounding(scores, self.network.threshold, self._softmax, self._tie))
         self.ties += len(close)
         tensors = [tf_ops.constant(w) for w in weights] if len(close) else []
         for batch in np.unique(close // PREDICT_BATCH):
@@ -111,9 +112,11 @@ class Evaluator:
             except Unsupported as reason:
                 refusal = str(reason)
                 continue
-            if not ties.agree(way.scores(_stack(trials, way)), expected, self._softmax):
+            error = ties.difference(way.scores(_stack(trials, way)), expected, self._softmax)
+            if error > ties.LARGEST_ERROR:
                 self.notes.append(f"{way.name} evaluation differs from plain Keras here, and is not used")
                 continue
+            self._tie = max(self._tie, ties.MARGIN * error)
             best = min(best, (_seconds(way, trials), make), key=lambda pair: pair[0])
             if way.name == "compiled" and best[1] is make and self._engine is None:
                 break  # a stacked pass would take seconds to compile, to lose by a factor

@@ -12,9 +12,11 @@ import numpy.typing as npt
 
 from sweep.perturb.base import Array
 
-TIE = 2e-5  # of the logits' range; ten times what has been seen between ways (docs/engine.md)
+TIE = 2e-5  # of the logits' range, at least; ten times what has been seen between ways on small networks
+MARGIN = 8  # times the largest difference seen on the sample: a deep network rounds more
+LARGEST_ERROR = 1e-4  # of the logits' range: more is not rounding
 UNDERFLOW = 1e-30  # softmax outputs below tell no logit
-SCORE_TIE = 2e-4  # of a single output: its logit's range cannot be seen
+SCORE_FACTOR = 10  # a single output tells no range of logits: it is given that much more room
 
 
 def is_softmax(scores: Array) -> bool:
@@ -28,36 +30,39 @@ def logits(scores: Array, softmax: bool) -> Array:
     return np.log(np.maximum(scores, np.float32(UNDERFLOW))) if softmax else scores
 
 
-def within_rounding(scores: Array, threshold: float | None, softmax: bool) -> npt.NDArray[np.bool_]:
+def within_rounding(scores: Array, threshold: float | None, softmax: bool, tie: float = TIE) -> npt.NDArray[np.bool_]:
     """Which decisions (images,) rounding could turn.
 
     Args:
         scores: (images, outputs).
         threshold: of a single output; None for the largest of several.
         softmax: whether the scores are probabilities.
+        tie: the share of the logits' range that counts as rounding.
 
     Scores that are not finite count as within rounding; all-zero ones, as a dead ReLU gives, do not: they are
     exact.
     """
     if threshold is not None:
         distance = np.abs(scores[..., 0] - threshold)
-        limit = SCORE_TIE * np.maximum(1.0, np.abs(scores[..., 0]))
+        limit = SCORE_FACTOR * tie * np.maximum(1.0, np.abs(scores[..., 0]))
         return np.asarray(~(distance > limit))
     best = logits(np.partition(scores, -2, axis=-1)[..., -2:], softmax)
     with np.errstate(invalid="ignore"):  # infinity less infinity
         size = best[..., 1] - logits(scores.min(axis=-1), softmax) if softmax else np.abs(scores).max(axis=-1)
-        close = ~(best[..., 1] - best[..., 0] > TIE * size)
+        close = ~(best[..., 1] - best[..., 0] > tie * size)
     return np.asarray(close if softmax else close & (size != 0))
 
 
-def agree(scores: Array, expected: Array, softmax: bool) -> bool:
-    """Whether two ways' scores (..., outputs) differ by rounding alone: at most half a tie."""
+def difference(scores: Array, expected: Array, softmax: bool) -> float:
+    """The largest difference of two ways' scores (..., outputs), as a share of the logits' range; inf for one NaN."""
     ours, theirs = logits(scores, softmax), logits(expected, softmax)
     finite = np.isfinite(theirs)
     if not np.array_equal(finite, np.isfinite(ours)):
-        return False
+        return float("inf")
     ours, theirs = np.where(finite, ours, 0), np.where(finite, theirs, 0)
     if scores.shape[-1] == 1:
-        return bool(np.all(np.abs(ours - theirs) <= SCORE_TIE / 2 * np.maximum(1.0, np.abs(theirs))))
-    size = np.ptp(theirs, axis=-1) if softmax else np.abs(theirs).max(axis=-1)
-    return bool(np.all(np.abs(ours - theirs) <= TIE / 2 * size[..., None]))
+        size = SCORE_FACTOR * np.maximum(1.0, np.abs(theirs))
+    else:
+        size = (np.ptp(theirs, axis=-1) if softmax else np.abs(theirs).max(axis=-1))[..., None]
+    relative = np.abs(ours - theirs) / np.maximum(size, np.finfo(np.float32).tiny)
+    return float(relative.max())

@@ -119,7 +119,9 @@ class NetworkResult:
             share = self.share(way)
             part = "" if share is None else f"{100 * share:.0f} %"
             ratio = self.ratio(way.key) or 0.0
-            lines.append(f"{way.label:<39}{_cores(way.cores):>8}{ratio:>8.3g}{way.rate:>9.3g}{speed:>8}{part:>9}")
+            lines.append(
+                f"{way.label:<39}{_cores(way.cores):>8}{_short(ratio):>8}{_short(way.rate):>9}{speed:>8}{part:>9}"
+            )
         return "\n".join([*lines, "", *self._remarks()])
 
     def _remarks(self) -> list[str]:
@@ -175,6 +177,11 @@ class Benchmark:
         versions = ", ".join(f"{name} {v}" for name, v in self.versions.items() if v)
         last = [f"{self.machine['processor']}, {_cores(self.machine['cores'])}{busy}", versions]
         return "\n".join([*(f"{network}\n" for network in self.networks), *last, f"{self.seconds:.0f} s"])
+
+
+def _short(value: float) -> str:
+    """Three digits, without exponents."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _cores(count: int) -> str:

@@ -39,9 +39,18 @@ def test_probabilities_are_recognised():
     assert not ties.is_softmax(np.float32([[1.0], [1.0]]))
 
 
-def test_agreement_is_rounding_and_no_more():
+def test_difference_is_a_share_of_the_logits_range():
     scores = softmax(Z)
-    assert ties.agree(scores, scores * np.float32(1 + 1e-6), softmax=True)
-    assert not ties.agree(scores, softmax(Z + np.array([0, 1e-2, 0])), softmax=True)
-    assert not ties.agree(np.float32([[np.nan, 1]]), np.float32([[0, 1]]), softmax=False)
-    assert not ties.agree(np.float32([[0.5]]), np.float32([[0.51]]), softmax=False)
+    assert ties.difference(scores, scores * np.float32(1 + 1e-6), softmax=True) < 1e-6
+    assert ties.difference(scores, softmax(Z + np.array([0, 1e-2, 0])), softmax=True) == pytest.approx(
+        1e-2 / 9, rel=0.2
+    )
+    assert ties.difference(np.float32([[2, 100]]), np.float32([[1, 100]]), softmax=False) == pytest.approx(0.01)
+    assert ties.difference(np.float32([[np.nan, 1]]), np.float32([[0, 1]]), softmax=False) == np.inf
+    assert ties.difference(np.float32([[0.5]]), np.float32([[0.51]]), softmax=False) == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_a_wider_tie_takes_in_more():
+    scores = np.float32([[0, 9 - 1e-3, 9]])
+    assert not ties.within_rounding(scores, None, softmax=False)[0]
+    assert ties.within_rounding(scores, None, softmax=False, tie=2e-4)[0]
