@@ -54,14 +54,12 @@ class RayRunner:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for reference in self._pending:
-            try:
-                self._ray.cancel(reference, force=True)
-            except Exception:  # the cluster may be gone; what matters is that nothing keeps us here
-                break
-        self._pending.clear()
         if self._owner:
-            self._ray.shutdown()
+            self._ray.shutdown()  # ends the tasks too; cancelling them by force can abort this process (Ray 2.60)
+        else:
+            for reference in self._pending:
+                self._ray.cancel(reference)
+        self._pending.clear()
         if self._scratch:
             shutil.rmtree(self._scratch, ignore_errors=True)
 
