@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sweep.perturb.base import REGISTRY, Transform, check, parameters, required
+from sweep.perturb.base import REGISTRY, Table, Transform, check, parameters, required
 
 STUDY_KEYS = ("name", "model", "dataset", "seeds", "root_seed", "family")
 FAMILY_KEYS = ("name", "perturb", "published")
@@ -29,9 +29,15 @@ def swept_columns(perturb: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, 
     columns: dict[str, tuple[int, str]] = {}
     for position, table in enumerate(perturb):
         for name, value in table.items():
-            if isinstance(value, list | tuple) and name != "layers":
+            if isinstance(value, list | tuple) and name != "layers" and not _is_table(table.get("op"), name):
                 columns[f"{name}_{position}" if name in columns else name] = (position, name)
     return columns
+
+
+def _is_table(op: object, name: str) -> bool:
+    """Whether a parameter takes a list of points, so that a list given for it is one value."""
+    transform = REGISTRY.get(op) if isinstance(op, str) else None
+    return transform is not None and parameters(transform).get(name) == Table
 
 
 def check_study(data: Mapping[str, Any]) -> list[str]:
@@ -123,6 +129,9 @@ def _perturbation(tables: Any, where: str) -> list[str]:
 
 
 def _values(transform: type[Transform], name: str, value: Any, where: str) -> list[str]:
+    if _is_table(transform.op, name):
+        problem = check(transform, name, value)[1]
+        return [f"{where}: {problem}"] if problem else []
     if isinstance(value, list | tuple) and not value:
         return [f"{where}: the list is empty; give at least one value"]
     results = [check(transform, name, v) for v in as_list(value)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -18,6 +19,25 @@ from sweep.networks.variables import Variable
 Array = npt.NDArray[np.float32]
 Scalar = float | int | bool | str
 Selection = str | int | tuple[str | int, ...]
+Table = tuple[tuple[float, float], ...]  # points (x, y) of a curve, by ascending x: never swept
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A transform in the units of the weights that it acts on; None where a figure means nothing.
+
+    Attributes:
+        sigma: standard deviation of the random error, over draws and weights.
+        step: distance between neighbouring levels.
+        low, high: the smallest and the largest value that can be stored.
+        saturated: share of the weights beyond these.
+    """
+
+    sigma: float | None = None
+    step: float | None = None
+    low: float | None = None
+    high: float | None = None
+    saturated: float | None = None
 
 
 def parameter(
@@ -38,7 +58,8 @@ class Transform(ABC):
     """One imperfection of stored weights.
 
     A subclass is a frozen dataclass whose fields, made with `parameter`, are what a study file may set or sweep.
-    `layers` selects the weights (see `selection.select`).
+    `layers` selects the weights (see `selection.select`). Its docstring is its entry in the catalogue: first the
+    formula, then what else there is to say, then a paragraph "Source: …" and one "Peers: …", what others call it.
     """
 
     op: ClassVar[str]
@@ -62,6 +83,20 @@ class Transform(ABC):
     @abstractmethod
     def apply(self, weight: Array, variable: Variable, generator: np.random.Generator) -> Array:
         """The perturbed copy of one float32 weight array, of the same shape; `weight` is left as it is."""
+
+    def resolve(self, weight: Array, variable: Variable) -> Resolved:  # noqa: ARG002
+        """What `apply` amounts to on this weight array."""
+        return Resolved()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Random(Transform):
+    """A transform with draws, which last for a chip or for one read of the weights."""
+
+    lifetime: str = parameter(
+        "chip: one draw a seed; read: a new draw for every block of images", choices=("chip", "read"), default="chip"
+    )
+    block: int = parameter("images that a read lasts, with lifetime read", minimum=1, default=100)
 
 
 REGISTRY: dict[str, type[Transform]] = {}
@@ -97,11 +132,13 @@ def required(transform: type[Transform]) -> list[str]:
     ]
 
 
-def check(transform: type[Transform], name: str, value: object) -> tuple[Scalar | None, str | None]:
+def check(transform: type[Transform], name: str, value: object) -> tuple[Scalar | Table | None, str | None]:
     """One parameter's value in its declared type, and what is wrong with it, or None."""
     kind = parameters(transform)[name]
     valid = {f.name: f.metadata for f in dataclasses.fields(transform)}[name]
     wanted = _wanted(kind, valid)
+    if kind == Table:
+        return _table(value)
     converted: Scalar
     if kind is float and isinstance(value, int | float | np.number) and not isinstance(value, bool):
         converted = float(value)
@@ -121,6 +158,19 @@ def check(transform: type[Transform], name: str, value: object) -> tuple[Scalar 
     if choices and converted not in choices:
         return None, f"{value!r} is not valid; choose one of {', '.join(choices)}"
     return converted, None
+
+
+def _table(value: object) -> tuple[Table | None, str | None]:
+    wanted = "a list of points such as [[0, 0.2], [25, 1.1]], two or more, the first numbers ascending"
+    if not isinstance(value, list | tuple) or not all(isinstance(p, list | tuple) and len(p) == 2 for p in value):
+        return None, f"{value!r} is not {wanted}"
+    numbers = [n for point in value for n in point]
+    if not all(isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n) for n in numbers):
+        return None, f"{value!r} is not {wanted}"
+    table = tuple((float(x), float(y)) for x, y in value)
+    if len(table) < 2 or any(a[0] >= b[0] for a, b in itertools.pairwise(table)):
+        return None, f"{value!r} is not {wanted}"
+    return table, None
 
 
 def _wanted(kind: type, valid: Mapping[str, Any]) -> str:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from sweep.networks.variables import Variable
-from sweep.perturb.base import Array, Transform, parameter, register
+from sweep.perturb.base import Array, Random, parameter, register
 from sweep.perturb.basis import BASES, resolve
 
 
 @dataclass(frozen=True, kw_only=True)
-class Additive(Transform):
+class Additive(Random):
     """w + scale · basis · draw, in float32; subclasses say what is drawn."""
 
     scale: float = parameter("noise level, in units of the basis", minimum=0.0)
