@@ -114,6 +114,7 @@ def plan(
 
     study = read_study(study, seeds)
     prepared = prepare(study)
+    study = prepared.study
     store = open_store(prepared, out or Path(RUNS) / study.name)
     trials = wanted(study)
     done = len(trials) - len(missing(study, present(store)))

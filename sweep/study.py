@@ -17,7 +17,10 @@ import tomli_w
 
 from sweep.errors import InputError
 from sweep.perturb.base import REGISTRY, Scalar, Transform, parameters
+from sweep.perturb.plugins import load_plugins
 from sweep.study_checks import as_list, check_study, swept_columns
+
+LAYER = "layer"  # the column of a family with `sensitivity`
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,8 @@ class Family:
     Attributes:
         name: unique in the study.
         perturb: one table a transform: `op`, its parameters (a list is swept), `layers`.
+        sensitivity: "per-layer", or the names of layers: the perturbation acts on one of them at a time, one cell
+            each, in place of the `layers` of its transforms; the column is `layer`.
         published: values from elsewhere to print beside ours: tables of swept parameters and `accuracy`, a
             fraction.
     """
@@ -76,6 +81,7 @@ class Family:
     name: str
     perturb: Sequence[Mapping[str, Any]]
     published: Sequence[Mapping[str, Any]] = ()
+    sensitivity: str | Sequence[str] = ()
 
     @cached_property
     def swept(self) -> dict[str, tuple[int, str]]:
@@ -83,16 +89,28 @@ class Family:
         return swept_columns(self.perturb)
 
     def cells(self, model: str) -> list[Cell]:
-        """The grid over all swept lists, the last list varying fastest."""
+        """The grid over the layers of `sensitivity` and all swept lists, the last list varying fastest.
+
+        While "per-layer" stands for names that only the networks know, all layers are perturbed at once.
+        """
+        if isinstance(self.sensitivity, str) or not self.sensitivity:
+            return self._grid(model, {}, self.perturb)
+        cells = []
+        for layer in self.sensitivity:
+            tables = [{**table, "layers": layer} for table in self.perturb]
+            cells += self._grid(model, {LAYER: layer}, tables)
+        return cells
+
+    def _grid(self, model: str, fixed: Mapping[str, Scalar], perturb: Sequence[Mapping[str, Any]]) -> list[Cell]:
         cells = []
         axes = [self.perturb[position][name] for position, name in self.swept.values()]
         for point in itertools.product(*axes):
-            tables = [dict(table) for table in self.perturb]
+            tables = [dict(table) for table in perturb]
             for (position, name), value in zip(self.swept.values(), point, strict=True):
                 tables[position][name] = value
             transforms = tuple(_transform(table) for table in tables)
             values = {column: getattr(transforms[position], name) for column, (position, name) in self.swept.items()}
-            cells.append(Cell(model, self.name, values, transforms))
+            cells.append(Cell(model, self.name, {**fixed, **values}, transforms))
         return cells
 
 
@@ -109,9 +127,11 @@ class Study:
     seeds: int | Mapping[str, int]
     family: Sequence[Family]
     root_seed: int = 0
+    plugins: Sequence[str] = ()
     source: str = field(default="study", compare=False)
 
     def __post_init__(self) -> None:
+        load_plugins(self.plugins, self.source)
         problems = check_study(self.to_dict())
         if problems:
             raise InputError(f"{self.source}: {problem}" for problem in problems)
@@ -119,6 +139,7 @@ class Study:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], source: str = "study") -> Study:
         """A study from the tables of its TOML form; `source` is named in errors."""
+        load_plugins(data.get("plugins", ()), source)
         problems = check_study(data)
         if problems:
             raise InputError(f"{source}: {problem}" for problem in problems)
@@ -150,6 +171,9 @@ class Study:
             table: dict[str, Any] = {"name": family.name, "perturb": [dict(t) for t in family.perturb]}
             if family.published:
                 table["published"] = [dict(p) for p in family.published]
+            if family.sensitivity:
+                names = family.sensitivity
+                table["sensitivity"] = names if isinstance(names, str) else list(names)
             families.append(table)
         return {
             "name": self.name,
@@ -157,6 +181,7 @@ class Study:
             "dataset": self.dataset,
             "seeds": self.seeds if isinstance(self.seeds, int) else dict(self.seeds),
             "root_seed": self.root_seed,
+            **({"plugins": list(self.plugins)} if self.plugins else {}),
             "family": families,
         }
 
@@ -191,7 +216,7 @@ class Study:
     @cached_property
     def columns(self) -> dict[str, type]:
         """Swept parameters by column name → type, in order of first appearance."""
-        types: dict[str, type] = {}
+        types: dict[str, type] = {LAYER: str} if any(family.sensitivity for family in self.family) else {}
         for family in self.family:
             for column, (position, name) in family.swept.items():
                 kind = parameters(REGISTRY[family.perturb[position]["op"]])[name]
@@ -215,12 +240,16 @@ class Study:
     def identity(self, digests: Mapping[str, str]) -> dict[str, Any]:
         """All that the results depend on, seeds apart; `digests` are the SHA-256 of the files by label.
 
+        Plugins count with their content.
+
         Two studies with equal identities give equal rows for equal (cell, seed).
         """
         perturbations = {
             cell.id: [{"op": t.op, **dataclasses.asdict(t)} for t in cell.transforms] for cell in self.cells
         }
         identity = {"root_seed": self.root_seed, "files": dict(digests), "cells": perturbations}
+        if self.plugins:
+            identity["plugins"] = load_plugins(self.plugins, self.source)
         normal: dict[str, Any] = json.loads(json.dumps(identity))
         return normal
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from sweep.perturb.base import REGISTRY, Table, Transform, check, parameters, required
 
-STUDY_KEYS = ("name", "model", "dataset", "seeds", "root_seed", "family")
-FAMILY_KEYS = ("name", "perturb", "published")
+STUDY_KEYS = ("name", "model", "dataset", "seeds", "root_seed", "plugins", "family")
+FAMILY_KEYS = ("name", "perturb", "published", "sensitivity")
 LARGEST_SEED = 2**63 - 1
 
 
@@ -99,8 +99,12 @@ def _families(families: Any) -> list[str]:
                 problems.append(f"{where}.name: {family['name']!r} is not a name (any text without '/')")
         wrong = _perturbation(family["perturb"], f"{where}.perturb") if "perturb" in family else []
         problems += wrong
+        if family.get("sensitivity"):
+            problems += _sensitivity(family, where)
         if "published" in family and "perturb" in family and not wrong:
-            problems += _published(family["published"], family["perturb"], f"{where}.published")
+            problems += _published(
+                family["published"], family["perturb"], family.get("sensitivity"), f"{where}.published"
+            )
     return problems + [f"family: two families are called {name!r}" for name in _duplicates(names)]
 
 
@@ -151,10 +155,25 @@ def _layers(layers: Any, where: str) -> list[str]:
     ]
 
 
-def _published(points: Any, perturb: Any, where: str) -> list[str]:
+def _sensitivity(family: Mapping[str, Any], where: str) -> list[str]:
+    names = family["sensitivity"]
+    listed = isinstance(names, list | tuple) and all(isinstance(n, str) and n for n in names)
+    if names != "per-layer" and not listed:
+        return [f'{where}.sensitivity: {names!r} is not "per-layer" or a list of names of layers']
+    tables = [t for t in as_list(family.get("perturb", [])) if isinstance(t, Mapping)]
+    if len({str(as_list(t.get("layers", "*"))) for t in tables}) > 1:
+        return [f"{where}.sensitivity: all transforms of the family must select the same layers"]
+    if family.get("published") and listed is False:
+        return [f"{where}.published: name the layers in sensitivity, to publish values for each"]
+    return [f"{where}.sensitivity: {n!r} is listed twice" for n in _duplicates(as_list(names))]
+
+
+def _published(points: Any, perturb: Any, layers: Any, where: str) -> list[str]:
     if not isinstance(points, list | tuple) or not all(isinstance(p, Mapping) for p in points):
         return [f"{where}: is not a list of tables such as {{ scale = 0.1, accuracy = 0.98 }}"]
     axes = {column: as_list(perturb[t][name]) for column, (t, name) in swept_columns(perturb).items()}
+    if layers:
+        axes = {"layer": list(layers), **axes}
     problems = []
     for i, point in enumerate(points):
         accuracy = point.get("accuracy")

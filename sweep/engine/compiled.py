@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from sweep.engine import kernels, machine_code
+from sweep.engine.flow import Site
 from sweep.engine.graph import Graph, Tensor, Unsupported
 from sweep.engine.kernels import Instruction, Place, Pointwise
 from sweep.engine.operations import Array, Operation, Planner, Slot, complete
@@ -41,19 +42,20 @@ class CompiledNetwork:
         varied: the sorted indices into `model.weights` that trials perturb.
     """
 
-    def __init__(self, model: keras.Model, varied: Collection[int]) -> None:
+    def __init__(self, model: keras.Model, varied: Collection[int], sites: Sequence[Site] = ()) -> None:
         """Plans and compiles the pass (about a second).
 
         Args:
             model: as for `StackedNetwork`.
             varied: indices into `model.weights` of the variables that trials perturb, at least one.
+            sites: see `Graph`.
 
         Raises:
             Unsupported: llvmlite is not installed, or a layer has no compiled form.
         """
         if not machine_code.available():
             raise Unsupported("compiled evaluation needs llvmlite, which is not installed")
-        self.graph = Graph(model, varied)
+        self.graph = Graph(model, varied, sites)
         self.varied = self.graph.varied
         plan = Planner(self.graph)
         self._slots, self._tail, self._operations = plan.slots, plan.tail, plan.operations
@@ -96,7 +98,7 @@ class CompiledNetwork:
 
         Args:
             blocks: what `blocks` returned for N images.
-            weights: the values (T, *shape) of the varied weights, in the order of `varied`.
+            weights: the values (T, *shape) of the varied weights, then of the sites, in the order of `varied`.
 
         Returns:
             (T, N, outputs).

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from sweep.engine import tf_ops, ties
+from sweep.engine.flow import IDENTITY, Entry, Noise, Site
 from sweep.engine.graph import Unsupported
-from sweep.engine.ways import Compiled, Plain, Scores, Stacked, Way, cut
+from sweep.engine.ways import Compiled, Plain, Scores, Stacked, Subject, Way, cut, forward_of
 from sweep.networks.datasets import Dataset, prepare_images
 from sweep.networks.decisions import decide
 from sweep.networks.loading import Network
 from sweep.perturb.base import Array
 
-IMAGES_PER_STEP = 500
 SAMPLE = 256  # images of the proof and of the calibration
 PREDICT_BATCH = 32  # images a step in `keras.Model.predict`: the last digit of a score depends on it
 PREFIX_BYTES = 256 * 1024**2
 KEPT_WAYS = 4
 CPU_STACKS = ((16, 10), (4, 50))  # (trials, images) a pass that the calibration tries
 GPU_STACKS = ((64, 500),)
+EXTREME = 1e12  # larger weights may overflow in one order of a sum and not in another
 
-_Maker = Callable[[Array, tuple[int, ...]], Way]
+_Maker = Callable[[Subject, tuple[int, ...]], Way]
 
 
 class Evaluator:
@@ -37,15 +39,22 @@ class Evaluator:
     depend on the choice, nor on which trials share a pass: a decision within rounding is taken again exactly as
     `keras.Model.predict` takes it, in the same batch of images.
 
+    With sites, where a value within rounding of the border between two levels can go to either, the way is the
+    first that is right, whatever the time it takes: a result does not depend on how busy a machine was.
+
     Attributes:
         weights: the clean weights, in the order of `model.weights`.
         images: how many there are.
+        sites: where transforms act on the data flow.
         notes: what the user should know once, such as a layer that keeps a network from running stacked.
         ties: decisions within rounding so far.
     """
 
-    def __init__(self, network: Network, dataset: Dataset, engine: str | None = None) -> None:
+    def __init__(
+        self, network: Network, dataset: Dataset, engine: str | None = None, sites: Sequence[Site] = ()
+    ) -> None:
         self.network = network
+        self.sites = tuple(sites)
         self.weights: list[Array] = [np.asarray(w) for w in network.model.get_weights()]
         self.notes: list[str] = []
         self.ties = 0
@@ -53,58 +62,85 @@ class Evaluator:
         self._tie = ties.TIE
         self._labels = dataset.labels
         self.images = len(dataset)
-        self._images = prepare_images(dataset.images, network.input_shape)
-        self._predict = tf_ops.compile_function(tf_ops.stateless(network.model))
-        self._softmax = ties.is_softmax(
-            np.asarray(self._predict(tf_ops.constant(self._images[:PREDICT_BATCH]), self.weights))
-        )
-        self._ways: OrderedDict[tuple[int, ...], Way] = OrderedDict()
+        self._subject = Subject(network, prepare_images(dataset.images, network.input_shape), self.sites)
+        self._predict = forward_of(self._subject)[0]
+        few, levels = tf_ops.constant(self._subject.images[:PREDICT_BATCH]), [IDENTITY] * len(self.sites)
+        noisy = any(site.kind == "noise" for site in self.sites)
+        self._softmax = not noisy and ties.is_softmax(np.asarray(self._predict(few, [*self.weights, *levels])))
+        self._ways: OrderedDict[tuple[tuple[int, ...], int | None], Way] = OrderedDict()
 
-    def way(self, varied: Sequence[int]) -> Way:
+    def way(self, varied: Sequence[int], block: int | None = None) -> Way:
         """How trials that perturb these variables are evaluated; chosen at the first call."""
-        key = tuple(sorted(varied))
+        key = (tuple(sorted(varied)), block)
         if key not in self._ways:
             while len(self._ways) >= KEPT_WAYS:
                 self._ways.popitem(last=False)
-            self._ways[key] = self._choose(key)
+            subject = dataclasses.replace(self._subject, block=block)
+            self._ways[key] = self._choose(key[0])(subject, key[0])
         self._ways.move_to_end(key)
         return self._ways[key]
 
-    def correct(self, trials: Sequence[Sequence[Array]], varied: Sequence[int]) -> list[int]:
+    def correct(self, trials: Sequence[Sequence[Entry]], varied: Sequence[int]) -> list[int]:
         """Numbers of images decided as labelled.
 
         Args:
-            trials: for each trial its weights, in the order of `model.weights`.
+            trials: for each trial its weights, in the order of `model.weights`, and then what it has for each site.
             varied: the variables in which a trial may differ from the clean network; empty for none.
         """
-        key = tuple(sorted(varied)) or (0,)
-        way = self.way(key)
-        counts: list[int] = []
+        return self.correct_in_blocks([iter([trial]) for trial in trials], varied)
+
+    def correct_in_blocks(
+        self, trials: Sequence[Iterator[Sequence[Entry]]], varied: Sequence[int], block: int | None = None
+    ) -> list[int]:
+        """As `correct`, for trials whose weights change from one block of so many images to the next.
+
+        Each trial gives its entries block after block; with `block` None a single time, for all images.
+        """
+        key = tuple(sorted(varied)) or (() if self.sites else (0,))
+        way = self.way(key, block)
+        size = block or self.images
+        counts = [0] * len(trials)
         for start in range(0, len(trials), way.trials):
-            part = trials[start : start + way.trials]
-            scores = way.scores(_stack(part, way))
-            for trial, row in zip(part, scores, strict=True):
-                counts.append(int(np.count_nonzero(self._decide(row, trial) == self._labels)))
+            part = range(start, min(start + way.trials, len(trials)))
+            for number, first in enumerate(range(0, self.images, size)):
+                images = slice(first, first + size)
+                given = [next(trials[k]) for k in part]
+                scores = way.scores([[trial[i] for trial in given] for i in way.varied], number)
+                for k, trial, row in zip(part, given, scores, strict=True):
+                    right = self._decide(row, trial, images) == self._labels[images]
+                    counts[k] += int(np.count_nonzero(right))
         return counts
 
-    def _decide(self, scores: Scores, weights: Sequence[Array]) -> npt.NDArray[np.int64]:
+    def _decide(self, scores: Scores, entries: Sequence[Entry], images: slice) -> npt.NDArray[np.int64]:
         decisions = decide(scores, self.network.threshold)
-        close = np.flatnonzero(ties.within_rounding(scores, self.network.threshold, self._softmax, self._tie))
-        self.ties += len(close)
-        tensors = [tf_ops.constant(w) for w in weights] if len(close) else []
-        for batch in np.unique(close // PREDICT_BATCH):
-            images = self._images[batch * PREDICT_BATCH : (batch + 1) * PREDICT_BATCH]
-            exact = decide(np.asarray(self._predict(tf_ops.constant(images), tensors)), self.network.threshold)
-            some = close[close // PREDICT_BATCH == batch]
+        arrays = [e for e in entries if not isinstance(e, Noise)]
+        if len(arrays) < len(entries):
+            return decisions
+        extreme = any(_is_extreme(w) for w in arrays[: len(self.weights)])
+        close = ties.within_rounding(scores, self.network.threshold, self._softmax, self._tie) & (not self.sites)
+        again = np.flatnonzero(close | extreme)
+        self.ties += len(again)
+        tensors = [tf_ops.constant(w) for w in arrays] if len(again) else []
+        own = self._subject.images[images]
+        for batch in np.unique(again // PREDICT_BATCH):
+            few = tf_ops.constant(own[batch * PREDICT_BATCH : (batch + 1) * PREDICT_BATCH])
+            exact = decide(np.asarray(self._predict(few, tensors)), self.network.threshold)
+            some = again[again // PREDICT_BATCH == batch]
             decisions[some] = exact[some % PREDICT_BATCH]
         return decisions
 
-    def _choose(self, key: tuple[int, ...]) -> Way:
-        sample = self._images[:SAMPLE]
-        trials = [self.weights, self._noisy(key)]
-        plain = self._make_plain(sample, key)
-        expected = plain.scores(_stack(trials, plain))
-        best: tuple[float, _Maker] = (_seconds(plain, trials), self._make_plain)
+    def _choose(self, key: tuple[int, ...]) -> _Maker:
+        """The way to use, by the proof at load and the calibration."""
+        sample = dataclasses.replace(self._subject, images=self._subject.images[:SAMPLE])
+        if any(site.kind == "noise" for site in self.sites):
+            if self._engine not in (None, "plain"):
+                self.notes.append("noise on activations is drawn image by image: evaluating one trial at a time")
+            return Plain
+        levels = [IDENTITY] * len(self.sites)
+        trials: list[list[Entry]] = [[*self.weights, *levels], [*self._noisy(key), *levels]]
+        plain: Way = Plain(sample, key)
+        expected = plain.scores(_entries(trials, plain))
+        best: tuple[float, _Maker] = (_seconds(plain, trials), Plain)
         refusal = ""
         for make in self._candidates():
             try:
@@ -112,40 +148,29 @@ class Evaluator:
             except Unsupported as reason:
                 refusal = str(reason)
                 continue
-            error = ties.difference(way.scores(_stack(trials, way)), expected, self._softmax)
+            error = ties.difference(way.scores(_entries(trials, way)), expected, self._softmax)
             if error > ties.LARGEST_ERROR:
                 self.notes.append(f"{way.name} evaluation differs from plain Keras here, and is not used")
                 continue
             self._tie = max(self._tie, ties.MARGIN * error)
+            if self.sites:
+                return make
             best = min(best, (_seconds(way, trials), make), key=lambda pair: pair[0])
             if way.name == "compiled" and best[1] is make and self._engine is None:
                 break  # a stacked pass would take seconds to compile, to lose by a factor
-        way = best[1](self._images, key)
-        if way.name == "plain" and refusal:
+        if best[1] is Plain and refusal:
             self.notes.append(f"evaluating one trial at a time: {refusal}")
-        return way
+        return best[1]
 
     def _candidates(self) -> list[_Maker]:
         gpu = tf_ops.device() == "GPU"
         makers: list[_Maker] = []
         if self._engine in (None, "compiled") and not gpu:
-            makers.append(self._make_compiled)
+            makers.append(_compiled)
         if self._engine in (None, "stacked"):
             for trials, images_per_step in GPU_STACKS if gpu else CPU_STACKS:
-                makers.append(partial(self._make_stacked, trials=trials, images_per_step=images_per_step))
+                makers.append(partial(_stacked, trials=trials, images_per_step=images_per_step))
         return makers
-
-    def _make_plain(self, images: Array, key: tuple[int, ...]) -> Way:
-        return Plain(self.network, images, key, IMAGES_PER_STEP)
-
-    def _make_compiled(self, images: Array, key: tuple[int, ...]) -> Way:
-        return Compiled(self.network, images, self._cut(key), IMAGES_PER_STEP)
-
-    def _make_stacked(self, images: Array, key: tuple[int, ...], trials: int, images_per_step: int) -> Way:
-        return Stacked(self.network, images, self._cut(key), images_per_step, trials)
-
-    def _cut(self, key: tuple[int, ...]) -> tuple[int, ...]:
-        return cut(self.network, key, len(self._images), PREFIX_BYTES)
 
     def _noisy(self, key: tuple[int, ...]) -> list[Array]:
         """A perturbed network for the proof: noise of a tenth of each variable's largest weight."""
@@ -158,13 +183,26 @@ class Evaluator:
         return noisy
 
 
-def _stack(trials: Sequence[Sequence[Array]], way: Way) -> list[Array]:
-    return [np.stack([trial[i] for trial in trials]) for i in way.varied]
+def _compiled(subject: Subject, key: tuple[int, ...]) -> Way:
+    return Compiled(subject, cut(subject, key, PREFIX_BYTES))
 
 
-def _seconds(way: Way, trials: Sequence[Sequence[Array]]) -> float:
+def _stacked(subject: Subject, key: tuple[int, ...], trials: int, images_per_step: int) -> Way:
+    return Stacked(subject, cut(subject, key, PREFIX_BYTES), images_per_step, trials)
+
+
+def _is_extreme(weights: npt.NDArray[np.float32]) -> bool:
+    """Whether a weight is not finite, or so large that a sum may overflow."""
+    return not (np.max(np.abs(weights), initial=0) < EXTREME)
+
+
+def _entries(trials: Sequence[Sequence[Entry]], way: Way) -> list[list[Entry]]:
+    return [[trial[i] for trial in trials] for i in way.varied]
+
+
+def _seconds(way: Way, trials: Sequence[Sequence[Entry]]) -> float:
     """Seconds a trial in a full pass: the best of three after one that may compile."""
-    full = _stack([trials[k % len(trials)] for k in range(way.trials)], way)
+    full = _entries([trials[k % len(trials)] for k in range(way.trials)], way)
     way.scores(full)
     times = []
     for _ in range(3):

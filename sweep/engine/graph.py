@@ -8,6 +8,10 @@ from typing import Any
 
 import keras
 
+from sweep.engine import tf_ops
+from sweep.engine.flow import Insert, Site
+from sweep.networks.inspection import leaves_of
+
 _FUNCTIONAL = type(keras.Model(inputs := keras.Input((1,)), inputs))
 Tensor = Any
 _WEIGHTLESS = (keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.ELU, keras.layers.Softmax)
@@ -42,34 +46,41 @@ class Graph:
     """A model cut in two: the prefix that no varied weight reaches, and the rest.
 
     Attributes:
-        varied: the sorted indices into `model.weights` that trials perturb.
+        varied: the sorted indices into `model.weights`, and beyond them into the sites, in which trials differ.
         variables: the `id` of each of these variables.
+        inserts: the sites as operations.
+        steps: all of them, in order.
         input, output: slots of the model's input and output.
         shapes: of the activation in each slot, without the images.
         prefix, rest: the steps of both parts, in order.
         boundary: the slots that the rest reads and does not make.
     """
 
-    def __init__(self, model: keras.Model, varied: Collection[int]) -> None:
+    def __init__(self, model: keras.Model, varied: Collection[int], sites: Sequence[Site] = ()) -> None:
         """Walks the graph.
 
         Args:
             model: a built Sequential or Functional model, others nested in it or not, with one input and one
                 output.
-            varied: indices into `model.weights` of the variables that trials perturb, at least one.
+            varied: indices into `model.weights` of the variables that trials perturb, at least one; every site is
+                added to them.
+            sites: where transforms act on the data flow, in the order in which they act.
 
         Raises:
             Unsupported: another kind of model, or a layer of the rest is called or set up in a special way.
         """
-        if not varied:
+        self.inserts = [Insert(site) for site in sites]
+        everything = [*model.weights, *self.inserts]
+        self.varied = tuple(sorted({*varied, *range(len(model.weights), len(everything))}))
+        if not self.varied:
             raise ValueError("varied must name at least one weight")
-        self.varied = tuple(sorted(varied))
-        self.variables = tuple(id(model.weights[i]) for i in self.varied)
-        steps, self.input, self.output = _walk(model)
+        self.variables = tuple(id(everything[i]) for i in self.varied)
+        self._weights = model.weights
+        self.steps, self.input, self.output = _walk(model, self.inserts)
         self.shapes = {self.input: tuple(model.inputs[0].shape[1:])}
-        for step in steps:
+        for step in self.steps:
             self.shapes.update(zip(step.outputs, step.shapes, strict=True))
-        self.prefix, self.rest = _split(steps, set(self.variables))
+        self.prefix, self.rest = _split(self.steps, set(self.variables))
         for step in self.rest:
             _check(step)
         made = {slot for step in self.rest for slot in step.outputs}
@@ -88,19 +99,69 @@ class Graph:
 
     def run_prefix(self, images: Tensor) -> tuple[Tensor, ...]:
         """The boundary (B, ...) of images (B, ...): what all trials share."""
-        slots = {self.input: images}
-        with keras.StatelessScope(state_mapping=[], collect_losses=False):
-            for step in self.prefix:
-                args, kwargs = step.fill([slots[i] for i in step.inputs])
-                outputs = step.operation(*args, **kwargs)
-                slots.update(zip(step.outputs, keras.tree.flatten(outputs), strict=True))
+        slots = _run(self.prefix, {self.input: images}, [], {})
         return tuple(slots[i] for i in self.boundary)
 
+    def run(self, images: Tensor, values: Sequence[Tensor]) -> Tensor:
+        """The plain forward pass: outputs (B, ...) for the values of `model.weights` and then of the sites."""
+        mapping = list(zip(self._weights, values, strict=False))
+        inserted = dict(zip(map(id, self.inserts), values[len(mapping) :], strict=True))
+        return _run(self.steps, {self.input: images}, mapping, inserted)[self.output]
 
-def _walk(model: keras.Model) -> tuple[list[Step], int, int]:
+    def taps(self, images: Tensor) -> list[Tensor]:
+        """What the clean network hands to each site, for images (B, ...)."""
+        slots = _run(self.steps, {self.input: images}, [], {})
+        reads = {id(step.operation): step.inputs[0] for step in reversed(self.steps)}
+        return [slots[reads[id(insert)]] for insert in self.inserts]
+
+    def shape_at(self, index: int) -> tuple[int, ...]:
+        """Shape of what the site of this number hands on, without the images."""
+        return next(step.shapes[0] for step in self.steps if step.operation is self.inserts[index])
+
+
+def _run(
+    steps: Sequence[Step], slots: dict[int, Tensor], mapping: list[tuple[Any, Tensor]], inserted: Mapping[int, Tensor]
+) -> dict[int, Tensor]:
+    """All slots after some steps; sites without a value let everything through."""
+    with keras.StatelessScope(state_mapping=mapping, collect_losses=False):
+        for step in steps:
+            inputs = [slots[i] for i in step.inputs]
+            if isinstance(step.operation, Insert):
+                value = inserted.get(id(step.operation))
+                outputs = inputs if value is None else [act(step.operation, inputs[0], value)]
+            else:
+                args, kwargs = step.fill(inputs)
+                outputs = keras.tree.flatten(step.operation(*args, **kwargs))
+            slots.update(zip(step.outputs, outputs, strict=True))
+    return slots
+
+
+def act(insert: Insert, x: Tensor, value: Tensor) -> Tensor:
+    """What a site makes of an activation (B, ...)."""
+    if insert.site.kind == "noise":
+        return x + value
+    return tf_ops.round_to_levels(x, *(value[k] for k in range(4)))
+
+
+def _walk(model: keras.Model, inserts: Sequence[Insert] = ()) -> tuple[list[Step], int, int]:
     """The steps of a model in order, models nested in it opened up; and the slots of its input and its output."""
     steps: list[Step] = []
     count = 0
+    leaves = {id(leaf): position for position, leaf in enumerate(leaves_of(model))} if inserts else {}
+    used: set[int] = set()
+
+    def insert(slots: Sequence[int], shapes: Sequence[tuple[int, ...]], layer: int | None, side: str) -> list[int]:
+        """The slots after the sites at one side of a layer."""
+        found = list(slots)
+        for operation in inserts:
+            if (operation.site.layer, operation.site.side) != (layer, side):
+                continue
+            used.add(id(operation))
+            for k, shape in enumerate(shapes):
+                read = found[k]
+                found[k] = new_slots([operation])[0]
+                steps.append(Step(operation, (read,), (found[k],), lambda values: (tuple(values), {}), (shape,)))
+        return found
 
     def new_slots(tensors: Sequence[Any]) -> list[int]:
         nonlocal count
@@ -121,9 +182,12 @@ def _walk(model: keras.Model) -> tuple[list[Step], int, int]:
                     _check_arguments(operation, node.arguments.kwargs)
                     made = open_model(operation, read)
                 else:
+                    layer = leaves.get(id(operation))
+                    read = insert(read, [tuple(x.shape[1:]) for x in node.arguments.keras_tensors], layer, "input")
                     made = new_slots(node.outputs)
                     shapes = tuple(tuple(x.shape[1:]) for x in node.outputs)
                     steps.append(Step(operation, tuple(read), tuple(made), _filler(node), shapes))
+                    made = insert(made, shapes, layer, "output")
                 slots.update(zip(map(id, node.outputs), made, strict=True))
         return [slots[id(x)] for x in inner.outputs]
 
@@ -134,7 +198,12 @@ def _walk(model: keras.Model) -> tuple[list[Step], int, int]:
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise Unsupported(f"{model.name}: a model with one input and one output is wanted")
     start = new_slots(model.inputs)
-    return steps, start[0], open_model(model, start)[0]
+    first = insert(start, [tuple(model.inputs[0].shape[1:])], -1, "output")
+    output = open_model(model, first)[0]
+    missing = [operation.name for operation in inserts if id(operation) not in used]
+    if missing:
+        raise Unsupported(f"{model.name}: {', '.join(missing)} is not part of the way to the output")
+    return steps, start[0], output
 
 
 def _filler(node: Any) -> Callable[[list[Any]], tuple[tuple[Any, ...], dict[str, Any]]]:

@@ -41,6 +41,17 @@ class Clamp:
         return x if self.top is None else code.smaller(code.constant(self.top), x)
 
 
+LEVELS = 4  # numbers that say how results are rounded: offset, step, lowest and highest code
+
+
+def round_to_levels(code: Code, x: str, levels: Sequence[str]) -> str:
+    """clip(rint((x - offset) / step), lowest, highest) · step + offset, each operation rounded by itself."""
+    offset, step, lowest, highest = levels
+    codes = code.nearest(code.binary("fdiv", code.binary("fsub", x, offset), step))
+    codes = code.smaller(highest, code.larger(lowest, codes))
+    return code.binary("fadd", code.binary("fmul", codes, step), offset)
+
+
 Segment = tuple[int, int, int]
 
 
@@ -61,6 +72,7 @@ class Convolution:
         x_row, y_row: floats from one row to the next of input and output.
         r_row: the same of a second input that is added, or 0 for none.
         clamp: the activation function.
+        rounded: whether results are rounded to levels in the end.
     """
 
     rows: int
@@ -75,6 +87,7 @@ class Convolution:
     y_row: int
     r_row: int
     clamp: Clamp
+    rounded: bool = False
 
     @property
     def tile(self) -> tuple[int, int, int]:
@@ -90,16 +103,18 @@ class Convolution:
 
     @property
     def weights(self) -> int:
-        """Floats of its packed weights: for each group of filters (C, kh, kw, filters), then the biases."""
-        return (self.channels * self.window[0] * self.window[1] + 1) * self.filters
+        """Floats of its packed weights: for each group of filters (C, kh, kw, filters), the biases, the levels."""
+        return (self.channels * self.window[0] * self.window[1] + 1) * self.filters + LEVELS * self.rounded
 
     def emit(self, code: Code) -> None:
         """One block: loops over tiles of rows, columns and filters."""
         rows, columns, _ = self.tile
+        start = self.weights - LEVELS
+        levels = [code.spread(code.at("%w", start + k)) for k in range(LEVELS)] if self.rounded else []
         for row, column in product(segments(self.rows, rows), segments(self.columns, columns)):
-            self._emit_area(code, row, column)
+            self._emit_area(code, row, column, levels)
 
-    def _emit_area(self, code: Code, rows: Segment, columns: Segment) -> None:
+    def _emit_area(self, code: Code, rows: Segment, columns: Segment, levels: Sequence[str]) -> None:
         """All tiles of one height and one width."""
         (row, n_rows, height), (column, n_columns, width) = rows, columns
         (ph, pw), (sh, sw), taps = self.pool, self.strides, self.channels * self.window[0] * self.window[1]
@@ -122,7 +137,7 @@ class Convolution:
                         bias = code.at("%w", self.filters * taps + first, g, filters)
                         yg = code.at(yj, first * code.lanes, g, filters * code.lanes)
                         rg = code.at(rj, first * code.lanes, g, filters * code.lanes)
-                        self._emit_tile(code, (height, width, filters), xj, w, bias, rg, yg)
+                        self._emit_tile(code, (height, width, filters), xj, w, bias, rg, yg, levels)
 
                     code.loop(groups, each_group)
 
@@ -130,7 +145,9 @@ class Convolution:
 
         code.loop(n_rows, each_row)
 
-    def _emit_tile(self, code: Code, tile: Segment, x: str, w: str, bias: str, r: str, y: str) -> None:
+    def _emit_tile(
+        self, code: Code, tile: Segment, x: str, w: str, bias: str, r: str, y: str, levels: Sequence[str]
+    ) -> None:
         height, width, filters = tile
         (kh, kw), (sh, sw), (dh, dw) = self.window, self.strides, self.dilation
         # For each pixel of the patch that the tile reads: which sum it enters, by which tap.
@@ -168,7 +185,9 @@ class Convolution:
                 to = (j * self.filters + f) * code.lanes
                 if self.r_row:
                     best = code.binary("fadd", best, code.load(code.at(r, i * self.r_row + to)))
-                code.store(self.clamp.emit(code, best), code.at(y, i * self.y_row + to))
+                best = self.clamp.emit(code, best)
+                best = round_to_levels(code, best, levels) if levels else best
+                code.store(best, code.at(y, i * self.y_row + to))
 
 
 @dataclass(frozen=True)
@@ -177,10 +196,11 @@ class Pointwise:
 
     Attributes:
         rows, columns, channels: of the arrays.
-        affine: True if there are packed weights: C scales, then C offsets.
+        affine: True if packed weights begin with C scales and C offsets.
         x_row, y_row: floats from one row to the next of input and output; r_row of the second input, 0 for none.
         y_column: floats from one pixel of the output to the next.
         clamp: the activation function.
+        rounded: whether results are rounded to levels in the end.
     """
 
     rows: int
@@ -192,15 +212,17 @@ class Pointwise:
     r_row: int
     y_column: int
     clamp: Clamp
+    rounded: bool = False
 
     @property
     def weights(self) -> int:
         """Floats of its packed weights."""
-        return 2 * self.channels if self.affine else 0
+        return (2 * self.channels if self.affine else 0) + LEVELS * self.rounded
 
     def emit(self, code: Code) -> None:
         """One block."""
-        lanes = code.lanes
+        lanes, start = code.lanes, self.weights - LEVELS
+        levels = [code.spread(code.at("%w", start + k)) for k in range(LEVELS)] if self.rounded else []
 
         def each_row(i: str) -> None:
             x, y, r = (code.at(p, 0, i, s) for p, s in (("%x", self.x_row), ("%y", self.y_row), ("%r", self.r_row)))
@@ -216,7 +238,9 @@ class Pointwise:
                         value = code.multiply_add(value, scale, code.spread(code.at("%w", self.channels, c, 1)))
                     if self.r_row:
                         value = code.binary("fadd", value, code.load(code.at(rj, 0, c, lanes)))
-                    code.store(self.clamp.emit(code, value), code.at(yj, 0, c, lanes))
+                    value = self.clamp.emit(code, value)
+                    value = round_to_levels(code, value, levels) if levels else value
+                    code.store(value, code.at(yj, 0, c, lanes))
 
                 code.loop(self.channels, each_channel)
 
@@ -328,6 +352,7 @@ def build(instructions: Sequence[Instruction], inputs: int) -> Callable[..., Non
     text += _driver(instructions, kernels, inputs, width)
     v = f"<{width} x float>"
     text.append(f"declare {v} @llvm.fmuladd.v{width}f32({v}, {v}, {v})")
+    text.append(f"declare {v} @llvm.rint.v{width}f32({v})")
     engine = compile_assembly("\n".join(text))
     kinds = [ctypes.c_void_p] * 3 + [ctypes.c_int64] + [ctypes.c_void_p] * inputs
     function = ctypes.CFUNCTYPE(None, *kinds)(engine.get_function_address("run"))

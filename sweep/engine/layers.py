@@ -16,6 +16,7 @@ import keras
 from keras import layers as kl
 
 from sweep.engine import tf_ops
+from sweep.engine.flow import Insert
 from sweep.engine.layouts import Activation, Layout, from_trials
 from sweep.engine.tf_ops import Tensor
 
@@ -270,3 +271,17 @@ def normalization(call: Call) -> tuple[Tensor, Tensor]:
     if layer.center:
         offset = offset + call.weight(layer.beta)
     return scale, offset
+
+
+@rule(Insert)
+def round_to_levels(call: Call) -> Activation:
+    """A transform of the data flow: every trial has its own levels."""
+    x, values, trials = call.inputs[0], call.varied[id(call.operation)], call.trials
+    numbers = [values[:, k] for k in range(4)]
+    if x.layout is Layout.CHANNELS or len(x.shape) > 1:
+        x = x.as_channels()
+        columns = [tf_ops.reshape(n, [trials, 1]) for n in numbers]
+        wide = [tf_ops.reshape(tf_ops.repeat_channels(n, x.shape[-1]), [-1]) for n in columns]
+        return x.with_tensor(tf_ops.round_to_levels(x.tensor, *wide))
+    tall = [tf_ops.reshape(n, [trials, 1, *[1] * len(x.shape)]) for n in numbers]
+    return from_trials(tf_ops.round_to_levels(x.per_trial(), *tall), trials)

@@ -112,6 +112,10 @@ class Code:
         """fadd, fmul..."""
         return self.let(f"{operation} {self.vector} {a}, {b}")
 
+    def nearest(self, x: str) -> str:
+        """The nearest whole number, ties to even."""
+        return self.let(f"call {self.vector} @llvm.rint.v{self.lanes}f32({self.vector} {x})")
+
     def larger(self, a: str, b: str) -> str:
         """max(a, b); b if either is not a number."""
         chosen = self.let(f"fcmp ogt {self.vector} {a}, {b}")

@@ -1,7 +1,7 @@
 """From the steps of a graph to the operations of a compiled network: each kernel takes in what it can finish.
 
-A convolution or dense layer takes the batch normalisation, addition, activation and max-pooling that follow it,
-as long as nothing else reads what lies between. Features (C,), sequences (W, C) and images (H, W, C) are all
+A convolution or dense layer takes the batch normalisation, addition, activation, rounding and max-pooling that follow
+it, as long as nothing else reads what lies between. Features (C,), sequences (W, C) and images (H, W, C) are all
 treated as (rows, columns, channels).
 """
 
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import layers as kl
 
+from sweep.engine.flow import Insert
 from sweep.engine.graph import Graph, Step, Tensor, Unsupported
 from sweep.engine.kernels import Clamp, Convolution, Kernel, Pointwise, Pool, segments
 
@@ -100,13 +101,26 @@ class Operation:
 
 @dataclass
 class Ending:
-    """What a kernel does to its results before it stores them, in this order; `y` is where they go."""
+    """What a kernel does to its results before it stores them, in this order; `y` is where they go.
+
+    Max-pooling may stand before or after `clamp` and `insert`, which do not decrease: the order makes no difference.
+    """
 
     y: int
     norm: Any = None
     residual: int | None = None
     clamp: Clamp = _LINEAR
+    insert: Insert | None = None
     pool: Pair = (1, 1)
+
+    @property
+    def variables(self) -> list[Any]:
+        """Those that its steps read."""
+        return [*(self.norm.weights if self.norm is not None else []), *([self.insert] if self.insert else [])]
+
+    def levels(self, values: Values) -> list[Array]:
+        """The levels of `insert` (T or 1, 4), if there is one."""
+        return [values(self.insert)] if self.insert else []
 
 
 def as_image(shape: Sequence[int]) -> Shape:
@@ -162,7 +176,7 @@ class Planner:
             self._names[y] = x
         elif kind in (kl.Conv1D, kl.Conv2D, kl.Dense):
             self._convolve(step)
-        elif kind is kl.BatchNormalization or kind in _ADDITIONS or self._clamp(step):
+        elif kind in (kl.BatchNormalization, Insert) or kind in _ADDITIONS or self._clamp(step):
             self._pointwise(step)
         elif kind in (kl.Flatten, kl.Reshape, kl.ZeroPadding1D, kl.ZeroPadding2D, kl.Concatenate):
             self._copy(step)
@@ -202,7 +216,7 @@ class Planner:
         """Takes in the steps that alone read the result, as far as they fit the order of an ending."""
         while len(users := self._users.get(ending.y, [])) == 1 and ending.y != self._graph.output:
             step, kind = users[0], type(users[0].operation)
-            free = ending.clamp == _LINEAR and ending.pool == (1, 1)
+            free = ending.clamp == _LINEAR and ending.insert is None and ending.pool == (1, 1)
             if kind in _IDENTITIES:
                 pass
             elif kind is kl.BatchNormalization and free and ending.norm is ending.residual is None:
@@ -211,8 +225,10 @@ class Planner:
                 ending.norm = step.operation
             elif free and ending.residual is None and (other := self._other(step, ending.y)) is not None:
                 ending.residual = other
-            elif ending.clamp == _LINEAR and (clamp := self._clamp(step)):
+            elif ending.clamp == _LINEAR and ending.insert is None and (clamp := self._clamp(step)):
                 ending.clamp = clamp
+            elif kind is Insert and ending.insert is None:
+                ending.insert = step.operation
             elif pools and ending.residual is None and ending.pool == (1, 1) and (pool := _tiles(step)):
                 if ending.clamp.slope < 0:  # only an increasing function can wait until after the maximum
                     break
@@ -245,7 +261,8 @@ class Planner:
             raise Unsupported(f"{step} has an activation function that has no compiled form")
         norm, (ph, pw) = ending.norm, ending.pool
         size = rows // ph * ph, columns // pw * pw, channels, filters
-        kernel = Convolution(*size, window, strides, dilation, ending.pool, 0, 0, 0, ending.clamp)
+        rounded = ending.insert is not None
+        kernel = Convolution(*size, window, strides, dilation, ending.pool, 0, 0, 0, ending.clamp, rounded)
         if window[0] * window[1] * np.prod(kernel.tile) > _LARGEST_BODY:
             raise Unsupported(f"{step} has a large kernel")
 
@@ -255,9 +272,9 @@ class Planner:
             if norm is not None:
                 scale, offset = _normalization(norm, values)
                 weights, bias = weights * scale[:, None, None, None], bias * scale + offset
-            return _pack_convolution(weights, bias, kernel.tile[2])
+            return _side_by_side([*_pack_convolution(weights, bias, kernel.tile[2]), *ending.levels(values)])
 
-        variables = frozenset(map(id, [*layer.weights, *(norm.weights if norm is not None else [])]))
+        variables = frozenset(map(id, [*layer.weights, *ending.variables]))
         begin = (-from_row, -from_column, 0)
         self._add(Operation(kernel, x, ending.y, ending.residual, pack, variables, begin))
 
@@ -286,17 +303,20 @@ class Planner:
             ending.residual = self._other(step, step.inputs[0])
             if ending.residual is None:
                 raise Unsupported(f"{step} adds something else than two activations of one shape")
+        elif type(step.operation) is Insert:
+            ending.insert = step.operation
         else:
             ending.clamp = self._clamp(step) or ending.clamp
         norm = self._follow(ending, pools=False).norm
         shape = self.slots[x].shape
-        kernel = Pointwise(*shape, norm is not None, 0, 0, 0, shape[2], ending.clamp)
+        kernel = Pointwise(*shape, norm is not None, 0, 0, 0, shape[2], ending.clamp, ending.insert is not None)
 
         def pack(values: Values) -> Array:
-            return np.concatenate(np.broadcast_arrays(*_normalization(norm, values)), 1)
+            affine = _normalization(norm, values) if norm is not None else ()
+            return _side_by_side([*affine, *ending.levels(values)])
 
-        variables = frozenset(map(id, norm.weights)) if norm is not None else frozenset[int]()
-        self._add(Operation(kernel, x, ending.y, ending.residual, pack if norm else None, variables))
+        variables = frozenset(map(id, ending.variables))
+        self._add(Operation(kernel, x, ending.y, ending.residual, pack if variables else None, variables))
 
     def _copy(self, step: Step) -> None:
         """Other shapes, zero padding, concatenation of channels."""
@@ -342,15 +362,19 @@ def _normalization(layer: Any, values: Values) -> tuple[Array, Array]:
     return scale, offset + values(layer.beta) if layer.center else offset
 
 
-def _pack_convolution(kernel: Array, bias: Array, filters: int) -> Array:
-    """Kernels (T or 1, kh, kw, C, F) and biases (T or 1, F) in the order in which `Convolution` reads them."""
-    trials = max(len(kernel), len(bias))
+def _pack_convolution(kernel: Array, bias: Array, filters: int) -> list[Array]:
+    """Kernels (T or 1, kh, kw, C, F) and biases (T or 1, F), in the parts and the order that `Convolution` reads."""
     parts = []
     for first, groups, size in segments(kernel.shape[-1], filters):
         part = kernel[..., first : first + groups * size].reshape(*kernel.shape[:-1], groups, size)
-        part = part.transpose(0, 4, 3, 1, 2, 5).reshape(len(kernel), -1)
-        parts.append(np.broadcast_to(part, (trials, part.shape[1])))
-    return np.concatenate([*parts, np.broadcast_to(bias, (trials, bias.shape[1]))], 1)
+        parts.append(part.transpose(0, 4, 3, 1, 2, 5).reshape(len(kernel), -1))
+    return [*parts, bias]
+
+
+def _side_by_side(parts: Sequence[Array]) -> Array:
+    """Arrays (T or 1, n) as one (T or 1, sum of n)."""
+    trials = max(map(len, parts))
+    return np.concatenate([np.broadcast_to(part, (trials, part.shape[1])) for part in parts], 1)
 
 
 def complete(kernel: Kernel, x: Slot, y: Slot, r: Slot | None, lanes: int) -> Kernel:

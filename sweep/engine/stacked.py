@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import keras
 
+from sweep.engine.flow import Site
 from sweep.engine.graph import Graph, Unsupported
 from sweep.engine.layers import RULES, Call
 from sweep.engine.layouts import Activation, Layout
@@ -26,18 +27,19 @@ class StackedNetwork:
         varied: the sorted indices into `model.weights` that trials perturb.
     """
 
-    def __init__(self, model: keras.Model, varied: Collection[int]) -> None:
+    def __init__(self, model: keras.Model, varied: Collection[int], sites: Sequence[Site] = ()) -> None:
         """Plans the pass.
 
         Args:
             model: a built Sequential or Functional model, others nested in it or not, with one input and one
                 output.
             varied: indices into `model.weights` of the variables that trials perturb, at least one.
+            sites: see `Graph`.
 
         Raises:
             Unsupported: a layer after the first perturbed one is not in the list of `layers`, or not in this form.
         """
-        self.graph = Graph(model, varied)
+        self.graph = Graph(model, varied, sites)
         self.varied = self.graph.varied
         for step in self.graph.rest:
             if type(step.operation) not in RULES:
@@ -64,7 +66,7 @@ class StackedNetwork:
 
         Args:
             boundary: what `prefix` returned, for B images.
-            weights: the values (T, *shape) of the varied weights, in the order of `varied`.
+            weights: the values (T, *shape) of the varied weights, then of the sites, in the order of `varied`.
 
         Returns:
             (T, B, outputs).

@@ -38,7 +38,7 @@ def channels_from_images(x: Tensor, trials: int) -> Tensor:
 
 
 def repeat_channels(x: Tensor, trials: int) -> Tensor:
-    """(B, ..., C), the same for all trials, to (B, ..., T·C)."""
+    """(B, ..., C), the same for all trials, to (B, ..., T·C): end to end."""
     return tf.tile(x, [1] * (len(x.shape) - 1) + [trials])
 
 
@@ -139,6 +139,12 @@ def _as_image(
         x = pad_before(x, 1, dilations[0] * (kernel.shape[0] - 1))
         padding = "valid"
     return tf.expand_dims(x, 1), tf.expand_dims(kernel, 0), [1, *strides], padding, [1, *dilations]
+
+
+def round_to_levels(x: Tensor, offset: Tensor, step: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:
+    """clip(rint((x - offset) / step), lowest, highest) * step + offset, ties to even."""
+    codes = tf.minimum(tf.maximum(tf.round((x - offset) / step), lowest), highest)
+    return codes * step + offset
 
 
 def multiply(x: Tensor, kernels: Tensor) -> Tensor:

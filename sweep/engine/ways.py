@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,12 +11,37 @@ import numpy.typing as npt
 
 from sweep.engine import tf_ops
 from sweep.engine.compiled import CompiledNetwork
-from sweep.engine.graph import Graph
+from sweep.engine.flow import Entry, Noise, Site
+from sweep.engine.graph import Graph, Unsupported
 from sweep.engine.stacked import StackedNetwork
 from sweep.networks.loading import Network
 from sweep.perturb.base import Array
 
 Scores = npt.NDArray[np.float32]
+STEP_BYTES = 16 * 1024**2  # of the largest activation of a step
+IMAGES_PER_STEP = 500
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is evaluated.
+
+    Attributes:
+        network: a network.
+        images: (n, ...) as it takes them.
+        sites: where transforms act on its data flow.
+        block: images that share their draws where weights are read anew; None for all.
+    """
+
+    network: Network
+    images: Array
+    sites: tuple[Site, ...] = ()
+    block: int | None = None
+
+    @property
+    def blocks(self) -> list[Array]:
+        """The images, block by block."""
+        return steps(self.images, self.block or len(self.images))
 
 
 class Way(Protocol):
@@ -23,7 +49,7 @@ class Way(Protocol):
 
     Attributes:
         name: goes into the `engine` column.
-        varied: indices into `model.weights` of the variables that `scores` takes, ascending.
+        varied: indices into `model.weights`, and beyond them into the sites, of what `scores` takes, ascending.
         trials: how many trials to give `scores` at a time, at most.
     """
 
@@ -31,8 +57,8 @@ class Way(Protocol):
     varied: tuple[int, ...]
     trials: int
 
-    def scores(self, weights: Sequence[Array]) -> Scores:
-        """Outputs (T, images, outputs) for the values of the varied variables, each (T, *shape)."""
+    def scores(self, entries: Sequence[Sequence[Entry]], block: int = 0) -> Scores:
+        """Outputs (T, images of the block, outputs) for the T values of each varied entry."""
 
 
 class Plain:
@@ -41,21 +67,30 @@ class Plain:
     name = "plain"
     trials = 1
 
-    def __init__(self, network: Network, images: Array, varied: Sequence[int], images_per_step: int) -> None:
-        self.varied = tuple(varied)
-        self._weights = [tf_ops.constant(w) for w in network.model.get_weights()]
-        self._images = [tf_ops.constant(step) for step in steps(images, images_per_step)]
-        self._forward = tf_ops.compile_function(tf_ops.stateless(network.model))
+    def __init__(self, subject: Subject, varied: Sequence[int]) -> None:
+        model = subject.network.model
+        self.varied = tuple(sorted({*varied, *range(len(model.weights), len(model.weights) + len(subject.sites))}))
+        self._entries: list[Any] = [tf_ops.constant(w) for w in model.get_weights()] + [None] * len(subject.sites)
+        self._forward, graph, images_per_step = forward_of(subject)
+        self._shapes = [graph.shape_at(k) for k in range(len(subject.sites))] if graph else []
+        self._blocks = [[tf_ops.constant(step) for step in steps(b, images_per_step)] for b in subject.blocks]
 
-    def scores(self, weights: Sequence[Array]) -> Scores:
+    def scores(self, entries: Sequence[Sequence[Entry]], block: int = 0) -> Scores:
         """See `Way`."""
-        return np.stack([self._trial([w[t] for w in weights]) for t in range(len(weights[0]))])
+        return np.stack([self._trial([e[t] for e in entries], block) for t in range(len(entries[0]))])
 
-    def _trial(self, varied: Sequence[Array]) -> Scores:
-        weights = list(self._weights)
-        for i, values in zip(self.varied, varied, strict=True):
-            weights[i] = tf_ops.constant(values)
-        return np.concatenate([np.asarray(self._forward(step, weights)) for step in self._images])
+    def _trial(self, varied: Sequence[Entry], block: int) -> Scores:
+        entries = list(self._entries)
+        for i, entry in zip(self.varied, varied, strict=True):
+            entries[i] = entry if isinstance(entry, Noise) else tf_ops.constant(entry)
+        scores = []
+        for images in self._blocks[block]:
+            values = [self._draw(i, e, len(images)) if isinstance(e, Noise) else e for i, e in enumerate(entries)]
+            scores.append(np.asarray(self._forward(images, values)))
+        return np.concatenate(scores)
+
+    def _draw(self, index: int, noise: Noise, images: int) -> Any:
+        return tf_ops.constant(noise.take(images, self._shapes[index - len(self._entries) + len(self._shapes)]))
 
 
 class Stacked:
@@ -63,22 +98,23 @@ class Stacked:
 
     name = "stacked"
 
-    def __init__(
-        self, network: Network, images: Array, varied: Sequence[int], images_per_step: int, trials: int
-    ) -> None:
-        self.varied = tuple(varied)
+    def __init__(self, subject: Subject, varied: Sequence[int], images_per_step: int, trials: int) -> None:
+        _refuse_noise(subject)
         self.trials = trials
-        self._network = StackedNetwork(network.model, varied)
-        boundary = prefix(self._network, images, images_per_step)
-        parts = [steps(tensor, images_per_step) for tensor in boundary]
-        self._boundary = [[tf_ops.constant(part) for part in step] for step in zip(*parts, strict=True)]
+        self._network = StackedNetwork(subject.network.model, varied, subject.sites)
+        self.varied = self._network.varied
+        boundary = _prefix_blocks(self._network, subject)
+        self._blocks = []
+        for block in boundary:
+            parts = [steps(tensor, images_per_step) for tensor in block]
+            self._blocks.append([[tf_ops.constant(p) for p in step] for step in zip(*parts, strict=True)])
         self._forward = tf_ops.compile_function(self._network.forward)
 
-    def scores(self, weights: Sequence[Array]) -> Scores:
+    def scores(self, entries: Sequence[Sequence[Entry]], block: int = 0) -> Scores:
         """See `Way`; fewer than T trials are filled up, so that no new shape is compiled."""
-        given = len(weights[0])
-        full = [tf_ops.constant(np.concatenate([w, w[:1].repeat(self.trials - given, axis=0)])) for w in weights]
-        passes = [np.asarray(self._forward(step, full)) for step in self._boundary]
+        given = len(entries[0])
+        full = [tf_ops.constant(np.stack([*e, *[e[0]] * (self.trials - given)])) for e in _arrays(entries)]
+        passes = [np.asarray(self._forward(step, full)) for step in self._blocks[block]]
         return np.concatenate(passes, axis=1)[:given]
 
 
@@ -88,31 +124,67 @@ class Compiled:
     name = "compiled"
     trials = 8
 
-    def __init__(self, network: Network, images: Array, varied: Sequence[int], images_per_step: int) -> None:
-        self.varied = tuple(varied)
-        self._network = CompiledNetwork(network.model, varied)
-        self._blocks = self._network.blocks(prefix(self._network, images, images_per_step))
+    def __init__(self, subject: Subject, varied: Sequence[int]) -> None:
+        _refuse_noise(subject)
+        self._network = CompiledNetwork(subject.network.model, varied, subject.sites)
+        self.varied = self._network.varied
+        self._blocks = [self._network.blocks(block) for block in _prefix_blocks(self._network, subject)]
 
-    def scores(self, weights: Sequence[Array]) -> Scores:
+    def scores(self, entries: Sequence[Sequence[Entry]], block: int = 0) -> Scores:
         """See `Way`."""
-        return self._network.forward(self._blocks, weights)
+        return self._network.forward(self._blocks[block], [np.stack(e) for e in _arrays(entries)])
 
 
-def prefix(network: StackedNetwork | CompiledNetwork, images: Array, images_per_step: int) -> list[Array]:
-    """What no varied weight reaches, computed once for all images: tensors (images, ...)."""
+def forward_of(subject: Subject) -> tuple[Any, Graph | None, int]:
+    """The plain pass as a compiled function of images and entries; its graph if it has one; images for a step.
+
+    Raises Unsupported when there are sites, and the network is not one whose data flow is known.
+    """
+    model = subject.network.model
+    try:
+        graph = Graph(model, range(len(model.weights)), subject.sites)
+    except Unsupported:
+        if subject.sites:
+            raise
+        return tf_ops.compile_function(tf_ops.stateless(model)), None, IMAGES_PER_STEP
+    function = graph.run if subject.sites else tf_ops.stateless(model)
+    return tf_ops.compile_function(function), graph, images_per_step(graph)
+
+
+def images_per_step(graph: Graph) -> int:
+    """Images of a plain pass: few enough for its largest activation to stay small."""
+    largest = max(4 * int(np.prod([n or 1 for n in shape])) for shape in graph.shapes.values())
+    return max(32, min(IMAGES_PER_STEP, STEP_BYTES // largest))
+
+
+def _arrays(entries: Sequence[Sequence[Entry]]) -> list[list[Array]]:
+    """The entries of ways that refuse noise."""
+    return [[value for value in trials if not isinstance(value, Noise)] for trials in entries]
+
+
+def _refuse_noise(subject: Subject) -> None:
+    if any(site.kind == "noise" for site in subject.sites):
+        raise Unsupported("noise on activations is drawn for every image of every trial")
+
+
+def _prefix_blocks(network: StackedNetwork | CompiledNetwork, subject: Subject) -> list[list[Array]]:
+    """For each block, what no varied weight reaches, computed once for all images: tensors (images, ...)."""
     if not network.has_prefix:
-        return [images]
+        return [[block] for block in subject.blocks]
     forward = tf_ops.compile_function(network.prefix)
-    parts = [forward(tf_ops.constant(step)) for step in steps(images, images_per_step)]
-    return [np.concatenate([np.asarray(part) for part in tensor]) for tensor in zip(*parts, strict=True)]
+    parts = [forward(tf_ops.constant(step)) for step in steps(subject.images, images_per_step(network.graph))]
+    tensors = [np.concatenate([np.asarray(part) for part in tensor]) for tensor in zip(*parts, strict=True)]
+    cuts = [steps(tensor, subject.block or len(tensor)) for tensor in tensors]
+    return [list(block) for block in zip(*cuts, strict=True)]
 
 
-def cut(network: Network, varied: Sequence[int], images: int, most_bytes: int) -> tuple[int, ...]:
+def cut(subject: Subject, varied: Sequence[int], most_bytes: int) -> tuple[int, ...]:
     """The variables to treat as varied: those that are, or all of them where the prefix is too large to keep."""
-    graph = Graph(network.model, varied)
-    floats = images * sum(int(np.prod(graph.shapes[slot])) for slot in graph.boundary)
+    model = subject.network.model
+    graph = Graph(model, varied, subject.sites)
+    floats = len(subject.images) * sum(int(np.prod(graph.shapes[slot])) for slot in graph.boundary)
     if graph.has_prefix and 4 * floats > most_bytes:
-        return tuple(range(len(network.variables)))
+        return tuple(range(len(model.weights)))
     return tuple(varied)
 
 

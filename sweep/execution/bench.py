@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import platform
 import sys
@@ -17,11 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from sweep.engine import rivals, tf_ops
-from sweep.engine.evaluator import CPU_STACKS, IMAGES_PER_STEP, PREFIX_BYTES, SAMPLE, Evaluator
+from sweep.engine.evaluator import CPU_STACKS, PREFIX_BYTES, SAMPLE, Evaluator
 from sweep.engine.flops import count_flops
 from sweep.engine.graph import Unsupported
 from sweep.engine.sgemm import Sgemm
-from sweep.engine.ways import Compiled, Plain, Stacked, Way, cut
+from sweep.engine.ways import Compiled, Plain, Stacked, Subject, Way, cut
 from sweep.errors import InputError
 from sweep.execution.bench_result import ARTICLE, Benchmark, NetworkResult, WayResult
 from sweep.execution.cluster import RayRunner, available_cores
@@ -140,7 +141,7 @@ class _Task:
         families = [Family("all layers", [NOISE]), Family("last layer", [{**NOISE, "layers": kernels[-1]}])]
         self.prepared = prepare(Study("bench", str(model), str(dataset), 1, families, source="bench"))
         self.dataset: Dataset = self.prepared.dataset
-        self.images = prepare_images(self.dataset.images, self.network.input_shape)
+        self.subject = Subject(self.network, prepare_images(self.dataset.images, self.network.input_shape))
         self.everywhere, self.last = self.prepared.study.cells
         self.varied = self._varied(self.everywhere)
         self.clean: list[Array] = [np.asarray(w) for w in self.network.model.get_weights()]
@@ -168,7 +169,7 @@ class _Fixed(Evaluator):
         super().__init__(network, dataset)
         self._told = way
 
-    def way(self, varied: Sequence[int]) -> Way:  # noqa: ARG002
+    def way(self, varied: Sequence[int], block: int | None = None) -> Way:  # noqa: ARG002
         """The one it was told."""
         return self._told
 
@@ -195,17 +196,17 @@ def _in_process(task: _Task, notes: list[str]) -> Iterator[_Contestant]:
     else:
         why = "it is not installed" if rivals.torch_version() is None else "it has no translation of this network"
         notes.append(f"PyTorch did not run: {why}")
-    plain = Plain(task.network, task.images, task.varied, IMAGES_PER_STEP)
+    plain = Plain(task.subject, task.varied)
     yield ready("plain", "one compiled Keras trial at a time", ours(plain))
-    key = cut(task.network, task.varied, len(task.images), PREFIX_BYTES)
+    key = cut(task.subject, task.varied, PREFIX_BYTES)
     try:
         trials, step = _best_stack(task, key)
-        stacked = Stacked(task.network, task.images, key, step, trials)
+        stacked = Stacked(task.subject, key, step, trials)
         yield ready("stacked", f"stacked: {trials} trials, {step} images a step", ours(stacked), trials)
     except Unsupported as reason:
         notes.append(f"stacked did not run: {reason}")
     try:
-        compiled = Compiled(task.network, task.images, key, IMAGES_PER_STEP)
+        compiled = Compiled(task.subject, key)
         yield ready("compiled", "machine code", ours(compiled), n=1)
     except Unsupported as reason:
         notes.append(f"machine code did not run: {reason}")
@@ -231,10 +232,11 @@ def _through_workers(task: _Task, steady: Steady) -> list[_Contestant]:
 def _best_stack(task: _Task, varied: tuple[int, ...]) -> tuple[int, int]:
     """The faster of the stacks that calibration tries, on a sample: (trials, images a step)."""
     times = {}
+    sample = dataclasses.replace(task.subject, images=task.subject.images[:SAMPLE])
     for trials, step in CPU_STACKS:
-        way = Stacked(task.network, task.images[:SAMPLE], varied, step, trials)
+        way = Stacked(sample, varied, step, trials)
         sets = task.weights(range(trials))
-        weights = [np.stack([w[i] for w in sets]) for i in way.varied]
+        weights = [[w[i] for w in sets] for i in way.varied]
         way.scores(weights)
         start = time.perf_counter()
         way.scores(weights)

@@ -17,6 +17,7 @@ from sweep.errors import InputError, SweepError
 from sweep.execution.plan import Chunk
 from sweep.execution.worker import Job, ModelFile, Outcome, run_chunk
 from sweep.networks.datasets import Dataset
+from sweep.perturb.plugins import plugin_modules
 
 OBJECT_STORE_BYTES = 512 * 1024**2  # of a local Ray: model files and the dataset
 START_ATTEMPTS = 3
@@ -65,6 +66,8 @@ class RayRunner:
 
     def start(self, job: Job, models: Mapping[str, ModelFile], dataset: Dataset) -> None:
         """Put model files and dataset into the object store, once."""
+        for module in plugin_modules():
+            self._ray.cloudpickle.register_pickle_by_value(module)
         put = self._ray.put
         self._job = put(job)
         self._models = {label: put(model) for label, model in models.items()}

@@ -15,7 +15,9 @@ from sweep.execution.plan import ChunkSize, Cutter, Trial, missing, wanted
 from sweep.execution.progress import Progress
 from sweep.execution.runner import Runner
 from sweep.execution.worker import Job, Outcome
-from sweep.storage.store import STUDY, TRIALS, Store, commit
+from sweep.perturb.plugins import plugin_files
+from sweep.storage.schema import parquet_bytes
+from sweep.storage.store import PLUGINS, RESOLVED, STUDY, TRIALS, Store, commit
 
 SAVE_SECONDS = 5.0  # between two writes of the manifest
 HOPELESS = 3  # failed chunks without one that succeeded
@@ -64,6 +66,9 @@ def run(
     study = prepared.study
     store.adopt(prepared.digest, study.columns)
     store.folder.write(STUDY, study.to_toml().encode())
+    for plugin, content in plugin_files(study.plugins, study.source).items():
+        store.folder.write(f"{PLUGINS}/{plugin}", content)
+    store.folder.write(RESOLVED, parquet_bytes(prepared.resolved))
     store.save(
         name=study.name,
         identity=prepared.identity,
@@ -75,7 +80,16 @@ def run(
     todo = missing(study, have)
     if todo:
         cells = {cell.id: cell for cell in study.cells}
-        job = Job(store.folder.uri, prepared.digest, study.root_seed, study.columns, cells, threads, engine)
+        job = Job(
+            store.folder.uri,
+            prepared.digest,
+            study.root_seed,
+            study.columns,
+            cells,
+            prepared.flow,
+            threads,
+            engine,
+        )
         _Sweep(prepared, store, runner, ChunkSize(fixed=chunk_trials), job).run(todo, have)
     store.folder.tidy(TRIALS)
     return store

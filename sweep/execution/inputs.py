@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from sweep.errors import InputError
+from sweep.execution.dataflow import Flow, Placed, place
+from sweep.execution.resolved import resolved_table
 from sweep.execution.worker import ModelFile
 from sweep.networks.datasets import Dataset, load_dataset
-from sweep.perturb.selection import select
-from sweep.study import Study, digest
+from sweep.networks.loading import SUFFIXES, Network, check_fit, load_network
+from sweep.perturb.dataflow import DataFlow
+from sweep.perturb.selection import select, select_layers
+from sweep.study import Family, Study, digest
 
 
 def locate(place: str, study_file: str) -> Path:
@@ -22,12 +28,7 @@ def locate(place: str, study_file: str) -> Path:
     The repository is the nearest folder above the study file that holds `.git` or `pyproject.toml`. Raises
     InputError naming every place looked at.
     """
-    here = Path(place).expanduser()
-    places = [here.absolute()]
-    for folder in Path(study_file).absolute().parents:
-        if (folder / ".git").exists() or (folder / "pyproject.toml").exists():
-            places.append(folder / here)
-            break
+    places = [base / Path(place).expanduser() for base in bases(study_file)]
     for candidate in places:
         if candidate.exists():
             return candidate
@@ -35,14 +36,35 @@ def locate(place: str, study_file: str) -> Path:
     raise InputError(f"{place}: no such file (looked for {looked})")
 
 
+def bases(study_file: str) -> list[Path]:
+    """The folders that relative paths of a study file count from: the current one, then the study's repository."""
+    folders = [Path.cwd()]
+    for folder in Path(study_file).absolute().parents:
+        if (folder / ".git").exists() or (folder / "pyproject.toml").exists():
+            folders.append(folder)
+            break
+    return folders
+
+
 @dataclass(frozen=True)
 class Prepared:
-    """A study whose every input has been read and checked."""
+    """A study whose every input has been read and checked.
+
+    Attributes:
+        study: with globs and "per-layer" written out.
+        models: by label.
+        dataset: the test set.
+        identity: all that the results depend on.
+        flow: what acts on the data flow, by cell.
+        resolved: each cell's transforms in the units of the weights that they act on.
+    """
 
     study: Study
     models: Mapping[str, ModelFile]
     dataset: Dataset
     identity: dict[str, Any]
+    flow: Flow
+    resolved: pa.Table
 
     @property
     def digest(self) -> str:
@@ -53,35 +75,95 @@ class Prepared:
 def prepare(study: Study) -> Prepared:
     """Load models and dataset, and check that they fit each other and the study; InputError names all problems."""
     problems: list[str] = []
+    study = with_models(study, problems)
     found: dict[str, Path] = {}
-    for key, place in [("dataset", study.dataset), *((f"model {m}", p) for m, p in study.models.items())]:
+    for key, path in [("dataset", study.dataset), *((f"model {m}", p) for m, p in study.models.items())]:
         try:
-            found[key] = locate(place, study.source)
+            found[key] = locate(path, study.source)
         except InputError as error:
             problems += [f"{study.source}: {key.split()[0]}: {problem}" for problem in error.problems]
-    dataset = None
+    dataset = training = None
     if "dataset" in found:
         try:
             dataset = load_dataset(found["dataset"])
+            training = _training_images(study, found["dataset"])
         except InputError as error:
             problems += [f"{study.source}: dataset: {problem}" for problem in error.problems]
-    models = {}
+    networks = {}
     for label in study.models:
         if f"model {label}" not in found:
             continue
         try:
-            models[label] = _read_model(study, label, found[f"model {label}"], dataset)
+            networks[label] = _read_model(study, label, found[f"model {label}"], dataset)
         except InputError as error:
             problems += error.problems
     if problems or dataset is None:
         raise InputError(dict.fromkeys(problems))
+    study = with_layers(study, networks)
+    flow: dict[str, tuple[Placed, ...]] = {}
+    for label, network in networks.items():
+        cells = [cell for cell in study.cells if cell.model == label]
+        try:
+            flow.update(place(cells, network, training))
+        except InputError as error:
+            problems += [f"{study.source}: {problem} ({label})" for problem in error.problems]
+    if problems:
+        raise InputError(dict.fromkeys(problems))
+    models = {label: _model_file(found[f"model {label}"], network) for label, network in networks.items()}
     digests = {"dataset": dataset.digest, **{f"model {m}": f.digest for m, f in models.items()}}
-    return Prepared(study, models, dataset, study.identity(digests))
+    return Prepared(study, models, dataset, study.identity(digests), flow, resolved_table(study, networks, flow))
 
 
-def _read_model(study: Study, label: str, path: Path, dataset: Dataset | None) -> ModelFile:
-    from sweep.networks.loading import check_fit, load_network
+def with_models(study: Study, problems: list[str]) -> Study:
+    """The study with the files that its globs name, in alphabetical order; what is wrong is added to `problems`."""
+    paths: list[str] = []
+    for place in study.models.values():
+        if not any(c in place for c in "*?["):
+            paths.append(place)
+            continue
+        matches = [p for base in bases(study.source) for p in sorted(base.glob(place)) if p.suffix in SUFFIXES]
+        if not matches:
+            problems.append(f"{study.source}: model: {place!r} matches no file ({', '.join(SUFFIXES)})")
+        paths += [_shown(path) for path in dict.fromkeys(matches)]
+    return study if paths == list(study.models.values()) or problems else dataclasses.replace(study, model=paths)
 
+
+def with_layers(study: Study, networks: Mapping[str, Network]) -> Study:
+    """The study with "per-layer" families over the names of the layers that they reach, the same in all networks."""
+    families = []
+    for i, family in enumerate(study.family):
+        if family.sensitivity == "per-layer":
+            names = {label: _reached_layers(family, label, network) for label, network in networks.items()}
+            first = next(iter(names.values()))
+            if any(found != first for found in names.values()):
+                raise InputError(f"{study.source}: family[{i}].sensitivity: the models differ in their layers: {names}")
+            family = dataclasses.replace(family, sensitivity=first)
+        families.append(family)
+    return dataclasses.replace(study, family=families)
+
+
+def _reached_layers(family: Family, label: str, network: Network) -> list[str]:
+    names: list[str] = []
+    for transform in family.cells(label)[0].transforms:
+        if isinstance(transform, DataFlow):
+            names += [layer.layer for layer in select_layers(network.layers, transform.layers, transform.side)]
+        else:
+            names += [network.variables[i].layer for i in select(network.variables, transform.layers)]
+    return list(dict.fromkeys(names))
+
+
+def _training_images(study: Study, path: Path) -> Dataset | None:
+    """The training images, if a transform of the data flow may want to know what it acts on."""
+    transforms = [t for cell in study.cells for t in cell.transforms]
+    if not any(isinstance(t, DataFlow) for t in transforms):
+        return None
+    try:
+        return load_dataset(path, "train")
+    except InputError:
+        return None
+
+
+def _read_model(study: Study, label: str, path: Path, dataset: Dataset | None) -> Network:
     try:
         network = load_network(path)
     except InputError as error:
@@ -90,11 +172,25 @@ def _read_model(study: Study, label: str, path: Path, dataset: Dataset | None) -
     for i, family in enumerate(study.family):
         for position, transform in enumerate(family.cells(label)[0].transforms):
             try:
-                select(network.variables, transform.layers)
+                if isinstance(transform, DataFlow):
+                    select_layers(network.layers, transform.layers, transform.side)
+                else:
+                    select(network.variables, transform.layers)
             except InputError as error:
                 at = f"family[{i}].perturb[{position}].layers"
                 problems += [f"{study.source}: {at}: {problem} ({label})" for problem in error.problems]
     if problems:
         raise InputError(problems)
-    content = np.frombuffer(path.read_bytes(), np.uint8)
-    return ModelFile(content, path.suffix, network.digest)
+    return network
+
+
+def _model_file(path: Path, network: Network) -> ModelFile:
+    return ModelFile(np.frombuffer(path.read_bytes(), np.uint8), path.suffix, network.digest)
+
+
+def _shown(path: Path) -> str:
+    """A path as a study would write it: relative to the current directory where that is shorter."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

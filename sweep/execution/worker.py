@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from sweep.execution.dataflow import Flow, Placed, sites_of
 from sweep.execution.plan import Chunk, Trial
 from sweep.networks.datasets import Dataset
-from sweep.perturb.perturbation import perturb, reached
+from sweep.perturb.perturbation import block_of, reached, reads
 from sweep.storage.paths import Folder
 from sweep.storage.schema import trial_table
 from sweep.storage.store import MANIFEST, Shard, commit
@@ -24,14 +25,16 @@ from sweep.study import Cell
 
 if TYPE_CHECKING:  # TensorFlow is for the workers alone
     from sweep.engine.evaluator import Evaluator
+    from sweep.engine.flow import Entry, Site
+    from sweep.networks.loading import Network
 
 
 @dataclass(frozen=True)
 class Job:
     """What the tasks of one run share.
 
-    `study_digest` and `root_seed` are the study's; `columns` its swept parameters; `threads` goes to TensorFlow;
-    `engine` forces a way to evaluate.
+    `study_digest` and `root_seed` are the study's; `columns` its swept parameters; `flow` says what acts on the data
+    flow of a cell; `threads` goes to TensorFlow; `engine` forces a way to evaluate.
     """
 
     folder: str
@@ -39,6 +42,7 @@ class Job:
     root_seed: int
     columns: Mapping[str, type]
     cells: Mapping[str, Cell]
+    flow: Flow = field(default_factory=dict)
     threads: int = 1
     engine: str | None = None
 
@@ -80,48 +84,62 @@ class Outcome:
 
 
 _KEPT = 2
-_evaluators: OrderedDict[tuple[str, str, str | None], Evaluator] = OrderedDict()  # one process serves many chunks
+_networks: OrderedDict[str, Network] = OrderedDict()  # one process serves many chunks
+_evaluators: OrderedDict[tuple[object, ...], Evaluator] = OrderedDict()
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What trials have in common that can share passes: `varied` variables, `sites`, images of a `block`."""
+
+    varied: tuple[int, ...]
+    sites: tuple[Site, ...]
+    block: int | None
 
 
 def run_chunk(job: Job, model: ModelFile, dataset: Dataset, chunk: Chunk) -> Outcome:
     """Evaluate the trials of a chunk and commit them as one shard."""
-    evaluator = _evaluator(job, model, dataset)
+    network = _network(job, model)
     host = _host()
     started = time.perf_counter()
-    rows = [row for trials in _alike(job, evaluator, chunk) for row in _evaluate(job, evaluator, trials, host)]
+    rows: list[dict[str, Any]] = []
+    notes: list[str] = []
+    for kind, trials in _alike(job, network, chunk).items():
+        evaluator = _evaluator(job, network, dataset, kind.sites)
+        rows += _evaluate(job, evaluator, kind, trials, host)
+        notes += evaluator.notes
+        evaluator.notes = []
     seconds = time.perf_counter() - started
     table = trial_table(rows, job.columns)
-    trials = tuple((row["cell"], row["seed"]) for row in rows)
+    done = tuple((row["cell"], row["seed"]) for row in rows)
     counts = [(row["n_correct"], row["n_images"]) for row in rows]
-    notes, evaluator.notes = tuple(evaluator.notes), []
     folder = Folder(job.folder)
     if folder.read(MANIFEST) is None:  # a local folder on another machine
-        return Outcome(chunk, seconds, host, trials, counts, notes, table=table)
+        return Outcome(chunk, seconds, host, done, counts, tuple(notes), table=table)
     shard = commit(folder, table, job.study_digest, chunk.shard_name(job.study_digest))
-    return Outcome(chunk, seconds, host, trials, counts, notes, shard=shard)
+    return Outcome(chunk, seconds, host, done, counts, tuple(notes), shard=shard)
 
 
-def _alike(job: Job, evaluator: Evaluator, chunk: Chunk) -> list[list[tuple[Cell, int]]]:
-    """The trials of a chunk, those together that perturb the same variables and so can share passes."""
-    variables = evaluator.network.variables
-    groups: dict[tuple[int, ...], list[tuple[Cell, int]]] = {}
+def _alike(job: Job, network: Network, chunk: Chunk) -> dict[_Kind, list[tuple[Cell, int]]]:
+    """The trials of a chunk by what they have in common."""
+    groups: dict[_Kind, list[tuple[Cell, int]]] = {}
     for cell_id, seed in chunk.trials:
         cell = job.cells[cell_id]
-        groups.setdefault(reached(variables, cell.transforms), []).append((cell, seed))
-    return list(groups.values())
+        varied = reached(network.variables, cell.transforms)
+        kind = _Kind(varied, sites_of(job.flow.get(cell_id, ())), block_of(cell.transforms))
+        groups.setdefault(kind, []).append((cell, seed))
+    return groups
 
 
 def _evaluate(
-    job: Job, evaluator: Evaluator, trials: list[tuple[Cell, int]], host: Mapping[str, str]
+    job: Job, evaluator: Evaluator, kind: _Kind, trials: list[tuple[Cell, int]], host: Mapping[str, str]
 ) -> Iterator[dict[str, Any]]:
-    variables = evaluator.network.variables
-    varied = reached(variables, trials[0][0].transforms)
-    way = evaluator.way(varied)
+    way = evaluator.way(kind.varied, kind.block)
     for start in range(0, len(trials), way.trials):
         part = trials[start : start + way.trials]
         begun = time.perf_counter()
-        weights = [perturb(evaluator.weights, variables, c.transforms, job.root_seed, s) for c, s in part]
-        counts = evaluator.correct(weights, varied)
+        entries = [_entries(job, evaluator, cell, seed) for cell, seed in part]
+        counts = evaluator.correct_in_blocks(entries, kind.varied, kind.block)
         seconds = (time.perf_counter() - begun) / len(part)
         for (cell, seed), correct in zip(part, counts, strict=True):
             yield {
@@ -140,18 +158,35 @@ def _evaluate(
             }
 
 
-def _evaluator(job: Job, model: ModelFile, dataset: Dataset) -> Evaluator:
+def _entries(job: Job, evaluator: Evaluator, cell: Cell, seed: int) -> Iterator[list[Entry]]:
+    """What a trial evaluates, block after block: its weights, then what it has for the sites."""
+    placed: tuple[Placed, ...] = job.flow.get(cell.id, ())
+    flow = [p.entry(job.root_seed, seed) for p in placed]
+    for weights in reads(evaluator.weights, evaluator.network.variables, cell.transforms, job.root_seed, seed):
+        yield [*weights, *flow]
+
+
+def _network(job: Job, model: ModelFile) -> Network:
     from sweep.engine import tf_ops
-    from sweep.engine.evaluator import Evaluator
     from sweep.networks.loading import load_network_bytes
 
-    key = (model.digest, dataset.digest, job.engine)
-    if key not in _evaluators:
+    if model.digest not in _networks:
         tf_ops.configure(job.threads)
+        while len(_networks) >= _KEPT:
+            _networks.popitem(last=False)
+        _networks[model.digest] = load_network_bytes(model.content.tobytes(), model.suffix)
+    _networks.move_to_end(model.digest)
+    return _networks[model.digest]
+
+
+def _evaluator(job: Job, network: Network, dataset: Dataset, sites: tuple[Site, ...]) -> Evaluator:
+    from sweep.engine.evaluator import Evaluator
+
+    key = (network.digest, dataset.digest, job.engine, sites)
+    if key not in _evaluators:
         while len(_evaluators) >= _KEPT:
             _evaluators.popitem(last=False)
-        network = load_network_bytes(model.content.tobytes(), model.suffix)
-        _evaluators[key] = Evaluator(network, dataset, job.engine)
+        _evaluators[key] = Evaluator(network, dataset, job.engine, sites)
     _evaluators.move_to_end(key)
     return _evaluators[key]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sweep.networks.backend import import_keras
-from sweep.networks.variables import Variable
+from sweep.networks.variables import IMAGES, Layer, Variable
 
 if TYPE_CHECKING:
     import keras
@@ -43,6 +43,40 @@ def variables_of(model: keras.Model) -> tuple[Variable, ...]:
             )
         )
     return tuple(found)
+
+
+def leaves_of(model: keras.Model) -> list[keras.layers.Layer]:
+    """The layers that are not models themselves, in order, each once."""
+    keras = import_keras()
+    outer = keras.Model | keras.layers.InputLayer
+    found = [layer for top in model.layers for layer in _layers_within(top) if not isinstance(layer, outer)]
+    return list({id(layer): layer for layer in found}.values())
+
+
+def layers_of(model: keras.Model) -> tuple[Layer, ...]:
+    """The images, then one `Layer` for each of `leaves_of`."""
+    tops: dict[int, int] = {}
+    for index, top in enumerate(model.layers):
+        for layer in _layers_within(top):
+            tops.setdefault(id(layer), index)
+    variables = variables_of(model)
+    kernels = {id(v) for v, known in zip(model.weights, variables, strict=True) if known.kernel}
+    leaves = leaves_of(model)
+    holding = [k for k, leaf in enumerate(leaves) if any(id(w) in kernels for w in leaf.weights)]
+    return (
+        IMAGES,
+        *(
+            Layer(
+                position=k,
+                layer=str(leaf.name),
+                layer_index=tops[id(leaf)],
+                layer_type=type(leaf).__name__,
+                kernel=k in holding,
+                scores=k == holding[-1] if holding else False,
+            )
+            for k, leaf in enumerate(leaves)
+        ),
+    )
 
 
 def threshold_of(model: keras.Model) -> float | None:

@@ -1,4 +1,4 @@
-"""What the rest of the house knows of a network's weights, without Keras."""
+"""What the rest of the house knows of a network's weights and layers, without Keras."""
 
 from __future__ import annotations
 
@@ -28,3 +28,27 @@ class Variable:
     shape: tuple[int, ...]
     kernel: bool
     channel_axes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer that is not a model itself, wherever in the network it stands; or the images that come in.
+
+    Attributes:
+        position: in `inspection.layers_of`; -1 for the images.
+        layer: its name; "input" for the images.
+        layer_index: index into `model.layers` of that layer, or of the top-level layer that contains it.
+        layer_type: class name, such as ``Conv2D``.
+        kernel: whether it holds a variable that `layers = "*"` selects.
+        scores: whether it makes the network's output, but for activation functions that follow.
+    """
+
+    position: int
+    layer: str
+    layer_index: int
+    layer_type: str
+    kernel: bool
+    scores: bool
+
+
+IMAGES = Layer(-1, "input", -1, "Images", kernel=False, scores=False)

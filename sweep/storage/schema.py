@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 PROVENANCE = ("seconds", "host", "device", "engine")
 FORMAT = 1  # of the run folder; a reader refuses a newer one
@@ -44,3 +46,10 @@ def trial_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, type]) 
         if kind is str:  # two families may sweep one name with different types
             rows = [{**row, name: str(row[name])} if row.get(name) is not None else row for row in rows]
     return pa.Table.from_pylist(list(rows), schema=trial_schema(columns))
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """A table as the content of a Parquet file."""
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()

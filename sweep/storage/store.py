@@ -16,11 +16,13 @@ import pyarrow.parquet as pq
 
 from sweep.errors import InputError, StoreError
 from sweep.storage.paths import Folder
-from sweep.storage.schema import FORMAT, result_columns, trial_schema
+from sweep.storage.schema import FORMAT, parquet_bytes, result_columns, trial_schema
 
 TRIALS = "trials"
 MANIFEST = "manifest.json"
 STUDY = "study.toml"
+RESOLVED = "resolved.parquet"
+PLUGINS = "plugins"
 _STUDY_KEY = b"noisesweep.study"
 
 
@@ -39,9 +41,7 @@ def commit(folder: Folder, table: pa.Table, study_digest: str, name: str) -> Sha
     The study's digest goes into the file, so that a shard from another study is told apart.
     """
     table = table.replace_schema_metadata({_STUDY_KEY: study_digest.encode()})
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
-    content = buffer.getvalue()
+    content = parquet_bytes(table)
     folder.write(f"{TRIALS}/{name}", content)
     return Shard(name, table.num_rows, hashlib.sha256(content).hexdigest())
 

@@ -9,6 +9,7 @@ import pytest
 from keras import layers
 
 from sweep.engine import evaluator as module
+from sweep.engine import ways as ways_module
 from sweep.engine.evaluator import Evaluator
 from sweep.networks.datasets import load_dataset
 from sweep.networks.loading import load_network
@@ -53,7 +54,7 @@ def prepared(
     model: keras.Model, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Evaluator, np.ndarray, np.ndarray]:
     """An evaluator with small passes on 300 images, and the images and labels."""
-    monkeypatch.setattr(module, "IMAGES_PER_STEP", 70)
+    monkeypatch.setattr(ways_module, "IMAGES_PER_STEP", 70)
     rng = np.random.default_rng(1)
     model.set_weights(
         [rng.normal(0, 0.5, w.shape).astype(np.float32) ** (1 + (w.ndim == 1)) for w in model.get_weights()]
@@ -126,7 +127,7 @@ def test_a_network_with_an_unknown_layer_runs_one_at_a_time_and_says_so(tmp_path
 def test_a_way_that_is_wrong_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     ours, *_ = prepared(NETWORKS["softmax"](), tmp_path, monkeypatch)
     right = module.Compiled.scores
-    monkeypatch.setattr(module.Compiled, "scores", lambda way, weights: right(way, weights)[..., ::-1])
+    monkeypatch.setattr(module.Compiled, "scores", lambda way, *given: right(way, *given)[..., ::-1])
     assert ours.way((0, 1)).name != "compiled"
     assert any("compiled evaluation differs from plain Keras" in note for note in ours.notes)
 
@@ -141,7 +142,7 @@ def test_decisions_within_rounding_are_taken_as_predict_takes_them(tmp_path: Pat
     way = ours.way(varied)
     exact = way.scores([trial[i][None] for i in way.varied])
     tied = np.repeat(exact.max(axis=-1, keepdims=True), 5, axis=-1) * np.float32([1, 1 + 1e-7, 1 - 1e-7, 1, 1])
-    monkeypatch.setattr(way, "scores", lambda weights: tied)
+    monkeypatch.setattr(way, "scores", lambda weights, block: tied)
     assert ours.correct([trial], varied) == [expected]
     assert ours.ties == 300
 

@@ -1,0 +1,240 @@
+"""Imperfections of the data flow: what a layer hands on, or takes in, rounded or noisy.
+
+Each value x of a selected activation becomes ``clip(rint((x − offset) / step), lowest, highest) · step + offset`` in
+float32, ties to even; a transform says which numbers these four are. The images can be selected as ``input``.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from sweep.errors import InputError
+from sweep.networks.variables import Variable
+from sweep.perturb.base import Array, Resolved, Transform, parameter, register
+
+Side = Literal["output", "input"]
+CLIPS = 100  # shares of the largest value that the least-squares calibration tries
+BINS = 2048  # of the histogram on which it measures the error
+
+
+@dataclass(frozen=True)
+class Levels:
+    """The grid that activations are rounded to; `lowest` and `highest` are codes, ±inf for none."""
+
+    step: float
+    offset: float = 0.0
+    lowest: float = -np.inf
+    highest: float = np.inf
+
+    def array(self) -> Array:
+        """(4,) float32: offset, step, lowest, highest."""
+        return np.array([self.offset, self.step, self.lowest, self.highest], np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataFlow(Transform):
+    """A transform of activations; it leaves the weights alone.
+
+    Attributes:
+        side: of the selected layers, where it acts.
+    """
+
+    side: ClassVar[Side] = "output"
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether it needs the range of the activations on training images."""
+        return False
+
+    @property
+    def random(self) -> bool:
+        """False unless it draws."""
+        return False
+
+    def apply(self, weight: Array, variable: Variable, generator: np.random.Generator) -> Array:  # noqa: ARG002
+        """The weight as it is."""
+        return weight
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rounding(DataFlow):
+    """Activations rounded to levels."""
+
+    @abstractmethod
+    def levels(self, sample: npt.NDArray[np.float32] | None) -> Levels:
+        """The levels, from a sample of the clean activations (any shape) where `calibrated`."""
+
+    def describe(self, sample: npt.NDArray[np.float32] | None) -> Resolved:
+        """The levels as values, and the share of the sample beyond them."""
+        levels = self.levels(sample)
+        low, high = (code * levels.step + levels.offset for code in (levels.lowest, levels.highest))
+        saturated = None
+        if sample is not None and np.isfinite([low, high]).any():
+            beyond = (sample < low - levels.step / 2) | (sample > high + levels.step / 2)
+            saturated = float(np.mean(beyond))
+        return Resolved(
+            step=levels.step,
+            low=low if np.isfinite(low) else None,
+            high=high if np.isfinite(high) else None,
+            saturated=saturated,
+        )
+
+
+@register("activation_fixed_point")
+@dataclass(frozen=True, kw_only=True)
+class ActivationFixedPoint(Rounding):
+    """x ↦ rint(x · 2^b) / 2^b with b = bits fractional bits: step 2^−b, no clipping, ties to even.
+
+    On the outputs of the selected layers, after their activation function. In unit: that of the activations.
+
+    Source: the quantizer of the article "CNN训练MNIST数据集tenflow2(中)", applied to the data flow.
+
+    Peers: QKeras `quantized_bits` in `QActivation` and Brevitas fixed-point activations, both of which clip.
+    """
+
+    bits: int = parameter("fractional bits", minimum=0, maximum=64)
+
+    def levels(self, sample: npt.NDArray[np.float32] | None) -> Levels:  # noqa: ARG002
+        """Step 2^−bits."""
+        return Levels(2.0**-self.bits)
+
+
+@register("activation_affine")
+@dataclass(frozen=True, kw_only=True)
+class ActivationAffine(Rounding):
+    """x ↦ (clip(rint(x / Δ) + z, 0, 2^b − 1) − z) · Δ, Δ = (high − low) / (2^b − 1), z = rint(−low / Δ).
+
+    The range [low, high] always contains 0, which is exact, and comes from the clean network on training images,
+    never from the test set, by `range`: `min_max`, the smallest and the largest value; `percentile`, the
+    (100 − p)-th and the p-th percentile; `mse`, the share c of the min–max range, of c = 1/100 … 100/100, that has
+    the least squared error at b bits. Exactly 2^b levels, one grid for the whole output of a layer.
+
+    Source: Jacob et al., CVPR 2018 (affine quantization); Nagel et al., arXiv:2106.08295, section 3.3 (ranges).
+
+    Peers: Brevitas `ShiftedUint8ActPerTensorFloat` and its percentile calibration; GoldenEye `INT` with a measured
+    range; CrossSim's calibrated ADC limits.
+    """
+
+    bits: int = parameter("bits of a code", minimum=1, maximum=24)
+    range: str = parameter("how the range is found", choices=("min_max", "percentile", "mse"), default="min_max")
+    percentile: float = parameter("p of range percentile", minimum=50.0, maximum=100.0, default=99.9)
+
+    @property
+    def calibrated(self) -> bool:
+        """Always."""
+        return True
+
+    def levels(self, sample: npt.NDArray[np.float32] | None) -> Levels:
+        """Needs a sample."""
+        if sample is None:
+            raise ValueError("a calibrated range needs a sample")
+        low, high = min(0.0, float(sample.min())), max(0.0, float(sample.max()))
+        if self.range == "percentile":
+            ends = np.percentile(sample, [100 - self.percentile, self.percentile])
+            low, high = min(0.0, float(ends[0])), max(0.0, float(ends[1]))
+        elif self.range == "mse":
+            share = self._best_share(sample, low, high)
+            low, high = low * share, high * share
+        return self._grid(low, high)
+
+    def _grid(self, low: float, high: float) -> Levels:
+        top = 2**self.bits - 1
+        step = float(np.float32((high - low) / top)) or 1.0  # an output that is always 0 stays 0
+        zero = np.rint(-low / step)
+        return Levels(step, 0.0, float(-zero), float(top - zero))
+
+    def _best_share(self, sample: npt.NDArray[np.float32], low: float, high: float) -> float:
+        counts, edges = np.histogram(sample, BINS, (low, max(high, low + 1e-30)))
+        middles = (edges[:-1] + edges[1:]) / 2
+        errors = []
+        for clip in range(1, CLIPS + 1):
+            levels = self._grid(low * clip / CLIPS, high * clip / CLIPS)
+            rounded = np.clip(np.rint(middles / levels.step), levels.lowest, levels.highest) * levels.step
+            errors.append(float(counts @ (middles - rounded) ** 2))
+        return (int(np.argmin(errors)) + 1) / CLIPS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Converter(Rounding):
+    """Levels over a stated range, both ends included."""
+
+    bits: int = parameter("bits of a code", minimum=1, maximum=24)
+    low: float = parameter("the lowest level, in the unit of the activations")
+    high: float = parameter("the highest level, in the unit of the activations")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.low >= self.high:
+            raise InputError(f"{self.op}: low {self.low:g} is not below high {self.high:g}")
+
+    def levels(self, sample: npt.NDArray[np.float32] | None) -> Levels:  # noqa: ARG002
+        """From low to high."""
+        top = 2**self.bits - 1
+        return Levels((self.high - self.low) / top, self.low, 0.0, float(top))
+
+
+@register("adc")
+@dataclass(frozen=True, kw_only=True)
+class ADC(Converter):
+    """x ↦ low + Δ · clip(rint((x − low) / Δ), 0, 2^b − 1), Δ = (high − low) / (2^b − 1): the outputs digitized.
+
+    Exactly 2^b levels. It acts after the layer's activation function; where this is a ReLU and 0 is a level, that is
+    the same as before it. Name a layer without one to digitize sums that are still to be activated.
+
+    Source: the ideal converter, as in CrossSim's manual (section on ADCs).
+
+    Peers: CrossSim `adc.mvm` with `adc_range_option` of fixed limits; aihwkit `forward.out_res`, `forward.out_bound`;
+    NeuroSim's ADC precision; MemTorch `ADC_resolution`, `quant_method`.
+    """
+
+
+@register("dac")
+@dataclass(frozen=True, kw_only=True)
+class DAC(Converter):
+    """x ↦ low + Δ · clip(rint((x − low) / Δ), 0, 2^b − 1), Δ = (high − low) / (2^b − 1): the inputs converted.
+
+    Exactly 2^b levels, on what the selected layers take in.
+
+    Source: the ideal converter, as in CrossSim's manual (section on DACs).
+
+    Peers: CrossSim `dac.mvm`; aihwkit `forward.inp_res`, `forward.inp_bound`; NeuroSim's input precision.
+    """
+
+    side: ClassVar[Side] = "input"
+
+
+@register("activation_noise")
+@dataclass(frozen=True, kw_only=True)
+class ActivationNoise(DataFlow):
+    """x ↦ x + σ · basis · ξ, ξ ~ N(0, 1), with σ = scale: a fresh draw for every value of every image.
+
+    `basis` is `absolute` (1) or `range`: the largest |x| of that layer's clean output on training images. The draws
+    of a layer come from one stream, image after image, in the order of the test set.
+
+    Source: additive output noise, as aihwkit's manual describes for the analog forward pass.
+
+    Peers: aihwkit `forward.out_noise`; CrossSim's read noise at the output; MRFI's Gaussian activation error.
+    """
+
+    scale: float = parameter("noise level, in units of the basis", minimum=0.0)
+    basis: str = parameter("what scale is relative to", choices=("absolute", "range"), default="absolute")
+
+    @property
+    def random(self) -> bool:
+        """False at scale 0."""
+        return self.scale > 0
+
+    @property
+    def calibrated(self) -> bool:
+        """With basis `range`."""
+        return self.basis == "range"
+
+    def sigma(self, sample: npt.NDArray[np.float32] | None) -> float:
+        """σ in the unit of the activations, from a sample of them with basis `range`."""
+        unit = 1.0 if self.basis == "absolute" or sample is None else float(np.max(np.abs(sample), initial=0))
+        return self.scale * unit
