@@ -71,7 +71,7 @@ class Evaluator:
 
     def way(self, varied: Sequence[int], block: int | None = None) -> Way:
         """How trials that perturb these variables are evaluated; chosen at the first call."""
-        key = (tuple(sorted(varied)), block)
+        key = (tuple(sorted(varied)) or (() if self.sites else (0,)), block)
         if key not in self._ways:
             while len(self._ways) >= KEPT_WAYS:
                 self._ways.popitem(last=False)
@@ -96,8 +96,7 @@ class Evaluator:
 
         Each trial gives its entries block after block; with `block` None a single time, for all images.
         """
-        key = tuple(sorted(varied)) or (() if self.sites else (0,))
-        way = self.way(key, block)
+        way = self.way(varied, block)
         size = block or self.images
         counts = [0] * len(trials)
         for start in range(0, len(trials), way.trials):
