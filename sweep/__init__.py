@@ -3,8 +3,20 @@
 `sweep.run(study)` runs a study, `sweep.open_run(folder)` opens its results.
 """
 
-from sweep.api import Plan, Run, open_run, plan, run, status
+from sweep.api import Plan, Run, catalogue, open_run, plan, run, status
 from sweep.errors import InputError, SweepError
 from sweep.study import Family, Study
 
-__all__ = ["Family", "InputError", "Plan", "Run", "Study", "SweepError", "open_run", "plan", "run", "status"]
+__all__ = [
+    "Family",
+    "InputError",
+    "Plan",
+    "Run",
+    "Study",
+    "SweepError",
+    "catalogue",
+    "open_run",
+    "plan",
+    "run",
+    "status",
+]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sweep.analysis.run import Run, open_run
 from sweep.errors import InputError
 from sweep.execution.plan import missing, wanted
+from sweep.perturb import REGISTRY
 from sweep.study import Study
 
 if TYPE_CHECKING:  # TensorFlow is not for everyone who imports this
@@ -138,6 +139,20 @@ def train(recipe: str | Path, **options: Any) -> list[Any]:
     return training.train(recipe, **options)
 
 
+def catalogue(op: str | None = None) -> str:
+    """Formula, parameters, units, source and other names of every transform, or of one; Markdown.
+
+    Raises InputError when there is no such transform.
+    """
+    from sweep.perturb import catalogue as pages
+
+    if op is None:
+        return pages.catalogue()
+    if op not in REGISTRY:
+        raise InputError(f"no op {op!r}; valid: {', '.join(sorted(REGISTRY))}")
+    return pages.entry(REGISTRY[op]) + "\n"
+
+
 def bench(
     model: str | Path | None = None,
     dataset: str | Path | None = None,
@@ -164,4 +179,16 @@ def bench(
     return benchmark.bench(model, dataset, network=network, seconds=seconds)
 
 
-__all__ = ["InputError", "Plan", "Run", "bench", "open_run", "plan", "read_study", "run", "status", "train"]
+__all__ = [
+    "InputError",
+    "Plan",
+    "Run",
+    "bench",
+    "catalogue",
+    "open_run",
+    "plan",
+    "read_study",
+    "run",
+    "status",
+    "train",
+]

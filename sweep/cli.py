@@ -75,6 +75,10 @@ def _train(options: argparse.Namespace) -> None:
         print(f"{trained.path}: {accuracy:.2f} % of {trained.n_images:,} test images")
 
 
+def _catalogue(options: argparse.Namespace) -> None:
+    print(api.catalogue(options.op), end="")
+
+
 def _bench(options: argparse.Namespace) -> None:
     measured = api.bench(options.model, options.dataset, network=options.network, seconds=options.seconds)
     print(measured.to_json() if options.json else measured, end="" if options.json else "\n")
@@ -121,6 +125,9 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("recipe", metavar="RECIPE", help="recipe file (TOML)")
     train.add_argument("--out", metavar="FOLDER", help="where to write (default: beside the recipe)")
     train.add_argument("--seed", type=_natural, metavar="N", help="instead of the recipe's")
+
+    catalogue = add("catalogue", _catalogue, "Say what every transform does.", "sweep catalogue pcm")
+    catalogue.add_argument("op", metavar="OP", nargs="?", help="one transform (default: the whole page)")
 
     bench = add("bench", _bench, "Measure how fast trials run here.", "sweep bench my_model.h5 my_data.npz")
     bench.add_argument("model", metavar="MODEL", nargs="?", help="model file (.keras, .h5)")

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from sweep.errors import InputError
 from sweep.perturb.base import REGISTRY, Table, Transform, check, parameters, required
 
 STUDY_KEYS = ("name", "model", "dataset", "seeds", "root_seed", "plugins", "family")
@@ -98,13 +99,12 @@ def _families(families: Any) -> list[str]:
             else:
                 problems.append(f"{where}.name: {family['name']!r} is not a name (any text without '/')")
         wrong = _perturbation(family["perturb"], f"{where}.perturb") if "perturb" in family else []
+        if "sensitivity" in family:
+            wrong += _sensitivity(family, where)
         problems += wrong
-        if family.get("sensitivity"):
-            problems += _sensitivity(family, where)
         if "published" in family and "perturb" in family and not wrong:
-            problems += _published(
-                family["published"], family["perturb"], family.get("sensitivity"), f"{where}.published"
-            )
+            layers = as_list(family.get("sensitivity", []))
+            problems += _published(family["published"], family["perturb"], layers, f"{where}.published")
     return problems + [f"family: two families are called {name!r}" for name in _duplicates(names)]
 
 
@@ -123,13 +123,27 @@ def _perturbation(tables: Any, where: str) -> list[str]:
             problems.append(f"{at}.op: {given}; valid: {', '.join(sorted(REGISTRY))}{_hint(op, REGISTRY)}")
             continue
         transform = REGISTRY[op]
-        problems += _keys(table, ("op", *parameters(transform), "layers"), f"{at}.")
-        problems += _missing(table, required(transform), f"{at}.")
+        wrong = _keys(table, ("op", *parameters(transform), "layers"), f"{at}.")
+        wrong += _missing(table, required(transform), f"{at}.")
         for name in parameters(transform):
             if name in table:
-                problems += _values(transform, name, table[name], f"{at}.{name}")
-        problems += _layers(table.get("layers", "*"), f"{at}.layers")
+                wrong += _values(transform, name, table[name], f"{at}.{name}")
+        wrong += _layers(table.get("layers", "*"), f"{at}.layers")
+        problems += wrong or _joint(transform, table, at)
     return problems
+
+
+def _joint(transform: type[Transform], table: Mapping[str, Any], where: str) -> list[str]:
+    """Values that are valid one by one and not together, at any point of the grid."""
+    swept = [name for _, name in swept_columns([table]).values()]
+    fixed = {name: value for name, value in table.items() if name in parameters(transform)}
+    found: list[str] = []
+    for point in itertools.product(*(table[name] for name in swept)):
+        try:
+            transform(**{**fixed, **dict(zip(swept, point, strict=True))})
+        except InputError as error:
+            found += [f"{where}: {problem.removeprefix(f'{transform.op}: ')}" for problem in error.problems]
+    return list(dict.fromkeys(found))
 
 
 def _values(transform: type[Transform], name: str, value: Any, where: str) -> list[str]:
@@ -160,20 +174,19 @@ def _sensitivity(family: Mapping[str, Any], where: str) -> list[str]:
     listed = isinstance(names, list | tuple) and all(isinstance(n, str) and n for n in names)
     if names != "per-layer" and not listed:
         return [f'{where}.sensitivity: {names!r} is not "per-layer" or a list of names of layers']
+    problems = [f"{where}.sensitivity: {n!r} is listed twice" for n in _duplicates(as_list(names))]
     tables = [t for t in as_list(family.get("perturb", [])) if isinstance(t, Mapping)]
     if len({str(as_list(t.get("layers", "*"))) for t in tables}) > 1:
-        return [f"{where}.sensitivity: all transforms of the family must select the same layers"]
-    if family.get("published") and listed is False:
-        return [f"{where}.published: name the layers in sensitivity, to publish values for each"]
-    return [f"{where}.sensitivity: {n!r} is listed twice" for n in _duplicates(as_list(names))]
+        problems.append(f"{where}.sensitivity: all transforms of the family must select the same layers")
+    return problems
 
 
-def _published(points: Any, perturb: Any, layers: Any, where: str) -> list[str]:
+def _published(points: Any, perturb: Any, layers: list[Any], where: str) -> list[str]:
     if not isinstance(points, list | tuple) or not all(isinstance(p, Mapping) for p in points):
         return [f"{where}: is not a list of tables such as {{ scale = 0.1, accuracy = 0.98 }}"]
     axes = {column: as_list(perturb[t][name]) for column, (t, name) in swept_columns(perturb).items()}
     if layers:
-        axes = {"layer": list(layers), **axes}
+        axes = {"layer": layers, **axes}
     problems = []
     for i, point in enumerate(points):
         accuracy = point.get("accuracy")

@@ -164,7 +164,7 @@ def test_a_layer_that_is_not_there(place: Path, capsys):
     edit('layers = "fc"', 'layers = "dense*"')
     error = refused(capsys, "run", "study.toml")
     assert "study.toml: family[1].perturb[1].layers: 'dense*' selects no kernel" in error
-    assert "conv1 (0), fc (3)" in error
+    assert "conv1 (0, Conv2D), fc (3, Dense)" in error
 
 
 def test_an_unwritable_folder(place: Path, capsys):

@@ -12,6 +12,8 @@ import pytest
 
 import sweep
 from sweep.errors import InputError
+from sweep.networks.inspection import variables_of
+from sweep.perturb import REGISTRY
 from sweep.perturb.dataflow import ActivationAffine
 from tests.oracle import count, draw, perturbed
 
@@ -301,3 +303,17 @@ def test_plugins_that_are_wrong(place: Path, content: str | None, message: str):
     path = study('perturb = [ { op = "gaussian", scale = 0.1 } ]', extra=f'plugins = ["{name}"]')
     with pytest.raises(InputError, match=message):
         sweep.plan(path)
+
+
+def test_weights_that_overflow_count_as_in_keras(data):
+    """Flipped exponent bits make weights near 1e38: sums overflow, and ways to evaluate could differ."""
+    model, images, labels = data
+    found = trials('perturb = [ { op = "float32_bit_flip", rate = 0.01 } ]', seeds=12)
+    v = variables_of(model)
+    for row in found.itertuples():
+        flip = REGISTRY["float32_bit_flip"](rate=0.01)
+        weights = [
+            flip.apply(w, v[i], draw(0, row.seed, 0, i)) if i < 2 else w for i, w in enumerate(model.get_weights())
+        ]
+        assert row.n_correct == count(model, weights, images, labels)
+    assert found["n_correct"].min() < 150, "some chips are ruined"

@@ -114,6 +114,17 @@ def test_identity_leaves_out_seeds_published_values_and_order():
 
 
 MISTAKES = {
+    "plugins": ({"plugins": 3}, "plugins: 3 is not a list of Python files"),
+    "sensitivity": ({"family__0__sensitivity": 3}, 'family[0].sensitivity: 3 is not "per-layer" or a list'),
+    "sensitivity twice": ({"family__0__sensitivity": ["a", "a"]}, "sensitivity: 'a' is listed twice"),
+    "joint": (
+        {"family__0__perturb__0": {"op": "stuck_at", "rate": 0.1, "high": [0.2, 0.7], "low": 0.5}},
+        "family[0].perturb[0]: high, low: 0.7 + 0.5 is more than 1",
+    ),
+    "table": (
+        {"family__0__perturb__0": {"op": "conductance_noise", "table": [[3, 0.1], [2, 0.1]]}},
+        "family[0].perturb[0].table: [[3, 0.1], [2, 0.1]] is not a list of points",
+    ),
     "name": ({"name": "a b"}, "name: 'a b' is not a name"),
     "model": ({"model": []}, "model: [] is not a path"),
     "models": ({"model": ["a", "a"]}, "model: 'a' is listed twice"),

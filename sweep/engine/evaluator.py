@@ -67,6 +67,7 @@ class Evaluator:
         few, levels = tf_ops.constant(self._subject.images[:PREDICT_BATCH]), [IDENTITY] * len(self.sites)
         noisy = any(site.kind == "noise" for site in self.sites)
         self._softmax = not noisy and ties.is_softmax(np.asarray(self._predict(few, [*self.weights, *levels])))
+        self._fallback: dict[tuple[tuple[int, ...], int | None], Way] = {}
         self._ways: OrderedDict[tuple[tuple[int, ...], int | None], Way] = OrderedDict()
 
     def way(self, varied: Sequence[int], block: int | None = None) -> Way:
@@ -104,8 +105,11 @@ class Evaluator:
             for number, first in enumerate(range(0, self.images, size)):
                 images = slice(first, first + size)
                 given = [next(trials[k]) for k in part]
-                scores = way.scores([[trial[i] for trial in given] for i in way.varied], number)
+                scores = way.scores(_entries(given, way), number)
                 for k, trial, row in zip(part, given, scores, strict=True):
+                    if way.name != "plain" and _is_extreme(trial[: len(self.weights)]):
+                        plain = self._plain(varied, block)
+                        row = plain.scores(_entries([trial], plain), number)[0]
                     right = self._decide(row, trial, images) == self._labels[images]
                     counts[k] += int(np.count_nonzero(right))
         return counts
@@ -115,9 +119,8 @@ class Evaluator:
         arrays = [e for e in entries if not isinstance(e, Noise)]
         if len(arrays) < len(entries):
             return decisions
-        extreme = any(_is_extreme(w) for w in arrays[: len(self.weights)])
-        close = ties.within_rounding(scores, self.network.threshold, self._softmax, self._tie) & (not self.sites)
-        again = np.flatnonzero(close | extreme)
+        close = ties.within_rounding(scores, self.network.threshold, self._softmax, self._tie)
+        again = np.flatnonzero(close & (not self.sites))
         self.ties += len(again)
         tensors = [tf_ops.constant(w) for w in arrays] if len(again) else []
         own = self._subject.images[images]
@@ -127,6 +130,13 @@ class Evaluator:
             some = again[again // PREDICT_BATCH == batch]
             decisions[some] = exact[some % PREDICT_BATCH]
         return decisions
+
+    def _plain(self, varied: Sequence[int], block: int | None) -> Way:
+        """For trials with weights so large that ways could differ."""
+        key = tuple(sorted(varied)), block
+        if key not in self._fallback:
+            self._fallback = {key: Plain(dataclasses.replace(self._subject, block=block), key[0])}
+        return self._fallback[key]
 
     def _choose(self, key: tuple[int, ...]) -> _Maker:
         """The way to use, by the proof at load and the calibration."""
@@ -190,9 +200,9 @@ def _stacked(subject: Subject, key: tuple[int, ...], trials: int, images_per_ste
     return Stacked(subject, cut(subject, key, PREFIX_BYTES), images_per_step, trials)
 
 
-def _is_extreme(weights: npt.NDArray[np.float32]) -> bool:
-    """Whether a weight is not finite, or so large that a sum may overflow."""
-    return not (np.max(np.abs(weights), initial=0) < EXTREME)
+def _is_extreme(entries: Sequence[Entry]) -> bool:
+    """Whether a weight is not finite, or so large that a sum may overflow in one way and not in another."""
+    return any(isinstance(e, np.ndarray) and not (np.max(np.abs(e), initial=0) < EXTREME) for e in entries)
 
 
 def _entries(trials: Sequence[Sequence[Entry]], way: Way) -> list[list[Entry]]:

@@ -117,13 +117,13 @@ def prepare(study: Study) -> Prepared:
 def with_models(study: Study, problems: list[str]) -> Study:
     """The study with the files that its globs name, in alphabetical order; what is wrong is added to `problems`."""
     paths: list[str] = []
-    for place in study.models.values():
-        if not any(c in place for c in "*?["):
-            paths.append(place)
+    for written in study.models.values():
+        if not any(c in written for c in "*?["):
+            paths.append(written)
             continue
-        matches = [p for base in bases(study.source) for p in sorted(base.glob(place)) if p.suffix in SUFFIXES]
+        matches = [p for base in bases(study.source) for p in sorted(base.glob(written)) if p.suffix in SUFFIXES]
         if not matches:
-            problems.append(f"{study.source}: model: {place!r} matches no file ({', '.join(SUFFIXES)})")
+            problems.append(f"{study.source}: model: {written!r} matches no file ({', '.join(SUFFIXES)})")
         paths += [_shown(path) for path in dict.fromkeys(matches)]
     return study if paths == list(study.models.values()) or problems else dataclasses.replace(study, model=paths)
 

@@ -72,8 +72,13 @@ class Transform(ABC):
             if problem:
                 problems.append(f"{self.op}: {name}: {problem}")
             object.__setattr__(self, name, value)
+        problems += [] if problems else [f"{self.op}: {problem}" for problem in self.joint_problems()]
         if problems:
             raise InputError(problems)
+
+    def joint_problems(self) -> list[str]:
+        """What is wrong with parameters that are valid one by one."""
+        return []
 
     @property
     @abstractmethod
@@ -136,9 +141,9 @@ def check(transform: type[Transform], name: str, value: object) -> tuple[Scalar 
     """One parameter's value in its declared type, and what is wrong with it, or None."""
     kind = parameters(transform)[name]
     valid = {f.name: f.metadata for f in dataclasses.fields(transform)}[name]
-    wanted = _wanted(kind, valid)
     if kind == Table:
         return _table(value)
+    wanted = _wanted(kind, valid)
     converted: Scalar
     if kind is float and isinstance(value, int | float | np.number) and not isinstance(value, bool):
         converted = float(value)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from sweep.networks.variables import Variable
 from sweep.perturb.base import Array
 
-BASES = ("absolute", "weight", "layer_max", "layer_std", "layer_range", "channel_max")
+BASES = ("absolute", "weight", "layer_max", "layer_std", "layer_range", "channel_max", "inverse")
+INVERSE_LIMIT = 2.0**64  # keeps level × draw finite for a weight next to 0
 
 
-def resolve(basis: str, weight: Array, variable: Variable) -> Array:
+def unit(basis: str, weight: Array, variable: Variable) -> Array:
     """The unit of a noise level, as a float32 array that broadcasts against `weight`.
 
-    `absolute`: 1. `weight`: |w| (NeuroSim; CrossSim's "proportional"). `layer_max`: max |W| (aihwkit's default).
-    `layer_std`: the standard deviation of W. `layer_range`: max W − min W. `channel_max`: max |W| over each
-    output channel (aihwkit-lightning).
+    `absolute`: 1. `weight`: |w| (NeuroSim; CrossSim's "proportional"). `layer_max`: max |W| (aihwkit's default;
+    CrossSim's "independent"). `layer_std`: the standard deviation of W. `layer_range`: max W − min W. `channel_max`:
+    max |W| over each output channel (aihwkit-lightning). `inverse`: max|W|² / |w|, which is CrossSim's "inverse", α/|g|
+    on conductances g = w / max|W|; as there, 0 where w = 0; at most 2^64.
     """
     if basis == "absolute":
         return np.float32(1)  # type: ignore[return-value]
@@ -28,6 +31,19 @@ def resolve(basis: str, weight: Array, variable: Variable) -> Array:
     if basis == "layer_range":
         return np.asarray(np.max(weight) - np.min(weight), np.float32)
     if basis == "channel_max":
-        within = tuple(a for a in range(weight.ndim) if a not in variable.channel_axes)
-        return np.asarray(np.max(np.abs(weight), axis=within, keepdims=True), np.float32)
+        return np.asarray(np.max(np.abs(weight), axis=within(weight, variable), keepdims=True), np.float32)
+    if basis == "inverse":
+        size = np.abs(weight).astype(np.float64)
+        inverse = np.max(size) ** 2 / np.where(size > 0, size, np.inf)
+        return np.asarray(np.minimum(inverse, INVERSE_LIMIT), np.float32)
     raise ValueError(f"no basis {basis!r}")
+
+
+def within(weight: npt.NDArray[np.floating], variable: Variable) -> tuple[int, ...]:
+    """The axes that run inside one output channel."""
+    return tuple(a for a in range(weight.ndim) if a not in variable.channel_axes)
+
+
+def root_mean_square(values: npt.NDArray[np.floating]) -> float:
+    """√(mean of squares), in float64."""
+    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))

@@ -13,7 +13,6 @@ from typing import ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from sweep.errors import InputError
 from sweep.networks.variables import Variable
 from sweep.perturb.base import Array, Resolved, Transform, parameter, register
 
@@ -167,10 +166,9 @@ class Converter(Rounding):
     low: float = parameter("the lowest level, in the unit of the activations")
     high: float = parameter("the highest level, in the unit of the activations")
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.low >= self.high:
-            raise InputError(f"{self.op}: low {self.low:g} is not below high {self.high:g}")
+    def joint_problems(self) -> list[str]:
+        """The range is not empty."""
+        return [f"low {self.low:g} is not below high {self.high:g}"] if self.low >= self.high else []
 
     def levels(self, sample: npt.NDArray[np.float32] | None) -> Levels:  # noqa: ARG002
         """From low to high."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from typing import TypeGuard
 
 import numpy as np
 
@@ -31,7 +32,7 @@ def block_of(transforms: Sequence[Transform]) -> int | None:
     return math.gcd(*blocks) if blocks else None
 
 
-def is_read(transform: Transform) -> bool:
+def is_read(transform: Transform) -> TypeGuard[Random]:
     """Whether a transform draws anew for each read of the weights."""
     return isinstance(transform, Random) and transform.lifetime == "read" and transform.random
 
@@ -75,7 +76,7 @@ def reads(
     drawn = {
         (position, i): _Reads(stream(root_seed, seed, position, i), t.block // size)
         for position, t, i in steps
-        if isinstance(t, Random) and is_read(t)
+        if is_read(t)
     }
     for block in itertools.count():
         perturbed = list(chip)

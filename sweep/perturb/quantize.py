@@ -1,30 +1,215 @@
-"""Quantizers of weights."""
+"""Quantizers of weights onto evenly spaced levels."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from sweep.networks.variables import Variable
-from sweep.perturb.base import Array, Transform, parameter, register
+from sweep.perturb.base import Array, Resolved, Transform, parameter, register
+from sweep.perturb.basis import root_mean_square, within
+
+Codes = npt.NDArray[np.float64]
+Numbers = Codes | float
+
+PER = ("tensor", "channel")
+PER_TEXT = "tensor: one scale for the whole array; channel: one for each output channel"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantizer(Transform):
+    """Rounding to the nearest code, or stochastic."""
+
+    rounding: str = parameter(
+        "nearest: ties to even; stochastic: floor(x + u), u ~ U[0, 1), one draw a weight",
+        choices=("nearest", "stochastic"),
+        default="nearest",
+    )
+
+    @property
+    def random(self) -> bool:
+        """Only with stochastic rounding."""
+        return self.rounding == "stochastic"
+
+    def round(self, codes: Codes, generator: np.random.Generator) -> Codes:
+        """Whole numbers; floor(x + u) is evaluated without rounding, so that whole numbers always stay."""
+        if self.rounding == "nearest":
+            return np.rint(codes)
+        below = np.floor(codes)
+        draw = generator.random(codes.shape, dtype=np.float32)
+        return below + (codes - below + draw >= 1)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Levels at code × step for the codes lowest … highest; numbers, or arrays that broadcast against the weights."""
+
+    step: Numbers
+    lowest: Numbers
+    highest: Numbers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Even(Quantizer):
+    """clip(round(w / step), lowest, highest) · step, in float64 and rounded once, at the end, to float32.
+
+    The step is not rounded to float32 first: so the largest weight of a scale keeps its value, quantizing twice
+    changes nothing, and 32-bit codes are exact.
+    """
+
+    @abstractmethod
+    def grid(self, weight: Array, variable: Variable) -> Grid:
+        """The levels for this weight array; a step of 0 where all weights are 0."""
+
+    def apply(self, weight: Array, variable: Variable, generator: np.random.Generator) -> Array:
+        """Divides by the step, not multiplies by its inverse; weights that are all 0 stay 0."""
+        grid = self.grid(weight, variable)
+        codes = self.round(_divide(weight, grid.step), generator)
+        return np.asarray(np.clip(codes, grid.lowest, grid.highest) * grid.step, np.float32)
+
+    def resolve(self, weight: Array, variable: Variable) -> Resolved:
+        """Mean step; range over all scales; saturated are weights more than half a step beyond their own range."""
+        grid = self.grid(weight, variable)
+        codes = _divide(weight, grid.step)
+        part = codes - np.floor(codes)
+        low, high = np.min(grid.lowest * grid.step), np.max(grid.highest * grid.step)
+        return Resolved(
+            sigma=root_mean_square(grid.step * np.sqrt(part * (1 - part))) if self.random else None,
+            step=float(np.mean(grid.step)),
+            low=float(low) if np.isfinite(low) else None,
+            high=float(high) if np.isfinite(high) else None,
+            saturated=float(np.mean((codes < grid.lowest - 0.5) | (codes > grid.highest + 0.5))),
+        )
+
+
+def _divide(weight: Array, step: Numbers) -> Codes:
+    return weight.astype(np.float64) / np.where(step > 0, step, 1.0)
+
+
+def largest(weight: Array, variable: Variable, per: str) -> Codes:
+    """max |W| over the tensor or over each channel, float64, with as many axes as the weights."""
+    axes = within(weight, variable) if per == "channel" else None
+    return np.asarray(np.max(np.abs(weight), axis=axes, keepdims=True), np.float64)
 
 
 @register("fixed_point")
 @dataclass(frozen=True, kw_only=True)
-class FixedPoint(Transform):
-    """rint(w · 2^b) / 2^b with b = bits fractional bits: step 2^−b, no clipping, ties to even.
+class FixedPoint(Even):
+    """rint(w · 2^b) / 2^b with b = bits fractional bits.
+
+    Step 2^−b, no clipping, as many levels as the weights need. Exact: scaling by a power of two loses nothing. With
+    stochastic rounding, floor(w · 2^b + u) / 2^b.
 
     Source: the code of the article "CNN训练MNIST数据集tenflow2(中)".
+
+    Peers: none known without clipping; with it, see `fixed_point_saturating`.
     """
 
     bits: int = parameter("fractional bits", minimum=0, maximum=64)
 
-    @property
-    def random(self) -> bool:
-        """Never."""
-        return False
+    def grid(self, weight: Array, variable: Variable) -> Grid:  # noqa: ARG002
+        """Step 2^−bits, without ends."""
+        return Grid(2.0**-self.bits, -np.inf, np.inf)
 
-    def apply(self, weight: Array, variable: Variable, generator: np.random.Generator) -> Array:  # noqa: ARG002
-        """Exact in float32: scaling by a power of two loses nothing."""
-        return np.ldexp(np.rint(np.ldexp(weight, self.bits)), -self.bits)
+
+@register("fixed_point_saturating")
+@dataclass(frozen=True, kw_only=True)
+class FixedPointSaturating(Even):
+    """clip(rint(w · 2^b), −2^(m+b), 2^(m+b) − 1) / 2^b with b = bits fractional and m = integer_bits integer bits.
+
+    Two's complement with a sign bit: exactly 2^(1+m+b) levels from −2^m to 2^m − 2^−b, 1 + m + b bits a weight. From
+    m + b = 25 on, float32 cannot hold the largest level, which becomes 2^m.
+
+    Source: the standard fixed-point format, for example QKeras, `qkeras/quantizers.py`, `quantized_bits`.
+
+    Peers: QKeras's `quantized_bits(bits=1+m+b, integer=m, alpha=1)`; HLS's `ap_fixed<1+m+b, 1+m>` with saturation;
+    GoldenEye's `num_fixed_pt` (which flips bits in sign and magnitude); Brevitas's `Int8WeightPerTensorFixedPoint`
+    chooses the binary point by itself.
+    """
+
+    bits: int = parameter("fractional bits", minimum=0, maximum=32)
+    integer_bits: int = parameter("integer bits, without the sign bit", minimum=0, maximum=16, default=0)
+
+    def grid(self, weight: Array, variable: Variable) -> Grid:  # noqa: ARG002
+        """Step 2^−bits, codes of 1 + integer_bits + bits bits."""
+        codes = 2.0 ** (self.integer_bits + self.bits)
+        return Grid(2.0**-self.bits, -codes, codes - 1)
+
+
+@register("symmetric")
+@dataclass(frozen=True, kw_only=True)
+class Symmetric(Even):
+    """clip(rint(w / Δ), −N, N) · Δ with Δ = max|W| / N, N = 2^(b−1) − 1, b = bits.
+
+    Exactly 2^b − 1 levels: the code −2^(b−1) is left out, so that w and −w round alike. max|W| is that of the tensor
+    or of each output channel, and keeps its value. In float64, rounded once to float32.
+
+    Source: Jacob et al., CVPR 2018; Krishnamoorthi, arXiv:1806.08342, section 2.2, with the restricted range.
+
+    Peers: Brevitas's `Int8WeightPerTensorFloat` and `Int8WeightPerChannelFloat` (narrow range); MRFI's
+    `SymmericQuantization` (so spelt); aihwkit's `WeightModifierType.DISCRETIZE`, aihwkit-lightning's also per channel;
+    QKeras's `quantized_bits` with alpha "auto" fits the scale by least squares instead.
+    """
+
+    bits: int = parameter("bits of a code, the sign included", minimum=2, maximum=32)
+    per: str = parameter(PER_TEXT, choices=PER, default="tensor")
+
+    def grid(self, weight: Array, variable: Variable) -> Grid:
+        """N steps to either side."""
+        codes = 2.0 ** (self.bits - 1) - 1
+        return Grid(largest(weight, variable, self.per) / codes, -codes, codes)
+
+
+@register("affine")
+@dataclass(frozen=True, kw_only=True)
+class Affine(Even):
+    """(clip(rint(w / Δ) + z, 0, 2^b − 1) − z) · Δ with Δ = (high − low) / (2^b − 1), z = rint(−low / Δ), b = bits.
+
+    low = min(0, min W) and high = max(0, max W), over the tensor or over each output channel. Exactly 2^b levels; 0 is
+    one of them and stays exactly 0. As z is a whole number, the ends of the range move by up to half a step. In
+    float64, rounded once to float32.
+
+    Source: Jacob et al., CVPR 2018, section 2.1; Krishnamoorthi, arXiv:1806.08342, section 2.1.
+
+    Peers: Brevitas's `ShiftedUint8WeightPerTensorFloat` and `ShiftedUint8WeightPerChannelFloat`; TensorFlow Lite's
+    asymmetric quantization.
+    """
+
+    bits: int = parameter("bits of a code", minimum=1, maximum=32)
+    per: str = parameter(PER_TEXT, choices=PER, default="tensor")
+
+    def grid(self, weight: Array, variable: Variable) -> Grid:
+        """Codes counted from the zero point."""
+        axes = within(weight, variable) if self.per == "channel" else None
+        low = np.minimum(0.0, np.min(weight, axis=axes, keepdims=True).astype(np.float64))
+        high = np.maximum(0.0, np.max(weight, axis=axes, keepdims=True).astype(np.float64))
+        codes = 2.0**self.bits - 1
+        step = (high - low) / codes
+        zero_point = np.rint(-low / np.where(step > 0, step, 1.0))
+        return Grid(step, -zero_point, codes - zero_point)
+
+
+@register("conductance_states")
+@dataclass(frozen=True, kw_only=True)
+class ConductanceStates(Even):
+    """sign(w) · rint(|w| / Δ) · Δ with Δ = max|W| / (n − 1), n = states.
+
+    Each weight is a differential pair of devices with n evenly spaced states from off (0) to max|W|, one device off:
+    exactly 2n − 1 levels. The same as `symmetric` where n = 2^(b−1), but n need not be a power of two.
+
+    Source: MemTorch, `memtorch/bh/nonideality/FiniteConductanceStates.py`; CrossSim, `simulator/devices/idevice.py`.
+
+    Peers: MemTorch's `FiniteConductanceStates`; CrossSim's `cell_bits`, n = 2^cell_bits; NeuroSim's `cellBit`, which
+    also slices a weight over several cells.
+    """
+
+    states: int = parameter("states of one device, off included", minimum=2, maximum=2**31)
+    per: str = parameter(PER_TEXT, choices=PER, default="tensor")
+
+    def grid(self, weight: Array, variable: Variable) -> Grid:
+        """One step less than states, to either side."""
+        codes = self.states - 1.0
+        return Grid(largest(weight, variable, self.per) / codes, -codes, codes)

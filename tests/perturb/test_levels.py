@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -95,9 +95,9 @@ TRANSFORMS = [
 ]
 
 
-@pytest.mark.parametrize("transform", TRANSFORMS, ids=repr)
-@given(w=weights)
-def test_is_idempotent_and_monotone(transform: Transform, w: np.ndarray):
+@given(w=weights, transform=st.sampled_from(TRANSFORMS))
+@settings(max_examples=300)
+def test_is_idempotent_and_monotone(w: np.ndarray, transform: Transform):
     q = apply(transform, w)
     assert np.all(np.isfinite(q))
     assert np.array_equal(apply(transform, q), q)

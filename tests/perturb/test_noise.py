@@ -132,9 +132,12 @@ def test_crosssims_generic_devices(basis: str, error):
     g = np.abs(w) / largest
     normal = documented_stream(0, 7, 0, 1).standard_normal(w.shape, dtype=np.float32).astype(np.float64)
     uniform = documented_stream(0, 7, 0, 1).random(w.shape, dtype=np.float32).astype(np.float64) - 0.5
-    for transform, draw in (Gaussian(scale=alpha, basis=basis), normal), (
-        UniformSymmetric(scale=alpha / 2, basis=basis),
-        uniform,
+    for transform, draw in (
+        (Gaussian(scale=alpha, basis=basis), normal),
+        (
+            UniformSymmetric(scale=alpha / 2, basis=basis),
+            uniform,
+        ),
     ):
         got = transform.apply(w, VARIABLES[1], documented_stream(0, 7, 0, 1))
         np.testing.assert_allclose(got, w + error(g, alpha * draw) * largest, rtol=2e-6, atol=1e-6)

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -147,11 +147,11 @@ def test_affine_equals_the_definition(w: np.ndarray, bits: int):
     ],
 )
 def test_the_number_of_levels(transform: Transform, levels: int):
-    w = np.linspace(-7.9, 8.1, 100_001, dtype=np.float32)
+    w = np.linspace(-8.1, 8.08, 100_001, dtype=np.float32)
     q = apply(transform, w)
     assert len(np.unique(q)) == levels
     steps = np.diff(np.unique(q).astype(np.float64))
-    np.testing.assert_allclose(steps, resolve(transform, w).step, rtol=2e-6)
+    np.testing.assert_allclose(steps, resolve(transform, w).step, rtol=2e-5)
     assert np.all(np.diff(q) >= 0)
 
 
@@ -163,9 +163,9 @@ EVEN = [
 ]
 
 
-@pytest.mark.parametrize("transform", EVEN, ids=repr)
-@given(w=weights)
-def test_quantizing_twice_changes_nothing(transform: Transform, w: np.ndarray):
+@given(w=weights, transform=st.sampled_from(EVEN))
+@settings(max_examples=400)
+def test_quantizing_twice_changes_nothing(w: np.ndarray, transform: Transform):
     q = apply(transform, w)
     assert np.array_equal(apply(transform, q), q)
 

@@ -35,7 +35,10 @@ def test_selects_kernels(layers, indices):
 
 @pytest.mark.parametrize("layers", ["norm", 1, "conv3", 9, ("fc", "conv3"), "!conv3", ("fc", "!fc")])
 def test_a_selection_of_nothing_lists_the_names(layers):
-    with pytest.raises(InputError, match=r"selects no kernel; layers with kernels: conv1 \(0, Conv2D\), conv2 \(3, Conv2D\), fc \(5, Dense\)"):
+    with pytest.raises(
+        InputError,
+        match=r"selects no kernel; layers with kernels: conv1 \(0, Conv2D\), conv2 \(3, Conv2D\), fc \(5, Dense\)",
+    ):
         select(VARIABLES, layers)
 
 

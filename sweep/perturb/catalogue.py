@@ -1,0 +1,130 @@
+"""The catalogue of transforms, written from their own docstrings and parameters."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from sweep.perturb.base import REGISTRY, Random, Table, Transform, parameters
+
+ROOMS = {
+    "noise": "Noise on weights",
+    "quantize": "Quantizers of weights",
+    "levels": "Quantizers of weights",
+    "formats": "Quantizers of weights",
+    "faults": "Faults of weights",
+    "devices": "Devices",
+    "pcm": "Devices",
+    "dataflow": "The data flow",
+}
+OTHERS = "Your own"
+
+HEAD = """# The catalogue: every imperfection, stated exactly
+
+*Made from the code by `sweep catalogue`; a test compares the two.*
+
+A family of a study is a list of transforms, applied in order: `quantize, then noise` and `noise, then quantize` are
+two families. Each is a table with its `op`, its parameters, and `layers`. A list for a parameter is swept; several
+lists make a grid.
+
+| layers = | selects |
+|---|---|
+| `"*"` | every kernel; for the data flow, the output of every layer with a kernel but the last one |
+| `"conv1"`, `"conv*"`, `3` | a layer by name, glob, or index into `model.layers` |
+| `"Conv2D"` | layers by type |
+| `"!fc"` | all but this |
+| `["conv*", "!conv2"]` | any of the first, none of the second |
+| `"input"` | the images, for transforms of the data flow |
+
+A family with `sensitivity = "per-layer"` perturbs one of the selected layers at a time, in a cell of its own.
+
+Draws of a transform at position t of its family, for variable i of `model.weights`, come from
+`numpy.random.Generator(numpy.random.Philox(numpy.random.SeedSequence([root_seed, seed, t, i])))`; a data-flow
+transform at the layer of position k uses i = 2³² + 1 + k (the images: 2³²). So levels, models and families share their
+draws. With `lifetime = "chip"`, the default, a seed draws once; with `lifetime = "read"` it draws again for every
+`block` of images, in the order of the test set, going on in the same stream. Both together are two transforms in one
+list. Arithmetic on weights is float32. A cell without randomness has one trial.
+
+`resolved.parquet` in a run's folder has what each transform amounts to in each layer: the absolute σ, the step, the
+range, the saturated share.
+
+In the formulas: w a weight, W all weights of the variable, max|W| their largest magnitude, ξ ~ N(0, 1), u ~ U[0, 1),
+x an activation. A **basis** says what a noise level is relative to:
+
+| basis | unit of the level | who means this by σ |
+|---|---|---|
+| `absolute` | 1 | the article, MRFI |
+| `weight` | \\|w\\| | NeuroSim; CrossSim, proportional |
+| `layer_max` | max\\|W\\| | aihwkit; CrossSim, independent |
+| `layer_std` | standard deviation of W | |
+| `layer_range` | max W − min W | |
+| `channel_max` | max\\|W\\| of each output channel | aihwkit-lightning |
+| `inverse` | max\\|W\\|² / \\|w\\| | CrossSim, inverse |
+"""
+
+
+def catalogue() -> str:
+    """The whole page, in Markdown."""
+    rooms: dict[str, list[type[Transform]]] = {}
+    for transform in REGISTRY.values():
+        rooms.setdefault(ROOMS.get(transform.__module__.rsplit(".", 1)[-1], OTHERS), []).append(transform)
+    order = [name for name in dict.fromkeys([*ROOMS.values(), OTHERS]) if name in rooms]
+    parts = [HEAD, *(f"- {name}: " + ", ".join(_link(t.op) for t in rooms[name]) for name in order)]
+    page = [parts[0], "\n".join(parts[1:])]
+    for name in order:
+        page += [f"## {name}", *(entry(transform) for transform in rooms[name])]
+    return "\n\n".join(part.strip("\n") for part in page) + "\n"
+
+
+def entry(transform: type[Transform]) -> str:
+    """One transform, in Markdown."""
+    formula, *rest = inspect.cleandoc(transform.__doc__ or "").split("\n\n")
+    lines = [f"### {transform.op}", _flow(formula), *map(_flow, rest)]
+    rows = list(_rows(transform))
+    if rows:
+        lines.append("\n".join(["| parameter | values | default | meaning |", "|---|---|---|---|", *rows]))
+    return "\n\n".join(lines)
+
+
+def _link(op: str) -> str:
+    return f"[{op}](#{op})"
+
+
+def _flow(paragraph: str) -> str:
+    """A paragraph of a docstring; lists keep their lines."""
+    if re.search(r"^\s*(-|\d+\.) ", paragraph, re.MULTILINE):
+        return paragraph
+    for name in ("Source", "Peers"):
+        paragraph = re.sub(rf"^{name}: ", f"*{name}:* ", paragraph)
+    return paragraph
+
+
+def _rows(transform: type[Transform]) -> Iterator[str]:
+    kinds = parameters(transform)
+    of_random = [field.name for field in dataclasses.fields(Random)]  # these come last
+    for field in sorted(dataclasses.fields(transform), key=lambda field: field.name in of_random):
+        if field.name in kinds:
+            default = "" if field.default is dataclasses.MISSING else f"`{_toml(field.default)}`"
+            values = _values(kinds[field.name], field.metadata)
+            yield f"| `{field.name}` | {values} | {default} | {field.metadata['text']} |"
+
+
+def _values(kind: Any, valid: Any) -> str:
+    if valid["choices"]:
+        return ", ".join(f"`{choice}`" for choice in valid["choices"])
+    if kind == Table:
+        return "points [x, y], x ascending"
+    names = {float: "number", int: "whole number", bool: "true, false", str: "text"}
+    low, high = valid["minimum"], valid["maximum"]
+    if low is not None and high is not None:
+        return f"{names[kind]}, {low:g} to {high:g}"
+    return names[kind] if low is None else f"{names[kind]} ≥ {low:g}"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"{value}"' if isinstance(value, str) else f"{value:g}"

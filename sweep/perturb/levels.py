@@ -1,0 +1,150 @@
+"""Quantizers to two levels, three levels, and powers of two."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sweep.networks.variables import Variable
+from sweep.perturb.base import Array, Resolved, Transform, parameter, register
+from sweep.perturb.basis import within
+from sweep.perturb.quantize import PER, PER_TEXT, Codes, Quantizer, largest
+
+Mask = npt.NDArray[np.bool_]
+
+TERNARY_THRESHOLD = 0.7  # of mean |W|: the source's optimum for weights that are uniform or normal
+SMALLEST = -149  # exponent of float32's smallest number
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scaled(Transform):
+    """Levels ±α and perhaps 0, with one α for each scale, computed in float64 from the weights."""
+
+    per: str = parameter(PER_TEXT, choices=PER, default="tensor")
+
+    @property
+    def random(self) -> bool:
+        """Never."""
+        return False
+
+    def mean(self, size: Codes, chosen: Mask, variable: Variable) -> Codes:
+        """Of the chosen, over the tensor or over each channel; 0 where none is; with as many axes as the weights."""
+        axes = within(size, variable) if self.per == "channel" else None
+        total = np.sum(size, axis=axes, keepdims=True, where=chosen)
+        return np.asarray(total / np.maximum(np.sum(chosen, axis=axes, keepdims=True), 1))
+
+
+@register("binary")
+@dataclass(frozen=True, kw_only=True)
+class Binary(Scaled):
+    """sign(w) · mean|W|, with sign(0) = +1.
+
+    Exactly 2 levels; the mean is over the tensor or over each output channel, in float64. Weights that are all 0
+    stay 0.
+
+    Source: Courbariaux et al., NeurIPS 2015 (BinaryConnect: the sign); Rastegari et al., ECCV 2016 (XNOR-Net: the scale
+    mean|W|, there per output channel).
+
+    Peers: QKeras's `binary(alpha="auto")`; Larq's `MagnitudeAwareSign` (per channel), and `SteSign` without the scale;
+    Brevitas's `SignedBinaryWeightPerTensorConst`, with a constant scale.
+    """
+
+    def apply(self, weight: Array, variable: Variable, generator: np.random.Generator) -> Array:  # noqa: ARG002
+        """The same magnitude for all."""
+        scale = self.scale(weight, variable).astype(np.float32)
+        return np.where(weight < 0, -scale, scale)
+
+    def resolve(self, weight: Array, variable: Variable) -> Resolved:
+        """Step 2 · mean|W|, the mean over channels."""
+        scale = self.scale(weight, variable)
+        return Resolved(step=float(2 * np.mean(scale)), low=float(-np.max(scale)), high=float(np.max(scale)))
+
+    def scale(self, weight: Array, variable: Variable) -> Codes:
+        """The mean of |W|."""
+        size = np.abs(weight).astype(np.float64)
+        return self.mean(size, np.ones(size.shape, bool), variable)
+
+
+@register("ternary")
+@dataclass(frozen=True, kw_only=True)
+class Ternary(Scaled):
+    """sign(w) · α where |w| > 0.7 · mean|W|, else 0; α = the mean of |w| over the weights beyond that threshold.
+
+    Exactly 3 levels; threshold and α are those of the tensor or of each output channel, in float64. Weights that are
+    all 0 stay 0.
+
+    Source: Li et al., "Ternary weight networks", arXiv:1605.04711.
+
+    Peers: Larq's `SteTern(ternary_weight_networks=True)`, with the same threshold and magnitude 1; QKeras's `ternary`;
+    Brevitas's `SignedTernaryWeightPerTensorConst`, with constants.
+    """
+
+    def apply(self, weight: Array, variable: Variable, generator: np.random.Generator) -> Array:  # noqa: ARG002
+        """The same magnitude for all beyond the threshold."""
+        beyond, scale = self.scale(weight, variable)
+        return np.asarray(np.where(beyond, np.copysign(scale, weight), 0), np.float32)
+
+    def resolve(self, weight: Array, variable: Variable) -> Resolved:
+        """Step α, the mean over channels."""
+        _, scale = self.scale(weight, variable)
+        return Resolved(step=float(np.mean(scale)), low=float(-np.max(scale)), high=float(np.max(scale)))
+
+    def scale(self, weight: Array, variable: Variable) -> tuple[Mask, Codes]:
+        """Which weights are beyond the threshold, and their mean magnitude."""
+        size = np.abs(weight).astype(np.float64)
+        beyond = size > TERNARY_THRESHOLD * self.mean(size, np.ones(size.shape, bool), variable)
+        return beyond, self.mean(size, beyond, variable)
+
+
+@register("power_of_two")
+@dataclass(frozen=True, kw_only=True)
+class PowerOfTwo(Quantizer):
+    """sign(w) · the nearest to |w| of 0 and 2^e, e = e_max − 2^(b−1) + 2 … e_max, with b = bits.
+
+    2^e_max is the power of two nearest to max|W|, over the tensor or over each output channel; |w| beyond it
+    saturates. One bit holds the sign and b − 1 bits the magnitude, one code of which is 0: exactly 2^b − 1 levels,
+    as long as float32 holds them (e ≥ −149). Nearest is meant in value, not in exponent: 2^e goes up from 1.5 · 2^e
+    on, and 0 from half the smallest level on. With stochastic rounding, up or down between the same neighbours
+    with the chances that keep the mean, except beyond 2^e_max.
+
+    Source: Zhou et al., "Incremental network quantization", ICLR 2017 (rounding and e_max; it uses half as many
+    exponents, 2^(b−2), at b bits).
+
+    Peers: QKeras's `quantized_po2`, which rounds log2|w| (so 2^e goes up from √2 · 2^e on), has no level 0, and centres
+    its exponents on 2^0, or ends them at max_value, instead of at max|W|.
+    """
+
+    bits: int = parameter("bits of a code, the sign included", minimum=2, maximum=32)
+    per: str = parameter(PER_TEXT, choices=PER, default="tensor")
+
+    def apply(self, weight: Array, variable: Variable, generator: np.random.Generator) -> Array:
+        """In float64, where powers of two and their neighbours' differences are exact."""
+        highest = self.highest(weight, variable)
+        smallest = np.ldexp(1.0, np.maximum(highest - (2 ** (self.bits - 1) - 2), SMALLEST))
+        size = np.abs(weight).astype(np.float64)
+        below = np.where(size < smallest, 0, _power_below(size))
+        gap = np.where(size < smallest, smallest, below)
+        part = (size - below) / gap
+        up = self.round(part, generator) if self.random else part >= 0.5
+        magnitude = np.minimum(below + gap * up, np.ldexp(1.0, highest))
+        return np.asarray(np.where(weight == 0, 0, np.copysign(magnitude, weight)), np.float32)
+
+    def resolve(self, weight: Array, variable: Variable) -> Resolved:
+        """The range over all scales; there is no one step."""
+        ends = np.ldexp(1.0, self.highest(weight, variable))
+        if not np.any(weight):
+            return Resolved(low=0.0, high=0.0, saturated=0.0)
+        high = float(np.max(ends))
+        return Resolved(low=-high, high=high, saturated=float(np.mean(np.abs(weight) > 1.5 * ends)))
+
+    def highest(self, weight: Array, variable: Variable) -> npt.NDArray[np.int64]:
+        """e_max of each scale; of no account where all weights are 0."""
+        mantissa, exponent = np.frexp(largest(weight, variable, self.per))  # mantissa in [0.5, 1)
+        return np.asarray(exponent - (mantissa < 0.75), np.int64)
+
+
+def _power_below(size: Codes) -> Codes:
+    """The largest power of two that is at most `size`; 0.5 for 0."""
+    return np.asarray(np.ldexp(1.0, np.frexp(size)[1] - 1))

@@ -1,0 +1,29 @@
+"""docs/catalogue.md is what the code says."""
+
+from pathlib import Path
+
+import sweep
+from sweep.cli import main
+from sweep.perturb import REGISTRY
+from sweep.perturb.basis import BASES
+from sweep.perturb.catalogue import HEAD, OTHERS, ROOMS
+
+
+def test_the_page_is_made_from_the_code(root: Path):
+    page = (root / "docs" / "catalogue.md").read_text(encoding="utf-8")
+    assert page == sweep.catalogue(), "run: sweep catalogue > docs/catalogue.md"
+    assert all(f"### {op}\n" in page for op in REGISTRY)
+    assert f"## {OTHERS}" not in page
+
+
+def test_the_page_explains_every_basis_and_knows_every_room():
+    assert all(f"| `{basis}` |" in HEAD for basis in BASES)
+    assert {t.__module__.rsplit(".", 1)[-1] for t in REGISTRY.values()} <= set(ROOMS)
+
+
+def test_one_entry_on_the_command_line(capsys):
+    assert main(["catalogue", "pcm"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("### pcm\n")
+    assert "| `time` |" in shown
+    assert main(["catalogue", "pmc"]) == 2
