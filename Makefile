@@ -10,7 +10,9 @@ ARGS    ?=
 BIN     := .venv/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help install sweep train bench test lint clean
+STUDIES := dataflow devices faults sensitivity
+
+.PHONY: help install sweep $(STUDIES) trainings train bench test lint clean
 
 help:  ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -34,6 +36,18 @@ install: .venv/installed  ## Make .venv with everything that a sweep needs.
 
 sweep: .venv/installed  ## Run STUDY (jobs/article.toml), print its table, write its figures.
 	@$(BIN)/sweep run $(STUDY) $(if $(ADDRESS),--address $(ADDRESS)) $(ARGS)
+
+$(STUDIES): .venv/installed  # see jobs/*.toml
+	@$(BIN)/sweep run jobs/$@.toml $(if $(ADDRESS),--address $(ADDRESS)) $(ARGS)
+
+dataflow:     ## Run jobs/dataflow.toml: images and activations in few bits.
+devices:      ## Run jobs/devices.toml: phase-change and resistive memories.
+faults:       ## Run jobs/faults.toml: stuck cells, flipped bits, open lines.
+sensitivity:  ## Run jobs/sensitivity.toml: one layer at a time.
+
+trainings: .venv/installed  ## Train ten networks, then run jobs/trainings.toml: trainings against chips.
+	@$(BIN)/sweep train models/trainings.toml --seeds 10
+	@$(BIN)/sweep run jobs/trainings.toml $(if $(ADDRESS),--address $(ADDRESS)) $(ARGS)
 
 train: .venv/installed  ## Train the shipped network again from RECIPE.
 	@$(BIN)/sweep train $(RECIPE) $(ARGS)

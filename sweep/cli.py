@@ -70,7 +70,7 @@ def _table(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    for trained in api.train(options.recipe, out=options.out, seed=options.seed):
+    for trained in api.train(options.recipe, out=options.out, seed=options.seed, seeds=options.seeds):
         accuracy = 100 * trained.n_correct / trained.n_images
         print(f"{trained.path}: {accuracy:.2f} % of {trained.n_images:,} test images")
 
@@ -125,6 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("recipe", metavar="RECIPE", help="recipe file (TOML)")
     train.add_argument("--out", metavar="FOLDER", help="where to write (default: beside the recipe)")
     train.add_argument("--seed", type=_natural, metavar="N", help="instead of the recipe's")
+    train.add_argument("--seeds", type=_positive, metavar="N", help="train N networks, with seeds from that one on")
 
     catalogue = add("catalogue", _catalogue, "Say what every transform does.", "sweep catalogue pcm")
     catalogue.add_argument("op", metavar="OP", nargs="?", help="one transform (default: the whole page)")

@@ -1,5 +1,6 @@
 """Families end to end, against Keras layer by layer and numpy: data flow, reads, layers one at a time, plugins."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -219,6 +220,10 @@ def test_a_glob_of_models_is_an_axis(place: Path):
     run = sweep.run(path, "run", runner="inline")
     assert run.study.model == ["nets/a.keras", "nets/b.keras"]
     assert run.trials()["model"].unique().tolist() == ["a", "b"]
+    spread = run.components()
+    assert spread[["networks", "chips", "std_trainings"]].to_numpy().tolist() == [[2, 3, 0]], "twins do not differ"
+    assert spread["std_chips"][0] == pytest.approx(run.trials()["accuracy"][:3].std())
+    assert "f0, all networks" in run.table()
     with pytest.raises(InputError, match=r"model: 'nets/\*.h5' matches no file"):
         sweep.run(study('perturb = [ { op = "gaussian", scale = 0.2 } ]', model='"nets/*.h5"'), "r", runner="inline")
 
@@ -285,6 +290,15 @@ def test_a_transform_of_ones_own(data):
     shown = subprocess.run([sys.executable, "-m", "sweep", "table", "run"], capture_output=True, text=True, timeout=300)
     assert shown.returncode == 0, "the run keeps its plugins"
     assert "share" in shown.stdout
+
+
+def test_the_transform_in_the_readme(place: Path, root: Path):
+    found = re.search(
+        r"### Your own.*?```python\n(.*?)```", (root / "README.md").read_text(encoding="utf-8"), re.DOTALL
+    )
+    Path("my_noise.py").write_text(found[1])
+    path = study('perturb = [ { op = "stripes", scale = [0.1, 0.2] } ]', extra='plugins = ["my_noise.py"]')
+    assert sweep.run(path, "run", runner="inline").trials()["scale"].tolist() == [0.1] * 3 + [0.2] * 3
 
 
 @pytest.mark.parametrize(

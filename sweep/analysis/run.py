@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from sweep.analysis.components import components
 from sweep.analysis.summary import summarise
 from sweep.analysis.tables import render
 from sweep.errors import InputError, StoreError
@@ -50,6 +51,16 @@ class Run:
         fixed = [cell.id for cell in self.study.cells if not cell.random]
         return summarise(trials, self.parameters, fixed, self.study.published or None)
 
+    def components(self) -> pd.DataFrame | None:
+        """For a study of several networks: how much of the spread lies between them, and how much between chips.
+
+        One row per family and swept values; see `sweep.analysis.components.components`. None for one network.
+        """
+        if len(self.study.models) < 2:
+            return None
+        fixed = [cell.id for cell in self.study.cells if not cell.random]
+        return components(self.trials(), self.parameters, fixed)
+
     @property
     def parameters(self) -> Sequence[str]:
         """Columns of the swept parameters."""
@@ -57,7 +68,7 @@ class Run:
 
     def table(self, format: str = "text") -> str:
         """The summary as text, markdown, csv, latex or json."""
-        return render(self.summary(), self.parameters, format, title=self.study.name)
+        return render(self.summary(), self.parameters, format, self.study.name, self.components())
 
     def write_summary(self) -> None:
         """Write summary.parquet, summary.csv, summary.md and the figures into the run folder."""
@@ -69,7 +80,7 @@ class Run:
         write = self.store.folder.write
         write("summary.parquet", buffer.getvalue())
         write("summary.csv", _lines(render(summary, self.parameters, "csv")))
-        write("summary.md", _lines(render(summary, self.parameters, "markdown", title=self.study.name)))
+        write("summary.md", _lines(render(summary, self.parameters, "markdown", self.study.name, self.components())))
         save_figures(self.trials(), summary, self.parameters, lambda name, content: write(f"figures/{name}", content))
 
 

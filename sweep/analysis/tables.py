@@ -28,7 +28,13 @@ class _Table:
     notes: tuple[str, ...]
 
 
-def render(summary: pd.DataFrame, parameters: Sequence[str], format: str, title: str = "") -> str:
+def render(
+    summary: pd.DataFrame,
+    parameters: Sequence[str],
+    format: str,
+    title: str = "",
+    components: pd.DataFrame | None = None,
+) -> str:
     """Render a summary.
 
     CSV and JSON (a list of objects, one per cell) carry every column of the summary with full precision:
@@ -42,6 +48,8 @@ def render(summary: pd.DataFrame, parameters: Sequence[str], format: str, title:
         parameters: names of the columns of swept parameters.
         format: text, markdown, csv, latex or json.
         title: stands above the tables; CSV and JSON have none.
+        components: for several networks, as `sweep.analysis.components.components` returns them; one more table a
+            family at the end, but not in CSV and JSON.
 
     Returns:
         The whole text, without a line feed at its end.
@@ -56,7 +64,10 @@ def render(summary: pd.DataFrame, parameters: Sequence[str], format: str, title:
     if format not in _FOR_PEOPLE:
         valid = ", ".join(FORMATS)
         raise InputError(f"format: {format!r} is not one of {valid}")
-    return _FOR_PEOPLE[format](list(_tables(summary, parameters)), title)
+    tables = list(_tables(summary, parameters))
+    if components is not None:
+        tables += _component_tables(components, parameters)
+    return _FOR_PEOPLE[format](tables, title)
 
 
 def _json(summary: pd.DataFrame) -> str:
@@ -107,14 +118,12 @@ def _table(caption: str, cells: pd.DataFrame, swept: Sequence[str]) -> _Table:
 
 
 def _row(cell: dict[Any, Any], swept: Sequence[str], published: bool) -> tuple[str, ...]:
-    low, high = _percent(cell["mean_low"]), _percent(cell["mean_high"])
-    interval = f"{low} – {high}" if low and high else ""
     return (
         *(_value(cell[name]) for name in swept),
         str(cell["trials"]),
         _percent(cell["mean"]),
         _percent(cell["std"]),
-        interval,
+        _interval(cell),
         *([_percent(cell["published"])] if published else []),
     )
 
@@ -132,6 +141,38 @@ def _notes(cells: pd.DataFrame, published: bool) -> Iterator[str]:
         yield "One trial without standard deviation: a single chip does not show the spread."
     if published:
         yield "Published: as the study gives it."
+
+
+def _component_tables(components: pd.DataFrame, parameters: Sequence[str]) -> Iterator[_Table]:
+    """For each family, the spread over all networks and where it comes from."""
+    note = (
+        "Over all networks: mean with 95 % interval, then standard deviations between trainings, between chips, and of "
+        "how one chip suits one network (crossed random effects)."
+    )
+    for family in components["family"].unique():
+        rows = components[components["family"] == family]
+        swept = [name for name in parameters if rows[name].notna().any()]
+        yield _Table(
+            caption=f"{family}, all networks",
+            header=(*swept, "networks", "chips", "mean", _INTERVAL, "± trainings", "± chips", "± both"),
+            rows=tuple(
+                (
+                    *(_value(row[name]) for name in swept),
+                    str(row["networks"]),
+                    str(row["chips"]),
+                    _percent(row["mean"]),
+                    _interval(row),
+                    *(_percent(row[f"std_{name}"]) for name in ("trainings", "chips", "interaction")),
+                )
+                for row in rows.to_dict("records")
+            ),
+            notes=(note,),
+        )
+
+
+def _interval(row: dict[Any, Any]) -> str:
+    low, high = _percent(row["mean_low"]), _percent(row["mean_high"])
+    return f"{low} – {high}" if low and high else ""
 
 
 def _value(value: Any) -> str:
