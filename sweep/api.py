@@ -15,6 +15,7 @@ from sweep.study import Study
 
 if TYPE_CHECKING:  # TensorFlow is not for everyone who imports this
     from sweep.execution.bench_result import Benchmark
+    from sweep.execution.verify import Verdict
 
 RUNS = "results"  # runs lie in a folder of this name below the current directory, unless `out` says otherwise
 
@@ -132,6 +133,13 @@ def status(place: str | Path) -> Plan:
     return Plan(found.study, found.store.folder.uri, len(trials), done)
 
 
+def verify(place: str | Path, sample: int = 10, repair: bool = False) -> Verdict:
+    """Check every shard of a run, and evaluate a sample of its trials again; see `sweep.execution.verify.verify`."""
+    from sweep.execution import verify as checks
+
+    return checks.verify(place, sample, repair)
+
+
 def train(recipe: str | Path, **options: Any) -> list[Any]:
     """Train the networks of a recipe; see `sweep.networks.training.train`."""
     from sweep.networks import training
@@ -191,4 +199,5 @@ __all__ = [
     "run",
     "status",
     "train",
+    "verify",
 ]

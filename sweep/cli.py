@@ -69,6 +69,15 @@ def _table(options: argparse.Namespace) -> None:
     print(api.open_run(options.run).table(options.format))
 
 
+def _verify(options: argparse.Namespace) -> None:
+    verdict = api.verify(options.run, options.sample, options.repair)
+    print(verdict)
+    if not verdict.sound:
+        raise SweepError(
+            f"{options.run} is not sound" + ("" if options.repair else "; --repair sets damaged shards aside")
+        )
+
+
 def _train(options: argparse.Namespace) -> None:
     for trained in api.train(options.recipe, out=options.out, seed=options.seed, seeds=options.seeds):
         accuracy = 100 * trained.n_correct / trained.n_images
@@ -120,6 +129,11 @@ def _parser() -> argparse.ArgumentParser:
     table = add("table", _table, "Print a run's table.", "sweep table results/article --format latex")
     table.add_argument("run", metavar="RUN", help="run folder")
     table.add_argument("--format", choices=FORMATS, default="text", help="default: text")
+
+    verify = add("verify", _verify, "Check a run, and evaluate some trials again.", "sweep verify results/article")
+    verify.add_argument("run", metavar="RUN", help="run folder")
+    verify.add_argument("--sample", type=_natural, default=10, metavar="N", help="trials to evaluate (default: 10)")
+    verify.add_argument("--repair", action="store_true", help="set damaged shards aside; `sweep run` redoes them")
 
     train = add("train", _train, "Train the networks of a recipe.", "sweep train my_recipe.toml --seed 7")
     train.add_argument("recipe", metavar="RECIPE", help="recipe file (TOML)")

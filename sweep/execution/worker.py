@@ -99,9 +99,25 @@ class _Kind:
 
 def run_chunk(job: Job, model: ModelFile, dataset: Dataset, chunk: Chunk) -> Outcome:
     """Evaluate the trials of a chunk and commit them as one shard."""
-    network = _network(job, model)
-    host = _host()
+    _network(job, model)  # not in the measured time
     started = time.perf_counter()
+    rows, notes = evaluate_chunk(job, model, dataset, chunk)
+    seconds = time.perf_counter() - started
+    table, host = trial_table(rows, job.columns), _host()
+    done = tuple((row["cell"], row["seed"]) for row in rows)
+    counts = [(row["n_correct"], row["n_images"]) for row in rows]
+    folder = Folder(job.folder)
+    if folder.read(MANIFEST) is None:  # a local folder on another machine
+        return Outcome(chunk, seconds, host, done, counts, notes, table=table)
+    shard = commit(folder, table, job.study_digest, chunk.shard_name(job.study_digest))
+    return Outcome(chunk, seconds, host, done, counts, notes, shard=shard)
+
+
+def evaluate_chunk(
+    job: Job, model: ModelFile, dataset: Dataset, chunk: Chunk
+) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    """One row for each trial of a chunk, and what the user should know."""
+    network, host = _network(job, model), _host()
     rows: list[dict[str, Any]] = []
     notes: list[str] = []
     for kind, trials in _alike(job, network, chunk).items():
@@ -109,15 +125,7 @@ def run_chunk(job: Job, model: ModelFile, dataset: Dataset, chunk: Chunk) -> Out
         rows += _evaluate(job, evaluator, kind, trials, host)
         notes += evaluator.notes
         evaluator.notes = []
-    seconds = time.perf_counter() - started
-    table = trial_table(rows, job.columns)
-    done = tuple((row["cell"], row["seed"]) for row in rows)
-    counts = [(row["n_correct"], row["n_images"]) for row in rows]
-    folder = Folder(job.folder)
-    if folder.read(MANIFEST) is None:  # a local folder on another machine
-        return Outcome(chunk, seconds, host, done, counts, tuple(notes), table=table)
-    shard = commit(folder, table, job.study_digest, chunk.shard_name(job.study_digest))
-    return Outcome(chunk, seconds, host, done, counts, tuple(notes), shard=shard)
+    return rows, tuple(notes)
 
 
 def _alike(job: Job, network: Network, chunk: Chunk) -> dict[_Kind, list[tuple[Cell, int]]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,8 @@ import pyarrow as pa
 from pyarrow import fs
 
 from sweep.errors import InputError, StoreError
+
+PART = ".part"  # readers pass over names that start with a dot; what ends like this is not finished
 
 
 @dataclass(frozen=True)
@@ -48,17 +52,85 @@ class Folder:
             raise StoreError(f"{root}/{name}: cannot be read: {error}") from None
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a whole file, replacing an older one: beside its target first, then renamed."""
+        """Write a whole file, replacing an older one: beside its target, flushed to disk, then renamed."""
         system, root = self._opened
         parent, _, leaf = f"{root}/{name}".rpartition("/")
-        temporary = f"{parent}/.{uuid.uuid4().hex}.part"  # readers pass over names that start with a dot
+        temporary = f"{parent}/.{uuid.uuid4().hex}{PART}"
         try:
-            system.create_dir(parent, recursive=True)
-            with system.open_output_stream(temporary) as file:
-                file.write(content)
+            self._write_beside(temporary, content)
             system.move(temporary, f"{parent}/{leaf}")
+            self._flush(parent)
         except OSError as error:
+            self._forget(temporary)
             raise StoreError(f"{root}/{name}: cannot be written: {error}") from None
+
+    def publish(self, name: str, content: bytes) -> bool:
+        """Write a whole file that is not there yet; False, and nothing changed, when it is.
+
+        On a local disk the file appears with all its content, flushed to disk, or not at all, and never replaces
+        another, whoever writes at the same time. In an object store the last of several writers wins.
+        """
+        system, root = self._opened
+        target = f"{root}/{name}"
+        parent = target.rpartition("/")[0]
+        temporary = f"{parent}/.{uuid.uuid4().hex}{PART}"
+        try:
+            if system.get_file_info(target).type != fs.FileType.NotFound:
+                return False
+            self._write_beside(temporary, content)
+            if not self._local:
+                system.move(temporary, target)
+                return True
+            try:
+                os.link(temporary, target)
+            except FileExistsError:
+                return False
+            finally:
+                self._forget(temporary)
+            self._flush(parent)
+        except OSError as error:
+            self._forget(temporary)
+            raise StoreError(f"{target}: cannot be written: {error}") from None
+        return True
+
+    def move(self, name: str, to: str) -> None:
+        """Give a file another name within the folder."""
+        system, root = self._opened
+        try:
+            system.create_dir(f"{root}/{to}".rpartition("/")[0], recursive=True)
+            system.move(f"{root}/{name}", f"{root}/{to}")
+        except OSError as error:
+            raise StoreError(f"{root}/{name}: cannot be moved to {to}: {error}") from None
+
+    @property
+    def _local(self) -> bool:
+        return "://" not in self.uri or self.uri.startswith("file://")
+
+    def _write_beside(self, path: str, content: bytes) -> None:
+        """A new file with this content; on a local disk flushed to it."""
+        system = self._opened[0]
+        system.create_dir(path.rpartition("/")[0], recursive=True)
+        if not self._local:
+            with system.open_output_stream(path) as file:
+                file.write(content)
+            return
+        with Path(path).open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _flush(self, folder: str) -> None:
+        """Make the names in a local folder last; not every system can."""
+        if self._local and os.name == "posix":
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def _forget(self, temporary: str) -> None:
+        with contextlib.suppress(OSError):
+            self._opened[0].delete_file(temporary)
 
     def names(self, under: str) -> list[str]:
         """Files directly below the folder `under`, sorted, without hidden ones."""
@@ -70,13 +142,13 @@ class Folder:
         """Remove what interrupted writes have left below `under`."""
         system, root = self._opened
         for info in system.get_file_info(fs.FileSelector(f"{root}/{under}", allow_not_found=True)):
-            if info.is_file and info.base_name.startswith(".") and info.base_name.endswith(".part"):
+            if info.is_file and info.base_name.startswith(".") and info.base_name.endswith(PART):
                 system.delete_file(info.path)
 
     def check_writable(self) -> None:
         """Raise InputError when no file can be made here."""
         system, root = self._opened
-        probe = f"{root}/.{uuid.uuid4().hex}.part"
+        probe = f"{root}/.{uuid.uuid4().hex}{PART}"
         try:
             system.create_dir(root, recursive=True)
             with system.open_output_stream(probe) as file:

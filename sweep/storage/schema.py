@@ -51,5 +51,5 @@ def trial_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, type]) 
 def parquet_bytes(table: pa.Table) -> bytes:
     """A table as the content of a Parquet file."""
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
+    pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
     return buffer.getvalue()

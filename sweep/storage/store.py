@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ MANIFEST = "manifest.json"
 STUDY = "study.toml"
 RESOLVED = "resolved.parquet"
 PLUGINS = "plugins"
+DAMAGED = "damaged"
+REMEDY = "`sweep verify RUN --repair` sets it aside, then `sweep run` computes it again"
 _STUDY_KEY = b"noisesweep.study"
 
 
@@ -36,14 +38,30 @@ class Shard:
 
 
 def commit(folder: Folder, table: pa.Table, study_digest: str, name: str) -> Shard:
-    """Write one shard of trials, whole or not at all.
+    """Publish one shard of trials, whole or not at all.
 
-    The study's digest goes into the file, so that a shard from another study is told apart.
+    The study's digest goes into the file, so that a shard from another study is told apart. A shard of that name that
+    is there already, from a task that ran twice, stays when its result columns are equal.
+
+    Raises:
+        StoreError: it cannot be written, or one of that name has other results.
     """
-    table = table.replace_schema_metadata({_STUDY_KEY: study_digest.encode()})
-    content = parquet_bytes(table)
-    folder.write(f"{TRIALS}/{name}", content)
-    return Shard(name, table.num_rows, hashlib.sha256(content).hexdigest())
+    content = parquet_bytes(table.replace_schema_metadata({_STUDY_KEY: study_digest.encode()}))
+    if folder.publish(f"{TRIALS}/{name}", content):
+        return Shard(name, table.num_rows, hashlib.sha256(content).hexdigest())
+    path = f"{folder.uri}/{TRIALS}/{name}"
+    there = folder.read(f"{TRIALS}/{name}") or b""
+    if not _results(_parse(there, path)).equals(_results(table)):
+        raise StoreError(
+            f"{path}: holds other results than the same trials gave now; the evaluation is not deterministic"
+        )
+    return Shard(name, table.num_rows, hashlib.sha256(there).hexdigest())
+
+
+def _results(table: pa.Table) -> pa.Table:
+    """What equal shards have in common."""
+    plain = table.replace_schema_metadata(None)
+    return plain.select(result_columns(plain.schema)).sort_by([("cell", "ascending"), ("seed", "ascending")])
 
 
 class Store:
@@ -88,6 +106,29 @@ class Store:
         self.manifest["shards"] = [asdict(self.shards[name]) for name in sorted(self.shards)]
         text = json.dumps(self.manifest, indent=1, ensure_ascii=False) + "\n"
         self.folder.write(MANIFEST, text.encode())
+
+    def damaged(self, study_digest: str) -> dict[str, str]:
+        """Shards that are listed and cannot be trusted, each with what is wrong; reads every one."""
+        problems = {}
+        for name, shard in sorted(self.shards.items()):
+            try:
+                table = self._read(shard)
+            except StoreError as error:
+                problems[name] = str(error)
+                continue
+            if (table.schema.metadata or {}).get(_STUDY_KEY) != study_digest.encode():
+                problems[name] = f"{self.folder.uri}/{TRIALS}/{name}: belongs to another study"
+            elif table.num_rows != shard.rows:
+                problems[name] = f"{self.folder.uri}/{TRIALS}/{name}: has {table.num_rows} rows, not {shard.rows}"
+        return problems
+
+    def set_aside(self, names: Iterable[str]) -> None:
+        """Move shards out of the way, into the folder `damaged`, and strike them off the manifest."""
+        for name in names:
+            if self.folder.read(f"{TRIALS}/{name}") is not None:
+                self.folder.move(f"{TRIALS}/{name}", f"{DAMAGED}/{name}")
+            del self.shards[name]
+        self.save()
 
     def add(self, shard: Shard) -> None:
         """Count a shard as committed; `save` makes it last."""
@@ -147,14 +188,14 @@ class Store:
         path = f"{self.folder.uri}/{TRIALS}/{shard.name}"
         content = self.folder.read(f"{TRIALS}/{shard.name}")
         if content is None:
-            raise StoreError(f"{path}: is listed in {MANIFEST} but missing")
+            raise StoreError(f"{path}: is listed in {MANIFEST} but missing; {REMEDY}")
         if hashlib.sha256(content).hexdigest() != shard.sha256:
-            raise StoreError(f"{path}: is damaged: its checksum differs from the one in {MANIFEST}")
+            raise StoreError(f"{path}: is damaged: its checksum differs from the one in {MANIFEST}; {REMEDY}")
         return _parse(content, path)
 
 
 def _parse(content: bytes, path: str) -> pa.Table:
     try:
-        return pq.read_table(io.BytesIO(content))
+        return pq.read_table(io.BytesIO(content), page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
-        raise StoreError(f"{path}: is not a readable Parquet file: {error}") from None
+        raise StoreError(f"{path}: is not a readable Parquet file: {error}; {REMEDY}") from None

@@ -1,0 +1,98 @@
+"""Is a run what it says? Every shard against its checksum, and a sample of trials evaluated again by plain Keras."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sweep.errors import InputError
+from sweep.execution.inputs import prepare
+from sweep.execution.plan import Chunk, Trial
+from sweep.execution.worker import Job, evaluate_chunk
+from sweep.storage.store import STUDY, Store
+from sweep.study import Study, digest
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a check found.
+
+    Attributes:
+        shards: how many were read.
+        damaged: those that cannot be trusted, each with what is wrong.
+        repaired: whether they were set aside.
+        trials: how many were evaluated again.
+        different: those with another count, as (trial, count stored, count now).
+    """
+
+    shards: int
+    damaged: dict[str, str]
+    repaired: bool
+    trials: int
+    different: tuple[tuple[Trial, int, int], ...]
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong, or no longer."""
+        return not self.different and (self.repaired or not self.damaged)
+
+    def __str__(self) -> str:
+        good = self.shards - len(self.damaged)
+        lines = [f"{good:,} of {self.shards:,} shards are as they were committed"]
+        lines += [f"  {problem}" for problem in self.damaged.values()]
+        if self.repaired and self.damaged:
+            lines.append("  set aside in damaged/; `sweep run` computes them again")
+        same = self.trials - len(self.different)
+        if self.trials:
+            lines.append(f"{same:,} of {self.trials:,} trials evaluated again by plain Keras have the same count")
+        lines += [f"  {c} at seed {s}: {old} stored, {new} now" for (c, s), old, new in self.different]
+        return "\n".join(lines)
+
+
+def verify(place: str | Path, sample: int = 10, repair: bool = False) -> Verdict:
+    """Check a run folder.
+
+    Args:
+        place: the run folder.
+        sample: trials to evaluate again, spread evenly over the run; 0 for none. This needs the study's files.
+        repair: set damaged shards aside, so that the next `sweep run` computes just those.
+
+    Raises InputError when there is no run, or its files are not those of the run.
+    """
+    store = Store.open(place)
+    study_digest = store.manifest["study_digest"]
+    shards = len(store.shards)
+    damaged = store.damaged(study_digest)
+    if damaged and repair:
+        store.set_aside(damaged)
+    for name in damaged:
+        store.shards.pop(name, None)
+    checked, different = _again(store, sample) if sample else (0, ())
+    return Verdict(shards, damaged, repair, checked, different)
+
+
+def _again(store: Store, sample: int) -> tuple[int, tuple[tuple[Trial, int, int], ...]]:
+    content = store.folder.read(STUDY)
+    table = store.table()
+    if content is None or table is None:
+        return 0, ()
+    prepared = prepare(Study.from_text(content.decode(), source=f"{store.folder.uri}/{STUDY}"))
+    if digest(prepared.identity) != store.manifest["study_digest"]:
+        raise InputError(f"{store.folder.uri}: its networks, dataset or plugins are not the files that are there now")
+    study = prepared.study
+    rows = table.select(["cell", "seed", "n_correct"]).to_pylist()
+    rows.sort(key=lambda row: (row["cell"], row["seed"]))
+    rows = [rows[i * len(rows) // sample] for i in range(sample)] if len(rows) > sample else rows
+    stored = {(row["cell"], row["seed"]): row["n_correct"] for row in rows}
+    cells = {cell.id: cell for cell in study.cells}
+    job = Job("", "", study.root_seed, study.columns, cells, prepared.flow, engine="plain")
+    different = []
+    for label, model in prepared.models.items():
+        chunk = Chunk(label, tuple(trial for trial in stored if cells[trial[0]].model == label))
+        if not chunk.trials:
+            continue
+        for row in evaluate_chunk(job, model, prepared.dataset, chunk)[0]:
+            trial = (row["cell"], row["seed"])
+            if row["n_correct"] != stored[trial]:
+                different.append((trial, stored[trial], row["n_correct"]))
+    return len(stored), tuple(different)

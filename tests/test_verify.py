@@ -1,0 +1,130 @@
+"""sweep verify: what is damaged is found, set aside and computed again; counts are those of plain Keras."""
+
+import os
+import random
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import sweep
+from sweep import api
+from sweep.cli import main
+from sweep.errors import InputError, StoreError
+from sweep.storage.paths import Folder
+from sweep.storage.schema import PROVENANCE
+from sweep.storage.store import Store, commit
+
+
+def results(run: str) -> pd.DataFrame:
+    return sweep.open_run(run).trials().drop(columns=list(PROVENANCE))
+
+
+@pytest.fixture
+def run(place: Path) -> Path:
+    sweep.run("study.toml", "run", runner="inline", chunk_trials=4)
+    return Path("run")
+
+
+def test_a_sound_run(run: Path, capsys):
+    verdict = api.verify(run)
+    assert verdict.sound
+    assert (verdict.shards, verdict.trials) == (7, 10)
+    assert main(["verify", "run", "--sample", "0"]) == 0
+    assert "7 of 7 shards are as they were committed" in capsys.readouterr().out
+
+
+def test_every_kind_of_damage_is_found_set_aside_and_computed_again(run: Path, capsys):
+    before = results("run")
+    shards = sorted((run / "trials").iterdir())
+    shards[0].write_bytes(shards[0].read_bytes()[:-100])
+    flipped = bytearray(shards[1].read_bytes())
+    flipped[len(flipped) // 2] ^= 4
+    shards[1].write_bytes(flipped)
+    shards[2].unlink()
+    shards[3].write_bytes(shards[4].read_bytes())
+    with pytest.raises(StoreError, match=r"--repair` sets it aside"):
+        results("run")
+    assert main(["verify", "run"]) == 1
+    assert "3 of 7 shards are as they were committed" in capsys.readouterr().out
+    assert main(["verify", "run", "--repair"]) == 0
+    assert len(list((run / "damaged").iterdir())) == 3
+    kept = {shard: Path(run / "trials" / shard).stat().st_mtime_ns for shard in os.listdir(run / "trials")}
+    sweep.run("study.toml", "run", runner="inline")
+    assert {shard: Path(run / "trials" / shard).stat().st_mtime_ns for shard in kept} == kept, "none was redone"
+    pd.testing.assert_frame_equal(results("run"), before, check_exact=True)
+    assert api.verify(run).sound
+
+
+def test_every_truncation_and_many_flipped_bits_are_found(run: Path):
+    store = Store.open(run)
+    shard = sorted((run / "trials").iterdir())[0]
+    content = shard.read_bytes()
+    rng = random.Random(0)
+    broken = [content[:n] for n in range(0, len(content), 7)]
+    for _ in range(300):
+        bits = bytearray(content)
+        bits[rng.randrange(len(bits))] ^= 1 << rng.randrange(8)
+        broken.append(bytes(bits))
+    for wrong in broken:
+        shard.write_bytes(wrong)
+        assert list(store.damaged(store.manifest["study_digest"])) == [shard.name]
+
+
+def test_a_count_that_keras_does_not_give(run: Path):
+    store = Store.open(run)
+    shard = sorted((run / "trials").iterdir())[0]
+    table = pq.read_table(shard)
+    wrong = pa.array([n + 1 for n in table["n_correct"].to_pylist()], pa.int32())
+    table = table.set_column(table.schema.names.index("n_correct"), table.schema.field("n_correct"), wrong)
+    shard.unlink()
+    store.add(commit(store.folder, table, store.manifest["study_digest"], shard.name))
+    store.save()
+    verdict = api.verify(run, sample=27)
+    assert len(verdict.different) == 4
+    assert not verdict.sound
+    assert "4 of" not in str(verdict).splitlines()[0]
+    assert "23 of 27 trials evaluated again by plain Keras have the same count" in str(verdict)
+
+
+def test_files_that_are_no_longer_those_of_the_run(run: Path):
+    Path("net.keras").write_bytes(Path("net.keras").read_bytes() + b" ")
+    with pytest.raises(InputError, match="are not the files that are there now"):
+        api.verify(run)
+
+
+def test_a_shard_that_is_there_is_not_replaced(run: Path):
+    store = Store.open(run)
+    shard = sorted((run / "trials").iterdir())[0]
+    before = shard.read_bytes()
+    table = pq.read_table(shard)
+    digest = store.manifest["study_digest"]
+    slower = table.set_column(table.schema.names.index("seconds"), "seconds", pa.array([9.0] * table.num_rows))
+    assert commit(store.folder, slower, digest, shard.name) == store.shards[shard.name]
+    assert shard.read_bytes() == before, "equal results: the first stays"
+    other = table.set_column(
+        table.schema.names.index("n_correct"),
+        table.schema.field("n_correct"),
+        pa.array([0] * table.num_rows, pa.int32()),
+    )
+    with pytest.raises(StoreError, match="holds other results than the same trials gave now"):
+        commit(store.folder, other, digest, shard.name)
+    assert shard.read_bytes() == before
+
+
+def test_publishing_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = Folder.at(tmp_path)
+    assert folder.publish("a/x", b"1")
+    assert not folder.publish("a/x", b"2")
+    assert (tmp_path / "a/x").read_bytes() == b"1"
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    for attempt in (folder.publish, folder.write):
+        with pytest.raises(StoreError, match="No space left"):
+            attempt("a/y", b"3")
+    assert [p.name for p in (tmp_path / "a").iterdir()] == ["x"]
