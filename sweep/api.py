@@ -141,7 +141,10 @@ def verify(place: str | Path, sample: int = 10, repair: bool = False) -> Verdict
 
 
 def train(recipe: str | Path, **options: Any) -> list[Any]:
-    """Train the networks of a recipe; see `sweep.networks.training.train`."""
+    """Train the networks of a recipe; see `sweep.networks.training.train`.
+
+    With `seeds=N`, N networks with consecutive seeds; those that are there already are not trained again.
+    """
     from sweep.networks import training
 
     return training.train(recipe, **options)

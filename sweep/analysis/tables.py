@@ -145,16 +145,12 @@ def _notes(cells: pd.DataFrame, published: bool) -> Iterator[str]:
 
 def _component_tables(components: pd.DataFrame, parameters: Sequence[str]) -> Iterator[_Table]:
     """For each family, the spread over all networks and where it comes from."""
-    note = (
-        "Over all networks: mean with 95 % interval, then standard deviations between trainings, between chips, and of "
-        "how one chip suits one network (crossed random effects)."
-    )
     for family in components["family"].unique():
         rows = components[components["family"] == family]
         swept = [name for name in parameters if rows[name].notna().any()]
         yield _Table(
             caption=f"{family}, all networks",
-            header=(*swept, "networks", "chips", "mean", _INTERVAL, "± trainings", "± chips", "± both"),
+            header=(*swept, "networks", "chips", "mean", _INTERVAL, "± trainings", "± chips", "± rest"),
             rows=tuple(
                 (
                     *(_value(row[name]) for name in swept),
@@ -166,8 +162,21 @@ def _component_tables(components: pd.DataFrame, parameters: Sequence[str]) -> It
                 )
                 for row in rows.to_dict("records")
             ),
-            notes=(note,),
+            notes=tuple(_component_notes(rows)),
         )
+
+
+def _component_notes(rows: pd.DataFrame) -> Iterator[str]:
+    yield (
+        "Over all networks: mean with 95 % interval, then standard deviations between networks (trainings), between "
+        "chips, and of how one chip suits one network (crossed random effects)."
+    )
+    if (rows["truncated"] != "").any():
+        yield "An estimated variance below 0 is given as 0."
+    if (rows["left_out"] > 0).any():
+        yield f"{rows['left_out'].sum():,} trials left out: their seeds are not run on every network."
+    if rows["std_trainings"].isna().any():
+        yield "One chip: the parts cannot be told apart."
 
 
 def _interval(row: dict[Any, Any]) -> str:

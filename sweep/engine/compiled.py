@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import keras
 import numpy as np
@@ -111,9 +112,7 @@ class CompiledNetwork:
         for trial, row in enumerate(packed):
             self._run(row.ctypes.data, self._scratch.ctypes.data, raw.ctypes.data, count, *pointers)
             scores = raw.transpose(0, 2, 1).reshape(-1, *self._outputs)[: blocks.images]
-            if self._tail is not None:  # trial by trial: the last digit depends on the size of the batch
-                scores = np.asarray(self._tail(keras.ops.convert_to_tensor(scores)))
-            out[trial] = scores
+            out[trial] = scores if self._tail is None else _activate(self._tail, scores)
         return out
 
     def _pack(self, weights: Sequence[Array]) -> Array:
@@ -193,6 +192,14 @@ class _Places:
     def _inside(self, slot: int, offset: int) -> Place:
         place = self._places[self._base[slot]]
         return Place(place.pointer, place.start + offset * self._lanes, place.block)
+
+
+def _activate(function: Any, scores: Array) -> Array:
+    """The last activation function; softmax without the way through TensorFlow."""
+    if function is not keras.activations.softmax:
+        return np.asarray(function(keras.ops.convert_to_tensor(scores)))
+    powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
 
 
 def _aligned(shape: tuple[int, ...]) -> Array:

@@ -10,6 +10,7 @@ from sweep.study import Study
 
 Trial = tuple[str, int]  # (id of the cell, seed)
 
+SEEDS_AT_A_TIME = 32
 FIXED_SEED = 0  # of the one trial of a cell without randomness, whatever seeds the study asks for
 
 
@@ -27,12 +28,18 @@ class Chunk:
 
 
 def wanted(study: Study) -> list[Trial]:
-    """Every trial of a study: seed by seed through all cells of a model, so that all cells advance together."""
+    """Every trial of a study: some seeds at a time through all cells of a model, so that all cells advance together.
+
+    Seeds of one cell follow each other, because what a worker prepares for a cell serves them all.
+    """
+    seeds = list(study.seed_range)
     trials: list[Trial] = []
     for model in study.models:
         cells = [cell for cell in study.cells if cell.model == model]
         trials += [(cell.id, FIXED_SEED) for cell in cells if not cell.random]
-        trials += [(cell.id, seed) for seed in study.seed_range for cell in cells if cell.random]
+        for start in range(0, len(seeds), SEEDS_AT_A_TIME):
+            some = seeds[start : start + SEEDS_AT_A_TIME]
+            trials += [(cell.id, seed) for cell in cells if cell.random for seed in some]
     return trials
 
 

@@ -83,7 +83,8 @@ class Outcome:
     error: str | None = None
 
 
-_KEPT = 2
+_KEPT_NETWORKS = 2
+_KEPT_EVALUATORS = 4
 _networks: OrderedDict[str, Network] = OrderedDict()  # one process serves many chunks
 _evaluators: OrderedDict[tuple[object, ...], Evaluator] = OrderedDict()
 
@@ -180,7 +181,7 @@ def _network(job: Job, model: ModelFile) -> Network:
 
     if model.digest not in _networks:
         tf_ops.configure(job.threads)
-        while len(_networks) >= _KEPT:
+        while len(_networks) >= _KEPT_NETWORKS:
             _networks.popitem(last=False)
         _networks[model.digest] = load_network_bytes(model.content.tobytes(), model.suffix)
     _networks.move_to_end(model.digest)
@@ -192,7 +193,7 @@ def _evaluator(job: Job, network: Network, dataset: Dataset, sites: tuple[Site, 
 
     key = (network.digest, dataset.digest, job.engine, sites)
     if key not in _evaluators:
-        while len(_evaluators) >= _KEPT:
+        while len(_evaluators) >= _KEPT_EVALUATORS:
             _evaluators.popitem(last=False)
         _evaluators[key] = Evaluator(network, dataset, job.engine, sites)
     _evaluators.move_to_end(key)

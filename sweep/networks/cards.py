@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from sweep.networks.datasets import Dataset
-from sweep.networks.recipes import Recipe
+from sweep.networks.recipes import Recipe, recipe_digest
 
 if TYPE_CHECKING:
     import keras
+
+_RECIPE = "SHA-256 of the recipe, without its seed"
 
 
 def card(
@@ -43,6 +46,7 @@ def card(
         ("input", f"{recipe.input_shape}, float32; uint8 images are divided by 255"),
         ("kernels", "as trained, float32" if bits is None else f"rounded to {bits} fractional bits"),
         ("training seed", f"{recipe.seed}"),
+        (_RECIPE, f"`{recipe_digest(recipe, train_set.digest)}`"),
         ("training", f"{recipe.epochs} epochs over {len(train_set)} images in batches of {recipe.batch}"),
         ("optimizer", f"{recipe.optimizer}, learning rate {recipe.learning_rate:g}, constant"),
         ("loss", f"{model.loss}"),
@@ -67,6 +71,29 @@ def card(
     if recipe.notes.strip():
         parts += ["## Notes", recipe.notes.strip()]
     return "\n\n".join(parts) + "\n"
+
+
+def same_training(text: str, recipe: Recipe, dataset_digest: str) -> bool:
+    """Whether a card tells of a training by this recipe, with its seed."""
+    facts = _facts(text)
+    digest = facts.get(_RECIPE)
+    return (digest, facts.get("training seed")) == (f"`{recipe_digest(recipe, dataset_digest)}`", f"{recipe.seed}")
+
+
+def measured(text: str, file: str) -> tuple[str, int, int] | None:
+    """What a card tells of a model file: its SHA-256 in hex, test images classified correctly, test images.
+
+    None when it does not tell.
+    """
+    facts = _facts(text)
+    counts = re.search(r"\((\d+) of (\d+) test images\)", facts.get("clean accuracy", ""))
+    digest = facts.get(f"SHA-256 of `{file}`")
+    return (digest.strip("`"), int(counts[1]), int(counts[2])) if counts and digest else None
+
+
+def _facts(text: str) -> dict[str, str]:
+    """The rows of a card's first table."""
+    return dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", text.split("## Architecture")[0], re.MULTILINE))
 
 
 def _arguments(entry: Mapping[str, object]) -> str:

@@ -12,8 +12,9 @@ from sweep.errors import InputError
 from sweep.networks.backend import import_keras, quiet_advice
 from sweep.networks.datasets import Dataset, fits
 from sweep.networks.files import file_digest, reason, require_file
-from sweep.networks.inspection import threshold_of, variables_of
-from sweep.networks.variables import Variable
+from sweep.networks.inspection import layers_of, threshold_of, variables_of
+from sweep.networks.leftovers import without_leftovers
+from sweep.networks.variables import Layer, Variable
 
 if TYPE_CHECKING:
     import keras
@@ -33,6 +34,7 @@ class Network:
         outputs: width of the output: the number of classes, or 1 for a single score.
         threshold: where a single score decides for class 1 (0.5 behind a sigmoid, 0 for a logit); None with
             several outputs, of which the largest decides.
+        layers: the images, then every layer, in order.
     """
 
     model: keras.Model
@@ -41,10 +43,14 @@ class Network:
     input_shape: tuple[int | None, ...]
     outputs: int
     threshold: float | None
+    layers: tuple[Layer, ...] = ()
 
 
 def load_network(path: str | Path) -> Network:
-    """Reads a network from a .keras or .h5 file; Python code stored in the file is refused.
+    """Reads a network from a .keras or .h5 file, of Keras 2 or 3; Python code stored in the file is refused.
+
+    What Keras 2 left in a file without meaning (see `sweep.networks.leftovers`) is passed over, and a slash in its
+    layers' names becomes a line, since Keras 3 has none; the digest is that of the file as it lies there.
 
     Raises:
         InputError: the file is missing, is not one that Keras can load, or holds a model that does not have
@@ -94,12 +100,17 @@ def check_fit(network: Network, dataset: Dataset) -> list[str]:
 
 def _load(path: Path, shown: str, digest: str) -> Network:
     keras = import_keras()
-    try:
-        with quiet_advice():
-            model = keras.models.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # Keras raises whatever its many parts raise
-        text = reason(error).replace(str(path), shown)
-        raise InputError(f"{shown}: not a model that Keras can load: {text}") from error
+    with tempfile.TemporaryDirectory(prefix="sweep-") as folder:
+        try:
+            readable = without_leftovers(path, Path(folder)) or path
+        except InputError as error:
+            raise InputError(f"{shown}: {error}") from None
+        try:
+            with quiet_advice():
+                model = keras.models.load_model(readable, compile=False, safe_mode=True)
+        except Exception as error:  # Keras raises whatever its many parts raise
+            text = _told(error).replace(str(readable), shown)
+            raise InputError(f"{shown}: not a model that Keras can load: {text}") from error
     problems = _shape_problems(model)
     if problems:
         raise InputError(f"{shown}: {problem}" for problem in problems)
@@ -107,10 +118,16 @@ def _load(path: Path, shown: str, digest: str) -> Network:
         model=model,
         digest=digest,
         variables=variables_of(model),
+        layers=layers_of(model),
         input_shape=tuple(model.inputs[0].shape[1:]),
         outputs=int(model.outputs[0].shape[-1]),
         threshold=threshold_of(model),
     )
+
+
+def _told(error: Exception) -> str:
+    # Around what a layer has to say, Keras prints all that is known of the layer.
+    return reason(Exception(str(error).rpartition("Exception encountered: ")[2] or type(error).__name__))
 
 
 def _shape_problems(model: keras.Model) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import re
 import tomllib
@@ -67,6 +69,8 @@ class Recipe:
         formats: suffixes of the files to write, of `FORMATS`.
         rounded: models to derive from the trained one.
         notes: words for the card, such as how the settings were chosen.
+        folder: where the files go unless the caller says otherwise; a relative path in the TOML file counts from
+            that file's folder, which is also the default.
     """
 
     name: str
@@ -81,6 +85,27 @@ class Recipe:
     formats: tuple[str, ...] = ("h5",)
     rounded: tuple[Rounded, ...] = ()
     notes: str = ""
+    folder: Path | None = None
+
+
+def recipe_digest(recipe: Recipe, dataset_digest: str) -> str:
+    """SHA-256, in hex, of all that the weights depend on, the seed apart: names, notes and places take no part.
+
+    Args:
+        recipe: the recipe.
+        dataset_digest: SHA-256 of its dataset's file.
+    """
+    parts = {
+        "dataset": dataset_digest,
+        "input_shape": recipe.input_shape,
+        "layers": recipe.layers,
+        "epochs": recipe.epochs,
+        "batch": recipe.batch,
+        "optimizer": recipe.optimizer,
+        "learning_rate": float(recipe.learning_rate),
+        "rounded": [item.bits for item in recipe.rounded],
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def read_recipe(path: str | Path) -> Recipe:
@@ -105,6 +130,7 @@ def read_recipe(path: str | Path) -> Recipe:
         raise InputError(f"{path}: {problem}" for problem in problems)
     plain = {key: table[key] for key in table if key not in ("layer", "rounded")}
     plain["dataset"] = path.parent / plain["dataset"]
+    plain["folder"] = path.parent / plain.get("folder", "")
     for key in ("input_shape", "formats"):
         if key in plain:
             plain[key] = tuple(plain[key])
@@ -160,6 +186,7 @@ _RULES: dict[str, _Rule] = {
         f"a list of {', '.join(FORMATS)}",
     ),
     "notes": (lambda value: isinstance(value, str), "text"),
+    "folder": (lambda value: isinstance(value, str) and bool(value), "the path of a folder"),
     "layer": (_is_tables, "one [[layer]] table or more"),
     "rounded": (_is_tables, "[[rounded]] tables with name and bits"),
 }
@@ -181,10 +208,15 @@ _ROUNDED_RULES: dict[str, _Rule] = {
 }
 
 
-def check_seed(seed: int) -> list[str]:
-    """What is wrong with a training seed, in words; empty when nothing is."""
+def check_seeds(seed: int, seeds: int = 1) -> list[str]:
+    """What is wrong with the training seeds seed … seed + seeds − 1, in words; empty when nothing is."""
     fine, valid = _RULES["seed"]
-    return [] if fine(seed) else [f"seed: {seed!r} is not {valid}"]
+    problems = [] if fine(seed) else [f"seed: {seed!r} is not {valid}"]
+    if not _is_int(seeds, 1):
+        problems.append(f"seeds: {seeds!r} is not a whole number from 1")
+    elif not problems and not fine(seed + seeds - 1):
+        problems.append(f"seeds: {seed} to {seed + seeds - 1} go beyond 2^32 - 1")
+    return problems
 
 
 def _table_problems(

@@ -16,12 +16,12 @@ import numpy as np
 
 from sweep.errors import InputError
 from sweep.networks.backend import import_keras, import_tensorflow, quiet_advice
-from sweep.networks.cards import card
+from sweep.networks.cards import card, measured, same_training
 from sweep.networks.datasets import Dataset, fits, load_dataset, prepare_images
 from sweep.networks.decisions import decide
 from sweep.networks.files import file_digest, reason
 from sweep.networks.inspection import threshold_of, variables_of
-from sweep.networks.recipes import OPTIMIZERS, Recipe, check_seed, read_recipe
+from sweep.networks.recipes import OPTIMIZERS, Recipe, check_seeds, read_recipe
 
 if TYPE_CHECKING:
     import keras
@@ -46,7 +46,9 @@ class TrainedModel:
     card: Path
 
 
-def train(recipe: str | Path | Recipe, out: str | Path | None = None, *, seed: int | None = None) -> list[TrainedModel]:
+def train(
+    recipe: str | Path | Recipe, out: str | Path | None = None, *, seed: int | None = None, seeds: int | None = None
+) -> list[TrainedModel]:
     """Trains the network of a recipe, and writes it and the models derived from it, each with its card.
 
     Progress goes to standard output: Keras's bar on a terminal, else one line an epoch. Equal recipes and
@@ -55,25 +57,44 @@ def train(recipe: str | Path | Recipe, out: str | Path | None = None, *, seed: i
 
     Args:
         recipe: a recipe, or the path of its TOML file.
-        out: the folder for the files; the recipe file's own by default.
+        out: the folder for the files; by default what the recipe says, or its file's own.
         seed: in place of the recipe's; it then becomes a part of the files' names.
+        seeds: how many trainings: with the seeds `seed`, `seed` + 1, …, each named in its files' names. What lies
+            there already, with cards of the same recipe and seed, is not trained again; so a stopped call can be
+            repeated.
 
     Returns:
-        The files written: the trained model first, in each format, then the rounded ones.
+        The files of each training in turn: the trained model first, in each format, then the rounded ones.
 
     Raises:
-        InputError: the recipe, the dataset, the seed or the folder is unusable; nothing has been trained.
+        InputError: the recipe, the dataset, the seeds or the folder are unusable; nothing has been trained.
     """
     if not isinstance(recipe, Recipe):
-        out = Path(recipe).parent if out is None else out
         recipe = read_recipe(recipe)
+        out = recipe.folder if out is None else out
     if out is None:
         raise InputError("out: missing; a recipe without a file needs a folder to write to")
-    if seed is not None:
-        recipe = _with_seed(recipe, seed)
+    first = recipe.seed if seed is None else seed
+    problems = check_seeds(first, 1 if seeds is None else seeds)
+    if problems:
+        raise InputError(problems)
     folder = _writable(Path(out))
     sets = load_dataset(recipe.dataset, "train"), load_dataset(recipe.dataset, "test")
+    if seeds is None:
+        return _train(recipe if seed is None else _with_seed(recipe, seed), sets, folder)
+    written = []
+    for number in range(seeds):
+        one = _with_seed(recipe, first + number)
+        there = _found(one, sets[0], folder)
+        models = there or _train(one, sets, folder)
+        accuracy = 100 * models[0].n_correct / models[0].n_images
+        done = "there already, " if there else ""
+        print(f"{one.name}: {done}{accuracy:.2f} %, training {number + 1} of {seeds}", flush=True)
+        written += models
+    return written
 
+
+def _train(recipe: Recipe, sets: tuple[Dataset, Dataset], folder: Path) -> list[TrainedModel]:
     with quiet_advice(), _seeded(recipe.seed):
         model = _build(recipe)
         _check_data(recipe, model, sets)
@@ -87,15 +108,30 @@ def train(recipe: str | Path | Recipe, out: str | Path | None = None, *, seed: i
 
 
 def _with_seed(recipe: Recipe, seed: int) -> Recipe:
-    problems = check_seed(seed)
-    if problems:
-        raise InputError(problems)
     return replace(
         recipe,
         seed=seed,
-        name=f"{recipe.name}_seed{seed}",
-        rounded=tuple(replace(item, name=f"{item.name}_seed{seed}") for item in recipe.rounded),
+        name=f"{recipe.name}-seed{seed}",
+        rounded=tuple(replace(item, name=f"{item.name}-seed{seed}") for item in recipe.rounded),
     )
+
+
+def _found(recipe: Recipe, train_set: Dataset, folder: Path) -> list[TrainedModel]:
+    """The files that this training would write, when all are there as their cards say; else none."""
+    found = []
+    for name in (recipe.name, *(item.name for item in recipe.rounded)):
+        card_path = folder / f"{name}.md"
+        text = card_path.read_text(encoding="utf-8") if card_path.is_file() else ""
+        for suffix in recipe.formats:
+            path = folder / f"{name}.{suffix}"
+            told = measured(text, path.name)
+            if told is None or not path.is_file() or not same_training(text, recipe, train_set.digest):
+                return []
+            digest, n_correct, n_images = told
+            if file_digest(path) != digest:
+                return []
+            found.append(TrainedModel(path, digest, n_correct, n_images, card_path))
+    return found
 
 
 def _writable(folder: Path) -> Path:
@@ -218,14 +254,24 @@ def _save(
     written = []
     for suffix in recipe.formats:
         path = folder / f"{name}.{suffix}"
-        partial = folder / f".{name}-{os.getpid()}.partial.{suffix}"
-        _write(recipe, model, partial)
-        partial.replace(path)
+        with _replacing(path) as partial:
+            _write(recipe, model, partial)
         written.append(TrainedModel(path, file_digest(path), n_correct, len(test_set), card_path))
     digests = {item.path.name: item.digest for item in written}
-    text = card(recipe, model, name, bits, digests, n_correct, sets)
-    card_path.write_text(text, encoding="utf-8")
+    with _replacing(card_path) as partial:
+        partial.write_text(card(recipe, model, name, bits, digests, n_correct, sets), encoding="utf-8")
     return written
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A path to write to, which takes the place of `path` once all is written."""
+    partial = path.with_name(f".{path.stem}-{os.getpid()}.partial{path.suffix}")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _write(recipe: Recipe, model: keras.Model, path: Path) -> None:

@@ -24,8 +24,8 @@ def test_more_seeds_only_add():
     before = set(wanted(study(4)))
     assert missing(study(6), before) == [
         ("a/g/scale=0.1", 4),
-        ("a/g/scale=0.2", 4),
         ("a/g/scale=0.1", 5),
+        ("a/g/scale=0.2", 4),
         ("a/g/scale=0.2", 5),
     ]
     assert missing(study(4), before) == []

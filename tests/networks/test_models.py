@@ -69,6 +69,12 @@ def test_the_card_agrees_with_the_recipe():
         assert recipe.notes.strip() in card
 
 
+def test_the_recipe_for_several_trainings_has_the_articles_layers_and_a_folder_of_its_own():
+    recipe, several = read_recipe(MODELS / "mnist_tf2_fw.toml"), read_recipe(MODELS / "trainings.toml")
+    assert (several.layers, several.input_shape, several.dataset) == (recipe.layers, recipe.input_shape, recipe.dataset)
+    assert several.folder == MODELS / "trainings"
+
+
 def test_the_network_has_the_articles_shape():
     network = load_network(MODELS / "mnist_tf2_fw.h5")
     assert [(v.path, v.layer_index, v.shape, v.kernel, v.channel_axes) for v in network.variables] == [

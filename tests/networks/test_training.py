@@ -15,7 +15,7 @@ from sweep.errors import InputError
 from sweep.networks.backend import import_keras
 from sweep.networks.datasets import load_dataset, prepare_images
 from sweep.networks.loading import check_fit, load_network
-from sweep.networks.recipes import Rounded, read_recipe
+from sweep.networks.recipes import Rounded, read_recipe, recipe_digest
 from sweep.networks.training import train
 
 # Keras 3.15 converts its variables to arrays in a way that NumPy 2 is about to drop.
@@ -159,10 +159,75 @@ def test_a_written_model_is_compiled_and_can_be_trained_on(recipe, suffix):
 def test_another_seed_gives_other_weights_under_another_name(recipe, tmp_path):
     path = recipe(('["h5", "keras"]', '["h5"]'))
     own, other = train(path), train(path, seed=4)
-    assert [model.path.name for model in other] == ["tiny_seed4.h5", "tiny_3bit_seed4.h5"]
-    assert "| training seed | 4 |" in (tmp_path / "tiny_seed4.md").read_text(encoding="utf-8")
+    assert [model.path.name for model in other] == ["tiny-seed4.h5", "tiny_3bit-seed4.h5"]
+    assert "| training seed | 4 |" in (tmp_path / "tiny-seed4.md").read_text(encoding="utf-8")
     a, b = (load_network(models[0].path).model.get_weights() for models in (own, other))
     assert not np.array_equal(a[0], b[0])
+
+
+def test_several_trainings_differ_in_their_seed_alone(recipe, tmp_path, capsys):
+    path = recipe(('["h5", "keras"]', '["h5"]'), ("epochs = 1", 'epochs = 1\nfolder = "runs"'))
+    written = train(path, seeds=2)
+    names = ["tiny-seed3.h5", "tiny_3bit-seed3.h5", "tiny-seed4.h5", "tiny_3bit-seed4.h5"]
+    assert [model.path.relative_to(tmp_path) for model in written] == [Path("runs") / name for name in names]
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["tiny-seed3"] * 2 + ["tiny-seed4"] * 2
+    assert lines[1] == f"tiny-seed3: {100 * written[0].n_correct / 60:.2f} %, training 1 of 2"
+    assert written[0].digest != written[2].digest
+    alone = train(path, tmp_path / "alone", seed=4)
+    assert [model.digest for model in alone] == [model.digest for model in written[2:]], "other trainings do not matter"
+    assert "Made from [tiny-seed4](tiny-seed4.md)" in written[3].card.read_text(encoding="utf-8")
+
+
+def test_what_is_trained_already_is_not_trained_again(recipe, tmp_path, capsys):
+    path = recipe(('["h5", "keras"]', '["h5"]'))
+    first = train(path, tmp_path, seeds=2)
+    (tmp_path / "tiny_3bit-seed4.md").unlink()
+    times = {model.path: model.path.stat().st_mtime_ns for model in first}
+    capsys.readouterr()
+    assert train(path, tmp_path, seed=3, seeds=3)[:4] == first
+    again = [model.path.name for model in first if model.path.stat().st_mtime_ns != times[model.path]]
+    assert again == ["tiny-seed4.h5", "tiny_3bit-seed4.h5"], "its card was gone"
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("tiny-seed3: there already, ")
+    assert sum("epoch 1/1" in line for line in lines) == 2
+
+
+@pytest.mark.parametrize("change", ["recipe", "dataset", "file"])
+def test_another_recipe_dataset_or_file_is_trained_anew(recipe, tmp_path, capsys, change):
+    single = ('["h5", "keras"]', '["h5"]')
+    path = recipe(single)
+    model = train(path, tmp_path, seeds=1)[0]
+    if change == "recipe":
+        path = recipe(single, ("0.01", "0.02"))
+    elif change == "dataset":
+        np.savez(tmp_path / "tiny.npz", **{k: v[::-1] for k, v in np.load(tmp_path / "tiny.npz").items()})
+    else:
+        model.path.write_bytes(model.path.read_bytes()[:-1])
+    capsys.readouterr()
+    train(path, tmp_path, seeds=1)
+    assert "epoch 1/1" in capsys.readouterr().out
+
+
+def test_other_words_and_another_name_are_the_same_recipe(recipe, tmp_path):
+    plain = read_recipe(recipe())
+    worded = read_recipe(recipe(("Words", "Other words"), ('"tiny"', '"small"'), ("seed = 3", "seed = 5")))
+    assert recipe_digest(plain, "d") == recipe_digest(worded, "d") != recipe_digest(plain, "e")
+    assert recipe_digest(read_recipe(recipe(("bits = 3", "bits = 4"))), "d") != recipe_digest(plain, "d")
+
+
+def test_a_stopped_training_leaves_no_half_written_file(recipe, tmp_path, monkeypatch):
+    def stopped(*arguments: object) -> str:
+        raise KeyboardInterrupt
+
+    path = recipe(('["h5", "keras"]', '["h5"]'))
+    monkeypatch.setattr("sweep.networks.training.card", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        train(path, tmp_path / "out", seeds=2)
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["tiny-seed3.h5"], "without a card it does not count"
+    monkeypatch.undo()
+    assert len(train(path, tmp_path / "out", seeds=1)) == 2
+    assert not list((tmp_path / "out").glob(".*"))
 
 
 def test_one_sigmoid_unit_is_trained_on_its_threshold(recipe, tmp_path):
@@ -204,6 +269,7 @@ def test_a_recipe_is_read_with_its_defaults(recipe, tmp_path):
         ("[8, 8, 1]", "[8, 0, 1]", "input_shape: [8, 0, 1] is not a list of sizes"),
         ('"tiny"', '"../tiny"', "name: '../tiny' is not a name of letters"),
         ('"tiny_3bit"', '"tiny"', "rounded: the name 'tiny' is used more than once"),
+        ("seed = 3", 'folder = ""', "folder: '' is not the path of a folder"),
         ('"fc"', '"conv"', "layer: the name 'conv' is used more than once"),
         ("bits = 3", "bits = 33", "rounded 0: bits: 33 is not a whole number from 0 to 32"),
         ("bits = 3", "bit = 3", "rounded 0: bit: unknown key; the keys are name, bits"),
@@ -263,6 +329,8 @@ def test_a_folder_that_cannot_be_written_is_refused(recipe, tmp_path):
 
 def test_a_bad_seed_or_a_missing_recipe_is_refused(recipe, tmp_path):
     assert refusal(recipe(), seed=-1) == ("seed: -1 is not a whole number from 0 to 2^32 - 1",)
+    assert refusal(recipe(), seeds=0) == ("seeds: 0 is not a whole number from 1",)
+    assert refusal(recipe(), seed=2**32 - 2, seeds=3) == ("seeds: 4294967294 to 4294967296 go beyond 2^32 - 1",)
     assert "no such file" in refusal(tmp_path / "none.toml")[0]
     with pytest.raises(InputError, match="needs a folder to write to"):
         train(read_recipe(recipe()))
