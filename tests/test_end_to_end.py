@@ -130,6 +130,7 @@ def test_pandas_and_duckdb_read_the_trials(place: Path):
         "n_images",
         "n_correct",
         "accuracy",
+        "n_nonfinite",
         *PROVENANCE,
     ]
     frame = pd.read_parquet("run/trials")

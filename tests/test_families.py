@@ -97,8 +97,7 @@ def test_converters_and_calibrated_ranges(data):
     }
     tops = {"min_max": float(seen.max()), "percentile": float(np.percentile(seen, 99))}
     found = trials(
-        """perturb = [ { op = "activation_affine", bits = [6, 2], range = ["min_max", "percentile"],
-                         percentile = 99 } ]""",
+        'perturb = [ { op = "activation_affine", bits = [6, 2], percentile = 99, range = ["min_max", "percentile"] } ]',
         """perturb = [ { op = "dac", bits = 4, low = 0, high = 1, layers = "conv1" },
                        { op = "adc", bits = [5, 2], low = -0.5, high = 2 } ]""",
     )
@@ -331,3 +330,5 @@ def test_weights_that_overflow_count_as_in_keras(data):
         ]
         assert row.n_correct == count(model, weights, images, labels)
     assert found["n_correct"].min() < 150, "some chips are ruined"
+    assert found["n_nonfinite"].max() > 0
+    assert "no finite" in sweep.open_run("run").table()

@@ -139,6 +139,11 @@ def _notes(cells: pd.DataFrame, published: bool) -> Iterator[str]:
         yield "Several trials with standard deviation 0: all equal; that does not show that no chip differs."
     if cells["std"].isna().any():
         yield "One trial without standard deviation: a single chip does not show the spread."
+    if "nonfinite" in cells and cells["nonfinite"].any():
+        yield (
+            f"In {cells['nonfinite'].sum():,} trials images had scores that are no finite numbers: weights or sums "
+            "overflowed, and the decision on such an image means nothing."
+        )
     if published:
         yield "Published: as the study gives it."
 

@@ -198,7 +198,8 @@ def _activate(function: Any, scores: Array) -> Array:
     """The last activation function; softmax without the way through TensorFlow."""
     if function is not keras.activations.softmax:
         return np.asarray(function(keras.ops.convert_to_tensor(scores)))
-    powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    with np.errstate(invalid="ignore", over="ignore"):  # infinity less infinity
+        powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
 
 

@@ -7,6 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,13 @@ GPU_STACKS = ((64, 500),)
 EXTREME = 1e12  # larger weights may overflow in one order of a sum and not in another
 
 _Maker = Callable[[Subject, tuple[int, ...]], Way]
+
+
+class Count(NamedTuple):
+    """Images of one trial: decided as labelled, and with a score that is no finite number (their decision is void)."""
+
+    correct: int
+    nonfinite: int
 
 
 class Evaluator:
@@ -88,18 +96,18 @@ class Evaluator:
             trials: for each trial its weights, in the order of `model.weights`, and then what it has for each site.
             varied: the variables in which a trial may differ from the clean network; empty for none.
         """
-        return self.correct_in_blocks([iter([trial]) for trial in trials], varied)
+        return [count.correct for count in self.count([iter([trial]) for trial in trials], varied)]
 
-    def correct_in_blocks(
+    def count(
         self, trials: Sequence[Iterator[Sequence[Entry]]], varied: Sequence[int], block: int | None = None
-    ) -> list[int]:
+    ) -> list[Count]:
         """As `correct`, for trials whose weights change from one block of so many images to the next.
 
         Each trial gives its entries block after block; with `block` None a single time, for all images.
         """
         way = self.way(varied, block)
         size = block or self.images
-        counts = [0] * len(trials)
+        correct, nonfinite = [0] * len(trials), [0] * len(trials)
         for start in range(0, len(trials), way.trials):
             part = range(start, min(start + way.trials, len(trials)))
             for number, first in enumerate(range(0, self.images, size)):
@@ -111,8 +119,9 @@ class Evaluator:
                         plain = self._plain(varied, block)
                         row = plain.scores(_entries([trial], plain), number)[0]
                     right = self._decide(row, trial, images) == self._labels[images]
-                    counts[k] += int(np.count_nonzero(right))
-        return counts
+                    correct[k] += int(np.count_nonzero(right))
+                    nonfinite[k] += int(np.count_nonzero(~np.isfinite(row).all(axis=-1)))
+        return [Count(*pair) for pair in zip(correct, nonfinite, strict=True)]
 
     def _decide(self, scores: Scores, entries: Sequence[Entry], images: slice) -> npt.NDArray[np.int64]:
         decisions = decide(scores, self.network.threshold)

@@ -47,7 +47,7 @@ def within_rounding(scores: Array, threshold: float | None, softmax: bool, tie: 
         limit = SCORE_FACTOR * tie * np.maximum(1.0, np.abs(scores[..., 0]))
         return np.asarray(~(distance > limit))
     best = logits(np.partition(scores, -2, axis=-1)[..., -2:], softmax)
-    with np.errstate(invalid="ignore"):  # infinity less infinity
+    with np.errstate(invalid="ignore", over="ignore"):  # infinity less infinity
         size = best[..., 1] - logits(scores.min(axis=-1), softmax) if softmax else np.abs(scores).max(axis=-1)
         close = ~(best[..., 1] - best[..., 0] > tie * size)
     return np.asarray(close if softmax else close & (size != 0))

@@ -148,9 +148,9 @@ def _evaluate(
         part = trials[start : start + way.trials]
         begun = time.perf_counter()
         entries = [_entries(job, evaluator, cell, seed) for cell, seed in part]
-        counts = evaluator.correct_in_blocks(entries, kind.varied, kind.block)
+        counts = evaluator.count(entries, kind.varied, kind.block)
         seconds = (time.perf_counter() - begun) / len(part)
-        for (cell, seed), correct in zip(part, counts, strict=True):
+        for (cell, seed), (correct, nonfinite) in zip(part, counts, strict=True):
             yield {
                 "model": cell.model,
                 "family": cell.family,
@@ -160,6 +160,7 @@ def _evaluate(
                 "n_images": evaluator.images,
                 "n_correct": correct,
                 "accuracy": correct / evaluator.images,
+                "n_nonfinite": nonfinite,
                 "seconds": seconds,
                 "host": host["host"],
                 "device": host["device"],

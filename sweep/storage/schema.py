@@ -27,6 +27,7 @@ def trial_schema(columns: Mapping[str, type]) -> pa.Schema:
             pa.field("n_images", pa.int32(), nullable=False),
             pa.field("n_correct", pa.int32(), nullable=False),
             pa.field("accuracy", pa.float64(), nullable=False),
+            pa.field("n_nonfinite", pa.int32(), nullable=False),  # images with a score that is no finite number
             pa.field("seconds", pa.float64()),
             pa.field("host", pa.string()),
             pa.field("device", pa.string()),

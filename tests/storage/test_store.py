@@ -23,6 +23,7 @@ def row(cell: str, seed: int, correct: int = 90, **more: object) -> dict:
         "n_images": 100,
         "n_correct": correct,
         "accuracy": correct / 100,
+        "n_nonfinite": 0,
         "seconds": 0.5,
         "host": "h",
         "device": "CPU",
@@ -42,6 +43,7 @@ def filled(place: Path) -> Store:
 def test_schema_is_the_contract():
     assert trial_schema(COLUMNS).names == [
         *("model", "family", "cell", "scale", "bits", "basis", "seed", "n_images", "n_correct", "accuracy"),
+        "n_nonfinite",
         *PROVENANCE,
     ]
     types = {f.name: str(f.type) for f in trial_schema(COLUMNS)}
