@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import sweep
-from sweep.errors import InputError, Interrupted, StoreError
+from sweep.errors import InputError, Interrupted, StoreError, SweepError
 from sweep.execution import worker
 from sweep.execution.runner import InlineRunner
 from sweep.storage.schema import PROVENANCE
@@ -191,3 +191,12 @@ def test_damaged_results_stop_the_run(place: Path):
     shard.write_bytes(shard.read_bytes()[:-7])
     with pytest.raises(StoreError, match="is damaged"):
         run_inline()
+
+
+def test_a_worker_with_other_versions_refuses(place: Path, monkeypatch: pytest.MonkeyPatch):
+    from sweep.execution import driver
+
+    monkeypatch.setattr(driver, "versions", lambda: {**worker.versions(), "numpy": "1.0"})
+    with pytest.raises(SweepError, match=r"versions differ from the driver's: numpy 1\.0 there, .* here"):
+        run_inline()
+    assert not list(Path("run").glob("trials/*"))

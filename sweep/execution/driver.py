@@ -14,7 +14,7 @@ from sweep.execution.inputs import Prepared
 from sweep.execution.plan import ChunkSize, Cutter, Trial, missing, wanted
 from sweep.execution.progress import Progress
 from sweep.execution.runner import Runner
-from sweep.execution.worker import Job, Outcome
+from sweep.execution.worker import Job, Outcome, versions
 from sweep.perturb.plugins import plugin_files
 from sweep.storage.schema import parquet_bytes
 from sweep.storage.store import PLUGINS, RESOLVED, STUDY, TRIALS, Store, commit
@@ -89,6 +89,7 @@ def run(
             prepared.flow,
             threads,
             engine,
+            versions(),
         )
         _Sweep(prepared, store, runner, ChunkSize(fixed=chunk_trials), job).run(todo, have)
     store.folder.tidy(TRIALS)

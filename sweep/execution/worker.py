@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from sweep.errors import SweepError
 from sweep.execution.dataflow import Flow, Placed, sites_of
 from sweep.execution.plan import Chunk, Trial
 from sweep.networks.datasets import Dataset
@@ -34,7 +35,8 @@ class Job:
     """What the tasks of one run share.
 
     `study_digest` and `root_seed` are the study's; `columns` its swept parameters; `flow` says what acts on the data
-    flow of a cell; `threads` goes to TensorFlow; `engine` forces a way to evaluate.
+    flow of a cell; `threads` goes to TensorFlow; `engine` forces a way to evaluate; `versions` are the driver's, and a
+    worker with others refuses to work.
     """
 
     folder: str
@@ -45,6 +47,7 @@ class Job:
     flow: Flow = field(default_factory=dict)
     threads: int = 1
     engine: str | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,11 @@ class _Kind:
 
 
 def run_chunk(job: Job, model: ModelFile, dataset: Dataset, chunk: Chunk) -> Outcome:
-    """Evaluate the trials of a chunk and commit them as one shard."""
+    """Evaluate the trials of a chunk and commit them as one shard.
+
+    Raises SweepError when the versions here are not the driver's: counts could differ between workers.
+    """
+    _check_versions(job)
     _network(job, model)  # not in the measured time
     started = time.perf_counter()
     rows, notes = evaluate_chunk(job, model, dataset, chunk)
@@ -201,6 +208,19 @@ def _evaluator(job: Job, network: Network, dataset: Dataset, sites: tuple[Site, 
     return _evaluators[key]
 
 
+def versions() -> dict[str, str]:
+    """Of the packages that results depend on."""
+    return {name: version(name) for name in ("tensorflow", "keras", "numpy")}
+
+
+def _check_versions(job: Job) -> None:
+    here = versions()
+    differ = [f"{name} {there} there, {here[name]} here" for name, there in job.versions.items() if here[name] != there]
+    if differ:
+        where = f"worker on {platform.node()}: versions differ from the driver's"
+        raise SweepError(f"{where}: {', '.join(differ)}; install the same everywhere")
+
+
 def _host() -> dict[str, str]:
     from sweep.engine import tf_ops
 
@@ -209,5 +229,5 @@ def _host() -> dict[str, str]:
         "device": tf_ops.device(),
         "machine": platform.machine(),
         "python": platform.python_version(),
-        **{name: version(name) for name in ("tensorflow", "keras", "numpy")},
+        **versions(),
     }
