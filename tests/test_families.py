@@ -14,8 +14,8 @@ import pytest
 import sweep
 from sweep.errors import InputError
 from sweep.networks.inspection import variables_of
-from sweep.perturb import REGISTRY
-from sweep.perturb.dataflow import ActivationAffine
+from sweep.perturb import REGISTRY, perturb
+from sweep.perturb.dataflow import ActivationAffine, DataFlow
 from tests.oracle import count, draw, perturbed
 
 HEAD = """
@@ -332,3 +332,50 @@ def test_weights_that_overflow_count_as_in_keras(data):
     assert found["n_correct"].min() < 150, "some chips are ruined"
     assert found["n_nonfinite"].max() > 0
     assert "no finite" in sweep.open_run("run").table()
+
+
+EVERY_OP = {
+    "gaussian": "scale = 0.3",
+    "uniform": "scale = 0.3",
+    "uniform_symmetric": "scale = 0.3",
+    "log_normal": "scale = 0.5",
+    "fixed_point": "bits = 2",
+    "fixed_point_saturating": "bits = 2",
+    "symmetric": "bits = 3",
+    "affine": "bits = 3",
+    "conductance_states": "states = 4",
+    "binary": "",
+    "ternary": "",
+    "power_of_two": "bits = 3",
+    "floating": 'format = "float8_e5m2"',
+    "stuck_at": "rate = 0.2, high = 0.3",
+    "open_lines": 'rate = 0.2, lines = "columns"',
+    "bit_flip": "rate = 0.05, bits = 6",
+    "float32_bit_flip": "rate = 0.001",
+    "drift": "time = 3600, nu = 0.05, nu_std = 0.02",
+    "pcm": "time = 3600",
+    "conductance_noise": "table = [[1, 0.5], [10, 2]]",
+}
+
+
+def test_every_op_counts_as_plain_keras_does(data):
+    """With the weights that the transform makes on its documented stream; these have oracles of their own."""
+    model, images, labels = data
+    weight_ops = {op for op, transform in REGISTRY.items() if transform.__module__.startswith("sweep.perturb.")}
+    weight_ops -= {op for op in weight_ops if issubclass(REGISTRY[op], DataFlow)}
+    assert set(EVERY_OP) == weight_ops
+    families = [
+        f'perturb = [ {{ op = "{op}"{", " if arguments else ""}{arguments} }} ]' for op, arguments in EVERY_OP.items()
+    ]
+    run = sweep.run(study(*families), "run", runner="inline", seeds=2)
+    cells = {cell.id: cell for cell in run.study.cells}
+    found = run.trials()
+    assert found["family"].nunique() == len(EVERY_OP)
+    for row in found.itertuples():
+        weights = perturb(model.get_weights(), variables_of(model), cells[row.cell].transforms, 0, row.seed)
+        assert row.n_correct == count(model, weights, images, labels), row.cell
+    resolved = pd.read_parquet("run/resolved.parquet").set_index("op")
+    for op in ("gaussian", "log_normal", "pcm", "conductance_noise", "drift"):
+        assert (resolved.loc[op, "sigma"] > 0).all()
+    for op in ("fixed_point", "symmetric", "affine", "bit_flip"):
+        assert (resolved.loc[op, "step"] > 0).all()
