@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sweep.analysis.run import Run, open_run
 from sweep.errors import InputError
-from sweep.execution.plan import missing, wanted
+from sweep.execution.plan import DEADLINE_SECONDS, missing, wanted
 from sweep.perturb import REGISTRY
 from sweep.study import Study
 
@@ -69,6 +69,7 @@ def run(
     chunk_trials: int | None = None,
     threads: int = 1,
     engine: Literal["plain", "stacked", "compiled"] | None = None,
+    deadline: float = DEADLINE_SECONDS,
 ) -> Run:
     """Run what is missing of a study; write trials, summary and figures into the run folder.
 
@@ -83,6 +84,7 @@ def run(
         chunk_trials: trials of a task; None makes tasks of some seconds.
         threads: TensorFlow threads of a task.
         engine: how to evaluate; None takes what measures fastest. The counts do not depend on it.
+        deadline: seconds after which a task is given up, in Ray; it is tried again a few times.
 
     Raises:
         InputError: every mistake in the study and its files, before anything is computed.
@@ -102,7 +104,10 @@ def run(
         from sweep.execution.cluster import RayRunner
 
         chosen = RayRunner(address, workers, gpus)
-    finished = Run(driver.run(prepared, folder, chosen, chunk_trials=chunk_trials, threads=threads, engine=engine))
+    store = driver.run(
+        prepared, folder, chosen, chunk_trials=chunk_trials, threads=threads, engine=engine, deadline=deadline
+    )
+    finished = Run(store)
     finished.write_summary()
     return finished
 

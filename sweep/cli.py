@@ -52,6 +52,7 @@ def _run(options: argparse.Namespace) -> None:
         chunk_trials=options.chunk,
         threads=options.threads,
         engine=options.engine,
+        deadline=options.deadline,
     )
     print(finished.table())
     print(f"\nresults in {finished.store.folder.uri}")
@@ -117,8 +118,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--runner", choices=("ray", "inline"), default="ray", help="inline: in this process")
     run.add_argument("--chunk", type=_positive, metavar="N", help="trials a task (default: seconds of work)")
     run.add_argument("--threads", type=_positive, default=1, metavar="N", help="TensorFlow threads a task")
-
     run.add_argument("--engine", choices=ENGINES, help="how to evaluate (default: the fastest)")
+    run.add_argument(
+        "--deadline", type=_seconds, default=1800.0, metavar="S", help="seconds for a task (default: 1800)"
+    )
 
     plan = add("plan", _plan, "Check a study and say what it would do.", "sweep plan jobs/article.toml")
     _study_arguments(plan)

@@ -14,6 +14,11 @@ from sweep.perturb.base import REGISTRY, Table, Transform, check, parameters, re
 
 STUDY_KEYS = ("name", "model", "dataset", "seeds", "root_seed", "plugins", "family")
 FAMILY_KEYS = ("name", "perturb", "published", "sensitivity")
+RESERVED = {  # columns of trials and summaries that a parameter of that name would hide
+    *("model", "family", "cell", "layer", "seed", "n_images", "n_correct", "accuracy", "n_nonfinite"),
+    *("seconds", "host", "device", "engine", "trials", "mean", "std", "mean_low", "mean_high", "std_low", "std_high"),
+    *("min", "q05", "median", "q95", "max", "nonfinite", "published"),
+}
 LARGEST_SEED = 2**63 - 1
 
 
@@ -25,13 +30,15 @@ def as_list(value: Any) -> list[Any]:
 def swept_columns(perturb: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, str]]:
     """Columns of the swept parameters → (position of the transform, parameter), in the order of the grid.
 
-    A name that an earlier transform sweeps already is suffixed with the position.
+    A name that an earlier transform sweeps already, or that means something else in a table, is suffixed with the
+    position.
     """
     columns: dict[str, tuple[int, str]] = {}
     for position, table in enumerate(perturb):
         for name, value in table.items():
             if isinstance(value, list | tuple) and name != "layers" and not _is_table(table.get("op"), name):
-                columns[f"{name}_{position}" if name in columns else name] = (position, name)
+                taken = name in columns or name in RESERVED
+                columns[f"{name}_{position}" if taken else name] = (position, name)
     return columns
 
 

@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 
 import sweep
-from sweep.errors import InputError, Interrupted, StoreError, SweepError
+from sweep.errors import InputError, Interrupted, StoreError, SweepError, TaskError
 from sweep.execution import worker
 from sweep.execution.runner import InlineRunner
+from sweep.perturb.noise import Gaussian
 from sweep.storage.schema import PROVENANCE
 from tests.oracle import count, perturbed
 
@@ -200,3 +201,36 @@ def test_a_worker_with_other_versions_refuses(place: Path, monkeypatch: pytest.M
     with pytest.raises(SweepError, match=r"versions differ from the driver's: numpy 1\.0 there, .* here"):
         run_inline()
     assert not list(Path("run").glob("trials/*"))
+
+
+class Catching(InlineRunner):
+    """Reports errors, as a cluster does."""
+
+    def wait(self, seconds: float) -> worker.Outcome | None:
+        chunk = self._queue[0]
+        try:
+            return super().wait(seconds)
+        except Exception as error:
+            return worker.Outcome(chunk, error=f"{type(error).__name__}: {error}")
+
+
+def test_a_cell_that_fails_is_isolated_and_the_others_completed(place: Path, monkeypatch: pytest.MonkeyPatch):
+    from sweep.execution import driver
+    from sweep.execution.inputs import prepare
+
+    apply = Gaussian.apply
+
+    def poison(transform: Gaussian, *given: object) -> np.ndarray:
+        if transform.scale == 0.3:
+            raise MemoryError("too large")
+        return apply(transform, *given)
+
+    prepared = prepare(sweep.Study.from_toml("study.toml"))
+    with monkeypatch.context() as poisoned:
+        poisoned.setattr(Gaussian, "apply", poison)
+        with pytest.raises(TaskError) as caught:
+            driver.run(prepared, "run", Catching(), chunk_trials=50)
+    assert "6 trials failed" in str(caught.value)
+    assert "net/gaussian/scale=0.3: MemoryError: too large" in str(caught.value)
+    assert len(sweep.open_run("run").trials()) == 27 - 6
+    pd.testing.assert_frame_equal(results(run_inline()), results(run_inline("undisturbed")), check_exact=True)

@@ -119,3 +119,44 @@ def test_an_existing_cluster(place: Path):
         head.communicate(timeout=60)
     sweep.run("study.toml", "inline", runner="inline")
     pd.testing.assert_frame_equal(results("inline"), results("run"), check_exact=True)
+
+
+HANG = """
+import sys
+import time
+from dataclasses import dataclass
+
+from sweep.perturb import Transform, parameter, register
+
+
+@register("hang")
+@dataclass(frozen=True, kw_only=True)
+class Hang(Transform):
+    \"\"\"Never comes back for some value.\"\"\"
+
+    seconds: float = parameter("how long", minimum=0.0)
+    random = False
+
+    def apply(self, weight, variable, generator):
+        if "ray" in sys.modules:  # in a worker; the driver applies each transform once, to say what it amounts to
+            time.sleep(self.seconds)
+        return weight
+"""
+
+
+def test_a_cell_that_hangs_is_given_up_and_the_others_completed(place: Path):
+    Path("hang.py").write_text(HANG)
+    text = Path("study.toml").read_text()
+    head = text[: text.index("[[family]]")]
+    families = '[[family]]\nname = "h"\nperturb = [ { op = "hang", seconds = [0, 1e6] } ]\n' + text[len(head) :]
+    Path("hang.toml").write_text(f'{head}plugins = ["hang.py"]\n{families}')
+    done = subprocess.run(
+        command("run", "hang.toml", "--out", "run", "--deadline", "20"),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 1
+    assert "1 trials failed" in done.stderr
+    assert "net/h/seconds_0=1e+06: TimeoutError: took longer than 20 s" in done.stderr
+    assert len(results("run")) == 27 + 1

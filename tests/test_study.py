@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sweep.errors import InputError
 from sweep.perturb.basis import BASES
 from sweep.study import Family, Study, digest
+from sweep.study_checks import swept_columns
 
 JOBS = Path(__file__).parent.parent / "jobs"
 
@@ -191,3 +192,11 @@ nested = st.recursive(scalars, lambda s: st.lists(s, max_size=3) | st.dictionari
 def test_no_value_anywhere_gives_anything_but_an_input_error(key: str, value: object):
     with contextlib.suppress(InputError):
         Study.from_dict(edited(**{key: value}))
+
+
+def test_a_parameter_called_like_a_column_is_suffixed():
+    assert list(swept_columns([{"op": "x", "seconds": [1, 2], "bits": [1]}, {"op": "y", "bits": [2]}])) == [
+        "seconds_0",
+        "bits",
+        "bits_1",
+    ]

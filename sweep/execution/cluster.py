@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from sweep.errors import InputError, SweepError
 from sweep.execution.plan import Chunk
-from sweep.execution.worker import Job, ModelFile, Outcome, run_chunk
+from sweep.execution.worker import Job, ModelFile, Outcome, run_in_time
 from sweep.networks.datasets import Dataset
 from sweep.perturb.plugins import plugin_modules
 
@@ -73,7 +73,7 @@ class RayRunner:
         self._models = {label: put(model) for label, model in models.items()}
         self._dataset = put(dataset)
         # max_calls=0: Ray would otherwise end a GPU worker after each task, and load the network again.
-        self._task = self._ray.remote(num_cpus=0 if self._gpus else 1, num_gpus=self._gpus, max_calls=0)(run_chunk)
+        self._task = self._ray.remote(num_cpus=0 if self._gpus else 1, num_gpus=self._gpus, max_calls=0)(run_in_time)
 
     @property
     def slots(self) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 from sweep.errors import InputError, Interrupted, TaskError
 from sweep.execution.inputs import Prepared
-from sweep.execution.plan import ChunkSize, Cutter, Trial, missing, wanted
+from sweep.execution.plan import DEADLINE_SECONDS, Chunk, ChunkSize, Cutter, Trial, missing, wanted
 from sweep.execution.progress import Progress
 from sweep.execution.runner import Runner
 from sweep.execution.worker import Job, Outcome, versions
@@ -54,6 +54,7 @@ def run(
     chunk_trials: int | None = None,
     threads: int = 1,
     engine: str | None = None,
+    deadline: float = DEADLINE_SECONDS,
 ) -> Store:
     """Run what is missing of a study and return its run folder; see `sweep.api.run` for the options.
 
@@ -90,6 +91,7 @@ def run(
             threads,
             engine,
             versions(),
+            deadline,
         )
         _Sweep(prepared, store, runner, ChunkSize(fixed=chunk_trials), job).run(todo, have)
     store.folder.tidy(TRIALS)
@@ -106,6 +108,7 @@ class _Sweep:
         self._size = size
         self._job = job
         self._failures: list[Outcome] = []
+        self._again: list[Chunk] = []
         self._saved = time.monotonic()
 
     def run(self, todo: list[Trial], have: Mapping[Trial, float]) -> None:
@@ -133,10 +136,11 @@ class _Sweep:
         prepared = self._prepared
         runner.start(self._job, prepared.models, prepared.dataset)
         progress.note("workers load TensorFlow and the network")
-        while runner.pending or cutter.left:
+        while runner.pending or cutter.left or self._again:
             slots = runner.slots
-            while cutter.left and runner.pending < 2 * slots:
-                runner.submit(cutter.cut(self._size.next(cutter.left, slots)))
+            while (cutter.left or self._again) and runner.pending < 2 * slots:
+                again = self._again.pop() if self._again else None
+                runner.submit(again or cutter.cut(self._size.next(cutter.left, slots)))
             outcome = runner.wait(0.25)
             if outcome:
                 self._take(outcome, progress)
@@ -146,7 +150,11 @@ class _Sweep:
 
     def _take(self, outcome: Outcome, progress: Progress) -> None:
         if outcome.error:
-            self._failures.append(outcome)
+            parts = outcome.chunk.by_cell()
+            if len(parts) > 1:  # one cell may have spoilt it for the others
+                self._again += parts
+            else:
+                self._failures.append(outcome)
             return
         shard = outcome.shard
         store = self._store
@@ -168,9 +176,18 @@ class _Sweep:
 
     def _report(self) -> str:
         trials = sum(len(outcome.chunk.trials) for outcome in self._failures)
-        reasons = list(dict.fromkeys(str(outcome.error) for outcome in self._failures))
-        text = "\n".join(f"  {reason}" for reason in reasons[:3])
-        return f"{trials:,} trials failed; what else was asked for is committed. Reasons:\n{text}"
+        reasons: dict[str, list[str]] = {}
+        for outcome in self._failures:
+            cell = outcome.chunk.trials[0][0]
+            reasons.setdefault(str(outcome.error), []).append(cell)
+        lines = [f"  {_some(list(dict.fromkeys(cells)))}: {reason}" for reason, cells in reasons.items()]
+        return "\n".join(
+            [f"{trials:,} trials failed; what else was asked for is committed. Cells and reasons:", *lines[:5]]
+        )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

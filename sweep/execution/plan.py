@@ -10,6 +10,7 @@ from sweep.study import Study
 
 Trial = tuple[str, int]  # (id of the cell, seed)
 
+DEADLINE_SECONDS = 1800.0  # a chunk is some seconds of work; a worker's first one also loads and compiles
 SEEDS_AT_A_TIME = 32
 FIXED_SEED = 0  # of the one trial of a cell without randomness, whatever seeds the study asks for
 
@@ -25,6 +26,13 @@ class Chunk:
         """A function of the study and of the trials, so that the same work has the same name anywhere."""
         text = repr((study_digest, self.trials))
         return f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.parquet"
+
+    def by_cell(self) -> list[Chunk]:
+        """The same trials, in chunks of one cell each."""
+        cells: dict[str, list[Trial]] = {}
+        for trial in self.trials:
+            cells.setdefault(trial[0], []).append(trial)
+        return [Chunk(self.model, tuple(trials)) for trials in cells.values()]
 
 
 def wanted(study: Study) -> list[Trial]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import faulthandler
 import platform
+import signal
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +18,7 @@ import pyarrow as pa
 
 from sweep.errors import SweepError
 from sweep.execution.dataflow import Flow, Placed, sites_of
-from sweep.execution.plan import Chunk, Trial
+from sweep.execution.plan import DEADLINE_SECONDS, Chunk, Trial
 from sweep.networks.datasets import Dataset
 from sweep.perturb.perturbation import block_of, reached, reads
 from sweep.storage.paths import Folder
@@ -36,7 +38,7 @@ class Job:
 
     `study_digest` and `root_seed` are the study's; `columns` its swept parameters; `flow` says what acts on the data
     flow of a cell; `threads` goes to TensorFlow; `engine` forces a way to evaluate; `versions` are the driver's, and a
-    worker with others refuses to work.
+    worker with others refuses to work; `deadline` is in seconds, for one chunk.
     """
 
     folder: str
@@ -48,6 +50,7 @@ class Job:
     threads: int = 1
     engine: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    deadline: float = DEADLINE_SECONDS
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,27 @@ def run_chunk(job: Job, model: ModelFile, dataset: Dataset, chunk: Chunk) -> Out
         return Outcome(chunk, seconds, host, done, counts, notes, table=table)
     shard = commit(folder, table, job.study_digest, chunk.shard_name(job.study_digest))
     return Outcome(chunk, seconds, host, done, counts, notes, shard=shard)
+
+
+def run_in_time(job: Job, model: ModelFile, dataset: Dataset, chunk: Chunk) -> Outcome:
+    """As `run_chunk`, in a process of its own.
+
+    Raises TimeoutError when the chunk takes longer than the job allows; a process that cannot be interrupted ends
+    itself after twice that time.
+    """
+
+    def late(number: int, frame: object) -> NoReturn:  # noqa: ARG001
+        raise TimeoutError(f"took longer than {job.deadline:g} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, job.deadline)
+    faulthandler.dump_traceback_later(2 * job.deadline, exit=True)
+    try:
+        return run_chunk(job, model, dataset, chunk)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def evaluate_chunk(
