@@ -16,13 +16,6 @@ fractions = st.integers(0, 10_000).map(lambda correct: correct / 10_000)
 samples = st.lists(fractions, min_size=1, max_size=60)
 
 
-def beta(mean: float, std: float, top: float = 0.985) -> tuple[float, float]:
-    """Parameters of a beta on [0, top] with this mean and standard deviation."""
-    centre, spread = mean / top, std / top
-    size = centre * (1 - centre) / spread**2 - 1
-    return centre * size, (1 - centre) * size
-
-
 def test_mean_and_its_interval_by_hand() -> None:
     n, centre = 8, 7.405 / 8
     variance = sum((chip - centre) ** 2 for chip in CHIPS) / (n - 1)
@@ -50,6 +43,9 @@ def test_standard_deviation_and_its_interval_by_hand() -> None:
     squares = sum((chip - centre) ** 2 for chip in CHIPS)
     trimmed = sum(sorted(CHIPS)[2:-2]) / 4  # a share of 1 / (2 √4) = 1/4 from each end
     kurtosis = n * sum((chip - trimmed) ** 4 for chip in CHIPS) / squares**2
+    skewness = stats.skew(CHIPS, bias=False)
+    assert abs(skewness) > 1.5 * math.sqrt(6 * n * (n - 1) / ((n - 2) * (n + 1) * (n + 3)))
+    kurtosis = max(kurtosis, 2.8 + 1.3 * skewness**2)
     small_sample = n / (n - 1.959964)
     error = small_sample * math.sqrt((kurtosis - (n - 3) / n) / (n - 1))
     centre_log = math.log(small_sample * squares / (n - 1))
@@ -65,6 +61,17 @@ def test_interval_of_the_standard_deviation_is_chi_square_below_five_chips() -> 
     # 9.348404 and 0.215795: the 97.5 % and 2.5 % points of chi-square with 3 degrees of freedom.
     assert low == pytest.approx(value * math.sqrt(3 / 9.348404), rel=1e-6)
     assert high == pytest.approx(value * math.sqrt(3 / 0.215795), rel=1e-5)
+
+
+def test_kurtosis_of_a_sample_without_skewness_is_bonetts_alone() -> None:
+    chips = np.array([0.1, 0.2, 0.3, 0.35, 0.45, 0.5, 0.6, 0.7])  # symmetric
+    n, trimmed = chips.size, np.sort(chips)[2:-2].mean()
+    squares = np.sum((chips - chips.mean()) ** 2)
+    kurtosis = n * np.sum((chips - trimmed) ** 4) / squares**2
+    small_sample = n / (n - 1.959964)
+    reach = 2.364624 * small_sample * math.sqrt((kurtosis - (n - 3) / n) / (n - 1))
+    estimate = statistics.standard_deviation(chips)
+    assert estimate.low == pytest.approx(math.sqrt(small_sample * squares / (n - 1) * math.exp(-reach)), rel=1e-6)
 
 
 @pytest.mark.parametrize("chips", [[0.1, 0.6], [0.1, 0.9, 0.1, 0.9, 0.5]])
@@ -139,6 +146,76 @@ def test_quantiles_of_the_ends_are_the_extremes(sample: list[float]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("chips", "probability", "ranks"),
+    # Conover, Practical Nonparametric Statistics, section 3.2: 97.5 % limits from the binomial law.
+    [(20, 0.5, (6, 15)), (100, 0.5, (40, 61)), (100, 0.05, (1, 11)), (100, 0.95, (90, 100)), (1000, 0.05, (37, 65))],
+)
+def test_limits_of_a_quantile_lie_just_inside_those_of_whole_ranks(
+    chips: int, probability: float, ranks: tuple[int, int]
+) -> None:
+    ordered = np.arange(1, chips + 1) / chips
+    low, high = ranks
+    assert stats.binom.cdf(low - 1, chips, probability) <= 0.025 < stats.binom.cdf(low, chips, probability)
+    assert stats.binom.sf(high - 1, chips, probability) <= 0.025 < stats.binom.sf(high - 2, chips, probability)
+    value, lower, upper = statistics.quantile(ordered[::-1], probability)
+    assert value == pytest.approx(np.quantile(ordered, probability))
+    assert ordered[low - 1] - 1e-12 <= lower <= ordered[low]
+    assert ordered[high - 2] <= upper <= ordered[high - 1] + 1e-12
+
+
+def test_limits_of_the_median_are_those_of_hettmansperger_and_sheather() -> None:
+    """Their weight of the inner rank, (n - r) I / (r + (n - 2r) I) with I = (γ_r - γ) / (γ_r - γ_(r+1))."""
+    n, rank = 20, 6
+    outer, inner = (1 - 2 * stats.binom.cdf(r - 1, n, 0.5) for r in (rank, rank + 1))
+    share = (outer - 0.95) / (outer - inner)
+    weight = (n - rank) * share / (rank + (n - 2 * rank) * share)
+    chips = np.linspace(0.1, 0.9, n) ** 2
+    expected = (1 - weight) * chips[rank - 1] + weight * chips[rank]
+    assert statistics.quantile(chips, 0.5).low == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("probability", "chips"), [(0.05, 72), (0.95, 72), (0.5, 6), (0.1, 36)])
+def test_a_quantile_has_both_limits_from_so_many_chips_on(probability: float, chips: int) -> None:
+    assert statistics.chips_for_quantile(probability) == chips
+    for n, missing in ((chips - 1, True), (chips, False)):
+        _, low, high = statistics.quantile(np.linspace(0.2, 0.8, n), probability)
+        assert (math.isnan(low) or math.isnan(high)) == missing
+        if probability < 0.5:
+            assert not math.isnan(high)
+
+
+@given(samples, st.sampled_from([0.05, 0.25, 0.5, 0.95]))
+def test_limits_of_a_quantile_are_chips_accuracies_or_between_and_mirror(
+    sample: list[float], probability: float
+) -> None:
+    value, low, high = statistics.quantile(sample, probability)
+    _, mirrored_low, mirrored_high = statistics.quantile([1 - chip for chip in sample], 1 - probability)
+    assert (mirrored_low, mirrored_high) == pytest.approx((1 - high, 1 - low), nan_ok=True)
+    assert math.isnan(low) or min(sample) <= low
+    assert math.isnan(high) or high <= max(sample)
+    assert not low > high
+    assert min(sample) <= value <= max(sample)
+
+
+def test_probabilities_of_quantiles_lie_between_0_and_1() -> None:
+    with pytest.raises(ValueError, match="between 0 and 1; got 95"):
+        statistics.quantile(CHIPS, 95)
+
+
+@pytest.mark.parametrize("good", [0, 1, 10, 19, 20])
+def test_yield_is_wilsons(good: int) -> None:
+    sample = [0.9] * good + [0.8] * (20 - good)
+    expected = stats.binomtest(good, 20).proportion_ci(method="wilson")
+    share, low, high = statistics.chip_yield(sample, 0.9)
+    assert share == good / 20
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_a_chip_that_just_reaches_the_threshold_counts_whatever_the_arithmetic() -> None:
+    assert statistics.chip_yield([0.3, 0.2], 0.1 + 0.2).value == 0.5
+
+
+@pytest.mark.parametrize(
     ("accuracies", "message"),
     [
         ([], "empty"),
@@ -156,26 +233,7 @@ def test_what_is_no_sample_of_accuracies_is_refused(accuracies: object, message:
         statistics.standard_deviation(accuracies)
     with pytest.raises(ValueError, match=message):
         statistics.quantiles(accuracies, [0.5])
-
-
-@pytest.mark.parametrize(
-    ("law", "chips", "of_mean", "of_std"),
-    [
-        ((0.797, 0.08), 20, 0.949, 0.956),
-        ((0.97, 0.008), 20, 0.942, 0.938),
-        ((0.97, 0.008), 100, 0.949, 0.933),
-        ((0.53, 0.11), 20, 0.952, 0.962),
-    ],
-)
-def test_intervals_cover_what_the_docstrings_say(
-    law: tuple[float, float], chips: int, of_mean: float, of_std: float
-) -> None:
-    """500 draws; a right method fails one of the eight checks with probability 8e-5 at most (and the seed is fixed)."""
-    draws = np.random.default_rng(20).beta(*beta(*law), (500, chips)) * 0.985
-    for estimate, truth, coverage in (
-        (statistics.mean, law[0], of_mean),
-        (statistics.standard_deviation, law[1], of_std),
-    ):
-        held = sum(low <= truth <= high for _, low, high in map(estimate, draws))
-        fewest, most = stats.binom.interval(1 - 1e-5, 500, coverage)
-        assert fewest <= held <= most
+    with pytest.raises(ValueError, match=message):
+        statistics.quantile(accuracies, 0.5)
+    with pytest.raises(ValueError, match=message):
+        statistics.chip_yield(accuracies, 0.5)
