@@ -1,0 +1,163 @@
+"""The questions that a study's families answer together: how far, how many bits, which law, what was published."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import pandas as pd
+
+from sweep.analysis.curves import Curve, curve_of
+from sweep.analysis.equivalence import equivalent_levels
+from sweep.analysis.laws import compare_families
+from sweep.analysis.published import fits, percentiles
+from sweep.analysis.thresholds import Spacing, thresholds
+from sweep.study import Family, Study
+
+DROPS = (0.01, 0.02, 0.05)
+STD_PER_LEVEL = {"gaussian": 1.0, "uniform": 1 / math.sqrt(12), "uniform_symmetric": 1 / math.sqrt(3)}
+FEWEST = {"bits": True}  # of these the smallest is sought, of all others the largest
+SPACINGS: dict[str, Spacing] = {"scale": "square", "time": "log"}
+
+
+class Answer(NamedTuple):
+    """One table, with a title and a sentence on what it says."""
+
+    title: str
+    table: pd.DataFrame
+    note: str
+
+
+def answers(study: Study, trials: pd.DataFrame) -> list[Answer]:
+    """What can be said of a study beyond one cell at a time.
+
+    Args:
+        study: the study, as run.
+        trials: its trials, as `Run.trials` returns them.
+
+    Returns:
+        thresholds, noise-equivalent bits, published values against ours and the law they fit, each where the study has
+        the families for it. Accuracies in the tables are fractions.
+    """
+    found = [_thresholds(study, trials), _equivalence(study, trials), *_published(study, trials)]
+    return [answer for answer in found if answer is not None and not answer.table.empty]
+
+
+def _thresholds(study: Study, trials: pd.DataFrame) -> Answer | None:
+    parts = []
+    for model, family, parameter, curve in _curves(study, trials):
+        clean = _clean(study, trials, model)
+        if clean is None:
+            continue
+        for statistic, quantile in (("mean", None), ("5 % quantile", 0.05)):
+            if quantile is not None and curve.exact.all():  # no chips that differ
+                continue
+            spacing = SPACINGS.get(parameter, "linear")
+            if spacing == "log" and curve.levels.min() <= 0:
+                continue
+            table = thresholds(curve, clean, DROPS, quantile, FEWEST.get(parameter, False), spacing)
+            parts.append(table.assign(model=model, family=family.name, parameter=parameter, of=statistic))
+    if not parts:
+        return None
+    first = ["model", "family", "parameter", "of"]
+    table = pd.concat(parts, ignore_index=True)
+    return Answer(
+        "How far it goes",
+        table[first + [name for name in table.columns if name not in first]],
+        "The largest level (of bits, the smallest) that keeps the mean accuracy, or that of all but 5 % of the chips, "
+        "within a drop of the clean accuracy, with its 95 % interval; swept: the last level that was run and keeps it.",
+    )
+
+
+def _equivalence(study: Study, trials: pd.DataFrame) -> Answer | None:
+    curves = list(_curves(study, trials))
+    noise = [c for c in curves if c[2] == "scale" and _is_plain(c[1], tuple(STD_PER_LEVEL))]
+    rounding = [c for c in curves if c[2] == "bits" and _is_plain(c[1], ("fixed_point",))]
+    parts = [
+        equivalent_levels(n[3], r[3], STD_PER_LEVEL[n[1].perturb[0]["op"]]).assign(model=n[0], noise=n[1].name)
+        for n, r in itertools.product(noise, rounding)
+        if n[0] == r[0]
+    ]
+    if not parts:
+        return None
+    table = pd.concat(parts, ignore_index=True)
+    first = ["model", "noise"]
+    return Answer(
+        "Bits and the noise that costs as much",
+        table[first + [name for name in table.columns if name not in first]],
+        "For each bit-width the noise level with the same mean accuracy, with a bootstrap interval; theory: the level "
+        "whose standard deviation is that of rounding, 2^-bits / √12; article: 2^-bits / 3.",
+    )
+
+
+def _published(study: Study, trials: pd.DataFrame) -> Iterator[Answer]:
+    published, fixed = study.published, _fixed(study)
+    if not published:
+        return
+    yield Answer(
+        "Published values among our chips",
+        percentiles(trials, list(study.columns), published, fixed),
+        "Where each published accuracy stands among our single chips of that cell, in percent, with a 95 % interval.",
+    )
+    yield Answer(
+        "Could the published tables be draws of ours?",
+        fits(trials, published, fixed),
+        "p-values that the whole table was drawn from our distributions: a new draw for each level (independent), or "
+        "one draw scaled (common).",
+    )
+    names = [f.name for f in study.family if f.published and any(t["op"] in STD_PER_LEVEL for t in f.perturb)]
+    for pair in itertools.combinations(names, 2):
+        try:
+            table = compare_families(trials, list(study.columns), pair, published, fixed)
+        except ValueError:  # no level in common
+            continue
+        yield Answer(
+            f"Which law do they fit: {pair[0]} or {pair[1]}?",
+            table,
+            f"probability: of {pair[0]} at even odds; log_ratio: of the likelihoods, above 0 for {pair[0]}, with its "
+            "standard error. The common row counts only where one scaled draw is not refused above.",
+        )
+
+
+def _curves(study: Study, trials: pd.DataFrame) -> Iterator[tuple[str, Family, str, Curve]]:
+    """(model, family, parameter, curve) of families that sweep one number."""
+    fixed = _fixed(study)
+    for model in study.models:
+        for family in study.family:
+            swept = list(family.swept)
+            if family.sensitivity or len(swept) != 1 or study.columns[swept[0]] not in (int, float):
+                continue
+            own = trials[(trials["model"] == model) & (trials["family"] == family.name)]
+            if own[swept[0]].nunique() >= 2:
+                yield model, family, swept[0], curve_of(own, swept[0], fixed)
+
+
+def _clean(study: Study, trials: pd.DataFrame, model: str) -> float | None:
+    """The accuracy without perturbation, from a cell that has none: a scale or rate of 0, or 32 bits."""
+    for cell in study.cells:
+        if cell.model == model and not cell.random and len(cell.transforms) == 1:
+            values = dict(cell.values)
+            if (values.get("scale", values.get("rate")) == 0 and values.keys() <= {"scale", "rate"}) or (
+                cell.transforms[0].op == "fixed_point" and values.get("bits", 0) == 32
+            ):
+                found = trials.loc[trials["cell"] == cell.id, "accuracy"]
+                if len(found):
+                    return float(found.iloc[0])
+    return None
+
+
+def _is_plain(family: Family, ops: Sequence[str]) -> bool:
+    """Whether a family is one of these transforms alone, in absolute units and on all layers."""
+    table = family.perturb[0]
+    return (
+        len(family.perturb) == 1
+        and table["op"] in ops
+        and table.get("basis", "absolute") == "absolute"
+        and table.get("layers", "*") == "*"
+    )
+
+
+def _fixed(study: Study) -> list[str]:
+    return [cell.id for cell in study.cells if not cell.random]
