@@ -4,6 +4,7 @@ STUDY   ?= jobs/article.toml
 RECIPE  ?= models/mnist_tf2_fw.toml
 MODEL   ?= models/mnist_tf2_fw.h5
 DATASET ?= models/data/mnist.npz
+RUN     ?= results/article
 ADDRESS ?= $(RAY_ADDRESS)
 ARGS    ?=
 
@@ -12,7 +13,7 @@ BIN     := .venv/bin
 
 STUDIES := dataflow devices faults sensitivity
 
-.PHONY: help install sweep $(STUDIES) trainings train bench test lint clean
+.PHONY: help install sweep $(STUDIES) trainings report train bench test lint clean
 
 help:  ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -34,7 +35,7 @@ help:  ## List the targets.
 
 install: .venv/installed  ## Make .venv with everything that a sweep needs.
 
-sweep: .venv/installed  ## Run STUDY (jobs/article.toml), print its table, write its figures.
+sweep: .venv/installed  ## Run STUDY (jobs/article.toml), print its table, write figures and report.
 	@$(BIN)/sweep run $(STUDY) $(if $(ADDRESS),--address $(ADDRESS)) $(ARGS)
 
 $(STUDIES): .venv/installed  # see jobs/*.toml
@@ -44,6 +45,9 @@ dataflow:     ## Run jobs/dataflow.toml: images and activations in few bits.
 devices:      ## Run jobs/devices.toml: phase-change and resistive memories.
 faults:       ## Run jobs/faults.toml: stuck cells, flipped bits, open lines.
 sensitivity:  ## Run jobs/sensitivity.toml: one layer at a time.
+
+report: .venv/installed  ## Write the report of RUN (results/article), one HTML page.
+	@$(BIN)/sweep report $(RUN)
 
 trainings: .venv/installed  ## Train ten networks, then run jobs/trainings.toml: trainings against chips.
 	@$(BIN)/sweep train models/trainings.toml --seeds 10

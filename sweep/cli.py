@@ -55,7 +55,7 @@ def _run(options: argparse.Namespace) -> None:
         deadline=options.deadline,
     )
     print(finished.table())
-    print(f"\nresults in {finished.store.folder.uri}")
+    print(f"\nresults in {finished.store.folder.uri}; report: {finished.write_report()}")
 
 
 def _plan(options: argparse.Namespace) -> None:
@@ -68,6 +68,10 @@ def _status(options: argparse.Namespace) -> None:
 
 def _table(options: argparse.Namespace) -> None:
     print(api.open_run(options.run).table(options.format))
+
+
+def _report(options: argparse.Namespace) -> None:
+    print(api.open_run(options.run).write_report())
 
 
 def _verify(options: argparse.Namespace) -> None:
@@ -132,6 +136,9 @@ def _parser() -> argparse.ArgumentParser:
     table = add("table", _table, "Print a run's table.", "sweep table results/article --format latex")
     table.add_argument("run", metavar="RUN", help="run folder")
     table.add_argument("--format", choices=FORMATS, default="text", help="default: text")
+
+    report = add("report", _report, "Write a run's report, one HTML page.", "sweep report results/article")
+    report.add_argument("run", metavar="RUN", help="run folder")
 
     verify = add("verify", _verify, "Check a run, and evaluate some trials again.", "sweep verify results/article")
     verify.add_argument("run", metavar="RUN", help="run folder")

@@ -32,7 +32,7 @@ ONLY = {
     "ray": {"sweep/execution/cluster.py"},
     "tensorflow": {"sweep/engine/", "sweep/networks/"},
     "keras": {"sweep/engine/", "sweep/networks/"},
-    "matplotlib": {"sweep/analysis/figures.py"},
+    "matplotlib": {"sweep/analysis/figures/"},
 }
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from sweep.analysis.answers import Answer, answers
 from sweep.analysis.components import components
 from sweep.analysis.summary import summarise
 from sweep.analysis.tables import render
 from sweep.errors import InputError, StoreError
-from sweep.storage.store import STUDY, Store
+from sweep.storage.store import REPORT, STUDY, Store
 from sweep.study import Study
 
 
@@ -61,6 +62,21 @@ class Run:
         fixed = [cell.id for cell in self.study.cells if not cell.random]
         return components(self.trials(), self.parameters, fixed)
 
+    def answers(self) -> list[Answer]:
+        """What the families say together: thresholds, noise-equivalent bits, published values against ours."""
+        return answers(self.study, self.trials())
+
+    def report(self) -> str:
+        """Everything as one HTML page that needs no network: tables, figures, methods, provenance."""
+        from sweep.analysis.report import report
+
+        return report(self, self.answers())
+
+    def write_report(self) -> str:
+        """Write report.html into the run folder; returns where."""
+        self.store.folder.write(REPORT, self.report().encode())
+        return f"{self.store.folder.uri}/{REPORT}"
+
     @property
     def parameters(self) -> Sequence[str]:
         """Columns of the swept parameters."""
@@ -72,7 +88,7 @@ class Run:
 
     def write_summary(self) -> None:
         """Write summary.parquet, summary.csv, summary.md and the figures into the run folder."""
-        from sweep.analysis.figures import save_figures
+        from sweep.analysis.figures import parameter_labels, save_figures
 
         summary = self.summary()
         buffer = io.BytesIO()
@@ -81,7 +97,10 @@ class Run:
         write("summary.parquet", buffer.getvalue())
         write("summary.csv", _lines(render(summary, self.parameters, "csv")))
         write("summary.md", _lines(render(summary, self.parameters, "markdown", self.study.name, self.components())))
-        save_figures(self.trials(), summary, self.parameters, lambda name, content: write(f"figures/{name}", content))
+        labels = parameter_labels(self.study)
+        save_figures(
+            self.trials(), summary, self.parameters, lambda name, content: write(f"figures/{name}", content), labels
+        )
 
 
 def _lines(text: str) -> bytes:

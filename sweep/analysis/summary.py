@@ -52,9 +52,10 @@ def summarise(
         One row per cell, in the order of first appearance in `trials`: `model`, `family`, `cell`, the
         parameters (dtypes kept), `trials`, `n_images` (of one trial; missing where a cell's trials differ in
         it), `mean`, `std` (ddof = 1), `mean_low`, `mean_high`, `std_low`, `std_high` (95 %), `min`, `q05`,
-        `median`, `q95`, `max`, `nonfinite` (trials in which an image had a score that is no finite number, so that
-        its decision means nothing; where the trials say it), and `published` (missing where there is none) when it
-        is given. Accuracies are fractions. A cell with randomness and one trial has nan for `std` and for both intervals.
+        `median`, `q95`, `max`, `nonfinite` (trials in which an image had a score that is no finite number, so
+        that its decision means nothing; where the trials say it), and `published` (missing where there is none) when
+        it is given. Accuracies are fractions. A cell with randomness and one trial has nan for `std` and for both
+        intervals.
 
     Raises:
         StoreError: trials of a cell without randomness differ in accuracy.

@@ -24,6 +24,7 @@ STUDY = "study.toml"
 RESOLVED = "resolved.parquet"
 PLUGINS = "plugins"
 DAMAGED = "damaged"
+REPORT = "report.html"
 REMEDY = "`sweep verify RUN --repair` sets it aside, then `sweep run` computes it again"
 _STUDY_KEY = b"noisesweep.study"
 

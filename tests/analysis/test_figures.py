@@ -13,8 +13,21 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from sweep.analysis.figures import accuracy_curve, save_figures
+from sweep.analysis.figures import (
+    accuracy_curve,
+    equivalence_curve,
+    heat_map,
+    inline,
+    layer_sensitivity,
+    parameter_labels,
+    pictures,
+    save_figures,
+    yield_curve,
+)
+from sweep.analysis.figures.labels import duration
+from sweep.analysis.figures.style import house_style
 from sweep.analysis.summary import summarise
+from tests.analysis.synthetic import HOSTILE, SyntheticRun
 
 PARAMETERS = ["scale", "bits"]
 
@@ -126,9 +139,9 @@ def places(axes: Axes, levels: list[float]) -> np.ndarray:
     return (pixels - pixels[0]) / (pixels[-1] - pixels[0])
 
 
-def test_bits_fall_from_left_to_right_on_the_scale_of_the_log_of_one_more() -> None:
+def test_bits_rise_from_coarse_to_fine_on_the_scale_of_the_log_of_one_more() -> None:
     axes = draw(TRIALS, "bits")
-    left, right = axes.transData.transform([(32, 50), (1, 50)])[:, 0]
+    left, right = axes.transData.transform([(1, 50), (32, 50)])[:, 0]
     assert left < right
     position = np.log2([2, 3, 5, 9, 33])
     assert places(axes, [1, 2, 4, 8, 32]) == pytest.approx((position - position[0]) / np.ptp(position))
@@ -141,7 +154,7 @@ def test_bits_reach_zero() -> None:
     axes = draw(trials_of(*[("fixed-point", None, bits, 1) for bits in (0, 1, 3)]), "bits")
     assert places(axes, [0, 1, 3]) == pytest.approx([0, 0.5, 1])
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0", "1", "3"]
-    assert np.diff(axes.transData.transform([(3, 50), (0, 50)])[:, 0]) > 0
+    assert np.diff(axes.transData.transform([(0, 50), (3, 50)])[:, 0]) > 0
 
 
 def test_labels_of_close_bits_do_not_run_into_one_another() -> None:
@@ -184,11 +197,12 @@ def test_figures_are_written_for_the_numeric_parameters() -> None:
     summary = summarise(trials, [*PARAMETERS, "layers"], trials.loc[trials["scale"].isna(), "cell"].tolist())
     written: dict[str, bytes] = {}
     names = save_figures(trials, summary, [*PARAMETERS, "layers"], written.__setitem__)
-    assert names == ["accuracy-scale.svg", "accuracy-scale.png", "accuracy-bits.svg", "accuracy-bits.png"]
+    expected = ["accuracy-scale-by-layers", "yield-scale-by-layers", "accuracy-bits-by-layers"]
+    assert names == [f"{name}.{kind}" for name in expected for kind in ("svg", "png")]
     assert list(written) == names
-    assert written["accuracy-scale.png"].startswith(b"\x89PNG")
-    assert b"<svg" in written["accuracy-bits.svg"]
-    assert b"<dc:date>" not in written["accuracy-bits.svg"]
+    assert written["accuracy-scale-by-layers.png"].startswith(b"\x89PNG")
+    assert b"<svg" in written["accuracy-bits-by-layers.svg"]
+    assert b"<dc:date>" not in written["accuracy-bits-by-layers.svg"]
 
 
 def test_figures_have_the_same_bytes_whatever_the_readers_matplotlib_settings() -> None:
@@ -203,33 +217,27 @@ def test_figures_have_the_same_bytes_whatever_the_readers_matplotlib_settings() 
     assert runs[0] == runs[1]
 
 
-def boxes_of(trials: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[Bbox, Bbox, Bbox]]:
-    """Of each figure as saved, by its parameter: the boxes of page, axes and legend, in pixels."""
-    found: list[tuple[Bbox, Bbox, Bbox]] = []
-
-    def measure(figure: Figure, *_: object, **__: object) -> None:
+def boxes_of(trials: pd.DataFrame) -> tuple[Bbox, Bbox, Bbox]:
+    """The boxes of page, axes and legend of the first picture, in pixels."""
+    with house_style():
+        figure = Figure(layout="constrained")
+        pictures(trials, summary_of(trials), PARAMETERS)[0].draw(figure)
         figure.draw_without_rendering()
-        (axes,) = figure.axes
-        found.append((figure.bbox.frozen(), axes.bbox.frozen(), axes.get_legend().get_window_extent()))
-
-    monkeypatch.setattr(Figure, "savefig", measure)
-    names = save_figures(trials, summary_of(trials), PARAMETERS, lambda name, content: None)
-    return {name: boxes for name, boxes in zip(names, found, strict=True) if name.endswith(".svg")}
+    (axes,) = figure.axes
+    return figure.bbox.frozen(), axes.bbox.frozen(), axes.get_legend().get_window_extent()
 
 
-def test_the_legend_stands_above_the_axes_or_beside_them_on_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    crowd = trials_of(*[("both", scale, bits, 2) for scale in (0.04, 0.08) for bits in range(2, 9)])
-    beside = boxes_of(crowd, monkeypatch)
-    above = boxes_of(TRIALS, monkeypatch) | {"two": beside.pop("accuracy-bits.svg")}
-    for _, axes, legend in above.values():
-        assert legend.y0 >= axes.y1
-    for _, axes, legend in beside.values():
-        assert legend.x0 >= axes.x1
-    for page, axes, legend in [*above.values(), *beside.values()]:
+def test_the_legend_stands_above_the_axes_or_beside_them_on_the_page() -> None:
+    above = boxes_of(TRIALS)
+    nets = [trials_of(*[("one", scale, None, 2) for scale in (0.04, 0.08)], model=f"{i}.h5") for i in range(8)]
+    beside = boxes_of(pd.concat(nets))
+    assert above[2].y0 >= above[1].y1
+    assert beside[2].x0 >= beside[1].x1
+    for page, axes, legend in (above, beside):
         assert page.x0 <= legend.x0 < legend.x1 <= page.x1
         assert page.y0 <= legend.y0 < legend.y1 <= page.y1
-        assert axes.width > 0.5 * above["two"][1].width  # the legend does not take the place of the axes
-    assert beside["accuracy-scale.svg"][0].width > 1.2 * above["two"][0].width
+        assert axes.width > 0.5 * above[1].width  # the legend does not take the place of the axes
+    assert beside[0].width > 1.2 * above[0].width
 
 
 @pytest.mark.parametrize(("curves", "with_dots"), [(6, 6), (7, 0)])
@@ -259,3 +267,119 @@ def test_pyplot_is_never_needed() -> None:
     )
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+RUN = SyntheticRun()
+LABELS = parameter_labels(RUN.study)
+
+
+def family(name: str) -> pd.DataFrame:
+    """The summary's rows of one family of the synthetic run."""
+    summary = RUN.summary()
+    return summary[summary["family"] == name]
+
+
+def test_times_stand_on_a_logarithmic_axis_with_units() -> None:
+    axes = Figure().add_subplot()
+    accuracy_curve(axes, RUN.trials(), family("drift"), "time", ["time"], LABELS)
+    axes.figure.draw_without_rendering()
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["25 s", "1 h", "1 y"]
+    assert places(axes, [25, 3600, 31536000])[1] == pytest.approx(np.log(3601 / 26) / np.log(31536001 / 26))
+    assert axes.get_xlabel() == "Time after programming"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(0, "0 s"), (0.5, "0.5 s"), (25, "25 s"), (90, "1.5 min"), (3600, "1 h"), (2592000, "30 d"), (31536000, "1 y")],
+)
+def test_durations_have_the_largest_unit(seconds: float, expected: str) -> None:
+    assert duration(seconds) == expected
+
+
+def test_a_yield_curve_is_the_share_of_chips_that_reach_an_accuracy() -> None:
+    cells = family("gaussian")
+    axes = yield_curve(Figure().add_subplot(), RUN.trials(), cells, "scale")
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["0.04", "0.1"]  # 0 has one exact trial
+    trials = RUN.trials()
+    accuracy = np.sort(100 * trials.loc[trials["cell"] == cells["cell"].iloc[1], "accuracy"].to_numpy())
+    x, y = line(axes, "0.04")
+    for threshold in (accuracy[3], accuracy[10] - 0.01, accuracy[-1], accuracy[-1] + 0.01):
+        # Drawn with steps before the points: between two points the height is that of the right one.
+        drawn = y[np.searchsorted(x, threshold, side="left")]
+        assert drawn == pytest.approx(100 * np.mean(accuracy >= threshold))
+
+
+def test_layers_have_rows_from_the_top_and_a_marker_for_each_level() -> None:
+    axes = layer_sensitivity(Figure().add_subplot(), family("layers"), "layer", "scale", LABELS)
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["conv1", "<fc>"]
+    assert axes.yaxis_inverted()
+    assert labels(axes) == ["scale 0.1", "scale 0.2"]
+    x, y = line(axes, "scale 0.2")
+    assert x == pytest.approx(100 * family("layers").query("scale == 0.2")["mean"])
+    assert np.round(y).tolist() == [0, 1]
+
+
+def test_a_heat_map_has_a_shade_and_the_number_of_each_pair() -> None:
+    cells = family("both")
+    axes = heat_map(Figure().add_subplot(), cells, "bits_1", "bits", labels=LABELS)
+    shades = axes.collections[0].get_array().reshape(2, 2)
+    finest = cells[(cells["bits"] == 4) & (cells["bits_1"] == 4)]["mean"].item()
+    assert shades[1, 1] == pytest.approx(100 * finest)
+    assert f"{100 * finest:.1f}" in [text.get_text() for text in axes.texts]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("Activations: fractional bits", "Weights: fractional bits")
+
+
+def test_equivalence_shows_measured_levels_with_their_interval_and_the_theory() -> None:
+    bits = np.array([8.0, 4, 3, 1])
+    table = pd.DataFrame({"bits": bits, "level": [np.nan, 0.02, 0.04, 0.16], "low": [np.nan, 0.01, 0.03, 0.15]})
+    table = table.assign(high=[np.nan, 0.03, 0.05, np.nan], theory=2**-bits / np.sqrt(12))
+    axes = equivalence_curve(Figure().add_subplot(), table)
+    axes.figure.draw_without_rendering()
+    assert labels(axes) == ["theory: step / √12", "measured, 95 % interval"]
+    assert axes.get_yscale() == "log"
+    assert line(axes, "theory: step / √12")[0].tolist() == [1, 3, 4]
+
+
+def test_the_pictures_of_a_run_follow_what_its_families_sweep() -> None:
+    chosen = pictures(RUN.trials(), RUN.summary(), RUN.parameters, LABELS)
+    assert [picture.name for picture in chosen] == [
+        "accuracy-scale",
+        "yield-scale",
+        "accuracy-bits",
+        "accuracy-time",
+        "yield-time",
+        "layers-scale",
+        "accuracy-scale-by-layer",
+        "yield-scale-by-layer",
+        "accuracy-bits-bits_1",
+    ]
+
+
+def test_families_whose_levels_have_other_units_have_a_picture_of_their_own() -> None:
+    units = {("gaussian", "scale"): "weight units", ("uniform", "scale"): "× max |W|"}
+    names = [picture.name for picture in pictures(TRIALS, summary_of(TRIALS), PARAMETERS, units)]
+    assert names == ["accuracy-scale", "yield-scale", "accuracy-scale-2", "yield-scale-2", "accuracy-bits"]
+
+
+def test_several_families_with_many_curves_have_panels() -> None:
+    nets = [trials_of(*NOISE, model=f"{i}.h5") for i in range(4)]
+    trials = pd.concat(nets)
+    with house_style():
+        figure = Figure(layout="constrained")
+        pictures(trials, summary_of(trials), PARAMETERS)[0].draw(figure)
+    headings = [axes.get_legend().get_title().get_text().partition("\n")[0] for axes in figure.axes]
+    assert headings == ["gaussian", "uniform"]
+
+
+def test_a_picture_inside_a_page_has_no_name_as_markup_and_a_mark_for_every_cell() -> None:
+    summary = RUN.summary()
+    texts = {cell: (f"row-{i}", f"says {cell}") for i, cell in enumerate(summary["cell"])}
+    first = pictures(RUN.trials(), summary, RUN.parameters, LABELS)[0]
+    drawn = inline(first, "fig1", texts)
+    assert drawn.series == ("gaussian", HOSTILE)
+    assert "<img" not in drawn.svg
+    assert "<script" not in drawn.svg
+    assert drawn.svg.count('<a class="mark"') == 5
+    assert drawn.svg.count('data-series="1"') > 5
+    assert "http" not in drawn.svg
+    assert drawn == inline(first, "fig1", texts)

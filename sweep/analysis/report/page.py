@@ -1,0 +1,180 @@
+"""The page as a whole."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+from collections.abc import Sequence
+from importlib.resources import files
+
+import pandas as pd
+
+from sweep.analysis.figures import inline, parameter_labels, pictures
+from sweep.analysis.figures.labels import value_text
+from sweep.analysis.report.bibliography import Reference, linked, named, references
+from sweep.analysis.report.methods import paragraphs, sources
+from sweep.analysis.report.provenance import provenance, seconds_text
+from sweep.analysis.report.results import Results
+from sweep.analysis.report.tables import cell_tables, frame_table
+
+Extra = tuple[str, pd.DataFrame, str]
+"""Title, table, and a note that says what it holds."""
+
+_COMPONENTS = "Trainings and chips"
+_COMPONENTS_NOTE = (
+    "Over all networks: mean with 95 % interval, then standard deviations between trainings, between chips, and of how "
+    "one chip suits one network; fractions."
+)
+
+
+def report(run: Results, extras: Sequence[Extra] = ()) -> str:
+    """A run as one HTML page: no network, no other file; static tables and pictures where scripts do not run.
+
+    Equal runs and extras give equal text with the same version of matplotlib.
+
+    Args:
+        run: the run.
+        extras: further tables: (title, table, note). A note that names a reference as the package's docstrings do, for
+            example "Hesterberg 2015", has it in the list of references.
+
+    Raises:
+        InputError: the run holds no trials.
+    """
+    trials, summary = run.trials(), run.summary()
+    components = run.components()
+    tables = [*([] if components is None else [(_COMPONENTS, components, _COMPONENTS_NOTE)]), *extras]
+    ids = {str(cell): f"cell-{i}" for i, cell in enumerate(summary["cell"])}
+    methods, ops = paragraphs(run.study, summary), sources(run.study)
+    said = [*methods, *(source for _, _, source in ops), *(note for _, _, note in tables)]
+    cited = named("\n".join(said), references())
+    sections = [
+        ("results", "Results", _results(summary, run.parameters, ids)),
+        ("figures", "Figures", _figures(run, trials, summary, ids)),
+        *((f"extra-{i}", title, _extra(*extra, cited)) for i, extra in enumerate(tables) for title in [extra[0]]),
+        ("methods", "Methods", _methods(methods, ops, cited)),
+        ("study", "Study", _code(run.study.to_toml(), "The study, as run (TOML)")),
+        ("provenance", "Provenance", provenance(run.store.manifest, trials)),
+        ("references", "References", _references(cited)),
+    ]
+    return _page(run.study.name, _headline(run, trials, summary), sections)
+
+
+def _headline(run: Results, trials: pd.DataFrame, summary: pd.DataFrame) -> str:
+    sizes = summary["n_images"].dropna().unique().tolist()
+    worst, best = (summary.iloc[int(at)] for at in (summary["mean"].argmin(), summary["mean"].argmax()))
+    facts = {
+        "networks": ", ".join(run.study.models),
+        "cells": f"{len(summary)} of {len(run.study.cells)}, in {summary['family'].nunique()} families",
+        "trials": f"{len(trials):,}" + (f", each on {sizes[0]:,} test images" if len(sizes) == 1 else ""),
+        "chips a cell, at most": f"{summary['trials'].max():,}",
+        "highest mean accuracy": f"{100 * best['mean']:.2f} % ({_name(best, run.parameters)})",
+        "lowest mean accuracy": f"{100 * worst['mean']:.2f} % ({_name(worst, run.parameters)})",
+        "worker time": seconds_text(float(trials["seconds"].sum())) if "seconds" in trials else "unknown",
+    }
+    items = "\n".join(f"<div><dt>{name}</dt><dd>{html.escape(value)}</dd></div>" for name, value in facts.items())
+    return f'<dl class="headline">\n{items}\n</dl>'
+
+
+def _results(summary: pd.DataFrame, parameters: Sequence[str], ids: dict[str, str]) -> str:
+    note = (
+        "<p>Accuracy in % on the test set, over chips: mean and standard deviation with 95 % intervals, and quantiles. "
+        "A standard deviation of 0 with one chip: no randomness, exact for these images.</p>"
+    )
+    return "\n".join([note, *cell_tables(summary, parameters, ids)])
+
+
+def _figures(run: Results, trials: pd.DataFrame, summary: pd.DataFrame, ids: dict[str, str]) -> str:
+    texts = {str(cell["cell"]): (ids[str(cell["cell"])], _said(cell, run.parameters)) for _, cell in summary.iterrows()}
+    chosen = pictures(trials, summary, run.parameters, parameter_labels(run.study))
+    parts = []
+    for number, picture in enumerate(chosen, 1):
+        drawn = inline(picture, f"fig{number}", texts)
+        thinned = f" One chip in {drawn.thinned} is drawn." if drawn.thinned > 1 else ""
+        series = html.escape(json.dumps(drawn.series, ensure_ascii=False))
+        parts.append(
+            f'<figure data-names="{series}">\n'
+            f'<div class="scroll" role="group" aria-label="Figure {number}" tabindex="0">{drawn.svg}</div>\n'
+            f"<figcaption>Figure {number}. {html.escape(picture.title)}. Each mark leads to its row in the tables."
+            f"{thinned}</figcaption>\n</figure>"
+        )
+    return "\n".join(parts) or "<p>No family sweeps anything: the tables say all.</p>"
+
+
+def _name(cell: pd.Series, parameters: Sequence[str]) -> str:
+    swept = [f"{name} {value_text(name, cell[name])}" for name in parameters if not pd.isna(cell[name])]
+    return ", ".join([str(cell["family"]), *swept])
+
+
+def _said(cell: pd.Series, parameters: Sequence[str]) -> str:
+    parts = [f"{_name(cell, parameters)}: {100 * cell['mean']:.2f} %"]
+    if cell["trials"] > 1:
+        parts.append(
+            f"95 % interval {100 * cell['mean_low']:.2f} to {100 * cell['mean_high']:.2f}; ± {100 * cell['std']:.2f} "
+            f"between {cell['trials']:,} chips; 5 % to 95 % of chips {100 * cell['q05']:.2f} to {100 * cell['q95']:.2f}"
+        )
+    if not pd.isna(cell.get("published")):
+        parts.append(f"published {100 * cell['published']:.2f} %")
+    return "; ".join(parts)
+
+
+def _extra(title: str, frame: pd.DataFrame, note: str, cited: Sequence[Reference]) -> str:
+    return f"<p>{linked(note, cited)}</p>\n{frame_table(title, frame)}" if note else frame_table(title, frame)
+
+
+def _methods(methods: Sequence[str], ops: Sequence[tuple[str, str, str]], cited: Sequence[Reference]) -> str:
+    text = "\n".join(f"<p>{linked(paragraph, cited)}</p>" for paragraph in methods)
+    items = "\n".join(
+        f"<dt><code>{html.escape(op)}</code></dt><dd>{linked(formula, ())}"
+        + (f" Source: {linked(source, cited)}</dd>" if source else "</dd>")
+        for op, formula, source in ops
+    )
+    return f'{text}\n<h3>Transforms of this study</h3>\n<dl class="ops">\n{items}\n</dl>'
+
+
+def _references(cited: Sequence[Reference]) -> str:
+    items = "\n".join(f'<li id="ref-{reference.key}">{reference.sentence()}</li>' for reference in cited)
+    bibtex = "\n\n".join(reference.bibtex for reference in cited)
+    return f"<ol>\n{items}\n</ol>\n<h3>BibTeX</h3>\n{_code(bibtex, 'BibTeX of the references')}"
+
+
+def _code(text: str, name: str) -> str:
+    return f'<pre class="scroll" role="group" aria-label="{name}" tabindex="0"><code>{html.escape(text)}</code></pre>'
+
+
+def _page(title: str, headline: str, sections: Sequence[tuple[str, str, str]]) -> str:
+    here = files("sweep.analysis.report")
+    style, script = (here.joinpath(name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'"
+    name = html.escape(title)
+    links = "".join(f'<li><a href="#{key}">{html.escape(heading)}</a></li>' for key, heading, _ in sections)
+    body = "\n".join(
+        f'<section aria-labelledby="{key}">\n<h2 id="{key}">{html.escape(heading)}</h2>\n{content}\n</section>'
+        for key, heading, content in sections
+    )
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{name}: noisesweep report</title>
+<style>{style}</style>
+</head>
+<body>
+<header>
+<h1>{name}</h1>
+<p>Accuracy of perturbed networks, chip by chip.</p>
+{headline}
+</header>
+<nav aria-label="Sections"><ul>{links}</ul></nav>
+<main>
+{body}
+</main>
+<script>{script}</script>
+</body>
+</html>
+"""
