@@ -13,7 +13,7 @@ BIN     := .venv/bin
 
 STUDIES := dataflow devices faults sensitivity
 
-.PHONY: help install sweep $(STUDIES) trainings report train bench test lint clean
+.PHONY: help install sweep $(STUDIES) trainings report train bench test test-chaos lint clean
 
 help:  ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -61,6 +61,9 @@ bench: .venv/installed  ## Measure how fast trials run here: MODEL on DATASET, a
 
 test: .venv/installed-dev  ## Run the tests.
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-chaos: .venv/installed-dev  ## Run what takes minutes each: a cell that hangs, memory over 10,000 trials.
+	@SWEEP_LONG=1 $(BIN)/python -m pytest tests/test_ray.py tests/engine/test_memory.py $(ARGS)
 
 lint: .venv/installed-dev  ## Check style (ruff) and types (mypy, strict).
 	@$(BIN)/ruff check .

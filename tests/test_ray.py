@@ -144,6 +144,7 @@ class Hang(Transform):
 """
 
 
+@pytest.mark.skipif("SWEEP_LONG" not in os.environ, reason="minutes long: make test-chaos")
 def test_a_cell_that_hangs_is_given_up_and_the_others_completed(place: Path):
     Path("hang.py").write_text(HANG)
     text = Path("study.toml").read_text()
@@ -151,12 +152,12 @@ def test_a_cell_that_hangs_is_given_up_and_the_others_completed(place: Path):
     families = '[[family]]\nname = "h"\nperturb = [ { op = "hang", seconds = [0, 1e6] } ]\n' + text[len(head) :]
     Path("hang.toml").write_text(f'{head}plugins = ["hang.py"]\n{families}')
     done = subprocess.run(
-        command("run", "hang.toml", "--out", "run", "--deadline", "20"),
+        command("run", "hang.toml", "--out", "run", "--deadline", "60"),
         capture_output=True,
         text=True,
         timeout=PATIENCE,
     )
     assert done.returncode == 1
     assert "1 trials failed" in done.stderr
-    assert "net/h/seconds_0=1e+06: TimeoutError: took longer than 20 s" in done.stderr
+    assert "net/h/seconds_0=1e+06: TimeoutError: took longer than 60 s" in done.stderr
     assert len(results("run")) == 27 + 1
