@@ -70,6 +70,7 @@ def run(
     threads: int = 1,
     engine: Literal["plain", "stacked", "compiled"] | None = None,
     deadline: float = DEADLINE_SECONDS,
+    trust_model: bool = False,
 ) -> Run:
     """Run what is missing of a study; write trials, summary and figures into the run folder.
 
@@ -84,7 +85,8 @@ def run(
         chunk_trials: trials of a task; None makes tasks of some seconds.
         threads: TensorFlow threads of a task.
         engine: how to evaluate; None takes what measures fastest. The counts do not depend on it.
-        deadline: seconds after which a task is given up, in Ray; it is tried again a few times.
+        deadline: seconds after which a task is given up, in Ray.
+        trust_model: load model files without the checks of `sweep.networks.safety`: code stored in them may run.
 
     Raises:
         InputError: every mistake in the study and its files, before anything is computed.
@@ -96,7 +98,7 @@ def run(
 
     study = read_study(study, seeds)
     folder = out or Path(RUNS) / study.name
-    prepared = prepare(study)
+    prepared = prepare(study, trust_model)
     chosen: Runner
     if runner == "inline":
         chosen = InlineRunner()
@@ -113,14 +115,18 @@ def run(
 
 
 def plan(
-    study: Study | str | Path, out: str | Path | None = None, *, seeds: int | Mapping[str, int] | None = None
+    study: Study | str | Path,
+    out: str | Path | None = None,
+    *,
+    seeds: int | Mapping[str, int] | None = None,
+    trust_model: bool = False,
 ) -> Plan:
     """What `run` would do, after the same checks; computes nothing and writes nothing."""
     from sweep.execution.driver import open_store, present
     from sweep.execution.inputs import prepare
 
     study = read_study(study, seeds)
-    prepared = prepare(study)
+    prepared = prepare(study, trust_model)
     study = prepared.study
     store = open_store(prepared, out or Path(RUNS) / study.name)
     trials = wanted(study)

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> None:
     if options.dry_run:
-        print(api.plan(options.study, options.out, seeds=options.seeds))
+        _plan(options)
         return
     finished = api.run(
         options.study,
@@ -53,13 +53,14 @@ def _run(options: argparse.Namespace) -> None:
         threads=options.threads,
         engine=options.engine,
         deadline=options.deadline,
+        trust_model=options.trust_model,
     )
     print(finished.table())
     print(f"\nresults in {finished.store.folder.uri}; report: {finished.write_report()}")
 
 
 def _plan(options: argparse.Namespace) -> None:
-    print(api.plan(options.study, options.out, seeds=options.seeds))
+    print(api.plan(options.study, options.out, seeds=options.seeds, trust_model=options.trust_model))
 
 
 def _status(options: argparse.Namespace) -> None:
@@ -175,6 +176,7 @@ def _study_arguments(parser: _Parser) -> None:
     parser.add_argument("study", metavar="STUDY", help="study file (TOML)")
     parser.add_argument("--out", metavar="FOLDER", help="run folder or URI (default: results/NAME)")
     parser.add_argument("--seeds", type=_seeds, metavar="N|A:B", help="other seeds: a count, or A to B-1")
+    parser.add_argument("--trust-model", action="store_true", help="load model files unchecked: their code may run")
 
 
 def _positive(text: str) -> int:

@@ -203,6 +203,15 @@ def test_a_worker_with_other_versions_refuses(place: Path, monkeypatch: pytest.M
     assert not list(Path("run").glob("trials/*"))
 
 
+def test_a_network_with_code_in_it_runs_only_when_trusted(place: Path):
+    net = keras.models.load_model("net.keras")
+    layers = [*net.layers[:-1], keras.layers.Lambda(lambda x: x + 1), net.layers[-1]]
+    keras.Sequential([keras.Input((12, 12, 1)), *layers]).save("net.keras")
+    with pytest.raises(InputError, match="not safe to load: Lambda"):
+        run_inline()
+    assert len(run_inline(trust_model=True).trials()) == 27
+
+
 class Catching(InlineRunner):
     """Reports errors, as a cluster does."""
 

@@ -92,6 +92,7 @@ def run(
             engine,
             versions(),
             deadline,
+            prepared.trusted,
         )
         _Sweep(prepared, store, runner, ChunkSize(fixed=chunk_trials), job).run(todo, have)
     store.folder.tidy(TRIALS)

@@ -57,6 +57,7 @@ class Prepared:
         identity: all that the results depend on.
         flow: what acts on the data flow, by cell.
         resolved: each cell's transforms in the units of the weights that they act on.
+        trusted: whether the model files were loaded unchecked.
     """
 
     study: Study
@@ -65,6 +66,7 @@ class Prepared:
     identity: dict[str, Any]
     flow: Flow
     resolved: pa.Table
+    trusted: bool = False
 
     @property
     def digest(self) -> str:
@@ -72,8 +74,11 @@ class Prepared:
         return digest(self.identity)
 
 
-def prepare(study: Study) -> Prepared:
-    """Load models and dataset, and check that they fit each other and the study; InputError names all problems."""
+def prepare(study: Study, trust: bool = False) -> Prepared:
+    """Load models and dataset, and check that they fit each other and the study; InputError names all problems.
+
+    With `trust`, model files are not looked into before Keras loads them, and may bring code of their own.
+    """
     problems: list[str] = []
     study = with_models(study, problems)
     found: dict[str, Path] = {}
@@ -94,7 +99,7 @@ def prepare(study: Study) -> Prepared:
         if f"model {label}" not in found:
             continue
         try:
-            networks[label] = _read_model(study, label, found[f"model {label}"], dataset)
+            networks[label] = _read_model(study, label, found[f"model {label}"], dataset, trust)
         except InputError as error:
             problems += error.problems
     if problems or dataset is None:
@@ -111,7 +116,8 @@ def prepare(study: Study) -> Prepared:
         raise InputError(dict.fromkeys(problems))
     models = {label: _model_file(found[f"model {label}"], network) for label, network in networks.items()}
     digests = {"dataset": dataset.digest, **{f"model {m}": f.digest for m, f in models.items()}}
-    return Prepared(study, models, dataset, study.identity(digests), flow, resolved_table(study, networks, flow))
+    resolved = resolved_table(study, networks, flow)
+    return Prepared(study, models, dataset, study.identity(digests), flow, resolved, trust)
 
 
 def with_models(study: Study, problems: list[str]) -> Study:
@@ -163,9 +169,9 @@ def _training_images(study: Study, path: Path) -> Dataset | None:
         return None
 
 
-def _read_model(study: Study, label: str, path: Path, dataset: Dataset | None) -> Network:
+def _read_model(study: Study, label: str, path: Path, dataset: Dataset | None, trust: bool) -> Network:
     try:
-        network = load_network(path)
+        network = load_network(path, trust)
     except InputError as error:
         raise InputError(f"{study.source}: model: {problem}" for problem in error.problems) from None
     problems = [f"{study.source}: model: {path}: {p}" for p in (check_fit(network, dataset) if dataset else [])]

@@ -38,7 +38,8 @@ class Job:
 
     `study_digest` and `root_seed` are the study's; `columns` its swept parameters; `flow` says what acts on the data
     flow of a cell; `threads` goes to TensorFlow; `engine` forces a way to evaluate; `versions` are the driver's, and a
-    worker with others refuses to work; `deadline` is in seconds, for one chunk.
+    worker with others refuses to work; `deadline` is in seconds, for one chunk; `trust` loads model files
+    unchecked.
     """
 
     folder: str
@@ -51,6 +52,7 @@ class Job:
     engine: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     deadline: float = DEADLINE_SECONDS
+    trust: bool = False
 
 
 @dataclass(frozen=True)
@@ -215,7 +217,7 @@ def _network(job: Job, model: ModelFile) -> Network:
         tf_ops.configure(job.threads)
         while len(_networks) >= _KEPT_NETWORKS:
             _networks.popitem(last=False)
-        _networks[model.digest] = load_network_bytes(model.content.tobytes(), model.suffix)
+        _networks[model.digest] = load_network_bytes(model.content.tobytes(), model.suffix, job.trust)
     _networks.move_to_end(model.digest)
     return _networks[model.digest]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import tempfile
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from sweep.networks.datasets import Dataset, fits
 from sweep.networks.files import file_digest, reason, require_file
 from sweep.networks.inspection import layers_of, threshold_of, variables_of
 from sweep.networks.leftovers import without_leftovers
+from sweep.networks.safety import check_model_bytes, check_model_file, variables_within
 from sweep.networks.variables import Layer, Variable
 
 if TYPE_CHECKING:
@@ -46,28 +48,33 @@ class Network:
     layers: tuple[Layer, ...] = ()
 
 
-def load_network(path: str | Path) -> Network:
+def load_network(path: str | Path, trust: bool = False) -> Network:
     """Reads a network from a .keras or .h5 file, of Keras 2 or 3; Python code stored in the file is refused.
 
     What Keras 2 left in a file without meaning (see `sweep.networks.leftovers`) is passed over, and a slash in its
     layers' names becomes a line, since Keras 3 has none; the digest is that of the file as it lies there.
 
+    Args:
+        path: the file. It is looked into before Keras sees it (see `sweep.networks.safety`).
+        trust: skip that, and let code stored in the file run; only for files that are as safe as a program of yours.
+
     Raises:
-        InputError: the file is missing, is not one that Keras can load, or holds a model that does not have
-            one input and one output of shape (images, outputs).
+        InputError: the file is missing, could do more than be a network, is not one that Keras can load, or holds a
+            model that does not have one input and one output of shape (images, outputs).
     """
     path = require_file(path)
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{path}: not a Keras model by its name; it must end in {' or '.join(SUFFIXES)}")
-    return _load(path, str(path), file_digest(path))
+    return _load(path, str(path), file_digest(path), None if trust else check_model_file(path))
 
 
-def load_network_bytes(content: bytes, suffix: str) -> Network:
+def load_network_bytes(content: bytes, suffix: str, trust: bool = False) -> Network:
     """A network from the content of its file, as workers receive it.
 
     Args:
         content: the file's bytes.
         suffix: the file's suffix, such as ".h5".
+        trust: as in `load_network`.
 
     Raises:
         InputError: as `load_network`.
@@ -76,7 +83,9 @@ def load_network_bytes(content: bytes, suffix: str) -> Network:
     with tempfile.TemporaryDirectory(prefix="sweep-") as folder:
         path = Path(folder) / f"network{suffix}"
         path.write_bytes(content)
-        return _load(path, f"network ({suffix})", hashlib.sha256(content).hexdigest())
+        shown = f"network ({suffix})"
+        stored = None if trust else check_model_bytes(content, suffix, shown)
+        return _load(path, shown, hashlib.sha256(content).hexdigest(), stored)
 
 
 def check_fit(network: Network, dataset: Dataset) -> list[str]:
@@ -98,16 +107,18 @@ def check_fit(network: Network, dataset: Dataset) -> list[str]:
     return problems
 
 
-def _load(path: Path, shown: str, digest: str) -> Network:
+def _load(path: Path, shown: str, digest: str, stored: int | None) -> Network:
+    """The network; `stored` is the size of its tensors where the file was checked, None for one that is trusted."""
     keras = import_keras()
+    within = contextlib.nullcontext() if stored is None else variables_within(stored)
     with tempfile.TemporaryDirectory(prefix="sweep-") as folder:
         try:
             readable = without_leftovers(path, Path(folder)) or path
         except InputError as error:
             raise InputError(f"{shown}: {error}") from None
         try:
-            with quiet_advice():
-                model = keras.models.load_model(readable, compile=False, safe_mode=True)
+            with quiet_advice(), within:
+                model = keras.models.load_model(readable, compile=False, safe_mode=stored is not None)
         except Exception as error:  # Keras raises whatever its many parts raise
             text = _told(error).replace(str(readable), shown)
             raise InputError(f"{shown}: not a model that Keras can load: {text}") from error
