@@ -242,9 +242,9 @@ def read_symbols(data: Bytes, address: int, widths: tuple[int, int], heap: int) 
     while pending:
         at, expected = pending.pop()
         mark, kind, level, count, left, right = data.unpack("<4sBBHQQ", at)
-        if mark != b"TREE" or kind or at in seen or count > 2 * widths[1] or level > 8:  # type: ignore[comparison-overlap]
+        if mark != b"TREE" or kind or count > 2 * widths[1] or level > 8:  # type: ignore[comparison-overlap]
             raise Damaged(f"no tree of members at {at}")
-        if expected not in (-1, level):
+        if at in seen or expected not in (-1, level):
             raise Damaged(f"the tree of members at {at} goes in circles")
         seen.add(at)
         rows.setdefault(level, []).append((at, left, right))

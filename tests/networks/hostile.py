@@ -297,11 +297,9 @@ def _names_in_circles(content: bytearray) -> None:
 
 
 def _texts_in_circles(content: bytearray) -> None:
-    at = content.index(b"GCOL") + 16
-    while number_and_size := struct.unpack_from("<H6xQ", content, at):
-        number, size = number_and_size
-        if number == 0:
-            break
+    at = content.rindex(b"GCOL") + 16  # the last one has room
+    while struct.unpack_from("<H", content, at)[0]:
+        (size,) = struct.unpack_from("<Q", content, at + 8)
         at += 16 + size + -size % 8
     content[at + 8 : at + 16] = bytes(8)
 
