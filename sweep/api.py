@@ -144,11 +144,11 @@ def status(place: str | Path) -> Plan:
     return Plan(found.study, found.store.folder.uri, len(trials), done)
 
 
-def verify(place: str | Path, sample: int = 10, repair: bool = False) -> Verdict:
+def verify(place: str | Path, sample: int = 10, repair: bool = False, trust_model: bool = False) -> Verdict:
     """Check every shard of a run, and evaluate a sample of its trials again; see `sweep.execution.verify.verify`."""
     from sweep.execution import verify as checks
 
-    return checks.verify(place, sample, repair)
+    return checks.verify(place, sample, repair, trust_model)
 
 
 def train(recipe: str | Path, **options: Any) -> list[Any]:

@@ -76,7 +76,7 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def _verify(options: argparse.Namespace) -> None:
-    verdict = api.verify(options.run, options.sample, options.repair)
+    verdict = api.verify(options.run, options.sample, options.repair, options.trust_model)
     print(verdict)
     if not verdict.sound:
         raise SweepError(
@@ -145,6 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("run", metavar="RUN", help="run folder")
     verify.add_argument("--sample", type=_natural, default=10, metavar="N", help="trials to evaluate (default: 10)")
     verify.add_argument("--repair", action="store_true", help="set damaged shards aside; `sweep run` redoes them")
+    _trust_argument(verify)
 
     train = add("train", _train, "Train the networks of a recipe.", "sweep train my_recipe.toml --seed 7")
     train.add_argument("recipe", metavar="RECIPE", help="recipe file (TOML)")
@@ -176,6 +177,10 @@ def _study_arguments(parser: _Parser) -> None:
     parser.add_argument("study", metavar="STUDY", help="study file (TOML)")
     parser.add_argument("--out", metavar="FOLDER", help="run folder or URI (default: results/NAME)")
     parser.add_argument("--seeds", type=_seeds, metavar="N|A:B", help="other seeds: a count, or A to B-1")
+    _trust_argument(parser)
+
+
+def _trust_argument(parser: _Parser) -> None:
     parser.add_argument("--trust-model", action="store_true", help="load model files unchecked: their code may run")
 
 

@@ -11,7 +11,8 @@ from sweep import cli
 from sweep.study import Study
 
 ROOT = Path(__file__).parent.parent
-PAGES = [p for p in [*ROOT.glob("*.md"), *ROOT.glob("[!.]*/**/*.md")] if ".venv" not in p.parts]
+INSTALLED = {".venv", "node_modules"}
+PAGES = [p for p in [*ROOT.glob("*.md"), *ROOT.glob("[!.]*/**/*.md")] if not INSTALLED & set(p.parts)]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))

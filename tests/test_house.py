@@ -13,6 +13,7 @@ import sweep
 PACKAGE = Path(sweep.__file__).parent
 FLOORS = {
     "errors": 1,
+    "places": 2,
     "randomness": 2,
     "networks": 2,
     "perturb": 3,

@@ -115,7 +115,7 @@ class Evaluator:
                 given = [next(trials[k]) for k in part]
                 scores = way.scores(_entries(given, way), number)
                 for k, trial, row in zip(part, given, scores, strict=True):
-                    if way.name != "plain" and _is_extreme(trial[: len(self.weights)]):
+                    if way.name != "plain" and _is_extreme([trial[i] for i in way.varied if i < len(self.weights)]):
                         plain = self._plain(varied, block)
                         row = plain.scores(_entries([trial], plain), number)[0]
                     right = self._decide(row, trial, images) == self._labels[images]

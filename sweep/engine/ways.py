@@ -69,7 +69,8 @@ class Plain:
 
     def __init__(self, subject: Subject, varied: Sequence[int]) -> None:
         model = subject.network.model
-        self.varied = tuple(sorted({*varied, *range(len(model.weights), len(model.weights) + len(subject.sites))}))
+        self._first_site = len(model.weights)
+        self.varied = (*sorted(varied), *range(self._first_site, self._first_site + len(subject.sites)))
         self._entries: list[Any] = [tf_ops.constant(w) for w in model.get_weights()] + [None] * len(subject.sites)
         self._forward, graph, images_per_step = forward_of(subject)
         self._shapes = [graph.shape_at(k) for k in range(len(subject.sites))] if graph else []
@@ -90,7 +91,7 @@ class Plain:
         return np.concatenate(scores)
 
     def _draw(self, index: int, noise: Noise, images: int) -> Any:
-        return tf_ops.constant(noise.take(images, self._shapes[index - len(self._entries) + len(self._shapes)]))
+        return tf_ops.constant(noise.take(images, self._shapes[index - self._first_site]))
 
 
 class Stacked:

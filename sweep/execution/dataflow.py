@@ -51,8 +51,8 @@ Flow = Mapping[str, tuple[Placed, ...]]  # cell ids → what acts on its data fl
 def place(cells: Sequence[Cell], network: Network, training: Dataset | None) -> Flow:
     """Where and how the data-flow transforms of the cells of one network act; empty for cells without any.
 
-    Raises InputError when a transform selects no layer, when the network's data flow is not known, or when a range
-    has to be calibrated and there are no training images.
+    `training` is not None where a transform is `calibrated`. Raises InputError when a transform selects no layer, or
+    when the network's data flow is not known.
     """
     from sweep.engine.calibration import observe
     from sweep.engine.graph import Unsupported
@@ -82,8 +82,6 @@ def _sites(cell: Cell, layers: Sequence[Layer]) -> list[tuple[int, DataFlow, Lay
 
 
 def _placed(position: int, transform: DataFlow, layer: Layer, site: Site, sample: Array | None) -> Placed:
-    if sample is None and transform.calibrated:
-        raise InputError(f"{transform.op}: a range is calibrated on training images, and the dataset has no x_train")
     if isinstance(transform, ActivationNoise):
         return Placed(position, layer, site, None, Resolved(sigma=transform.sigma(sample)))
     assert isinstance(transform, Rounding)

@@ -13,6 +13,7 @@ from sweep.errors import InputError, Interrupted, TaskError
 from sweep.execution.inputs import Prepared
 from sweep.execution.plan import DEADLINE_SECONDS, Chunk, ChunkSize, Cutter, Trial, missing, wanted
 from sweep.execution.progress import Progress
+from sweep.execution.resolved import resolved_table
 from sweep.execution.runner import Runner
 from sweep.execution.worker import Job, Outcome, versions
 from sweep.perturb.plugins import plugin_files
@@ -69,7 +70,6 @@ def run(
     store.folder.write(STUDY, study.to_toml().encode())
     for plugin, content in plugin_files(study.plugins, study.source).items():
         store.folder.write(f"{PLUGINS}/{plugin}", content)
-    store.folder.write(RESOLVED, parquet_bytes(prepared.resolved))
     store.save(
         name=study.name,
         identity=prepared.identity,
@@ -80,19 +80,19 @@ def run(
     have = present(store)
     todo = missing(study, have)
     if todo:
-        cells = {cell.id: cell for cell in study.cells}
+        store.folder.write(RESOLVED, parquet_bytes(resolved_table(study, prepared.networks, prepared.flow)))
         job = Job(
-            store.folder.uri,
-            prepared.digest,
-            study.root_seed,
-            study.columns,
-            cells,
-            prepared.flow,
-            threads,
-            engine,
-            versions(),
-            deadline,
-            prepared.trusted,
+            folder=store.folder.uri,
+            study_digest=prepared.digest,
+            root_seed=study.root_seed,
+            columns=study.columns,
+            cells={cell.id: cell for cell in study.cells},
+            flow=prepared.flow,
+            threads=threads,
+            engine=engine,
+            versions=versions(),
+            deadline=deadline,
+            trust=prepared.trusted,
         )
         _Sweep(prepared, store, runner, ChunkSize(fixed=chunk_trials), job).run(todo, have)
     store.folder.tidy(TRIALS)

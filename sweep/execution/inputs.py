@@ -9,41 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from sweep.errors import InputError
 from sweep.execution.dataflow import Flow, Placed, place
-from sweep.execution.resolved import resolved_table
 from sweep.execution.worker import ModelFile
 from sweep.networks.datasets import Dataset, load_dataset
 from sweep.networks.loading import SUFFIXES, Network, check_fit, load_network
 from sweep.perturb.dataflow import DataFlow
 from sweep.perturb.selection import select, select_layers
+from sweep.places import locate, matching
 from sweep.study import Family, Study, digest
-
-
-def locate(place: str, study_file: str) -> Path:
-    """A path of a study file: relative to the current directory or, failing that, to the study's repository.
-
-    The repository is the nearest folder above the study file that holds `.git` or `pyproject.toml`. Raises
-    InputError naming every place looked at.
-    """
-    places = [base / Path(place).expanduser() for base in bases(study_file)]
-    for candidate in places:
-        if candidate.exists():
-            return candidate
-    looked = " or ".join(str(p) for p in dict.fromkeys(places))
-    raise InputError(f"{place}: no such file (looked for {looked})")
-
-
-def bases(study_file: str) -> list[Path]:
-    """The folders that relative paths of a study file count from: the current one, then the study's repository."""
-    folders = [Path.cwd()]
-    for folder in Path(study_file).absolute().parents:
-        if (folder / ".git").exists() or (folder / "pyproject.toml").exists():
-            folders.append(folder)
-            break
-    return folders
 
 
 @dataclass(frozen=True)
@@ -56,7 +31,7 @@ class Prepared:
         dataset: the test set.
         identity: all that the results depend on.
         flow: what acts on the data flow, by cell.
-        resolved: each cell's transforms in the units of the weights that they act on.
+        networks: the models, loaded.
         trusted: whether the model files were loaded unchecked.
     """
 
@@ -65,7 +40,7 @@ class Prepared:
     dataset: Dataset
     identity: dict[str, Any]
     flow: Flow
-    resolved: pa.Table
+    networks: Mapping[str, Network]
     trusted: bool = False
 
     @property
@@ -116,8 +91,7 @@ def prepare(study: Study, trust: bool = False) -> Prepared:
         raise InputError(dict.fromkeys(problems))
     models = {label: _model_file(found[f"model {label}"], network) for label, network in networks.items()}
     digests = {"dataset": dataset.digest, **{f"model {m}": f.digest for m, f in models.items()}}
-    resolved = resolved_table(study, networks, flow)
-    return Prepared(study, models, dataset, study.identity(digests), flow, resolved, trust)
+    return Prepared(study, models, dataset, study.identity(digests), flow, networks, trust)
 
 
 def with_models(study: Study, problems: list[str]) -> Study:
@@ -127,10 +101,10 @@ def with_models(study: Study, problems: list[str]) -> Study:
         if not any(c in written for c in "*?["):
             paths.append(written)
             continue
-        matches = [p for base in bases(study.source) for p in sorted(base.glob(written)) if p.suffix in SUFFIXES]
+        matches = [path for path in matching(written, study.source) if path.suffix in SUFFIXES]
         if not matches:
             problems.append(f"{study.source}: model: {written!r} matches no file ({', '.join(SUFFIXES)})")
-        paths += [_shown(path) for path in dict.fromkeys(matches)]
+        paths += [_shown(path) for path in matches]
     return study if paths == list(study.models.values()) or problems else dataclasses.replace(study, model=paths)
 
 
@@ -159,13 +133,18 @@ def _reached_layers(family: Family, label: str, network: Network) -> list[str]:
 
 
 def _training_images(study: Study, path: Path) -> Dataset | None:
-    """The training images, if a transform of the data flow may want to know what it acts on."""
-    transforms = [t for cell in study.cells for t in cell.transforms]
-    if not any(isinstance(t, DataFlow) for t in transforms):
+    """The training images, if a transform of the data flow may want to know what it acts on; InputError if one must."""
+    transforms = [t for cell in study.cells for t in cell.transforms if isinstance(t, DataFlow)]
+    if not transforms:
         return None
     try:
         return load_dataset(path, "train")
-    except InputError:
+    except InputError as error:
+        wanting = [t.op for t in transforms if t.calibrated]
+        if wanting:
+            raise InputError(
+                f"{problem}; {wanting[0]} calibrates on training images" for problem in error.problems
+            ) from None
         return None
 
 

@@ -44,14 +44,18 @@ def resolved_table(study: Study, networks: Mapping[str, Network], flow: Flow) ->
 
 
 def _of_weights(study: Study, cell: Cell, network: Network, clean: list[Array]) -> Iterator[dict[str, Any]]:
-    """What each transform finds and does, on the first chip."""
+    """What each transform finds and does, on the first chip; up to one that fails, which a worker will report."""
     weights, seed = list(clean), study.seed_range.start
     for position, transform in enumerate(cell.transforms):
         if isinstance(transform, DataFlow):
             continue
         for i in select(network.variables, transform.layers):
             variable, before = network.variables[i], weights[i]
-            weights[i] = transform.apply(before, variable, stream(study.root_seed, seed, position, i))
+            try:
+                weights[i] = transform.apply(before, variable, stream(study.root_seed, seed, position, i))
+                resolved = transform.resolve(before, variable)
+            except Exception:
+                return
             with np.errstate(invalid="ignore", over="ignore"):
                 error = np.subtract(weights[i], before, dtype=np.float64)
                 spread = float(np.sqrt(np.mean(error**2)))
@@ -59,7 +63,7 @@ def _of_weights(study: Study, cell: Cell, network: Network, clean: list[Array]) 
                 **_names(cell, position, transform.op),
                 "layer": variable.layer,
                 "variable": variable.path,
-                **vars(transform.resolve(before, variable)),
+                **vars(resolved),
                 "error_std": spread,
             }
 

@@ -1,4 +1,4 @@
-"""Is a run what it says? Every shard against its checksum, and a sample of trials evaluated again by plain Keras."""
+"""Is a run what it says? Every shard against its checksum, and a sample of trials evaluated again."""
 
 from __future__ import annotations
 
@@ -44,18 +44,22 @@ class Verdict:
             lines.append("  set aside in damaged/; `sweep run` computes them again")
         same = self.trials - len(self.different)
         if self.trials:
-            lines.append(f"{same:,} of {self.trials:,} trials evaluated again by plain Keras have the same count")
+            lines.append(f"{same:,} of {self.trials:,} trials evaluated again have the same count")
         lines += [f"  {c} at seed {s}: {old} stored, {new} now" for (c, s), old, new in self.different]
         return "\n".join(lines)
 
 
-def verify(place: str | Path, sample: int = 10, repair: bool = False) -> Verdict:
+def verify(place: str | Path, sample: int = 10, repair: bool = False, trust_model: bool = False) -> Verdict:
     """Check a run folder.
+
+    Trials are evaluated again by plain Keras; those of cells that round or disturb the data flow as they were, because
+    there another order of summing may take an activation over the border between two levels.
 
     Args:
         place: the run folder.
         sample: trials to evaluate again, spread evenly over the run; 0 for none. This needs the study's files.
         repair: set damaged shards aside, so that the next `sweep run` computes just those.
+        trust_model: load model files without checks, as in `sweep.api.run`.
 
     Raises InputError when there is no run, or its files are not those of the run.
     """
@@ -67,31 +71,33 @@ def verify(place: str | Path, sample: int = 10, repair: bool = False) -> Verdict
         store.set_aside(damaged)
     for name in damaged:
         store.shards.pop(name, None)
-    checked, different = _again(store, sample) if sample else (0, ())
+    checked, different = _again(store, sample, trust_model) if sample else (0, ())
     return Verdict(shards, damaged, repair, checked, different)
 
 
-def _again(store: Store, sample: int) -> tuple[int, tuple[tuple[Trial, int, int], ...]]:
+def _again(store: Store, sample: int, trust: bool) -> tuple[int, tuple[tuple[Trial, int, int], ...]]:
     content = store.folder.read(STUDY)
     table = store.table()
     if content is None or table is None:
         return 0, ()
-    prepared = prepare(Study.from_text(content.decode(), source=f"{store.folder.uri}/{STUDY}"))
+    prepared = prepare(Study.from_text(content.decode(), source=f"{store.folder.uri}/{STUDY}"), trust)
     if digest(prepared.identity) != store.manifest["study_digest"]:
         raise InputError(f"{store.folder.uri}: its networks, dataset or plugins are not the files that are there now")
     study = prepared.study
-    rows = table.select(["cell", "seed", "n_correct"]).to_pylist()
+    rows = table.select(["cell", "seed", "n_correct", "engine"]).to_pylist()
     rows.sort(key=lambda row: (row["cell"], row["seed"]))
     rows = [rows[i * len(rows) // sample] for i in range(sample)] if len(rows) > sample else rows
     stored = {(row["cell"], row["seed"]): row["n_correct"] for row in rows}
     cells = {cell.id: cell for cell in study.cells}
-    job = Job("", "", study.root_seed, study.columns, cells, prepared.flow, engine="plain")
+    groups: dict[tuple[str, str], list[Trial]] = {}
+    for row in rows:
+        engine = row["engine"] if prepared.flow.get(row["cell"]) else "plain"
+        groups.setdefault((cells[row["cell"]].model, engine), []).append((row["cell"], row["seed"]))
     different = []
-    for label, model in prepared.models.items():
-        chunk = Chunk(label, tuple(trial for trial in stored if cells[trial[0]].model == label))
-        if not chunk.trials:
-            continue
-        for row in evaluate_chunk(job, model, prepared.dataset, chunk)[0]:
+    for (label, engine), trials in groups.items():
+        job = Job("", "", study.root_seed, study.columns, cells, prepared.flow, engine=engine, trust=trust)
+        again, _ = evaluate_chunk(job, prepared.models[label], prepared.dataset, Chunk(label, tuple(trials)))
+        for row in again:
             trial = (row["cell"], row["seed"])
             if row["n_correct"] != stored[trial]:
                 different.append((trial, stored[trial], row["n_correct"]))

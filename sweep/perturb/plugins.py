@@ -12,6 +12,7 @@ from typing import Any
 
 from sweep.errors import InputError
 from sweep.perturb.base import REGISTRY
+from sweep.places import locate
 
 _loaded: dict[str, ModuleType] = {}  # by digest
 
@@ -57,14 +58,9 @@ def plugin_modules() -> list[ModuleType]:
 
 
 def _locate(path: str, source: str) -> Path:
-    here = Path(path).expanduser()
-    above = Path(source).absolute().parents
-    repository = [folder for folder in above if (folder / ".git").exists() or (folder / "pyproject.toml").exists()]
-    kept = above[0] / "plugins" / here.name  # in a run folder: the file as it was run
-    for candidate in (kept, above[0] / here, Path.cwd() / here, *(folder / here for folder in repository[:1])):
-        if candidate.is_file():
-            return candidate
-    raise InputError(f"{path}: no such file beside the study, here, or in the study's repository")
+    kept = Path(source).parent / "plugins" / Path(path).name  # in a run folder: the file as it was run
+    beside = Path(source).parent / Path(path).expanduser()
+    return next((candidate for candidate in (kept, beside) if candidate.is_file()), None) or locate(path, source)
 
 
 def _load(path: Path, digest: str) -> None:

@@ -51,7 +51,7 @@ NETWORKS: dict[str, Callable[[], keras.Model]] = {
 
 
 def prepared(
-    model: keras.Model, folder: Path, monkeypatch: pytest.MonkeyPatch
+    model: keras.Model, folder: Path, monkeypatch: pytest.MonkeyPatch, trust: bool = False
 ) -> tuple[Evaluator, np.ndarray, np.ndarray]:
     """An evaluator with small passes on 300 images, and the images and labels."""
     monkeypatch.setattr(ways_module, "IMAGES_PER_STEP", 70)
@@ -64,7 +64,7 @@ def prepared(
     labels = rng.integers(0, max(2, outputs), 300)
     np.savez(folder / "d.npz", x_test=images, y_test=labels)
     model.save(folder / "m.keras")
-    network = load_network(folder / "m.keras")
+    network = load_network(folder / "m.keras", trust=trust)
     return (
         Evaluator(network, load_dataset(folder / "d.npz")),
         images[..., None].astype(np.float32) / np.float32(255),
@@ -115,7 +115,7 @@ def test_ways_that_are_asked_for_are_used(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_network_with_an_unknown_layer_runs_one_at_a_time_and_says_so(tmp_path: Path, monkeypatch):
     with keras.saving.custom_object_scope({"Odd": Odd}):
         model = sequential(layers.Flatten(), layers.Dense(6), Odd(name="odd"), layers.Dense(5))
-        ours, images, labels = prepared(model, tmp_path, monkeypatch)
+        ours, images, labels = prepared(model, tmp_path, monkeypatch, trust=True)
     varied = (0, 2)
     trials = [noisy(ours.weights, varied, seed) for seed in range(3)]
     assert ours.correct(trials, varied) == [predicted(model, w, images, labels) for w in trials]

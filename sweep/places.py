@@ -1,0 +1,39 @@
+"""Where the files are that a study names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sweep.errors import InputError
+
+
+def locate(place: str, study_file: str) -> Path:
+    """A path of a study file: relative to the current directory or, failing that, to the study's repository.
+
+    The repository is the nearest folder above the study file that holds `.git` or `pyproject.toml`. Raises
+    InputError naming every place looked at.
+    """
+    places = [base / Path(place).expanduser() for base in bases(study_file)]
+    for candidate in places:
+        if candidate.exists():
+            return candidate
+    looked = " or ".join(str(p) for p in dict.fromkeys(places))
+    raise InputError(f"{place}: no such file (looked for {looked})")
+
+
+def bases(study_file: str) -> list[Path]:
+    """The folders that relative paths of a study file count from: the current one, then the study's repository."""
+    folders = [Path.cwd()]
+    for folder in Path(study_file).absolute().parents:
+        if (folder / ".git").exists() or (folder / "pyproject.toml").exists():
+            folders.append(folder)
+            break
+    return folders
+
+
+def matching(pattern: str, study_file: str) -> list[Path]:
+    """The files that a glob of a study file names, sorted, from the first of `bases` where there are any."""
+    path = Path(pattern).expanduser()
+    if path.is_absolute():
+        return sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+    return next((found for base in bases(study_file) if (found := sorted(base.glob(str(path))))), [])
