@@ -11,10 +11,10 @@ from types import FrameType
 from typing import NoReturn
 
 from sweep import api
+from sweep.analysis.layout import FORMATS
 from sweep.errors import SweepError
 
 ENGINES = ("plain", "stacked", "compiled")
-FORMATS = ("text", "markdown", "csv", "latex", "json")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,11 +68,16 @@ def _status(options: argparse.Namespace) -> None:
 
 
 def _table(options: argparse.Namespace) -> None:
-    print(api.open_run(options.run).table(options.format))
+    print(api.open_run(options.run).table(options.format, options.answers))
 
 
 def _report(options: argparse.Namespace) -> None:
     print(api.open_run(options.run).write_report())
+
+
+def _export(options: argparse.Namespace) -> None:
+    names = api.open_run(options.run).export(options.folder)
+    print(f"{len(names)} files in {options.folder}")
 
 
 def _verify(options: argparse.Namespace) -> None:
@@ -137,9 +142,14 @@ def _parser() -> argparse.ArgumentParser:
     table = add("table", _table, "Print a run's table.", "sweep table results/article --format latex")
     table.add_argument("run", metavar="RUN", help="run folder")
     table.add_argument("--format", choices=FORMATS, default="text", help="default: text")
+    table.add_argument("--answers", action="store_true", help="thresholds, equivalent bits and published values too")
 
     report = add("report", _report, "Write a run's report, one HTML page.", "sweep report results/article")
     report.add_argument("run", metavar="RUN", help="run folder")
+
+    export = add("export", _export, "Write tables and figures for papers.", "sweep export results/article paper")
+    export.add_argument("run", metavar="RUN", help="run folder")
+    export.add_argument("folder", metavar="FOLDER", help="gets CSV, JSON, Parquet, Markdown, LaTeX, SVG and PNG files")
 
     verify = add("verify", _verify, "Check a run, and evaluate some trials again.", "sweep verify results/article")
     verify.add_argument("run", metavar="RUN", help="run folder")

@@ -18,7 +18,7 @@ import tomli_w
 from sweep.errors import InputError
 from sweep.perturb.base import REGISTRY, Scalar, Transform, parameters
 from sweep.perturb.plugins import load_plugins
-from sweep.study_checks import as_list, check_study, swept_columns
+from sweep.study_checks import SAID, as_list, check_study, swept_columns
 
 LAYER = "layer"  # the column of a family with `sensitivity`
 
@@ -74,8 +74,8 @@ class Family:
         perturb: one table a transform: `op`, its parameters (a list is swept), `layers`.
         sensitivity: "per-layer", or the names of layers: the perturbation acts on one of them at a time, one cell
             each, in place of the `layers` of its transforms; the column is `layer`.
-        published: values from elsewhere to print beside ours: tables of swept parameters and `accuracy`, a
-            fraction.
+        published: values from elsewhere to print beside ours: tables of swept parameters and `accuracy`, a fraction;
+            of bits, `noise` too: the noise level that is said to cost as much.
     """
 
     name: str
@@ -131,18 +131,12 @@ class Study:
     source: str = field(default="study", compare=False)
 
     def __post_init__(self) -> None:
-        load_plugins(self.plugins, self.source)
-        problems = check_study(self.to_dict())
-        if problems:
-            raise InputError(f"{self.source}: {problem}" for problem in problems)
+        _check(self.to_dict(), self.source)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], source: str = "study") -> Study:
         """A study from the tables of its TOML form; `source` is named in errors."""
-        load_plugins(data.get("plugins", ()), source)
-        problems = check_study(data)
-        if problems:
-            raise InputError(f"{source}: {problem}" for problem in problems)
+        _check(data, source)
         families = [Family(**table) for table in data["family"]]
         return cls(**{**data, "family": families}, source=source)
 
@@ -203,10 +197,7 @@ class Study:
     @cached_property
     def models(self) -> dict[str, str]:
         """Labels → paths: the file's stem, or the path as written where stems collide."""
-        paths = as_list(self.model)
-        stems = [PurePath(path).stem for path in paths]
-        unique = len(set(stems)) == len(stems)
-        return dict(zip(stems if unique else paths, paths, strict=True))
+        return labelled(as_list(self.model))
 
     @cached_property
     def cells(self) -> tuple[Cell, ...]:
@@ -233,7 +224,7 @@ class Study:
             for model in self.models:
                 for cell in family.cells(model):
                     for point in family.published:
-                        if {k: v for k, v in point.items() if k != "accuracy"} == dict(cell.values):
+                        if {k: v for k, v in point.items() if k not in SAID} == dict(cell.values):
                             found[cell.id] = float(point["accuracy"])
         return found
 
@@ -254,10 +245,29 @@ class Study:
         return normal
 
 
+def labelled(paths: Sequence[str]) -> dict[str, str]:
+    """Labels → paths of models: the file's stem, or the path as written where stems collide."""
+    stems = [PurePath(path).stem for path in paths]
+    unique = len(set(stems)) == len(stems)
+    return dict(zip(stems if unique else paths, paths, strict=True))
+
+
 def digest(identity: Mapping[str, Any]) -> str:
     """SHA-256 of a study's identity, in hex."""
     canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _check(data: Mapping[str, Any], source: str) -> None:
+    """Raise InputError with every mistake of a study's tables and plugins, as far as no other file shows it."""
+    problems: list[str] = []
+    try:
+        load_plugins(data.get("plugins", ()), source)
+    except InputError as error:
+        problems += error.problems
+    problems += [f"{source}: {problem}" for problem in check_study(data)]
+    if problems:
+        raise InputError(problems)
 
 
 def _transform(table: Mapping[str, Any]) -> Transform:

@@ -7,12 +7,13 @@ import itertools
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from sweep.errors import InputError
 from sweep.perturb.base import REGISTRY, Table, Transform, check, parameters, required
 
 STUDY_KEYS = ("name", "model", "dataset", "seeds", "root_seed", "plugins", "family")
+SAID = ("accuracy", "noise")  # of a published point, beside where it is
 FAMILY_KEYS = ("name", "perturb", "published", "sensitivity")
 RESERVED = {  # columns of trials and summaries that a parameter of that name would hide
     *("model", "family", "cell", "layer", "seed", "n_images", "n_correct", "accuracy", "n_nonfinite"),
@@ -20,6 +21,7 @@ RESERVED = {  # columns of trials and summaries that a parameter of that name wo
     *("min", "q05", "median", "q95", "max", "nonfinite", "published"),
 }
 LARGEST_SEED = 2**63 - 1
+LARGEST_GRID = 1_000_000  # cells of a family
 
 
 def as_list(value: Any) -> list[Any]:
@@ -108,10 +110,11 @@ def _families(families: Any) -> list[str]:
         wrong = _perturbation(family["perturb"], f"{where}.perturb") if "perturb" in family else []
         if "sensitivity" in family:
             wrong += _sensitivity(family, where)
+        wrong = wrong or _grid(family, where)
         problems += wrong
-        if "published" in family and "perturb" in family and not wrong:
-            layers = as_list(family.get("sensitivity", []))
-            problems += _published(family["published"], family["perturb"], layers, f"{where}.published")
+        if "published" in family:
+            sound = "perturb" in family and not wrong
+            problems += _published(family["published"], family if sound else None, f"{where}.published")
     return problems + [f"family: two families are called {name!r}" for name in _duplicates(names)]
 
 
@@ -128,22 +131,30 @@ def _perturbation(tables: Any, where: str) -> list[str]:
         if not isinstance(op, str) or op not in REGISTRY:
             given = "op is missing" if "op" not in table else f"no op {op!r}"
             problems.append(f"{at}.op: {given}; valid: {', '.join(sorted(REGISTRY))}{_hint(op, REGISTRY)}")
-            continue
-        transform = REGISTRY[op]
-        wrong = _keys(table, ("op", *parameters(transform), "layers"), f"{at}.")
-        wrong += _missing(table, required(transform), f"{at}.")
-        for name in parameters(transform):
-            if name in table:
-                wrong += _values(transform, name, table[name], f"{at}.{name}")
-        wrong += _layers(table.get("layers", "*"), f"{at}.layers")
-        problems += wrong or _joint(transform, table, at)
+        else:
+            transform = REGISTRY[op]
+            problems += _keys(table, ("op", *parameters(transform), "layers"), f"{at}.")
+            wrong = _missing(table, required(transform), f"{at}.")
+            for name in parameters(transform):
+                if name in table:
+                    wrong += _values(transform, name, table[name], f"{at}.{name}")
+            problems += wrong or _joint(transform, table, at)
+        problems += layers_problems(table.get("layers", "*"), f"{at}.layers")
     return problems
+
+
+def _grid(family: Mapping[str, Any], where: str) -> list[str]:
+    """Whether the lists of a family make more cells than can be held, when nothing else is wrong with them."""
+    cells = math.prod(len(values) for values in _axes(family).values()) if "perturb" in family else 0
+    return [f"{where}: the lists make {cells:,} cells; a family has at most {LARGEST_GRID:,}"] * (cells > LARGEST_GRID)
 
 
 def _joint(transform: type[Transform], table: Mapping[str, Any], where: str) -> list[str]:
     """Values that are valid one by one and not together, at any point of the grid."""
-    swept = [name for _, name in swept_columns([table]).values()]
+    swept = [name for _, name in swept_columns([table]).values() if name in parameters(transform)]
     fixed = {name: value for name, value in table.items() if name in parameters(transform)}
+    if (points := math.prod(len(table[name]) for name in swept)) > LARGEST_GRID:
+        return [f"{where}: the lists make {points:,} cells; a family has at most {LARGEST_GRID:,}"]
     found: list[str] = []
     for point in itertools.product(*(table[name] for name in swept)):
         try:
@@ -159,13 +170,21 @@ def _values(transform: type[Transform], name: str, value: Any, where: str) -> li
         return [f"{where}: {problem}"] if problem else []
     if isinstance(value, list | tuple) and not value:
         return [f"{where}: the list is empty; give at least one value"]
-    results = [check(transform, name, v) for v in as_list(value)]
+    results = [_checked(transform, name, v) for v in as_list(value)]
     problems = [f"{where}: {problem}" for _, problem in results if problem]
     good = [converted for converted, problem in results if not problem]
     return problems + [f"{where}: {v!r} is listed twice" for v in _duplicates(good)]
 
 
-def _layers(layers: Any, where: str) -> list[str]:
+def _checked(transform: type[Transform], name: str, value: Any) -> tuple[Any, str | None]:
+    try:
+        return check(transform, name, value)
+    except OverflowError:
+        return None, f"{value!r} is too large a number"
+
+
+def layers_problems(layers: Any, where: str) -> list[str]:
+    """What is wrong with a selection of layers, whatever the network."""
     parts = as_list(layers)
     if not parts:
         return [f'{where}: the list is empty; "*" selects every kernel']
@@ -188,23 +207,31 @@ def _sensitivity(family: Mapping[str, Any], where: str) -> list[str]:
     return problems
 
 
-def _published(points: Any, perturb: Any, layers: list[Any], where: str) -> list[str]:
+def _published(points: Any, family: Mapping[str, Any] | None, where: str) -> list[str]:
+    """Problems of published values; `family` is None where its cells cannot be told."""
     if not isinstance(points, list | tuple) or not all(isinstance(p, Mapping) for p in points):
         return [f"{where}: is not a list of tables such as {{ scale = 0.1, accuracy = 0.98 }}"]
-    axes = {column: as_list(perturb[t][name]) for column, (t, name) in swept_columns(perturb).items()}
-    if layers:
-        axes = {"layer": layers, **axes}
+    axes = None if family is None else _axes(family)
     problems = []
     for i, point in enumerate(points):
-        accuracy = point.get("accuracy")
-        number = isinstance(accuracy, int | float) and not isinstance(accuracy, bool)
-        if not (number and math.isfinite(accuracy) and 0 <= accuracy <= 1):
+        accuracy, noise = point.get("accuracy"), point.get("noise", 0)
+        if not (_number(accuracy) and 0 <= accuracy <= 1):
             problems.append(f"{where}[{i}].accuracy: {accuracy!r} is not a fraction from 0 to 1")
-        at = {name: value for name, value in point.items() if name != "accuracy"}
-        if set(at) != set(axes) or any(at[column] not in values for column, values in axes.items()):
+        if not (_number(noise) and noise >= 0):
+            problems.append(f"{where}[{i}].noise: {noise!r} is not a finite number of at least 0")
+        at = {name: value for name, value in point.items() if name not in SAID}
+        if axes is not None and (set(at) != set(axes) or any(at[c] not in values for c, values in axes.items())):
             problems.append(f"{where}[{i}]: {at} is no cell of this family; valid: {axes}")
-    seen = [str({k: v for k, v in p.items() if k != "accuracy"}) for p in points]
+    seen = [str({k: v for k, v in p.items() if k not in SAID}) for p in points]
     return problems + [f"{where}: {at} is listed twice" for at in _duplicates(seen)]
+
+
+def _axes(family: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """The values of each column that a family sweeps."""
+    perturb = family["perturb"]
+    axes = {column: as_list(perturb[t][name]) for column, (t, name) in swept_columns(perturb).items()}
+    layers = as_list(family.get("sensitivity", []))
+    return {"layer": layers, **axes} if layers else axes
 
 
 def _keys(table: Mapping[str, Any], valid: Iterable[str], where: str) -> list[str]:
@@ -225,6 +252,10 @@ def _hint(word: object, valid: Iterable[str]) -> str:
 
 def _whole(value: Any, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= LARGEST_SEED
+
+
+def _number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
 
 
 def _duplicates(values: Iterable[Any]) -> list[Any]:

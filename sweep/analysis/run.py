@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from sweep.analysis.answers import Answer, answers
+from sweep.analysis.answers import answers
+from sweep.analysis.comparison import Selection, compare
 from sweep.analysis.components import components
+from sweep.analysis.export import export, summary_files
+from sweep.analysis.frames import Answer, as_table
+from sweep.analysis.layout import FOR_PROGRAMS, layout
 from sweep.analysis.summary import summarise
 from sweep.analysis.tables import render
 from sweep.errors import InputError, StoreError
+from sweep.storage.paths import Folder
 from sweep.storage.store import REPORT, STUDY, Store
 from sweep.study import Study
+
+if TYPE_CHECKING:  # matplotlib is not for everyone who imports this
+    from sweep.analysis.figures.pictures import Picture
+    from sweep.analysis.figures.plot import Plot
+
+
+_COMPONENTS = (
+    "components",
+    "Trainings and chips",
+    "Over all networks: mean with 95 % interval, then standard deviations between trainings, between chips, and of how "
+    "one chip suits one network, in points.",
+    ("mean", "std_trainings", "std_chips", "std_interaction"),
+)
 
 
 class Run:
@@ -49,8 +68,7 @@ class Run:
         trials = self.trials()
         if trials.empty:
             raise InputError(f"{self.store.folder.uri}: holds no trials yet; `sweep run` makes them")
-        fixed = [cell.id for cell in self.study.cells if not cell.random]
-        return summarise(trials, self.parameters, fixed, self.study.published or None)
+        return summarise(trials, self.parameters, self._fixed, self.study.published or None)
 
     def components(self) -> pd.DataFrame | None:
         """For a study of several networks: how much of the spread lies between them, and how much between chips.
@@ -59,12 +77,55 @@ class Run:
         """
         if len(self.study.models) < 2:
             return None
-        fixed = [cell.id for cell in self.study.cells if not cell.random]
-        return components(self.trials(), self.parameters, fixed)
+        return components(self.trials(), self.parameters, self._fixed)
 
     def answers(self) -> list[Answer]:
-        """What the families say together: thresholds, noise-equivalent bits, published values against ours."""
-        return answers(self.study, self.trials())
+        """What the cells say together: trainings against chips, thresholds, equivalent bits, published values."""
+        return self._answers
+
+    @cached_property
+    def _answers(self) -> list[Answer]:
+        found = answers(self.study, self.trials())
+        parts = self.components()
+        return found if parts is None else [Answer(*_COMPONENTS[:2], parts, *_COMPONENTS[2:]), *found]
+
+    def compare(self, first: Selection, second: Selection, other: Run | None = None) -> pd.DataFrame:
+        """How much more accurate the first cells are than the second, with 95 % intervals; fractions.
+
+        `run.compare("gaussian", "uniform")` compares two families level by level, `run.compare({"bits": 4}, {"bits":
+        3})` two bit-widths, `run.compare({"model": "a"}, {"model": "b"})` two networks. Chips are compared with
+        themselves where both have them, which makes intervals narrow.
+
+        Args:
+            first, second: a family's name, a cell's id, or values by column.
+            other: the run from which the second come; None for this one.
+
+        Returns:
+            One row per pair; see `sweep.analysis.comparison.compare`.
+
+        Raises:
+            InputError: a selection that names no cells, or cells that cannot be paired.
+        """
+        theirs = other or self
+        parameters = [name for name in self.parameters if name in theirs.parameters]
+        fixed = {*self._fixed, *theirs._fixed}
+        return compare(self._by_chip(), theirs._by_chip(), (first, second), parameters, fixed)
+
+    def _by_chip(self) -> pd.DataFrame:
+        """Trials by what makes a chip: seeds are the same draws under the same root seed only."""
+        trials = self.trials()
+        chips = [(self.study.root_seed, seed) for seed in trials["seed"]]
+        return trials.set_axis(pd.Index(chips, tupleize_cols=False), axis="index")
+
+    @property
+    def plot(self) -> Plot:
+        """Pictures for notebooks: `curve()`, `distribution()`, `layers()`, `heat_map()` and `equivalence()`."""
+        from sweep.analysis.figures import parameter_labels
+        from sweep.analysis.figures.plot import Plot
+
+        labels = parameter_labels(self.study)
+        equivalent = next((answer.table for answer in self.answers() if answer.name == "equivalent-bits"), None)
+        return Plot(self.trials(), self.summary(), self.parameters, labels, equivalent)
 
     def report(self) -> str:
         """Everything as one HTML page that needs no network: tables, figures, methods, provenance."""
@@ -82,29 +143,45 @@ class Run:
         """Columns of the swept parameters."""
         return list(self.study.columns)
 
-    def table(self, format: str = "text") -> str:
-        """The summary as text, markdown, csv, latex or json."""
+    def table(self, format: str = "text", answers: bool = False) -> str:
+        """The summary as text, markdown, csv, latex or json; with `answers`, those tables too, for people."""
+        if answers and format not in FOR_PROGRAMS:
+            summary = render(self.summary(), self.parameters, format, self.study.name)
+            return f"{summary}\n\n{self._answers_as(format)}"
         return render(self.summary(), self.parameters, format, self.study.name, self.components())
+
+    def _answers_as(self, format: str) -> str:
+        return "\n\n".join(layout([as_table(answer)], "", format) for answer in self.answers())
 
     def write_summary(self) -> None:
         """Write summary.parquet, summary.csv, summary.md and the figures into the run folder."""
-        from sweep.analysis.figures import parameter_labels, save_figures
+        from sweep.analysis.figures import save_figures
 
-        summary = self.summary()
-        buffer = io.BytesIO()
-        summary.to_parquet(buffer, index=False)
-        write = self.store.folder.write
-        write("summary.parquet", buffer.getvalue())
-        write("summary.csv", _lines(render(summary, self.parameters, "csv")))
-        write("summary.md", _lines(render(summary, self.parameters, "markdown", self.study.name, self.components())))
+        for name, content in summary_files(self, ("parquet", "csv", "markdown")):
+            self.store.folder.write(name, content)
+        save_figures(self._pictures(), lambda name, content: self.store.folder.write(f"figures/{name}", content))
+
+    def export(self, place: str | Path) -> list[str]:
+        """Write everything but the trials into a folder: tables as CSV, Markdown, LaTeX, JSON and Parquet, figures.
+
+        Args:
+            place: a folder, a local path or a URI; files of the same names are replaced.
+
+        Returns:
+            The names of the files.
+        """
+        return export(self, self._pictures(), Folder.at(place))
+
+    def _pictures(self) -> list[Picture]:
+        from sweep.analysis.figures import answer_pictures, parameter_labels, pictures
+
         labels = parameter_labels(self.study)
-        save_figures(
-            self.trials(), summary, self.parameters, lambda name, content: write(f"figures/{name}", content), labels
-        )
+        return pictures(self.trials(), self.summary(), self.parameters, labels) + answer_pictures(self.answers())
 
-
-def _lines(text: str) -> bytes:
-    return f"{text}\n".encode()
+    @property
+    def _fixed(self) -> list[str]:
+        """Ids of the cells without randomness."""
+        return [cell.id for cell in self.study.cells if not cell.random]
 
 
 def open_run(place: str | Path) -> Run:

@@ -55,7 +55,7 @@ def spread(accuracies: ArrayLike, n_images: int, exact: bool = False) -> Spread:
     so that V ≤ Σ_ik min(a_i, a_k)/n² - ā² = ā(1 - ā) - Σ_ik |a_i - a_k|/(2n²). The bound is reached where the worse
     chip fails on all that the better one fails on. It is used as if it were the variance: intervals on new images hold
     with 95 % or more. Chips add s²/n; the degrees of freedom are Satterthwaite's, the scale is the logit, as in
-    `statistics.mean`.
+    `statistics.mean`, and an interval on new images is never inside that on these.
 
     The spread between chips on this test set is part chips, part chance of the images, and itself differs from one
     test set to another. s² estimates σ_C² + σ_CJ²/m, with σ_CJ² between 0 and the mean of p_i(1 - p_i): that mean over
@@ -90,11 +90,13 @@ def spread(accuracies: ArrayLike, n_images: int, exact: bool = False) -> Spread:
     std, std_low, std_high = statistics.standard_deviation(sample)
     if n == 1:
         return Spread(mean, mean_low, mean_high, np.nan, np.nan, std_images, std, std_low, std_high, np.nan, np.nan)
+    new_low, new_high = _on_new_images(mean, std**2 / n, n, images)
     return Spread(
         mean,
         mean_low,
         mean_high,
-        *_on_new_images(mean, std**2 / n, n, images),
+        min(new_low, mean_low),
+        max(new_high, mean_high),
         std_images,
         std,
         std_low,

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sweep.analysis import statistics
+from sweep.analysis.spread import spread
 from sweep.errors import StoreError
 
 KEYS = ("model", "family", "cell")
@@ -21,6 +22,8 @@ STATISTICS = (
     "mean_high",
     "std_low",
     "std_high",
+    "new_low",
+    "new_high",
     "min",
     "q05",
     "median",
@@ -51,11 +54,12 @@ def summarise(
     Returns:
         One row per cell, in the order of first appearance in `trials`: `model`, `family`, `cell`, the
         parameters (dtypes kept), `trials`, `n_images` (of one trial; missing where a cell's trials differ in
-        it), `mean`, `std` (ddof = 1), `mean_low`, `mean_high`, `std_low`, `std_high` (95 %), `min`, `q05`,
-        `median`, `q95`, `max`, `nonfinite` (trials in which an image had a score that is no finite number, so
-        that its decision means nothing; where the trials say it), and `published` (missing where there is none) when
-        it is given. Accuracies are fractions. A cell with randomness and one trial has nan for `std` and for both
-        intervals.
+        it), `mean`, `std` (ddof = 1), `mean_low`, `mean_high`, `std_low`, `std_high` (95 %, on this test set),
+        `new_low`, `new_high` (of the mean, at least 95 % on another test set of this size; see
+        `sweep.analysis.spread`), `min`, `q05`, `median`, `q95`, `max`, `nonfinite` (trials in which an image had a
+        score that is no finite number, so that its decision means nothing; where the trials say it), and `published`
+        (missing where there is none) when it is given. Accuracies are fractions. A cell with randomness and one trial
+        has nan for `std` and for all intervals.
 
     Raises:
         StoreError: trials of a cell without randomness differ in accuracy.
@@ -72,7 +76,9 @@ def summarise(
         sizes = group["n_images"].unique()
         counts.append(len(group))
         images.append(int(sizes[0]) if len(sizes) == 1 else None)
-        rows.append(_exact(str(cell), accuracy) if cell in deterministic else _estimated(accuracy))
+        rows.append(
+            _exact(str(cell), accuracy, images[-1]) if cell in deterministic else _estimated(accuracy, images[-1])
+        )
     summary["trials"] = np.array(counts, dtype=np.int64)
     summary["n_images"] = pd.array(images, dtype="Int32")
     summary[list(STATISTICS)] = np.array(rows, dtype=np.float64).reshape(-1, len(STATISTICS))
@@ -85,15 +91,15 @@ def summarise(
     return summary
 
 
-def _estimated(accuracy: NDArray[np.float64]) -> tuple[float, ...]:
+def _estimated(accuracy: NDArray[np.float64], images: int | None) -> tuple[float, ...]:
     """The statistics of a cell with randomness, in the order of `STATISTICS`."""
     mean, mean_low, mean_high = statistics.mean(accuracy)
     std, std_low, std_high = statistics.standard_deviation(accuracy)
     quantiles = statistics.quantiles(accuracy, (0, 0.05, 0.5, 0.95, 1))
-    return (mean, std, mean_low, mean_high, std_low, std_high, *quantiles.tolist())
+    return (mean, std, mean_low, mean_high, std_low, std_high, *_new_images(accuracy, images), *quantiles.tolist())
 
 
-def _exact(cell: str, accuracy: NDArray[np.float64]) -> tuple[float, ...]:
+def _exact(cell: str, accuracy: NDArray[np.float64], images: int | None) -> tuple[float, ...]:
     """The statistics of a cell without randomness, in the order of `STATISTICS`."""
     value = float(accuracy[0])
     if (accuracy != value).any():
@@ -102,4 +108,13 @@ def _exact(cell: str, accuracy: NDArray[np.float64]) -> tuple[float, ...]:
             f"{accuracy.min():.6f} to {accuracy.max():.6f}; they come from different networks, data or code: "
             "run the study afresh"
         )
-    return (value, 0.0, value, value, 0.0, 0.0, value, value, value, value, value)
+    new = _new_images(accuracy, images, exact=True)
+    return (value, 0.0, value, value, 0.0, 0.0, *new, value, value, value, value, value)
+
+
+def _new_images(accuracy: NDArray[np.float64], images: int | None, exact: bool = False) -> tuple[float, float]:
+    """The limits of the mean on another test set of as many images; nan where trials differ in their number."""
+    if images is None or images < 2:
+        return np.nan, np.nan
+    found = spread(accuracy, images, exact)
+    return found.new_low, found.new_high

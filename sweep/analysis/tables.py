@@ -1,31 +1,16 @@
-"""A summary as text, Markdown, CSV, LaTeX or JSON."""
+"""A summary as text, Markdown, CSV, LaTeX or JSON: one small table a family."""
 
 from __future__ import annotations
 
-import json
-import textwrap
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pandas as pd
 
-from sweep.errors import InputError
+from sweep.analysis.layout import FOR_PROGRAMS, WIDTH, Table, for_programs, layout
 
-_WIDTH = 79
-_GAP = "  "
 _INTERVAL = "95 % interval"
-_NO_TRIALS = "No trials yet."
-
-
-@dataclass(frozen=True)
-class _Table:
-    """One family (of one model, where there are several) as people read it; every column aligns right."""
-
-    caption: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...]
+_NEW = "new images"
 
 
 def render(
@@ -39,9 +24,9 @@ def render(
 
     CSV and JSON (a list of objects, one per cell) carry every column of the summary with full precision:
     fractions, missing values empty and null. The others are for people: accuracies in %, one small table per
-    family and model with the parameters that it sweeps, mean, standard deviation, 95 % interval of the mean,
-    and the published accuracy where the family has any. A table wider than 79 characters is split by its
-    first swept parameters. LaTeX needs the package booktabs.
+    family and model with the parameters that it sweeps, mean, standard deviation, 95 % interval of the mean on
+    this test set and on new images, and the published accuracy where the family has any. A table wider than 79
+    characters is split by its first swept parameters. LaTeX needs the package booktabs.
 
     Args:
         summary: one row per cell, as `sweep.analysis.summary.summarise` returns it.
@@ -57,36 +42,15 @@ def render(
     Raises:
         InputError: `format` is none of these.
     """
-    if format == "csv":
-        return summary.to_csv(index=False, lineterminator="\n").removesuffix("\n")
-    if format == "json":
-        return _json(summary)
-    if format not in _FOR_PEOPLE:
-        valid = ", ".join(FORMATS)
-        raise InputError(f"format: {format!r} is not one of {valid}")
+    if format in FOR_PROGRAMS:
+        return for_programs(summary, format)
     tables = list(_tables(summary, parameters))
     if components is not None:
         tables += _component_tables(components, parameters)
-    return _FOR_PEOPLE[format](tables, title)
+    return layout(tables, title, format)
 
 
-def _json(summary: pd.DataFrame) -> str:
-    # pandas' own writer keeps 15 digits, too few to give a float64 back.
-    records = [
-        {str(name): _plain(value) for name, value in zip(summary.columns, row, strict=True)}
-        for row in summary.itertuples(index=False, name=None)
-    ]
-    return json.dumps(records, indent=2, ensure_ascii=False, allow_nan=False)
-
-
-def _plain(value: Any) -> Any:
-    """A scalar of a data frame as JSON knows it."""
-    if pd.isna(value):
-        return None
-    return value.item() if hasattr(value, "item") else value
-
-
-def _tables(summary: pd.DataFrame, parameters: Sequence[str]) -> Iterator[_Table]:
+def _tables(summary: pd.DataFrame, parameters: Sequence[str]) -> Iterator[Table]:
     several_models = summary["model"].nunique() > 1
     for family in summary["family"].unique():
         of_family = summary[summary["family"] == family]
@@ -96,10 +60,10 @@ def _tables(summary: pd.DataFrame, parameters: Sequence[str]) -> Iterator[_Table
             yield from _narrow(caption, of_family[of_family["model"] == model], swept)
 
 
-def _narrow(caption: str, cells: pd.DataFrame, swept: Sequence[str]) -> Iterator[_Table]:
+def _narrow(caption: str, cells: pd.DataFrame, swept: Sequence[str]) -> Iterator[Table]:
     """One table, or where it is too wide, one for each value of its first swept parameter."""
     table = _table(caption, cells, swept)
-    if len(swept) < 2 or sum(_widths(table)) + len(_GAP) * (len(table.header) - 1) <= _WIDTH:
+    if len(swept) < 2 or table.width <= WIDTH:
         yield table
         return
     first, *others = swept
@@ -107,11 +71,11 @@ def _narrow(caption: str, cells: pd.DataFrame, swept: Sequence[str]) -> Iterator
         yield from _narrow(f"{caption}, {first} {_value(value)}", cells[cells[first] == value], others)
 
 
-def _table(caption: str, cells: pd.DataFrame, swept: Sequence[str]) -> _Table:
+def _table(caption: str, cells: pd.DataFrame, swept: Sequence[str]) -> Table:
     published = "published" in cells and bool(cells["published"].notna().any())
-    return _Table(
+    return Table(
         caption=caption,
-        header=(*swept, "trials", "mean", "± std", _INTERVAL, *(["published"] if published else [])),
+        header=(*swept, "trials", "mean", "± std", _INTERVAL, _NEW, *(["published"] if published else [])),
         rows=tuple(_row(cell, swept, published) for cell in cells.to_dict("records")),
         notes=tuple(_notes(cells, published)),
     )
@@ -123,7 +87,8 @@ def _row(cell: dict[Any, Any], swept: Sequence[str], published: bool) -> tuple[s
         str(cell["trials"]),
         _percent(cell["mean"]),
         _percent(cell["std"]),
-        _interval(cell),
+        _interval(cell["mean_low"], cell["mean_high"]),
+        _interval(cell["new_low"], cell["new_high"]),
         *([_percent(cell["published"])] if published else []),
     )
 
@@ -132,7 +97,10 @@ def _notes(cells: pd.DataFrame, published: bool) -> Iterator[str]:
     """What the numbers of a table are, a sentence at a time."""
     sizes = cells["n_images"].dropna().unique().tolist() if "n_images" in cells else []
     images = f"{sizes[0]:,} test images" if len(sizes) == 1 else "the test images"
-    yield f"Mean and standard deviation over chips, accuracy in % on {images}; interval: 95 % for the mean."
+    yield (
+        f"Mean and standard deviation over chips, accuracy in % on {images}; interval: 95 % for the mean, on these "
+        "images; new images: at least 95 % for the mean, on another test set of this size."
+    )
     if ((cells["std"] == 0) & (cells["trials"] == 1)).any():
         yield "One trial with standard deviation 0: no randomness, exact for these images."
     if ((cells["std"] == 0) & (cells["trials"] > 1)).any():
@@ -148,12 +116,12 @@ def _notes(cells: pd.DataFrame, published: bool) -> Iterator[str]:
         yield "Published: as the study gives it."
 
 
-def _component_tables(components: pd.DataFrame, parameters: Sequence[str]) -> Iterator[_Table]:
+def _component_tables(components: pd.DataFrame, parameters: Sequence[str]) -> Iterator[Table]:
     """For each family, the spread over all networks and where it comes from."""
     for family in components["family"].unique():
         rows = components[components["family"] == family]
         swept = [name for name in parameters if rows[name].notna().any()]
-        yield _Table(
+        yield Table(
             caption=f"{family}, all networks",
             header=(*swept, "networks", "chips", "mean", _INTERVAL, "± trainings", "± chips", "± rest"),
             rows=tuple(
@@ -162,7 +130,7 @@ def _component_tables(components: pd.DataFrame, parameters: Sequence[str]) -> It
                     str(row["networks"]),
                     str(row["chips"]),
                     _percent(row["mean"]),
-                    _interval(row),
+                    _interval(row["mean_low"], row["mean_high"]),
                     *(_percent(row[f"std_{name}"]) for name in ("trainings", "chips", "interaction")),
                 )
                 for row in rows.to_dict("records")
@@ -184,8 +152,8 @@ def _component_notes(rows: pd.DataFrame) -> Iterator[str]:
         yield "One chip: the parts cannot be told apart."
 
 
-def _interval(row: dict[Any, Any]) -> str:
-    low, high = _percent(row["mean_low"]), _percent(row["mean_high"])
+def _interval(low: Any, high: Any) -> str:
+    low, high = _percent(low), _percent(high)
     return f"{low} – {high}" if low and high else ""
 
 
@@ -198,104 +166,3 @@ def _value(value: Any) -> str:
 
 def _percent(fraction: Any) -> str:
     return "" if pd.isna(fraction) else f"{100 * fraction:.2f}"
-
-
-def _widths(table: _Table) -> list[int]:
-    return [max(map(len, column)) for column in zip(table.header, *table.rows, strict=True)]
-
-
-def _footer(tables: Sequence[_Table]) -> str:
-    """The notes of all tables, each sentence once."""
-    return " ".join(dict.fromkeys(note for table in tables for note in table.notes)) or _NO_TRIALS
-
-
-def _text(tables: Sequence[_Table], title: str) -> str:
-    blocks = [title] if title else []
-    for table in tables:
-        widths = _widths(table)
-        lines = [
-            _GAP.join(text.rjust(width) for text, width in zip(row, widths, strict=True)).rstrip()
-            for row in (table.header, *table.rows)
-        ]
-        rule = "─" * len(lines[0])
-        blocks.append("\n".join([table.caption, rule, lines[0], rule, *lines[1:], rule]))
-    blocks.append(textwrap.fill(_footer(tables), _WIDTH))
-    return "\n\n".join(blocks)
-
-
-def _markdown(tables: Sequence[_Table], title: str) -> str:
-    blocks = [f"## {_escape(title, _MARKDOWN)}"] if title else []
-    for table in tables:
-        rows = [[_escape(text, _MARKDOWN) for text in row] for row in (table.header, *table.rows)]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "| " + " | ".join(text.rjust(width) for text, width in zip(row, widths, strict=True)) + " |" for row in rows
-        ]
-        rule = "|" + "|".join("-" * (width + 1) + ":" for width in widths) + "|"
-        blocks.append("\n".join([f"**{_escape(table.caption, _MARKDOWN)}**", "", lines[0], rule, *lines[1:]]))
-    blocks.append(_escape(_footer(tables), _MARKDOWN))
-    return "\n\n".join(blocks)
-
-
-def _latex(tables: Sequence[_Table], title: str) -> str:
-    blocks = [r"% Needs \usepackage{booktabs}."]
-    for table in tables:
-        name = ": ".join(part for part in (title, table.caption) if part)
-        caption = " ".join([f"{name}.", *table.notes])
-        rows = [[_escape(text, _LATEX) for text in row] for row in (table.header, *table.rows)]
-        lines = [" & ".join(row) + r" \\" for row in rows]
-        blocks.append(
-            "\n".join(
-                [
-                    r"\begin{table}[htbp]",
-                    r"  \centering",
-                    rf"  \caption{{{_escape(caption, _LATEX)}}}",
-                    rf"  \begin{{tabular}}{{{'r' * len(table.header)}}}",
-                    r"    \toprule",
-                    f"    {lines[0]}",
-                    r"    \midrule",
-                    *(f"    {line}" for line in lines[1:]),
-                    r"    \bottomrule",
-                    r"  \end{tabular}",
-                    r"\end{table}",
-                ]
-            )
-        )
-    if not tables:
-        blocks.append(_footer(tables))
-    return "\n\n".join(blocks)
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "^": r"\textasciicircum{}",
-    "~": r"\textasciitilde{}",
-    "±": r"$\pm$",
-    " – ": "--",
-    " %": r"~\%",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    **{character: f"\\{character}" for character in "{}_%&#$"},
-}
-_MARKDOWN = {character: f"\\{character}" for character in "\\`*_~|<&["}
-
-
-def _escape(text: str, replacements: dict[str, str]) -> str:
-    """Replace in one pass, the earlier key first, so that nothing is escaped twice."""
-    result, position = "", 0
-    while position < len(text):
-        found = next((key for key in replacements if text.startswith(key, position)), None)
-        result += text[position] if found is None else replacements[found]
-        position += 1 if found is None else len(found)
-    return result
-
-
-_FOR_PEOPLE: dict[str, Callable[[Sequence[_Table], str], str]] = {
-    "text": _text,
-    "markdown": _markdown,
-    "latex": _latex,
-}
-
-FORMATS = ("text", "markdown", "csv", "latex", "json")
-"""What `render` can make."""

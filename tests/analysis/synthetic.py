@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sweep.analysis.frames import Answer
 from sweep.analysis.summary import summarise
 from sweep.study import Study
 
@@ -88,7 +89,8 @@ class SyntheticRun:
 
 
 EXTRAS = [
-    (
+    Answer(
+        "equivalence",
         f"Equivalence {CLOSING}",
         pd.DataFrame({"bits": [8, 4, 1], "level": [0.01, np.nan, 0.16], "<b>": [CLOSING, "y", None], "ok": True}),
         f"A bootstrap (Hesterberg 2015). {CLOSING}",

@@ -196,7 +196,7 @@ def test_figures_are_written_for_the_numeric_parameters() -> None:
     trials = TRIALS.assign(layers=pd.array(["conv*"] * len(TRIALS), dtype="string"))
     summary = summarise(trials, [*PARAMETERS, "layers"], trials.loc[trials["scale"].isna(), "cell"].tolist())
     written: dict[str, bytes] = {}
-    names = save_figures(trials, summary, [*PARAMETERS, "layers"], written.__setitem__)
+    names = save_figures(pictures(trials, summary, [*PARAMETERS, "layers"]), written.__setitem__)
     expected = ["accuracy-scale-by-layers", "yield-scale-by-layers", "accuracy-bits-by-layers"]
     assert names == [f"{name}.{kind}" for name in expected for kind in ("svg", "png")]
     assert list(written) == names
@@ -209,10 +209,10 @@ def test_figures_have_the_same_bytes_whatever_the_readers_matplotlib_settings() 
     import matplotlib
 
     runs: list[dict[str, bytes]] = [{}, {}]
-    save_figures(TRIALS, summary_of(TRIALS), PARAMETERS, runs[0].__setitem__)
+    save_figures(pictures(TRIALS, summary_of(TRIALS), PARAMETERS), runs[0].__setitem__)
     with matplotlib.rc_context({"font.size": 20, "axes.facecolor": "pink", "savefig.dpi": 50}):
         settings = dict(matplotlib.rcParams)
-        save_figures(TRIALS, summary_of(TRIALS), PARAMETERS, runs[1].__setitem__)
+        save_figures(pictures(TRIALS, summary_of(TRIALS), PARAMETERS), runs[1].__setitem__)
         assert dict(matplotlib.rcParams) == settings
     assert runs[0] == runs[1]
 
@@ -258,11 +258,12 @@ def test_importing_the_module_does_not_import_matplotlib() -> None:
 def test_pyplot_is_never_needed() -> None:
     code = (
         "import sys, pandas as pd, numpy as np\n"
-        "from sweep.analysis.figures import save_figures\n"
+        "from sweep.analysis.figures import pictures, save_figures\n"
         "from sweep.analysis.summary import summarise\n"
         "trials = pd.DataFrame({'model': 'm', 'family': 'f', 'cell': ['a', 'a', 'b', 'b'], 'scale': [1., 1., 2., 2.],"
         " 'seed': [0, 1, 0, 1], 'n_images': 10, 'accuracy': [.9, .8, .7, .5]})\n"
-        "save_figures(trials, summarise(trials, ['scale']), ['scale'], lambda name, content: None)\n"
+        "chosen = pictures(trials, summarise(trials, ['scale']), ['scale'])\n"
+        "save_figures(chosen, lambda name, content: None)\n"
         "print('matplotlib.pyplot' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
@@ -331,8 +332,8 @@ def test_a_heat_map_has_a_shade_and_the_number_of_each_pair() -> None:
 
 def test_equivalence_shows_measured_levels_with_their_interval_and_the_theory() -> None:
     bits = np.array([8.0, 4, 3, 1])
-    table = pd.DataFrame({"bits": bits, "level": [np.nan, 0.02, 0.04, 0.16], "low": [np.nan, 0.01, 0.03, 0.15]})
-    table = table.assign(high=[np.nan, 0.03, 0.05, np.nan], theory=2**-bits / np.sqrt(12))
+    table = pd.DataFrame({"bits": bits, "level": [np.nan, 0.02, 0.04, 0.16], "level_low": [np.nan, 0.01, 0.03, 0.15]})
+    table = table.assign(level_high=[np.nan, 0.03, 0.05, np.nan], theory=2**-bits / np.sqrt(12))
     axes = equivalence_curve(Figure().add_subplot(), table)
     axes.figure.draw_without_rendering()
     assert labels(axes) == ["theory: step / √12", "measured, 95 % interval"]

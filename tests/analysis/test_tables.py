@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sweep.analysis.layout import FORMATS
 from sweep.analysis.summary import KEYS, STATISTICS, summarise
-from sweep.analysis.tables import FORMATS, render
+from sweep.analysis.tables import render
 from sweep.errors import InputError
 
 PARAMETERS = ["scale", "bits"]
@@ -43,58 +44,61 @@ TEXT = """\
 article
 
 gaussian
-─────────────────────────────────────────────────────
-scale  trials   mean  ± std  95 % interval  published
-─────────────────────────────────────────────────────
-    0       1  98.50   0.00  98.50 – 98.50      98.50
-  0.1       4  81.25   8.54  63.98 – 91.36      70.18
-─────────────────────────────────────────────────────
+────────────────────────────────────────────────────────────────────
+scale  trials   mean  ± std  95 % interval     new images  published
+────────────────────────────────────────────────────────────────────
+    0       1  98.50   0.00  98.50 – 98.50  97.54 – 99.09      98.50
+  0.1       4  81.25   8.54  63.98 – 91.36  63.98 – 91.36      70.18
+────────────────────────────────────────────────────────────────────
 
 fixed_point
-─────────────────────────────────────────
-bits  trials   mean  ± std  95 % interval
-─────────────────────────────────────────
-  32       1  98.50   0.00  98.50 – 98.50
-   1       1  30.40   0.00  30.40 – 30.40
-─────────────────────────────────────────
+────────────────────────────────────────────────────────
+bits  trials   mean  ± std  95 % interval     new images
+────────────────────────────────────────────────────────
+  32       1  98.50   0.00  98.50 – 98.50  97.54 – 99.09
+   1       1  30.40   0.00  30.40 – 30.40  27.63 – 33.32
+────────────────────────────────────────────────────────
 
 Mean and standard deviation over chips, accuracy in % on 1,000 test images;
-interval: 95 % for the mean. One trial with standard deviation 0: no
+interval: 95 % for the mean, on these images; new images: at least 95 % for the
+mean, on another test set of this size. One trial with standard deviation 0: no
 randomness, exact for these images. Published: as the study gives it."""
 
 MARKDOWN = r"""## article
 
 **gaussian**
 
-| scale | trials |  mean | ± std | 95 % interval | published |
-|------:|-------:|------:|------:|--------------:|----------:|
-|     0 |      1 | 98.50 |  0.00 | 98.50 – 98.50 |     98.50 |
-|   0.1 |      4 | 81.25 |  8.54 | 63.98 – 91.36 |     70.18 |
+| scale | trials |  mean | ± std | 95 % interval |    new images | published |
+|------:|-------:|------:|------:|--------------:|--------------:|----------:|
+|     0 |      1 | 98.50 |  0.00 | 98.50 – 98.50 | 97.54 – 99.09 |     98.50 |
+|   0.1 |      4 | 81.25 |  8.54 | 63.98 – 91.36 | 63.98 – 91.36 |     70.18 |
 
 **fixed\_point**
 
-| bits | trials |  mean | ± std | 95 % interval |
-|-----:|-------:|------:|------:|--------------:|
-|   32 |      1 | 98.50 |  0.00 | 98.50 – 98.50 |
-|    1 |      1 | 30.40 |  0.00 | 30.40 – 30.40 |
+| bits | trials |  mean | ± std | 95 % interval |    new images |
+|-----:|-------:|------:|------:|--------------:|--------------:|
+|   32 |      1 | 98.50 |  0.00 | 98.50 – 98.50 | 97.54 – 99.09 |
+|    1 |      1 | 30.40 |  0.00 | 30.40 – 30.40 | 27.63 – 33.32 |
 
-Mean and standard deviation over chips, accuracy in % on 1,000 test images; interval: 95 % for the mean. \
-One trial with standard deviation 0: no randomness, exact for these images. Published: as the study gives it.
+Mean and standard deviation over chips, accuracy in % on 1,000 test images; \
+interval: 95 % for the mean, on these images; new images: at least 95 % for the mean, on another test set of this \
+size. One trial with standard deviation 0: no randomness, exact for these images. Published: as the study gives it.
 """.replace("\\\n", "").rstrip()
 
 LATEX_TABLE = r"""\begin{table}[htbp]
   \centering
   \caption{article: fixed\_point. Mean and standard deviation over chips, accuracy in~\% on 1,000 test images; \
-interval: 95~\% for the mean. One trial with standard deviation 0: no randomness, exact for these images.}
-  \begin{tabular}{rrrrr}
+interval: 95~\% for the mean, on these images; new images: at least 95~\% for the mean, on another test set of this \
+size. One trial with standard deviation 0: no randomness, exact for these images.}
+  \begin{tabular}{rrrrrr}
     \toprule
-    bits & trials & mean & $\pm$ std & 95~\% interval \\
+    bits & trials & mean & $\pm$ std & 95~\% interval & new images \\
     \midrule
-    32 & 1 & 98.50 & 0.00 & 98.50--98.50 \\
-    1 & 1 & 30.40 & 0.00 & 30.40--30.40 \\
+    32 & 1 & 98.50 & 0.00 & 98.50--98.50 & 97.54--99.09 \\
+    1 & 1 & 30.40 & 0.00 & 30.40--30.40 & 27.63--33.32 \\
     \bottomrule
   \end{tabular}
-\end{table}""".replace("; \\\n", "; ")
+\end{table}""".replace(" \\\n", " ", 2)
 
 
 def test_text() -> None:
@@ -153,11 +157,12 @@ def wide_summary() -> pd.DataFrame:
 
 
 def test_a_wide_grid_is_split_by_its_first_parameters_and_no_cell_is_lost() -> None:
-    summary = wide_summary()
-    text = render(summary, WIDE, "text")
+    short = WIDE[0][:18]
+    summary = wide_summary().rename(columns={WIDE[0]: short, WIDE[1]: WIDE[1][:12]})
+    text = render(summary, [short, WIDE[1][:12], WIDE[2]], "text")
     assert max(map(len, text.splitlines())) < 80
     captions = re.findall(r"^(f, .+)\n─", text, re.MULTILINE)
-    assert captions == [f"f, {WIDE[0]} {value}" for value in (0.25, 0.5)]
+    assert captions == [f"f, {short} {value}" for value in (0.25, 0.5)]
     first, second = text.split(captions[1])
     assert re.findall(r"(\d\d\.00)   0\.00", first) == ["60.00", "62.00", "64.00", "66.00"]
     assert re.findall(r"(\d\d\.00)   0\.00", second) == ["68.00", "70.00"]
@@ -194,7 +199,7 @@ def test_several_models_stand_in_tables_of_their_own() -> None:
 
 def test_one_random_trial_has_blanks() -> None:
     summary = summary_of(("net.h5", "gaussian", 0.1, None, [800]))
-    summary[["std", "mean_low", "mean_high", "std_low", "std_high"]] = float("nan")
+    summary[["std", "mean_low", "mean_high", "std_low", "std_high", "new_low", "new_high"]] = float("nan")
     text = render(summary, PARAMETERS, "text")
     assert "  0.1       1  80.00\n" in text
     assert "a single chip does not show the spread" in " ".join(text.split())

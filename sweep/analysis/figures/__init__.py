@@ -1,5 +1,6 @@
 """Pictures of a run, for screens and for print: readable by the colour-blind and in grey."""
 
+from sweep.analysis.figures.answered import answer_pictures
 from sweep.analysis.figures.categories import layer_sensitivity
 from sweep.analysis.figures.curves import accuracy_curve
 from sweep.analysis.figures.equivalence import equivalence_curve
@@ -14,6 +15,7 @@ __all__ = [
     "Inline",
     "Picture",
     "accuracy_curve",
+    "answer_pictures",
     "equivalence_curve",
     "heat_map",
     "inline",

@@ -14,6 +14,7 @@ from sweep.analysis.figures.style import COLOURS, QUIET, RULE
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_COLUMNS = ("bits", "level", "level_low", "level_high")
 _THEORIES = {"theory": ("theory: step / √12", "--"), "article": ("the article: step / 3", ":")}
 
 
@@ -26,9 +27,9 @@ def equivalence_curve(
 
     Args:
         axes: where to draw, the noise level on a logarithmic axis; its labels, ticks and legend are set.
-        equivalent: one row per bit-width: `bits`, `level`, its 95 % interval `low` and `high`, and `theory`, the level
-            that the rounding step suggests; a further column `article` is drawn likewise. Missing values are left out;
-            a level with one limit has an arrow on the other side.
+        equivalent: one row per bit-width: `bits`, `level`, its 95 % interval `level_low` and `level_high`, and
+            `theory`, the level that the rounding step suggests; a further column `article` is drawn likewise. Missing
+            values are left out; a level with one limit has an arrow on the other side.
         level: the label of the vertical axis.
 
     Returns:
@@ -42,7 +43,7 @@ def equivalence_curve(
         if column in table:
             suggested = table[table["bits"].between(shown["bits"].min(), shown["bits"].max())]
             axes.plot(suggested["bits"], suggested[column], color=QUIET, linestyle=line, linewidth=1.3, label=label)
-    at, value, low, high = (shown[name].to_numpy(dtype=np.float64) for name in ("bits", "level", "low", "high"))
+    at, value, low, high = (shown[name].to_numpy(dtype=np.float64) for name in _COLUMNS)
     axes.errorbar(
         at,
         value,

@@ -58,7 +58,7 @@ class _Group:
 
 
 @dataclass(frozen=True)
-class _Panel:
+class Panel:
     """The cells of one of several axes, and their heading."""
 
     heading: str
@@ -123,67 +123,67 @@ def _curves(trials: pd.DataFrame, group: _Group, labels: Labels) -> Iterator[Pic
     title = f"Accuracy against {parameter}" + (f", by {' and '.join(words)}" if words else "")
     lines = group.cells.groupby(["family", "model", *words], sort=False, dropna=False).ngroups
     split = lines > MOST_CURVES and group.cells["family"].nunique() > 1
-    panels = list(_panels(group.cells, ["family"] if split else []))
+    panels = list(panels_of(group.cells, ["family"] if split else []))
 
-    def draw(axes: Axes, panel: _Panel) -> None:
+    def draw(axes: Axes, panel: Panel) -> None:
         accuracy_curve(axes, trials, panel.cells, parameter, [parameter, *words], labels)
 
-    yield Picture(f"accuracy-{_slug(parameter)}{_slug(by)}", title, _in_grid(panels, draw, legends=True))
+    yield Picture(f"accuracy-{_slug(parameter)}{_slug(by)}", title, in_grid(panels, draw, legends=True))
     chips = group.cells[group.cells["trials"] >= FEWEST_FOR_BAND]
-    panels = list(_panels(chips, ["family", "model", *words]))
+    panels = list(panels_of(chips, ["family", "model", *words]))
     if 0 < len(panels) <= _MOST_PANELS:
         limits = float(chips["min"].min()), float(chips["max"].max())
 
-        def draw_yield(axes: Axes, panel: _Panel) -> None:
+        def draw_yield(axes: Axes, panel: Panel) -> None:
             yield_curve(axes, trials, panel.cells, parameter, limits)
 
         heading = f"Distribution over chips, by {parameter}"
         label = axis_label(parameter, chips["family"].unique().tolist(), labels)
-        yield Picture(f"yield-{_slug(parameter)}{_slug(by)}", heading, _in_grid(panels, draw_yield, label))
+        yield Picture(f"yield-{_slug(parameter)}{_slug(by)}", heading, in_grid(panels, draw_yield, label))
 
 
 def _rows(group: _Group, labels: Labels) -> Picture:
     first = _LAYER if _LAYER in group.words else group.words[0]
     rest = [word for word in group.words if word != first]
     parameter = group.numbers[0] if group.numbers else None
-    panels = list(_panels(group.cells, ["family", "model", *rest]))
+    panels = list(panels_of(group.cells, ["family", "model", *rest]))
 
-    def draw(axes: Axes, panel: _Panel) -> None:
+    def draw(axes: Axes, panel: Panel) -> None:
         layer_sensitivity(axes, panel.cells, first, parameter, labels)
 
     name = "-".join(filter(None, [f"{first}s" if first == _LAYER else f"accuracy-{first}", *rest, parameter]))
     title = f"Accuracy by {first}" + (f" and {parameter}" if parameter else "")
     height = 0.9 + max(panel.cells[first].nunique() for panel in panels) * (0.5 if parameter is None else 0.75)
-    return Picture(_slug(name), title, _in_grid(panels, draw, legends=True, height=max(height, 2.4)))
+    return Picture(_slug(name), title, in_grid(panels, draw, legends=True, height=max(height, 2.4)))
 
 
 def _heat_maps(group: _Group, labels: Labels) -> Picture:
     *rest, down, across = *group.words, *group.numbers
-    panels = list(_panels(group.cells, ["family", "model", *rest]))
+    panels = list(panels_of(group.cells, ["family", "model", *rest]))
     limits = float(group.cells["mean"].min()), float(group.cells["mean"].max())
 
-    def draw(axes: Axes, panel: _Panel) -> None:
+    def draw(axes: Axes, panel: Panel) -> None:
         heat_map(axes, panel.cells, across, down, limits, labels)
 
     title = f"Accuracy over {down} and {across}" + (f", by {' and '.join(rest)}" if rest else "")
-    return Picture(_slug("-".join(["accuracy", *rest, down, across])), title, _in_grid(panels, draw, colour_bar=True))
+    return Picture(_slug("-".join(["accuracy", *rest, down, across])), title, in_grid(panels, draw, colour_bar=True))
 
 
-def _panels(cells: pd.DataFrame, keys: Sequence[str]) -> Iterator[_Panel]:
+def panels_of(cells: pd.DataFrame, keys: Sequence[str]) -> Iterator[Panel]:
     """The cells by those keys that differ, each with what sets it apart as its heading."""
     differing = [key for key in keys if cells[key].nunique(dropna=False) > 1]
     if not differing:
         if len(cells):
-            yield _Panel("", cells)
+            yield Panel("", cells)
         return
     for values, group in cells.groupby(differing, sort=False, dropna=False):
         pairs = zip(differing, values, strict=True)
-        yield _Panel(", ".join(str(v) if k == "family" else f"{k} {value_text(k, v)}" for k, v in pairs), group)
+        yield Panel(", ".join(str(v) if k == "family" else f"{k} {value_text(k, v)}" for k, v in pairs), group)
 
 
-def _in_grid(
-    panels: Sequence[_Panel],
-    draw: Callable[[Axes, _Panel], None],
+def in_grid(
+    panels: Sequence[Panel],
+    draw: Callable[[Axes, Panel], None],
     note: str = "",
     *,
     legends: bool = False,

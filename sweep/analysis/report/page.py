@@ -11,48 +11,38 @@ from importlib.resources import files
 
 import pandas as pd
 
-from sweep.analysis.figures import inline, parameter_labels, pictures
+from sweep.analysis.figures import answer_pictures, inline, parameter_labels, pictures
 from sweep.analysis.figures.labels import value_text
+from sweep.analysis.frames import Answer
 from sweep.analysis.report.bibliography import Reference, linked, named, references
 from sweep.analysis.report.methods import paragraphs, sources
 from sweep.analysis.report.provenance import provenance, seconds_text
 from sweep.analysis.report.results import Results
-from sweep.analysis.report.tables import cell_tables, frame_table
-
-Extra = tuple[str, pd.DataFrame, str]
-"""Title, table, and a note that says what it holds."""
-
-_COMPONENTS = "Trainings and chips"
-_COMPONENTS_NOTE = (
-    "Over all networks: mean with 95 % interval, then standard deviations between trainings, between chips, and of how "
-    "one chip suits one network; fractions."
-)
+from sweep.analysis.report.tables import answer_table, cell_tables
 
 
-def report(run: Results, extras: Sequence[Extra] = ()) -> str:
+def report(run: Results, answers: Sequence[Answer] = ()) -> str:
     """A run as one HTML page: no network, no other file; static tables and pictures where scripts do not run.
 
-    Equal runs and extras give equal text with the same version of matplotlib.
+    Equal runs and answers give equal text with the same version of matplotlib.
 
     Args:
         run: the run.
-        extras: further tables: (title, table, note). A note that names a reference as the package's docstrings do, for
-            example "Hesterberg 2015", has it in the list of references.
+        answers: further tables. A note that names a reference as the package's docstrings do, for example "Hesterberg
+            2015", has it in the list of references.
 
     Raises:
         InputError: the run holds no trials.
     """
     trials, summary = run.trials(), run.summary()
-    components = run.components()
-    tables = [*([] if components is None else [(_COMPONENTS, components, _COMPONENTS_NOTE)]), *extras]
     ids = {str(cell): f"cell-{i}" for i, cell in enumerate(summary["cell"])}
     methods, ops = paragraphs(run.study, summary), sources(run.study)
-    said = [*methods, *(source for _, _, source in ops), *(note for _, _, note in tables)]
+    said = [*methods, *(source for _, _, source in ops), *(answer.note for answer in answers)]
     cited = named("\n".join(said), references())
     sections = [
         ("results", "Results", _results(summary, run.parameters, ids)),
-        ("figures", "Figures", _figures(run, trials, summary, ids)),
-        *((f"extra-{i}", title, _extra(*extra, cited)) for i, extra in enumerate(tables) for title in [extra[0]]),
+        ("figures", "Figures", _figures(run, trials, summary, ids, answers)),
+        *((f"answer-{i}", answer.title, _answer(answer, cited)) for i, answer in enumerate(answers)),
         ("methods", "Methods", _methods(methods, ops, cited)),
         ("study", "Study", _code(run.study.to_toml(), "The study, as run (TOML)")),
         ("provenance", "Provenance", provenance(run.store.manifest, trials)),
@@ -79,15 +69,18 @@ def _headline(run: Results, trials: pd.DataFrame, summary: pd.DataFrame) -> str:
 
 def _results(summary: pd.DataFrame, parameters: Sequence[str], ids: dict[str, str]) -> str:
     note = (
-        "<p>Accuracy in % on the test set, over chips: mean and standard deviation with 95 % intervals, and quantiles. "
-        "A standard deviation of 0 with one chip: no randomness, exact for these images.</p>"
+        "<p>Accuracy in % on the test set, over chips: mean and standard deviation with 95 % intervals, and quantiles; "
+        "new images: the mean with at least 95 % on another test set of this size. A "
+        "standard deviation of 0 with one chip: no randomness, exact for these images.</p>"
     )
     return "\n".join([note, *cell_tables(summary, parameters, ids)])
 
 
-def _figures(run: Results, trials: pd.DataFrame, summary: pd.DataFrame, ids: dict[str, str]) -> str:
+def _figures(
+    run: Results, trials: pd.DataFrame, summary: pd.DataFrame, ids: dict[str, str], answers: Sequence[Answer]
+) -> str:
     texts = {str(cell["cell"]): (ids[str(cell["cell"])], _said(cell, run.parameters)) for _, cell in summary.iterrows()}
-    chosen = pictures(trials, summary, run.parameters, parameter_labels(run.study))
+    chosen = pictures(trials, summary, run.parameters, parameter_labels(run.study)) + answer_pictures(answers)
     parts = []
     for number, picture in enumerate(chosen, 1):
         drawn = inline(picture, f"fig{number}", texts)
@@ -119,8 +112,8 @@ def _said(cell: pd.Series, parameters: Sequence[str]) -> str:
     return "; ".join(parts)
 
 
-def _extra(title: str, frame: pd.DataFrame, note: str, cited: Sequence[Reference]) -> str:
-    return f"<p>{linked(note, cited)}</p>\n{frame_table(title, frame)}" if note else frame_table(title, frame)
+def _answer(answer: Answer, cited: Sequence[Reference]) -> str:
+    return f"<p>{linked(answer.note, cited)}</p>\n{answer_table(answer)}"
 
 
 def _methods(methods: Sequence[str], ops: Sequence[tuple[str, str, str]], cited: Sequence[Reference]) -> str:

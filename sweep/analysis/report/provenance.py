@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from sweep.analysis.report.tables import Value, table
+from sweep.analysis.frames import Value
+from sweep.analysis.report.tables import table
 
 
 def provenance(manifest: Mapping[str, Any], trials: pd.DataFrame) -> str:

@@ -26,6 +26,3 @@ class Results(Protocol):
 
     def summary(self) -> pd.DataFrame:
         """One row per cell."""
-
-    def components(self) -> pd.DataFrame | None:
-        """Where the spread comes from, for several networks."""

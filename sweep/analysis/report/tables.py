@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from sweep.analysis.figures.labels import value_text
+from sweep.analysis.frames import Answer, Value, readable
 
-_EXACT = 2.0**53  # whole numbers below are exact
 _NONFINITE = "chips with scores that are no numbers"
 _NUMBER = ' class="number"'
-
-
-class Value(NamedTuple):
-    """A cell of a table: what is read, and what is sorted by (a number, or None for the text itself)."""
-
-    text: str
-    number: float | None = None
 
 
 def table(caption: str, header: Sequence[str], rows: Sequence[Sequence[Value]], ids: Sequence[str] = ()) -> str:
@@ -70,6 +62,8 @@ def _statistics(cells: pd.DataFrame) -> Iterator[tuple[str, tuple[str, ...]]]:
     yield "mean", ("mean",)
     if spread:
         yield "95 % interval", ("mean_low", "mean_high")
+    yield "new images", ("new_low", "new_high")
+    if spread:
         yield "± std", ("std",)
         yield "95 % interval", ("std_low", "std_high")
     if "published" in cells and cells["published"].notna().any():
@@ -84,10 +78,10 @@ def _statistics(cells: pd.DataFrame) -> Iterator[tuple[str, tuple[str, ...]]]:
         )
 
 
-def frame_table(caption: str, frame: pd.DataFrame) -> str:
-    """Any data frame; numbers to four digits."""
-    rows = [[_plain(value) for value in row] for row in frame.itertuples(index=False, name=None)]
-    return table(caption, [str(name) for name in frame.columns], rows)
+def answer_table(answer: Answer) -> str:
+    """Any answer, as people read it."""
+    header, rows = readable(answer.table, answer.percent)
+    return table(answer.title, header, rows)
 
 
 def _row(row: Sequence[Value], attributes: str) -> str:
@@ -119,15 +113,3 @@ def _percent(*fractions: Any) -> Value:
     if any(pd.isna(fraction) for fraction in fractions):
         return Value("")
     return Value(" – ".join(f"{100 * fraction:.2f}" for fraction in fractions), 100 * float(fractions[0]))
-
-
-def _plain(value: Any) -> Value:
-    if value is None or (pd.api.types.is_scalar(value) and pd.isna(value)):
-        return Value("")
-    if isinstance(value, bool | np.bool_):
-        return Value("yes" if value else "no")
-    if isinstance(value, int | float | np.number):
-        number = float(value)
-        whole = number.is_integer() and abs(number) < _EXACT
-        return Value(f"{int(value)}" if whole else f"{number:.4g}", number)
-    return Value(str(value))

@@ -1,0 +1,76 @@
+"""A run's tables and figures as files, for papers and for other programs."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import pandas as pd
+
+from sweep.analysis.frames import Answer, as_table
+from sweep.analysis.layout import FOR_PROGRAMS, for_programs, layout
+from sweep.storage.paths import Folder
+
+if TYPE_CHECKING:
+    from sweep.analysis.figures.pictures import Picture
+
+SUFFIXES = {"csv": "csv", "json": "json", "parquet": "parquet", "markdown": "md", "latex": "tex"}
+
+
+class Tables(Protocol):
+    """What is exported of a run."""
+
+    def summary(self) -> pd.DataFrame:
+        """One row per cell."""
+
+    def table(self, format: str) -> str:
+        """The summary in a format."""
+
+    def answers(self) -> list[Answer]:
+        """Further tables."""
+
+
+def export(run: Tables, chosen: Sequence[Picture], folder: Folder) -> list[str]:
+    """Write tables in every format, and pictures as SVG and PNG; returns the names of the files.
+
+    Raises InputError when the folder cannot be written to.
+    """
+    from sweep.analysis.figures.saving import save_figures
+
+    folder.check_writable()
+    names = []
+    for name, content in [*summary_files(run, tuple(SUFFIXES)), *_answer_files(run)]:
+        folder.write(name, content)
+        names.append(name)
+    return names + save_figures(chosen, folder.write)
+
+
+def summary_files(run: Tables, formats: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """Names and contents of the summary's files."""
+    for format in formats:
+        content = parquet(run.summary()) if format == "parquet" else _lines(run.table(format))
+        yield f"summary.{SUFFIXES[format]}", content
+
+
+def _answer_files(run: Tables) -> Iterator[tuple[str, bytes]]:
+    for answer in run.answers():
+        for format, suffix in SUFFIXES.items():
+            if format == "parquet":
+                content = parquet(answer.table)
+            elif format in FOR_PROGRAMS:
+                content = _lines(for_programs(answer.table, format))
+            else:
+                content = _lines(layout([as_table(answer)], "", format))
+            yield f"{answer.name}.{suffix}", content
+
+
+def parquet(frame: pd.DataFrame) -> bytes:
+    """A data frame as the content of a Parquet file."""
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
+def _lines(text: str) -> bytes:
+    return f"{text}\n".encode()
