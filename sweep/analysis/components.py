@@ -87,7 +87,7 @@ def decompose(accuracies: ArrayLike) -> Components:
 
     The model is y_ij = μ + T_i + C_j + R_ij with independent effects of training i = 1…a, chip j = 1…n and their
     interaction. The estimates are those of the analysis of variance (Searle, Casella & McCulloch 1992, Variance
-    Components, section 4.4): with the mean squares of trainings, chips and interaction, σ_R² = MS_R,
+    Components, chapter 4): with the mean squares of trainings, chips and interaction, σ_R² = MS_R,
     σ_T² = (MS_T − MS_R)/n, σ_C² = (MS_C − MS_R)/a, negative ones taken as 0.
 
     The mean's variance is σ_T²/a + σ_C²/n + σ_R²/(a·n), a sum of mean squares; its interval is Student's t on the
@@ -169,7 +169,7 @@ def _interval_of_mean(centre: float, squares: NDArray[np.float64], a: int, n: in
 
 def _interval_of_trainings(ms_t: float, ms_r: float, a: int, n: int) -> tuple[float, float]:
     """The 95 % interval of σ_T, in the notation of Burdick & Graybill 1992, Confidence Intervals on Variance
-    Components, section 3.3: n1 and n2 degrees of freedom, upper and lower points of χ²/ν and of F.
+    Components: n1 and n2 degrees of freedom, upper and lower points of χ²/ν and of F.
     """  # fmt: skip
     n1, n2, tail = a - 1, (a - 1) * (n - 1), (1 - CONFIDENCE) / 2
     top1, top2 = special.chdtri(n1, tail) / n1, special.chdtri(n2, tail) / n2

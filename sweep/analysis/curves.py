@@ -68,7 +68,7 @@ def falling(values: ArrayLike, weights: ArrayLike | None = None) -> Array:
     """The falling sequences nearest to these in weighted least squares: isotonic regression.
 
     By the min-max formula (Barlow, Bartholomew, Bremner & Brunk 1972, Statistical Inference under Order Restrictions,
-    section 1.2), for many sequences at once.
+    chapter 1), for many sequences at once.
 
     Args:
         values: shape (..., levels).

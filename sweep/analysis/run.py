@@ -172,6 +172,12 @@ class Run:
         """
         return export(self, self._pictures(), Folder.at(place))
 
+    def log_to_mlflow(self, experiment: str | None = None) -> str:
+        """Log to MLflow, with the extra `mlflow`; see `sweep.analysis.tracking.log_to_mlflow`. Returns its run's id."""
+        from sweep.analysis.tracking import log_to_mlflow
+
+        return log_to_mlflow(self, experiment)
+
     def _pictures(self) -> list[Picture]:
         from sweep.analysis.figures import answer_pictures, parameter_labels, pictures
 

@@ -134,7 +134,7 @@ def quantile(accuracies: ArrayLike, probability: float) -> Estimate:
     """Estimate one quantile over chips, with a 95 % interval from the order statistics.
 
     No law is assumed. The number of chips below the quantile is binomial, which gives the ranks whose chips are
-    limits with 2.5 % on either side (Hahn & Meeker 1991, Statistical Intervals, section 5.2). As ranks are whole, such
+    limits with 2.5 % on either side (Hahn & Meeker 1991, Statistical Intervals, chapter 5). As ranks are whole, such
     limits hold in up to 99 % of samples; interpolation between the two ranks about 2.5 % takes that back (Nyblom 1992,
     Note on interpolated order statistics, Statistics & Probability Letters 14, 129-131; Hettmansperger & Sheather 1986
     for the median).

@@ -113,7 +113,7 @@ class ActivationAffine(Rounding):
     (100 − p)-th and the p-th percentile; `mse`, the share c of the min–max range, of c = 1/100 … 100/100, that has
     the least squared error at b bits. Exactly 2^b levels, one grid for the whole output of a layer.
 
-    Source: Jacob et al., CVPR 2018 (affine quantization); Nagel et al., arXiv:2106.08295, section 3.3 (ranges).
+    Source: Jacob et al., CVPR 2018 (affine quantization); Nagel et al., arXiv:2106.08295, section 3.1 (ranges).
 
     Peers: Brevitas `ShiftedUint8ActPerTensorFloat` and its percentile calibration; GoldenEye `INT` with a measured
     range; CrossSim's calibrated ADC limits.

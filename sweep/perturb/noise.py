@@ -112,8 +112,8 @@ class LogNormal(Random):
     Multiplicative: the sign is kept, and 0 stays 0. The median of the factor is 1, its mean exp(σ²/2); with
     mean_preserving its mean is 1 and its median exp(−σ²/2). For small σ both approach `gaussian` with basis `weight`.
 
-    Source: Liu et al., "Vortex: variation-aware training for memristor X-bar", DAC 2015, whose devices vary by exp(θ),
-    θ ~ N(0, σ²).
+    Source: Chen et al., DATE 2017, whose devices vary by exp(θ), θ ~ N(0, σ²); trained against before that by Liu et
+    al., "Vortex: variation-aware training for memristor X-bar", DAC 2015.
 
     Peers: none known under this name; other tools draw the relative error from a normal distribution.
     """

@@ -1,0 +1,74 @@
+"""A run as an entry of an experiment tracker, MLflow; it needs the extra `mlflow`."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from sweep.analysis.figures.labels import value_text
+from sweep.errors import InputError
+from sweep.storage.store import REPORT, STUDY
+
+if TYPE_CHECKING:
+    from sweep.analysis.run import Run
+
+STATISTICS = ("mean", "std", "q05")
+
+
+def log_to_mlflow(run: Run, experiment: str | None = None) -> str:
+    """Log a run to MLflow, where its own settings say (`MLFLOW_TRACKING_URI` and others).
+
+    Parameters are the study's name, networks, dataset, seeds and digest. Metrics are mean, standard deviation and 5 %
+    quantile of every cell, fractions, named such as `mean/gaussian/scale 0.1`. Artifacts are tables and figures as
+    `Run.export` writes them, the report and the study.
+
+    Args:
+        run: the run.
+        experiment: its name; default the study's.
+
+    Returns:
+        The id of MLflow's run.
+
+    Raises:
+        InputError: MLflow is not installed, or the run holds no trials.
+    """
+    try:
+        import mlflow
+    except ImportError:
+        raise InputError("MLflow is not installed: pip install 'noisesweep[mlflow]'") from None
+    study, seeds = run.study, run.study.seed_range
+    mlflow.set_experiment(experiment or study.name)
+    with mlflow.start_run(run_name=study.name) as entry, tempfile.TemporaryDirectory() as folder:
+        mlflow.log_params(
+            {
+                "study": study.name,
+                "models": ", ".join(study.models),
+                "dataset": study.dataset,
+                "seeds": f"{seeds.start} to {seeds.start + len(seeds) - 1}",
+                "root_seed": study.root_seed,
+                "study_digest": run.store.manifest["study_digest"],
+            }
+        )
+        mlflow.log_metrics(_metrics(run.summary(), run.parameters))
+        run.export(folder)
+        (Path(folder) / REPORT).write_text(run.report(), encoding="utf-8")
+        (Path(folder) / STUDY).write_text(study.to_toml(), encoding="utf-8")
+        mlflow.log_artifacts(folder)
+        return str(entry.info.run_id)
+
+
+def _metrics(summary: pd.DataFrame, parameters: Sequence[str]) -> dict[str, float]:
+    found = {}
+    several = summary["model"].nunique() > 1
+    for cell in summary.to_dict("records"):
+        values = [f"{name} {value_text(name, cell[name])}" for name in parameters if not pd.isna(cell[name])]
+        place = "/".join([*([cell["model"]] if several else []), cell["family"], *values])
+        for statistic in STATISTICS:
+            if not pd.isna(cell[statistic]):
+                found[re.sub(r"[^\w\-. :/]", "_", f"{statistic}/{place}")] = float(cell[statistic])
+    return found
