@@ -12,8 +12,9 @@ BIN     := .venv/bin
 .DEFAULT_GOAL := help
 
 STUDIES := dataflow devices faults sensitivity
+REFERENCE := article $(STUDIES) trainings
 
-.PHONY: help install sweep $(STUDIES) trainings report train bench test test-chaos lint clean
+.PHONY: help install sweep $(STUDIES) trainings report notebook reference train bench test test-chaos lint clean
 
 help:  ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -49,9 +50,19 @@ sensitivity:  ## Run jobs/sensitivity.toml: one layer at a time.
 report: .venv/installed  ## Write the report of RUN (results/article), one HTML page.
 	@$(BIN)/sweep report $(RUN)
 
+notebook: .venv/installed  ## Run results/analysis.ipynb on results/article, with what notebooks need.
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[notebook]'
+	@$(BIN)/jupyter execute --inplace results/analysis.ipynb
+
 trainings: .venv/installed  ## Train ten networks, then run jobs/trainings.toml: trainings against chips.
 	@$(BIN)/sweep train models/trainings.toml --seeds 10
 	@$(BIN)/sweep run jobs/trainings.toml $(if $(ADDRESS),--address $(ADDRESS)) $(ARGS)
+
+reference: .venv/installed  ## Make results/reference again: every shipped study with 1,000 seeds (an hour or two).
+	@$(BIN)/sweep train models/trainings.toml --seeds 10
+	@for name in $(REFERENCE); do \
+	  $(BIN)/sweep run jobs/$$name.toml $$(test $$name = trainings || echo --seeds 1000) --out results/reference-runs/$$name && \
+	  $(BIN)/sweep export results/reference-runs/$$name results/reference/$$name || exit; done
 
 train: .venv/installed  ## Train the shipped network again from RECIPE.
 	@$(BIN)/sweep train $(RECIPE) $(ARGS)

@@ -11,21 +11,29 @@ import pandas as pd
 from sweep.analysis.frames import Answer, as_table
 from sweep.analysis.layout import FOR_PROGRAMS, for_programs, layout
 from sweep.storage.paths import Folder
+from sweep.study import Study
 
 if TYPE_CHECKING:
     from sweep.analysis.figures.pictures import Picture
 
+PAGE = "README.md"
 SUFFIXES = {"csv": "csv", "json": "json", "parquet": "parquet", "markdown": "md", "latex": "tex"}
 
 
 class Tables(Protocol):
-    """What is exported of a run."""
+    """What is exported of a run.
+
+    Attributes:
+        study: the study, as run.
+    """
+
+    study: Study
 
     def summary(self) -> pd.DataFrame:
         """One row per cell."""
 
-    def table(self, format: str) -> str:
-        """The summary in a format."""
+    def table(self, format: str, answers: bool = False) -> str:
+        """The summary in a format, with the further tables or without."""
 
     def answers(self) -> list[Answer]:
         """Further tables."""
@@ -40,7 +48,7 @@ def export(run: Tables, chosen: Sequence[Picture], folder: Folder) -> list[str]:
 
     folder.check_writable()
     names = []
-    for name, content in [*summary_files(run, tuple(SUFFIXES)), *_answer_files(run)]:
+    for name, content in [*summary_files(run, tuple(SUFFIXES)), *_answer_files(run), (PAGE, _page(run, chosen))]:
         folder.write(name, content)
         names.append(name)
     return names + save_figures(chosen, folder.write)
@@ -63,6 +71,12 @@ def _answer_files(run: Tables) -> Iterator[tuple[str, bytes]]:
             else:
                 content = _lines(layout([as_table(answer)], "", format))
             yield f"{answer.name}.{suffix}", content
+
+
+def _page(run: Tables, chosen: Sequence[Picture]) -> bytes:
+    """All tables and figures on one page, as sites show them that host repositories."""
+    figures = [f"![{picture.title}]({picture.name}.png)" for picture in chosen]
+    return _lines("\n\n".join([run.table("markdown", answers=True), "## Figures", *figures]))
 
 
 def parquet(frame: pd.DataFrame) -> bytes:

@@ -55,6 +55,9 @@ class SyntheticRun:
     parameters = tuple(STUDY.columns)
     store: Any = SimpleNamespace(
         manifest={
+            "started": "2026-01-02T03:04:05+00:00",
+            "finished": None,
+            "wall_seconds": 432.0,
             "versions": {"noisesweep": "0.1.0", "python": "3.12"},
             "study_digest": "ab" * 32,
             "identity": {"files": {"dataset": "cd" * 32, "model net": "ef" * 32}},

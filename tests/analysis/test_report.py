@@ -120,7 +120,7 @@ def test_the_study_is_given_as_it_was_run(page: Page) -> None:
 
 def test_provenance_names_versions_digests_hosts_and_time(page: Page) -> None:
     whole = page.text("dd") + page.text("code") + page.text("th") + page.text("td")
-    for expected in ("0.1.0", "ab" * 32, "cd" * 32, "ef" * 32, "2.20", "plain"):
+    for expected in ("0.1.0", "ab" * 32, "cd" * 32, "ef" * 32, "2.20", "plain", "03:04:05", "7.2 min"):
         assert expected in whole
     trials = SyntheticRun().trials()
     assert f"{trials['seconds'].sum():.1f} s" in whole

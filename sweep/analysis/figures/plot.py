@@ -158,13 +158,17 @@ class Plot:
 
 def _draw(axes: Axes | None, draw: Callable[[Axes], Axes]) -> Axes:
     """Into given axes, or into a new figure as large as its legend needs."""
-    with house_style():
-        if axes is not None:
+    if axes is not None:
+        with house_style():
             return draw(axes)
-        from matplotlib import pyplot
+    import matplotlib
+    from matplotlib import pyplot
 
+    # A notebook's backend starts with its first figure, and sets what must outlast the house's style.
+    pyplot.switch_backend(matplotlib.get_backend())
+    with house_style():
         figure, new = pyplot.subplots(layout="constrained")
         draw(new)
-        if new.get_legend() or new.figure.legends:
+        if new.get_legend() or figure.legends:
             figure.set_size_inches(*size_with_legend(new, _HEIGHT))
         return new

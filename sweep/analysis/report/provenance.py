@@ -35,6 +35,11 @@ def _facts(manifest: Mapping[str, Any], trials: pd.DataFrame) -> Iterator[tuple[
     for name, digest in manifest.get("identity", {}).get("files", {}).items():
         yield f"SHA-256 of {name}", f"<code>{html.escape(str(digest))}</code>"
     yield "shards", f"{len(manifest.get('shards', [])):,}"
+    for name in ("started", "finished"):
+        if manifest.get(name):
+            yield f"{name}, UTC", html.escape(str(manifest[name]))
+    if "wall_seconds" in manifest:
+        yield "wall-clock time, resumptions included", seconds_text(float(manifest["wall_seconds"]))
     if "seconds" in trials:
         yield "time in trials, all workers together", seconds_text(float(trials["seconds"].sum()))
 
