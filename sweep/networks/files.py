@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
+import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from sweep.errors import InputError
 
@@ -27,6 +30,42 @@ def require_file(path: str | Path) -> Path:
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"{path}: not a usable path: {reason(error)}") from error
     return path
+
+
+def open_file(path: Path) -> BinaryIO:
+    """A regular file, opened to be read, whatever else somebody puts in its place meanwhile.
+
+    Raises:
+        InputError: it cannot be read, or is not a regular file any more.
+    """
+    try:
+        # A pipe put there in the meantime must not keep us waiting.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {reason(error)}") from error
+    file = open(descriptor, "rb")  # noqa: PTH123, SIM115
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        file.close()
+        raise InputError(f"{path}: not a file; give the file itself")
+    return file
+
+
+def copy_file(path: Path, to: Path, largest: int) -> Path:
+    """Copy a regular file's content; returns `to`.
+
+    Raises:
+        InputError: it cannot be read, has more than `largest` bytes, or there is no room for the copy.
+    """
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > largest:
+            raise InputError(f"{path}: it has {size:,} bytes; at most {largest:,} are read")
+        try:
+            with to.open("xb") as copy:
+                shutil.copyfileobj(file, copy, 1024**2)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be copied to {to.parent}: {reason(error)}") from error
+    return to
 
 
 def file_digest(path: Path) -> str:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from sweep.errors import InputError
 from sweep.networks.backend import import_keras, quiet_advice
 from sweep.networks.datasets import Dataset, fits
-from sweep.networks.files import file_digest, reason, require_file
+from sweep.networks.files import copy_file, file_digest, reason, require_file
 from sweep.networks.inspection import layers_of, threshold_of, variables_of
 from sweep.networks.leftovers import without_leftovers
-from sweep.networks.safety import check_model_bytes, check_model_file, variables_within
+from sweep.networks.safety import MAX_FILE, check_model_bytes, check_model_file, variables_within
 from sweep.networks.variables import Layer, Variable
 
 if TYPE_CHECKING:
@@ -65,7 +65,12 @@ def load_network(path: str | Path, trust: bool = False) -> Network:
     path = require_file(path)
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{path}: not a Keras model by its name; it must end in {' or '.join(SUFFIXES)}")
-    return _load(path, str(path), file_digest(path), None if trust else check_model_file(path))
+    if trust:
+        return _load(path, str(path), file_digest(path), None)
+    # What is checked and what Keras reads is one copy of our own: nobody can exchange the file in between.
+    with tempfile.TemporaryDirectory(prefix="sweep-") as folder:
+        copy = copy_file(path, Path(folder) / f"network{path.suffix}", MAX_FILE)
+        return _load(copy, str(path), file_digest(copy), check_model_file(copy, str(path)))
 
 
 def load_network_bytes(content: bytes, suffix: str, trust: bool = False) -> Network:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -20,7 +19,7 @@ from sweep.errors import InputError
 from sweep.networks import configs
 from sweep.networks.archives import check_zip
 from sweep.networks.backend import import_keras
-from sweep.networks.files import reason, require_file
+from sweep.networks.files import open_file, reason, require_file
 from sweep.networks.hdf5 import MARK, Contents, check_hdf5
 from sweep.networks.hdf5_records import Bytes, Damaged
 
@@ -33,13 +32,14 @@ _ZIP, _HDF5 = (".keras",), (".h5", ".hdf5")
 _MAGIC = {_ZIP: (b"PK\x03\x04", "a .keras archive"), _HDF5: (MARK, "an HDF5 file")}
 
 
-def check_model_file(path: str | Path) -> int:
+def check_model_file(path: str | Path, shown: str = "") -> int:
     """Refuses a model file that could do anything but be a network; Keras is neither needed nor imported.
 
     Only the file itself is opened; its tensors are not read.
 
     Args:
         path: a .keras, .h5 or .hdf5 file.
+        shown: what messages call it; default its path.
 
     Returns:
         The bytes that its tensors take, for `variables_within`.
@@ -48,16 +48,8 @@ def check_model_file(path: str | Path) -> int:
         InputError: it is damaged, or not safe to load: all reasons found, one line each, each naming the file.
     """
     path = require_file(path)
-    try:
-        # A pipe put there in the meantime must not keep us waiting.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {reason(error)}") from error
-    with open(descriptor, "rb") as file:  # noqa: PTH123
-        state = os.fstat(descriptor)
-        if not stat.S_ISREG(state.st_mode):
-            raise InputError(f"{path}: not a file; give the model's .keras or .h5 file itself")
-        return _check(file, state.st_size, path.suffix, str(path))
+    with open_file(path) as file:
+        return _check(file, os.fstat(file.fileno()).st_size, path.suffix, shown or str(path))
 
 
 def check_model_bytes(content: bytes, suffix: str, shown: str) -> int:

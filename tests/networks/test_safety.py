@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from sweep.errors import InputError
-from sweep.networks import allowed
+from sweep.networks import allowed, loading
 from sweep.networks.backend import import_keras
 from sweep.networks.loading import load_network
 from sweep.networks.safety import check_model_bytes, check_model_file, variables_within
@@ -264,10 +264,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory, good: dict[str, Path]) -> I
 def test_hostile_files_are_refused_with_the_reason(corpus):
     assert len(corpus) > 200
     for name, path, words in corpus:
-        began = time.perf_counter()
         with pytest.raises(InputError) as caught:
             check_model_file(path)
-        assert time.perf_counter() - began < 5, name
         assert words in str(caught.value), name
         assert 1 <= len(caught.value.problems) <= 20, name
         for line in caught.value.problems:
@@ -399,3 +397,19 @@ def test_all_reasons_are_given_together(good, tmp_path):
         check_model_file(path)
     text = str(caught.value)
     assert all(words in text for words in ("TensorFlow program", "their_activation", "a link to another file"))
+
+
+def test_a_file_exchanged_after_the_check_is_not_what_keras_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = saved(classifier(), tmp_path / "net.keras")
+    expected = path.read_bytes()
+    check = loading.check_model_file
+
+    def check_then_exchange(*given: object) -> int:
+        stored = check(*given)
+        path.write_bytes(b"something else")
+        return stored
+
+    monkeypatch.setattr(loading, "check_model_file", check_then_exchange)
+    network = load_network(path)
+    assert path.read_bytes() == b"something else"
+    assert network.digest == hashlib.sha256(expected).hexdigest()
