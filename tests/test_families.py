@@ -223,6 +223,9 @@ def test_a_glob_of_models_is_an_axis(place: Path):
     assert spread[["networks", "chips", "std_trainings"]].to_numpy().tolist() == [[2, 3, 0]], "twins do not differ"
     assert spread["std_chips"][0] == pytest.approx(run.trials()["accuracy"][:3].std())
     assert "f0, all networks" in run.table()
+    assert run.answers()[0].name == "components"
+    assert "± trainings" not in run.table(answers=True)
+    assert "Trainings and chips" in run.table(answers=True)
     absolute = study('perturb = [ { op = "gaussian", scale = 0.2 } ]', model=f'"{place}/nets/[ab].keras"')
     assert list(sweep.plan(absolute).study.models) == ["a", "b"]
     with pytest.raises(InputError, match=r"model: 'nets/\*.h5' matches no file"):

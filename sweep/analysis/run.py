@@ -147,11 +147,8 @@ class Run:
         """The summary as text, markdown, csv, latex or json; with `answers`, those tables too, for people."""
         if answers and format not in FOR_PROGRAMS:
             summary = render(self.summary(), self.parameters, format, self.study.name)
-            return f"{summary}\n\n{self._answers_as(format)}"
+            return "\n\n".join([summary, *(layout([as_table(answer)], "", format) for answer in self.answers())])
         return render(self.summary(), self.parameters, format, self.study.name, self.components())
-
-    def _answers_as(self, format: str) -> str:
-        return "\n\n".join(layout([as_table(answer)], "", format) for answer in self.answers())
 
     def write_summary(self) -> None:
         """Write summary.parquet, summary.csv, summary.md and the figures into the run folder."""
