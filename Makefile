@@ -73,8 +73,8 @@ bench: .venv/installed  ## Measure how fast trials run here: MODEL on DATASET, a
 test: .venv/installed-dev  ## Run the tests.
 	@$(BIN)/python -m pytest $(ARGS)
 
-test-chaos: .venv/installed-dev  ## Run what takes minutes each: a cell that hangs, memory over 10,000 trials.
-	@SWEEP_LONG=1 $(BIN)/python -m pytest tests/test_ray.py tests/engine/test_memory.py $(ARGS)
+test-chaos: .venv/installed-dev  ## Kill workers, nodes, drivers; fill disks; damage shards; half an hour (SWEEP_KILL_RUNS=10: more).
+	@SWEEP_LONG=1 $(BIN)/python -m pytest tests/chaos tests/storage tests/engine/test_memory.py $(ARGS)
 
 lint: .venv/installed-dev  ## Check style (ruff) and types (mypy, strict).
 	@$(BIN)/ruff check .

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sweep.analysis.run import Run, open_run
 from sweep.errors import InputError
-from sweep.execution.plan import DEADLINE_SECONDS, missing, wanted
+from sweep.execution.plan import DEADLINE_SECONDS, count_done, count_wanted
 from sweep.perturb import REGISTRY
 from sweep.study import Study
 
 if TYPE_CHECKING:  # TensorFlow is not for everyone who imports this
     from sweep.execution.bench_result import Benchmark
+    from sweep.execution.inputs import Prepared
     from sweep.execution.verify import Verdict
 
+MANY_TRIALS = 1_000_000  # of a study: to be confirmed
 RUNS = "results"  # runs lie in a folder of this name below the current directory, unless `out` says otherwise
 
 
@@ -57,6 +59,19 @@ def read_study(study: Study | str | Path, seeds: int | Mapping[str, int] | None 
     return study if seeds is None else study.with_seeds(seeds)
 
 
+def _prepared(study: Study | str | Path, seeds: int | Mapping[str, int] | None, trust: bool) -> Prepared:
+    """A study with its files read and checked; InputError names every mistake in all of them."""
+    from sweep.execution.inputs import prepare
+    from sweep.execution.salvage import further_problems
+
+    try:
+        read = read_study(study, seeds)
+    except InputError as error:
+        further = [] if isinstance(study, Study) else further_problems(study, trust)
+        raise InputError(dict.fromkeys([*error.problems, *further])) from None
+    return prepare(read, trust)
+
+
 def run(
     study: Study | str | Path,
     out: str | Path | None = None,
@@ -71,6 +86,8 @@ def run(
     engine: Literal["plain", "stacked", "compiled"] | None = None,
     deadline: float = DEADLINE_SECONDS,
     trust_model: bool = False,
+    insecure_cluster: bool = False,
+    confirm: Callable[[int], bool] | None = None,
 ) -> Run:
     """Run what is missing of a study; write trials, summary and figures into the run folder.
 
@@ -87,25 +104,28 @@ def run(
         engine: how to evaluate; None takes what measures fastest. The counts do not depend on it.
         deadline: seconds after which a task is given up, in Ray.
         trust_model: load model files without the checks of `sweep.networks.safety`: code stored in them may run.
+        insecure_cluster: also use a cluster on other machines that takes work from anyone, without a token.
+        confirm: asked about the number of trials when it is above a million; None runs them.
 
     Raises:
         InputError: every mistake in the study and its files, before anything is computed.
         TaskError, StoreError, Interrupted: see there; what is committed stays, and the same call goes on.
     """
     from sweep.execution import driver
-    from sweep.execution.inputs import prepare
     from sweep.execution.runner import InlineRunner, Runner
 
-    study = read_study(study, seeds)
-    folder = out or Path(RUNS) / study.name
-    prepared = prepare(study, trust_model)
+    prepared = _prepared(study, seeds, trust_model)
+    trials = count_wanted(prepared.study)
+    if trials > MANY_TRIALS and confirm and not confirm(trials):
+        raise InputError(f"{prepared.study.source}: asks for {trials:,} trials; say --yes to run so many")
+    folder = out or Path(RUNS) / prepared.study.name
     chosen: Runner
     if runner == "inline":
         chosen = InlineRunner()
     else:
         from sweep.execution.cluster import RayRunner
 
-        chosen = RayRunner(address, workers, gpus)
+        chosen = RayRunner(address, workers, gpus, insecure_cluster)
     store = driver.run(
         prepared, folder, chosen, chunk_trials=chunk_trials, threads=threads, engine=engine, deadline=deadline
     )
@@ -123,15 +143,11 @@ def plan(
 ) -> Plan:
     """What `run` would do, after the same checks; computes nothing and writes nothing."""
     from sweep.execution.driver import open_store, present
-    from sweep.execution.inputs import prepare
 
-    study = read_study(study, seeds)
-    prepared = prepare(study, trust_model)
+    prepared = _prepared(study, seeds, trust_model)
     study = prepared.study
     store = open_store(prepared, out or Path(RUNS) / study.name)
-    trials = wanted(study)
-    done = len(trials) - len(missing(study, present(store)))
-    return Plan(study, store.folder.uri, len(trials), done)
+    return Plan(study, store.folder.uri, count_wanted(study), count_done(study, present(store)))
 
 
 def status(place: str | Path) -> Plan:
@@ -139,9 +155,8 @@ def status(place: str | Path) -> Plan:
     from sweep.execution.driver import present
 
     found = open_run(place)
-    trials = wanted(found.study)
-    done = len(trials) - len(missing(found.study, present(found.store)))
-    return Plan(found.study, found.store.folder.uri, len(trials), done)
+    done = count_done(found.study, present(found.store))
+    return Plan(found.study, found.store.folder.uri, count_wanted(found.study), done)
 
 
 def verify(place: str | Path, sample: int = 10, repair: bool = False, trust_model: bool = False) -> Verdict:

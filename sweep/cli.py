@@ -54,9 +54,19 @@ def _run(options: argparse.Namespace) -> None:
         engine=options.engine,
         deadline=options.deadline,
         trust_model=options.trust_model,
+        insecure_cluster=options.insecure_cluster,
+        confirm=None if options.yes else _confirmed,
     )
     print(finished.table())
     print(f"\nresults in {finished.store.folder.uri}; report: {finished.write_report()}")
+
+
+def _confirmed(trials: int) -> bool:
+    """Ask on the terminal; without one, the answer is no."""
+    if not sys.stdin.isatty():
+        return False
+    print(f"{trials:,} trials: run them? [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _plan(options: argparse.Namespace) -> None:
@@ -118,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     run = add("run", _run, "Run what is missing of a study.", "sweep run jobs/article.toml --seeds 1000")
+    run.usage = "sweep run STUDY [options]"  # the help fits a screen
     _study_arguments(run)
     run.add_argument("--dry-run", action="store_true", help="check everything, print the plan, run nothing")
     run.add_argument(
@@ -132,6 +143,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--deadline", type=_seconds, default=1800.0, metavar="S", help="seconds for a task (default: 1800)"
     )
+    run.add_argument("--insecure-cluster", action="store_true", help="also a remote Ray that needs no token")
+    run.add_argument("--yes", action="store_true", help="run more than 1,000,000 trials without asking")
 
     plan = add("plan", _plan, "Check a study and say what it would do.", "sweep plan jobs/article.toml")
     _study_arguments(plan)

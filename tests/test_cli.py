@@ -1,5 +1,6 @@
 """The command line: exit status, one clear line per mistake, and nothing started before all is checked."""
 
+import io
 import json
 import os
 import stat
@@ -195,3 +196,36 @@ def test_an_unwritable_folder(place: Path, capsys):
 )
 def test_a_wrong_command_line(place: Path, capsys, arguments: list[str]):
     assert refused(capsys, *arguments)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_more_than_a_million_trials_are_confirmed(place: Path, capsys, monkeypatch: pytest.MonkeyPatch):
+    few = ["run", "study.toml", "--runner", "inline", "--seeds", "1"]
+    many = ["run", "study.toml", "--runner", "inline", "--seeds", "1000000"]
+    error = refused(capsys, *many)
+    assert error == "sweep: study.toml: asks for 4,000,003 trials; say --yes to run so many\n"
+    assert not Path("results").exists()
+    assert cli.main(["plan", "study.toml", "--seeds", "1000000000000"]) == 0
+    assert "4,000,000,000,003: 0 done" in capsys.readouterr().out
+    monkeypatch.setattr("sweep.api.MANY_TRIALS", 6)
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    assert "say --yes" in refused(capsys, *few), "no terminal, no confirmation"
+    for answer, status in (("n", 2), ("", 2), ("y", 0)):
+        monkeypatch.setattr("sys.stdin", Terminal(f"{answer}\n"))
+        assert cli.main(few) == status
+        assert "7 trials: run them? [y/N]" in capsys.readouterr().err
+    assert cli.main([*few, "--out", "again", "--yes"]) == 0
+
+
+def test_nobody_else_can_read_what_the_umask_forbids(place: Path):
+    before = os.umask(0o077)
+    try:
+        assert cli.main(["run", "study.toml", "--runner", "inline", "--out", "run"]) == 0
+    finally:
+        os.umask(before)
+    wide = [path for path in [Path("run"), *Path("run").rglob("*")] if path.stat().st_mode & 0o077]
+    assert not wide

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 import sweep
+from sweep.execution import tokens
 from sweep.storage.schema import PROVENANCE
 
 PATIENCE = 300  # s, for a step that takes some seconds on a quiet machine
@@ -93,8 +94,13 @@ def test_a_gpu_that_is_not_there(place: Path):
 
 def test_an_existing_cluster(place: Path):
     """A head without this package's folder on its path: the driver sends the code along."""
-    environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64, "PYTHONPATH": ""}
+    environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 4, "PYTHONPATH": ""}
     ray = [sys.executable, "-m", "ray.scripts.scripts"]
+
+    def run(*arguments: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        every = command("run", "study.toml", "--address", "127.0.0.1:6399", *arguments)
+        return subprocess.run(every, capture_output=True, text=True, timeout=PATIENCE, env=environment)
+
     start = [*ray, "start", "--head", "--node-ip-address=127.0.0.1", "--port=6399", "--num-cpus=2"]
     quiet = ["--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={place.parent}/r"]
     head = subprocess.Popen(
@@ -103,61 +109,29 @@ def test_an_existing_cluster(place: Path):
     try:
         deadline = time.monotonic() + PATIENCE
         while True:
-            done = subprocess.run(
-                command("run", "study.toml", "--out", "run", "--address", "127.0.0.1:6399"),
-                capture_output=True,
-                text=True,
-                timeout=PATIENCE,
-                env=environment,
-            )
+            done = run("--out", "run", environment=environment)
             if "no Ray cluster answers" not in done.stderr or time.monotonic() > deadline:
                 break
             time.sleep(2)
         assert done.returncode == 0, done.stderr
+        everything = [path.read_bytes() for path in Path("run").rglob("*") if path.is_file()]
+        secret = environment["RAY_AUTH_TOKEN"]
+        assert not [content for content in (done.stdout.encode(), *everything) if secret.encode() in content]
+
+        begun = time.monotonic()
+        done = run("--gpus", "1", "--out", "gpu", environment=environment)
+        assert done.returncode == 2
+        assert "--gpus 1: the cluster at 127.0.0.1:6399 has no such GPU; leave it out to run on CPUs" in done.stderr
+        assert time.monotonic() - begun < 60, "10 s for a node to join, the rest for starting this process"
+
+        assert not tokens.lets_anyone_in("127.0.0.1:6399")
+        done = run("--out", "other", environment={**environment, "RAY_AUTH_TOKEN": "1" * 64})
+        assert done.returncode == 1
+        assert "sweep: no Ray cluster answers at 127.0.0.1:6399: " in done.stderr
+        assert "1111" not in done.stderr
+        assert "Traceback" not in done.stderr
     finally:
         head.send_signal(signal.SIGTERM)
         head.communicate(timeout=60)
     sweep.run("study.toml", "inline", runner="inline")
     pd.testing.assert_frame_equal(results("inline"), results("run"), check_exact=True)
-
-
-HANG = """
-import sys
-import time
-from dataclasses import dataclass
-
-from sweep.perturb import Transform, parameter, register
-
-
-@register("hang")
-@dataclass(frozen=True, kw_only=True)
-class Hang(Transform):
-    \"\"\"Never comes back for some value.\"\"\"
-
-    seconds: float = parameter("how long", minimum=0.0)
-    random = False
-
-    def apply(self, weight, variable, generator):
-        if "ray" in sys.modules:  # in a worker; the driver applies each transform once, to say what it amounts to
-            time.sleep(self.seconds)
-        return weight
-"""
-
-
-@pytest.mark.skipif("SWEEP_LONG" not in os.environ, reason="minutes long: make test-chaos")
-def test_a_cell_that_hangs_is_given_up_and_the_others_completed(place: Path):
-    Path("hang.py").write_text(HANG)
-    text = Path("study.toml").read_text()
-    head = text[: text.index("[[family]]")]
-    families = '[[family]]\nname = "h"\nperturb = [ { op = "hang", seconds = [0, 1e6] } ]\n' + text[len(head) :]
-    Path("hang.toml").write_text(f'{head}plugins = ["hang.py"]\n{families}')
-    done = subprocess.run(
-        command("run", "hang.toml", "--out", "run", "--deadline", "60"),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
-    assert done.returncode == 1
-    assert "1 trials failed" in done.stderr
-    assert "net/h/seconds_0=1e+06: TimeoutError: took longer than 60 s" in done.stderr
-    assert len(results("run")) == 27 + 1

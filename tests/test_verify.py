@@ -1,7 +1,6 @@
 """sweep verify: what is damaged is found, set aside and computed again; counts are those of plain Keras."""
 
 import os
-import random
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,12 @@ import sweep
 from sweep import api
 from sweep.cli import main
 from sweep.errors import InputError, StoreError
-from sweep.execution import verify
+from sweep.execution import driver, verify
 from sweep.execution.worker import Job
 from sweep.storage.paths import Folder
 from sweep.storage.schema import PROVENANCE
-from sweep.storage.store import Store, commit
+from sweep.storage.shards import commit
+from sweep.storage.store import Store
 
 
 def results(run: str) -> pd.DataFrame:
@@ -26,8 +26,11 @@ def results(run: str) -> pd.DataFrame:
 
 
 @pytest.fixture
-def run(place: Path) -> Path:
-    sweep.run("study.toml", "run", runner="inline", chunk_trials=4)
+def run(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run of seven shards, as before merging."""
+    with monkeypatch.context() as patch:
+        patch.setattr(driver, "merge", lambda *_: None)
+        sweep.run("study.toml", "run", runner="inline", chunk_trials=4)
     return Path("run")
 
 
@@ -54,26 +57,25 @@ def test_every_kind_of_damage_is_found_set_aside_and_computed_again(run: Path, c
     assert "3 of 7 shards are as they were committed" in capsys.readouterr().out
     assert main(["verify", "run", "--repair"]) == 0
     assert len(list((run / "damaged").iterdir())) == 3
-    kept = {shard: shard.stat().st_mtime_ns for shard in (run / "trials").iterdir()}
-    sweep.run("study.toml", "run", runner="inline")
-    assert {shard: shard.stat().st_mtime_ns for shard in kept} == kept, "none was redone"
+    kept = pd.read_parquet(run / "trials")
+    after = sweep.run("study.toml", "run", runner="inline").trials()
+    assert len(after.merge(kept)) == len(kept), "none was redone"
     pd.testing.assert_frame_equal(results("run"), before, check_exact=True)
     assert api.verify(run).sound
 
 
-def test_every_truncation_and_many_flipped_bits_are_found(run: Path):
-    store = Store.open(run)
-    shard = sorted((run / "trials").iterdir())[0]
-    content = shard.read_bytes()
-    rng = random.Random(0)
-    broken = [content[:n] for n in range(0, len(content), 29)]
-    for _ in range(100):
-        bits = bytearray(content)
-        bits[rng.randrange(len(bits))] ^= 1 << rng.randrange(8)
-        broken.append(bytes(bits))
-    for wrong in broken:
-        shard.write_bytes(wrong)
-        assert list(store.damaged(store.manifest["study_digest"])) == [shard.name]
+def test_a_damaged_merged_file_is_set_aside_and_computed_again(place: Path):
+    before = sweep.run("study.toml", "run", runner="inline", chunk_trials=4)
+    expected = results("run")
+    (merged,) = Path("run/trials").iterdir()
+    assert api.verify("run", sample=0).shards == 1
+    merged.write_bytes(merged.read_bytes()[:-1])
+    verdict = api.verify("run", sample=0, repair=True)
+    assert list(verdict.damaged) == [merged.name]
+    assert Path("run/damaged", merged.name).exists()
+    sweep.run(before.study, "run", runner="inline")
+    assert [path.name for path in Path("run/trials").iterdir()] == [merged.name]
+    pd.testing.assert_frame_equal(results("run"), expected, check_exact=True)
 
 
 def test_a_count_that_keras_does_not_give(run: Path):
@@ -86,10 +88,10 @@ def test_a_count_that_keras_does_not_give(run: Path):
     store.add(commit(store.folder, table, store.manifest["study_digest"], shard.name))
     store.save()
     verdict = api.verify(run, sample=27)
-    assert len(verdict.different) == 4
+    assert len(verdict.different) == table.num_rows
     assert not verdict.sound
-    assert "4 of" not in str(verdict).splitlines()[0]
-    assert "23 of 27 trials evaluated again have the same count" in str(verdict)
+    assert "7 of 7 shards" in str(verdict).splitlines()[0]
+    assert f"{27 - table.num_rows} of 27 trials evaluated again have the same count" in str(verdict)
 
 
 def test_files_that_are_no_longer_those_of_the_run(run: Path):
@@ -112,7 +114,8 @@ def test_a_shard_that_is_there_is_not_replaced(run: Path):
         table.schema.field("n_correct"),
         pa.array([0] * table.num_rows, pa.int32()),
     )
-    with pytest.raises(StoreError, match="holds other results than the same trials gave now"):
+    said = r"holds other results than the same trials gave now; .* \(net/.* at seed \d+: n_correct was \d+, is 0\)"
+    with pytest.raises(StoreError, match=said):
         commit(store.folder, other, digest, shard.name)
     assert shard.read_bytes() == before
 

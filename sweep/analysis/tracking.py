@@ -6,21 +6,39 @@ import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import pandas as pd
 
 from sweep.analysis.figures.labels import value_text
 from sweep.errors import InputError
-from sweep.storage.store import REPORT, STUDY
-
-if TYPE_CHECKING:
-    from sweep.analysis.run import Run
+from sweep.storage.store import REPORT, STUDY, Store
+from sweep.study import Study
 
 STATISTICS = ("mean", "std", "q05")
 
 
-def log_to_mlflow(run: Run, experiment: str | None = None) -> str:
+class Logged(Protocol):
+    """What is logged of a run, as `sweep.analysis.run.Run` gives it."""
+
+    study: Study
+    store: Store
+
+    @property
+    def parameters(self) -> Sequence[str]:
+        """Columns of the swept parameters."""
+
+    def summary(self) -> pd.DataFrame:
+        """One row per cell."""
+
+    def export(self, place: str | Path) -> list[str]:
+        """Write tables and figures into a folder."""
+
+    def report(self) -> str:
+        """The page."""
+
+
+def log_to_mlflow(run: Logged, experiment: str | None = None) -> str:
     """Log a run to MLflow, where its own settings say (`MLFLOW_TRACKING_URI` and others).
 
     Parameters are the study's name, networks, dataset, seeds and digest. Metrics are mean, standard deviation and 5 %

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import secrets
-import shutil
 import socket
-import tempfile
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from sweep.errors import InputError, SweepError
+from sweep.execution.heartbeat import Heartbeat, Nodes
 from sweep.execution.plan import Chunk
+from sweep.execution.scratch import Scratch
+from sweep.execution.tokens import is_remote, lets_anyone_in
 from sweep.execution.worker import Job, ModelFile, Outcome, run_in_time
 from sweep.networks.datasets import Dataset
 from sweep.perturb.plugins import plugin_modules
@@ -22,7 +25,11 @@ from sweep.perturb.plugins import plugin_modules
 OBJECT_STORE_BYTES = 512 * 1024**2  # of a local Ray: model files and the dataset
 START_ATTEMPTS = 3
 CONNECT_SECONDS = 10.0  # for a cluster's address to answer
-RECOUNT_SECONDS = 5.0  # how often to ask a cluster how large it is
+LOST_SECONDS = 30.0  # without an answer of the cluster; Ray would end this process after 60, without a reason
+ROOM_SECONDS = 10.0  # at the start, for a node to join that can run a task
+REJOIN_SECONDS = 30.0  # later on, when there was one
+SHUTDOWN_SECONDS = 3.0  # for a cluster that does not answer any more
+RETRIES = 3  # of a task whose process or node died, by Ray, before the driver takes its chunk apart
 
 
 class RayRunner:
@@ -32,37 +39,49 @@ class RayRunner:
         address: of a running cluster; None starts a local one, bound to loopback, without dashboard.
         workers: tasks at a time; None takes every core (or every share of a GPU).
         gpus: GPUs a task asks for; 0 evaluates on CPUs, 0.25 lets four tasks share one GPU.
+        insecure: also use a cluster on other machines that lets anyone in without a token.
     """
 
-    def __init__(self, address: str | None = None, workers: int | None = None, gpus: float = 0.0) -> None:
+    def __init__(
+        self, address: str | None = None, workers: int | None = None, gpus: float = 0.0, insecure: bool = False
+    ) -> None:
         self._address = address
+        self._where = "on this machine" if address is None else f"at {address}"
         self._workers = workers
         self._gpus = gpus
+        self._insecure = insecure
         self._pending: dict[Any, Chunk] = {}
-        self._scratch: str | None = None
-        self._counted = (0.0, 0)
+        self._scratch: Scratch | None = None
+        self._heartbeat: Heartbeat | None = None
+        self._lost = False
+        self._roomless: float | None = None  # since when no node can run a task
 
     def __enter__(self) -> Self:
         self._ray = _import_ray(local=self._address is None)
         self._owner = not self._ray.is_initialized()
-        if self._owner:
-            try:
+        try:
+            if self._owner:
                 self._connect()
-            except BaseException:
-                self.__exit__()
-                raise
-        self._check_resources()
+            self._heartbeat = Heartbeat(self._nodes)
+            self._await_room()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._owner:
+        if self._heartbeat:
+            self._heartbeat.stop()
+        if self._lost:
+            self._abandon()
+        elif self._owner:
             self._ray.shutdown()  # ends the tasks too; cancelling them by force can abort this process (Ray 2.60)
         else:
             for reference in self._pending:
                 self._ray.cancel(reference)
         self._pending.clear()
         if self._scratch:
-            shutil.rmtree(self._scratch, ignore_errors=True)
+            self._scratch.remove()
 
     def start(self, job: Job, models: Mapping[str, ModelFile], dataset: Dataset) -> None:
         """Put model files and dataset into the object store, once."""
@@ -73,18 +92,14 @@ class RayRunner:
         self._models = {label: put(model) for label, model in models.items()}
         self._dataset = put(dataset)
         # max_calls=0: Ray would otherwise end a GPU worker after each task, and load the network again.
-        self._task = self._ray.remote(num_cpus=0 if self._gpus else 1, num_gpus=self._gpus, max_calls=0)(run_in_time)
+        options = {"num_cpus": 0 if self._gpus else 1, "num_gpus": self._gpus, "max_calls": 0, "max_retries": RETRIES}
+        self._task = self._ray.remote(**options)(run_in_time)
 
     @property
     def slots(self) -> int:
         """Tasks that the cluster can run at a time, as of some seconds ago: nodes come and go."""
-        counted, slots = self._counted
-        if time.monotonic() - counted > RECOUNT_SECONDS or not slots:
-            resources = self._ray.cluster_resources()
-            room = resources.get("GPU", 0) / self._gpus if self._gpus else resources.get("CPU", 0)
-            slots = max(1, int(room) if self._workers is None else min(int(room), self._workers))
-            self._counted = (time.monotonic(), slots)
-        return slots
+        room = self._room()
+        return max(1, room if self._workers is None else min(room, self._workers))
 
     @property
     def pending(self) -> int:
@@ -100,6 +115,7 @@ class RayRunner:
         """The outcome of a finished task; an error in it is reported in the outcome, not raised."""
         if not self._pending:
             return None
+        self._check_alive()
         ready, _ = self._ray.wait(list(self._pending), num_returns=1, timeout=seconds)
         if not ready:
             return None
@@ -110,7 +126,7 @@ class RayRunner:
             cause = error.cause if getattr(error, "cause", None) is not None else error
             return Outcome(chunk, error=f"{type(cause).__name__}: {cause}")
         except self._ray.exceptions.RayError as error:
-            return Outcome(chunk, error=f"{type(error).__name__}: {str(error).splitlines()[0]}")
+            return Outcome(chunk, error=_died(error))
         return outcome
 
     def _connect(self) -> None:
@@ -119,16 +135,20 @@ class RayRunner:
             self._start_local(quiet)
             return
         _reach(self._address)
+        if not self._insecure and is_remote(self._address) and lets_anyone_in(self._address):
+            raise InputError(
+                f"--address {self._address}: this cluster takes work from anyone who reaches it; start it with "
+                "RAY_AUTH_MODE=token, or say --insecure-cluster"
+            )
         package = str(Path(__file__).resolve().parent.parent)  # workers get this very code
         try:
             self._ray.init(address=self._address, runtime_env={"py_modules": [package]}, **quiet)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
+        except (RuntimeError, ValueError, OSError, self._ray.exceptions.RayError) as error:
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise SweepError(f"no Ray cluster answers at {self._address}: {reason[0]}") from None
 
     def _start_local(self, options: dict[str, Any]) -> None:
-        # Ray's sockets live below this folder, and a socket's path may have 107 characters at most.
-        self._scratch = tempfile.mkdtemp(prefix="noisesweep-", dir="/tmp" if os.name == "posix" else None)
+        self._scratch = Scratch()
         for attempt in range(START_ATTEMPTS):
             try:
                 self._ray.init(
@@ -136,7 +156,7 @@ class RayRunner:
                     num_cpus=self._workers or available_cores(),
                     include_dashboard=False,
                     object_store_memory=OBJECT_STORE_BYTES,
-                    _temp_dir=self._scratch,
+                    _temp_dir=self._scratch.path,
                     **options,
                 )
                 return
@@ -146,10 +166,44 @@ class RayRunner:
                     reason = str(error).strip().splitlines() or [type(error).__name__]
                     raise SweepError(f"Ray did not start on this machine: {reason[0]}") from error
 
-    def _check_resources(self) -> None:
-        if self._gpus and self._ray.cluster_resources().get("GPU", 0) < self._gpus:
-            here = "this machine" if self._address is None else f"the cluster at {self._address}"
-            raise InputError(f"--gpus {self._gpus:g}: {here} has no such GPU; leave it out to run on CPUs")
+    def _nodes(self) -> Nodes:
+        return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+
+    def _room(self) -> int:
+        assert self._heartbeat is not None
+        return self._heartbeat.room("GPU" if self._gpus else "CPU", self._gpus or 1.0)
+
+    def _await_room(self) -> None:
+        """Raise InputError when no node can run a task, on a cluster after giving others the time to join."""
+        end = time.monotonic() + (0.0 if self._address is None else ROOM_SECONDS)
+        while not self._room():
+            if time.monotonic() > end:
+                here = "this machine" if self._address is None else f"the cluster {self._where}"
+                if self._gpus:
+                    raise InputError(f"--gpus {self._gpus:g}: {here} has no such GPU; leave it out to run on CPUs")
+                raise InputError(f"{here} has no node with a CPU for tasks")
+            time.sleep(0.2)
+
+    def _check_alive(self) -> None:
+        """Raise SweepError when the cluster is gone, or all its nodes that could run a task are."""
+        assert self._heartbeat is not None
+        goes_on = "what is committed stays, and the same command goes on"
+        if self._heartbeat.silence > LOST_SECONDS:
+            self._lost = True
+            raise SweepError(f"the Ray cluster {self._where} does not answer any more; {goes_on}")
+        if self._room():
+            self._roomless = None
+            return
+        self._roomless = self._roomless or time.monotonic()
+        if time.monotonic() - self._roomless > REJOIN_SECONDS:
+            raise SweepError(f"the Ray cluster {self._where} has lost every node that could run a task; {goes_on}")
+
+    def _abandon(self) -> None:
+        """Leave a cluster that does not answer: shutting Ray down may wait for ever, now and at the end."""
+        thread = threading.Thread(target=self._ray.shutdown, daemon=True)
+        thread.start()
+        thread.join(SHUTDOWN_SECONDS)
+        atexit.unregister(self._ray.shutdown)
 
 
 def available_cores() -> int:
@@ -157,6 +211,18 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _died(error: Exception) -> str:
+    """Why a task gave nothing, when it was not for an exception of its own."""
+    reason = {
+        "WorkerCrashedError": "its process died",
+        "NodeDiedError": "its node died",
+        "OutOfMemoryError": "Ray ended its process, because the node ran out of memory",
+    }.get(type(error).__name__)
+    if reason:
+        return f"{reason}, {1 + RETRIES} times in a row; the node's memory may be too small"
+    return f"{type(error).__name__}: {str(error).splitlines()[0]}"
 
 
 def _reach(address: str) -> None:
@@ -175,6 +241,7 @@ def _import_ray(local: bool) -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("RAY_task_oom_retries", str(RETRIES))  # Ray itself would try for ever
     if local:
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # on Linux too, this binds Ray to loopback
         os.environ.pop("RAY_ADDRESS", None)

@@ -9,7 +9,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from sweep.errors import InputError, Interrupted, TaskError
+from sweep.errors import InputError, Interrupted, StoreError, TaskError
+from sweep.execution.clock import Clock
+from sweep.execution.failures import Failures
 from sweep.execution.inputs import Prepared
 from sweep.execution.plan import DEADLINE_SECONDS, Chunk, ChunkSize, Cutter, Trial, missing, wanted
 from sweep.execution.progress import Progress
@@ -17,11 +19,13 @@ from sweep.execution.resolved import resolved_table
 from sweep.execution.runner import Runner
 from sweep.execution.worker import Job, Outcome, versions
 from sweep.perturb.plugins import plugin_files
+from sweep.storage.merge import merge
+from sweep.storage.paths import Folder
 from sweep.storage.schema import parquet_bytes
-from sweep.storage.store import PLUGINS, RESOLVED, STUDY, TRIALS, Store, commit
+from sweep.storage.shards import commit
+from sweep.storage.store import PLUGINS, RESOLVED, STUDY, Store
 
 SAVE_SECONDS = 5.0  # between two writes of the manifest
-HOPELESS = 3  # failed chunks without one that succeeded
 
 
 def open_store(prepared: Prepared, place: str | Path) -> Store:
@@ -63,8 +67,9 @@ def run(
         Interrupted: on Ctrl-C; everything committed so far stays, and the same call goes on from there.
         TaskError: when some chunks failed; all others are committed.
     """
+    Folder.at(place).check_writable()
     store = open_store(prepared, place)
-    store.folder.check_writable()
+    clock = Clock(store.manifest)
     study = prepared.study
     store.adopt(prepared.digest, study.columns)
     store.folder.write(STUDY, study.to_toml().encode())
@@ -75,7 +80,6 @@ def run(
         identity=prepared.identity,
         study_digest=prepared.digest,
         versions={"python": platform.python_version(), "noisesweep": version("noisesweep")},
-        hosts=store.manifest.get("hosts", []),
     )
     have = present(store)
     todo = missing(study, have)
@@ -94,21 +98,28 @@ def run(
             deadline=deadline,
             trust=prepared.trusted,
         )
-        _Sweep(prepared, store, runner, ChunkSize(fixed=chunk_trials), job).run(todo, have)
-    store.folder.tidy(TRIALS)
+        _Sweep(prepared, store, runner, ChunkSize(fixed=chunk_trials), job, clock).run(todo, have)
+    merge(store, prepared.digest, study.columns, [cell.id for cell in study.cells])
+    store.tidy()
+    lost = len(missing(study, present(store))) if todo else 0
+    if lost:
+        raise StoreError(f"{store.folder.uri}: {lost:,} trials were taken away while others ran; run it again")
     return store
 
 
 class _Sweep:
     """One pass over the missing trials."""
 
-    def __init__(self, prepared: Prepared, store: Store, runner: Runner, size: ChunkSize, job: Job) -> None:
+    def __init__(
+        self, prepared: Prepared, store: Store, runner: Runner, size: ChunkSize, job: Job, clock: Clock
+    ) -> None:
         self._prepared = prepared
         self._store = store
         self._runner = runner
         self._size = size
         self._job = job
-        self._failures: list[Outcome] = []
+        self._clock = clock
+        self._failures = Failures(len(prepared.study.cells))
         self._again: list[Chunk] = []
         self._saved = time.monotonic()
 
@@ -128,9 +139,10 @@ class _Sweep:
                 f"stopped; {kept:,} trials are kept in {self._store.folder.uri}, and the same command goes on"
             ) from None
         finally:
-            self._store.save()
+            self._store.save(**self._clock.running())
         if self._failures:
-            raise TaskError(self._report())
+            raise TaskError(str(self._failures))
+        self._store.save(**self._clock.finished())
 
     def _loop(self, cutter: Cutter, progress: Progress) -> None:
         runner = self._runner
@@ -144,19 +156,26 @@ class _Sweep:
                 runner.submit(again or cutter.cut(self._size.next(cutter.left, slots)))
             outcome = runner.wait(0.25)
             if outcome:
-                self._take(outcome, progress)
-                if len(self._failures) >= HOPELESS and not self._store.shards:
+                if outcome.error:
+                    self._failed(outcome, cutter)
+                else:
+                    self._take(outcome, progress)
+                if self._failures.hopeless:
                     return
             progress.refresh()
 
-    def _take(self, outcome: Outcome, progress: Progress) -> None:
-        if outcome.error:
-            parts = outcome.chunk.by_cell()
-            if len(parts) > 1:  # one cell may have spoilt it for the others
-                self._again += parts
-            else:
-                self._failures.append(outcome)
+    def _failed(self, outcome: Outcome, cutter: Cutter) -> None:
+        parts = outcome.chunk.by_cell()
+        if len(parts) > 1:  # one cell may have spoilt it for the others
+            self._again += parts
             return
+        cell = self._failures.add(outcome)
+        if cell:
+            waiting = [chunk for chunk in self._again if chunk.trials[0][0] == cell]
+            self._again = [chunk for chunk in self._again if chunk.trials[0][0] != cell]
+            self._failures.untried += cutter.drop(cell) + sum(len(chunk.trials) for chunk in waiting)
+
+    def _take(self, outcome: Outcome, progress: Progress) -> None:
         shard = outcome.shard
         store = self._store
         if outcome.table is not None:
@@ -167,28 +186,14 @@ class _Sweep:
         if dict(outcome.host) not in store.manifest["hosts"]:
             store.manifest["hosts"].append(dict(outcome.host))
         if time.monotonic() - self._saved > SAVE_SECONDS:
-            store.save()
+            store.save(**self._clock.running())
             self._saved = time.monotonic()
+        self._failures.succeeded(cell for cell, _ in outcome.trials)
         self._size.measured(len(outcome.counts), outcome.seconds)
         for note in outcome.notes:
             progress.remark(note)
         accuracies = [correct / images for correct, images in outcome.counts]
         progress.advance(list(zip(outcome.trials, accuracies, strict=True)), outcome.seconds)
-
-    def _report(self) -> str:
-        trials = sum(len(outcome.chunk.trials) for outcome in self._failures)
-        reasons: dict[str, list[str]] = {}
-        for outcome in self._failures:
-            cell = outcome.chunk.trials[0][0]
-            reasons.setdefault(str(outcome.error), []).append(cell)
-        lines = [f"  {_some(list(dict.fromkeys(cells)))}: {reason}" for reason, cells in reasons.items()]
-        return "\n".join(
-            [f"{trials:,} trials failed; what else was asked for is committed. Cells and reasons:", *lines[:5]]
-        )
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

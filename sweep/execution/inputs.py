@@ -12,12 +12,12 @@ import numpy as np
 
 from sweep.errors import InputError
 from sweep.execution.dataflow import Flow, Placed, place
+from sweep.execution.files import expand, read_files
 from sweep.execution.worker import ModelFile
 from sweep.networks.datasets import Dataset, load_dataset
-from sweep.networks.loading import SUFFIXES, Network, check_fit, load_network
+from sweep.networks.loading import Network
 from sweep.perturb.dataflow import DataFlow
 from sweep.perturb.selection import select, select_layers
-from sweep.places import locate, matching
 from sweep.study import Family, Study, digest
 
 
@@ -56,32 +56,19 @@ def prepare(study: Study, trust: bool = False) -> Prepared:
     """
     problems: list[str] = []
     study = with_models(study, problems)
-    found: dict[str, Path] = {}
-    for key, path in [("dataset", study.dataset), *((f"model {m}", p) for m, p in study.models.items())]:
+    files = read_files(study.models, study.dataset, study.to_dict()["family"], study.source, trust)
+    problems += files.problems
+    training = None
+    if files.dataset is not None:
         try:
-            found[key] = locate(path, study.source)
-        except InputError as error:
-            problems += [f"{study.source}: {key.split()[0]}: {problem}" for problem in error.problems]
-    dataset = training = None
-    if "dataset" in found:
-        try:
-            dataset = load_dataset(found["dataset"])
-            training = _training_images(study, found["dataset"])
+            training = _training_images(study, files.found["dataset"])
         except InputError as error:
             problems += [f"{study.source}: dataset: {problem}" for problem in error.problems]
-    networks = {}
-    for label in study.models:
-        if f"model {label}" not in found:
-            continue
-        try:
-            networks[label] = _read_model(study, label, found[f"model {label}"], dataset, trust)
-        except InputError as error:
-            problems += error.problems
-    if problems or dataset is None:
+    if problems or files.dataset is None:
         raise InputError(dict.fromkeys(problems))
-    study = with_layers(study, networks)
+    study = with_layers(study, files.networks)
     flow: dict[str, tuple[Placed, ...]] = {}
-    for label, network in networks.items():
+    for label, network in files.networks.items():
         cells = [cell for cell in study.cells if cell.model == label]
         try:
             flow.update(place(cells, network, training))
@@ -89,22 +76,14 @@ def prepare(study: Study, trust: bool = False) -> Prepared:
             problems += [f"{study.source}: {problem} ({label})" for problem in error.problems]
     if problems:
         raise InputError(dict.fromkeys(problems))
-    models = {label: _model_file(found[f"model {label}"], network) for label, network in networks.items()}
-    digests = {"dataset": dataset.digest, **{f"model {m}": f.digest for m, f in models.items()}}
-    return Prepared(study, models, dataset, study.identity(digests), flow, networks, trust)
+    models = {label: _model_file(files.found[f"model {label}"], n) for label, n in files.networks.items()}
+    digests = {"dataset": files.dataset.digest, **{f"model {m}": f.digest for m, f in models.items()}}
+    return Prepared(study, models, files.dataset, study.identity(digests), flow, files.networks, trust)
 
 
 def with_models(study: Study, problems: list[str]) -> Study:
     """The study with the files that its globs name, in alphabetical order; what is wrong is added to `problems`."""
-    paths: list[str] = []
-    for written in study.models.values():
-        if not any(c in written for c in "*?["):
-            paths.append(written)
-            continue
-        matches = [path for path in matching(written, study.source) if path.suffix in SUFFIXES]
-        if not matches:
-            problems.append(f"{study.source}: model: {written!r} matches no file ({', '.join(SUFFIXES)})")
-        paths += [_shown(path) for path in matches]
+    paths = expand(study.models.values(), study.source, problems)
     return study if paths == list(study.models.values()) or problems else dataclasses.replace(study, model=paths)
 
 
@@ -148,34 +127,5 @@ def _training_images(study: Study, path: Path) -> Dataset | None:
         return None
 
 
-def _read_model(study: Study, label: str, path: Path, dataset: Dataset | None, trust: bool) -> Network:
-    try:
-        network = load_network(path, trust)
-    except InputError as error:
-        raise InputError(f"{study.source}: model: {problem}" for problem in error.problems) from None
-    problems = [f"{study.source}: model: {path}: {p}" for p in (check_fit(network, dataset) if dataset else [])]
-    for i, family in enumerate(study.family):
-        for position, transform in enumerate(family.cells(label)[0].transforms):
-            try:
-                if isinstance(transform, DataFlow):
-                    select_layers(network.layers, transform.layers, transform.side)
-                else:
-                    select(network.variables, transform.layers)
-            except InputError as error:
-                at = f"family[{i}].perturb[{position}].layers"
-                problems += [f"{study.source}: {at}: {problem} ({label})" for problem in error.problems]
-    if problems:
-        raise InputError(problems)
-    return network
-
-
 def _model_file(path: Path, network: Network) -> ModelFile:
     return ModelFile(np.frombuffer(path.read_bytes(), np.uint8), path.suffix, network.digest)
-
-
-def _shown(path: Path) -> str:
-    """A path as a study would write it: relative to the current directory where that is shorter."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

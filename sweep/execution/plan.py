@@ -51,6 +51,19 @@ def wanted(study: Study) -> list[Trial]:
     return trials
 
 
+def count_wanted(study: Study) -> int:
+    """How many trials a study asks for."""
+    random = sum(cell.random for cell in study.cells)
+    return random * len(study.seed_range) + len(study.cells) - random
+
+
+def count_done(study: Study, present: Collection[Trial]) -> int:
+    """How many of them are present."""
+    seeds = study.seed_range
+    seeds_of = {c.id: range(seeds.start, seeds.start + seeds.count) if c.random else (FIXED_SEED,) for c in study.cells}
+    return sum(seed in seeds_of.get(cell, ()) for cell, seed in present)
+
+
 def missing(study: Study, present: Collection[Trial]) -> list[Trial]:
     """The wanted trials that are not present, in the order in which they will run."""
     return [trial for trial in wanted(study) if trial not in present]
@@ -78,6 +91,13 @@ class Cutter:
             end += 1
         self._next = end
         return Chunk(model, tuple(self._trials[start:end]))
+
+    def drop(self, cell: str) -> int:
+        """Hand out no more trials of a cell; returns how many were left."""
+        kept = [trial for trial in self._trials[self._next :] if trial[0] != cell]
+        dropped = self.left - len(kept)
+        self._trials, self._next = kept, 0
+        return dropped
 
 
 class ChunkSize:

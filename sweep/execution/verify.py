@@ -65,8 +65,8 @@ def verify(place: str | Path, sample: int = 10, repair: bool = False, trust_mode
     """
     store = Store.open(place)
     study_digest = store.manifest["study_digest"]
-    shards = len(store.shards)
     damaged = store.damaged(study_digest)
+    shards = len({*store.shards, *damaged})
     if damaged and repair:
         store.set_aside(damaged)
     for name in damaged:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import os
 import platform
 import signal
 import time
@@ -23,7 +24,8 @@ from sweep.networks.datasets import Dataset
 from sweep.perturb.perturbation import block_of, reached, reads
 from sweep.storage.paths import Folder
 from sweep.storage.schema import trial_table
-from sweep.storage.store import MANIFEST, Shard, commit
+from sweep.storage.shards import Shard, commit
+from sweep.storage.store import MANIFEST
 from sweep.study import Cell
 
 if TYPE_CHECKING:  # TensorFlow is for the workers alone
@@ -93,6 +95,7 @@ class Outcome:
 
 _KEPT_NETWORKS = 2
 _KEPT_EVALUATORS = 4
+_interrupted = False
 _networks: OrderedDict[str, Network] = OrderedDict()  # one process serves many chunks
 _evaluators: OrderedDict[tuple[object, ...], Evaluator] = OrderedDict()
 
@@ -128,10 +131,16 @@ def run_in_time(job: Job, model: ModelFile, dataset: Dataset, chunk: Chunk) -> O
     """As `run_chunk`, in a process of its own.
 
     Raises TimeoutError when the chunk takes longer than the job allows; a process that cannot be interrupted ends
-    itself after twice that time.
+    itself after twice that time. One that was interrupted, who knows where, ends itself when it is used again, and Ray
+    runs that chunk elsewhere.
     """
+    global _interrupted
+    if _interrupted:
+        os._exit(1)
 
     def late(number: int, frame: object) -> NoReturn:  # noqa: ARG001
+        global _interrupted
+        _interrupted = True
         raise TimeoutError(f"took longer than {job.deadline:g} s")
 
     before = signal.signal(signal.SIGALRM, late)

@@ -1,25 +1,59 @@
-"""Every file name of a run folder, and the file system that it lies on."""
+"""The folder of a run: one interface to a local disk and to object stores."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import uuid
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
-from pyarrow import fs
+from typing import Protocol
 
 from sweep.errors import InputError, StoreError
+from sweep.storage.disk import Disk
 
-PART = ".part"  # readers pass over names that start with a dot; what ends like this is not finished
+OBJECT_STORES = ("s3", "gs", "az")
+
+
+class Place(Protocol):
+    """Where files lie. Whatever cannot be done is an OSError."""
+
+    def read(self, name: str) -> bytes | None:
+        """The content of a file, or None when there is none."""
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a whole file, replacing an older one."""
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Write a whole file that is not there yet; False, and nothing changed, when it is."""
+
+    def update(self, name: str, change: Callable[[bytes | None], bytes]) -> None:
+        """Replace a file by what `change` makes of it, losing nothing that others write at the same time."""
+
+    def move(self, name: str, to: str) -> None:
+        """Give a file another name."""
+
+    def remove(self, name: str) -> None:
+        """Remove a file; one that is gone already is no mistake."""
+
+    def names(self, under: str) -> list[str]:
+        """Files directly below `under`, sorted, without hidden ones."""
+
+    def tidy(self, under: str) -> None:
+        """Remove what interrupted writes have left directly below `under`."""
+
+    def probe(self) -> None:
+        """Raise OSError unless files can be made here."""
 
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder on a local disk or in an object store, given as a path or a `pyarrow.fs` URI."""
+    """A folder on a local disk or in an object store, given as a path or a URI.
+
+    What cannot be done is a StoreError of one line: which file, and why.
+    """
 
     uri: str
 
@@ -27,132 +61,93 @@ class Folder:
     def at(cls, place: str | Path) -> Folder:
         """A folder; local paths are made absolute, so that workers elsewhere find the same one."""
         text = str(place)
+        if text.startswith("file://"):
+            text = urllib.request.url2pathname(urllib.parse.urlsplit(text).path)
         return cls(text if "://" in text else str(Path(text).absolute()))
 
-    @property
-    def _opened(self) -> tuple[Any, str]:
+    @cached_property
+    def _place(self) -> Place:
+        scheme, found, rest = self.uri.partition("://")
+        if not found:
+            return Disk(self.uri)
+        if scheme not in OBJECT_STORES:
+            valid = ", ".join(f"{name}://" for name in ("file", *OBJECT_STORES))
+            raise InputError(f"{scheme}://…: is no kind of folder that is known; valid: a path, {valid}")
+        if "?" in rest or "@" in rest.partition("/")[0]:
+            raise InputError(
+                f"{scheme}://…: an address takes no credentials and no options; set them in the environment, "
+                "such as AWS_ACCESS_KEY_ID and AWS_ENDPOINT_URL"
+            )
         try:
-            if "://" in self.uri:
-                system, path = fs.FileSystem.from_uri(self.uri)
-                return system, path.rstrip("/")
-            return fs.LocalFileSystem(), self.uri
-        except (pa.ArrowInvalid, OSError) as error:
-            raise InputError(f"{self.uri}: is no folder that can be written to: {error}") from None
+            from sweep.storage.objects import Bucket
+        except ModuleNotFoundError:
+            raise InputError(f"{self.uri}: object stores need a library: pip install 'noisesweep[cloud]'") from None
+        try:
+            return Bucket(self.uri.rstrip("/"))
+        except OSError as error:
+            raise InputError(f"{self.uri}: is no folder that can be used: {_reason(error)}") from None
 
     def read(self, name: str) -> bytes | None:
         """The content of a file, or None when there is none."""
-        system, root = self._opened
-        try:
-            with system.open_input_file(f"{root}/{name}") as file:
-                content: bytes = file.read()
-                return content
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            raise StoreError(f"{root}/{name}: cannot be read: {error}") from None
+        with self._said(name, "read"):
+            return self._place.read(name)
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a whole file, replacing an older one: beside its target, flushed to disk, then renamed."""
-        system, root = self._opened
-        parent, _, leaf = f"{root}/{name}".rpartition("/")
-        temporary = f"{parent}/.{uuid.uuid4().hex}{PART}"
-        try:
-            self._write_beside(temporary, content)
-            system.move(temporary, f"{parent}/{leaf}")
-            self._flush(parent)
-        except OSError as error:
-            self._forget(temporary)
-            raise StoreError(f"{root}/{name}: cannot be written: {error}") from None
+        """Write a whole file, replacing an older one; readers see the one or the other."""
+        with self._said(name, "written"):
+            self._place.write(name, content)
 
     def publish(self, name: str, content: bytes) -> bool:
         """Write a whole file that is not there yet; False, and nothing changed, when it is.
 
-        On a local disk the file appears with all its content, flushed to disk, or not at all, and never replaces
-        another, whoever writes at the same time. In an object store the last of several writers wins.
+        The file appears with all its content or not at all, and never replaces another, whoever writes at the same
+        time.
         """
-        system, root = self._opened
-        target = f"{root}/{name}"
-        parent = target.rpartition("/")[0]
-        temporary = f"{parent}/.{uuid.uuid4().hex}{PART}"
-        try:
-            if system.get_file_info(target).type != fs.FileType.NotFound:
-                return False
-            self._write_beside(temporary, content)
-            if not self._local:
-                system.move(temporary, target)
-                return True
-            try:
-                os.link(temporary, target)
-            except FileExistsError:
-                return False
-            finally:
-                self._forget(temporary)
-            self._flush(parent)
-        except OSError as error:
-            self._forget(temporary)
-            raise StoreError(f"{target}: cannot be written: {error}") from None
-        return True
+        with self._said(name, "written"):
+            return self._place.create(name, content)
+
+    def update(self, name: str, change: Callable[[bytes | None], bytes]) -> None:
+        """Replace a file by what `change` makes of its content (None when there is none).
+
+        Nothing is lost that others write at the same time; `change` may be called several times.
+        """
+        with self._said(name, "written"):
+            self._place.update(name, change)
 
     def move(self, name: str, to: str) -> None:
-        """Give a file another name within the folder."""
-        system, root = self._opened
-        try:
-            system.create_dir(f"{root}/{to}".rpartition("/")[0], recursive=True)
-            system.move(f"{root}/{name}", f"{root}/{to}")
-        except OSError as error:
-            raise StoreError(f"{root}/{name}: cannot be moved to {to}: {error}") from None
+        """Give a file another name within the folder; one that is gone already is no mistake."""
+        with self._said(name, f"moved to {to}"):
+            self._place.move(name, to)
 
-    @property
-    def _local(self) -> bool:
-        return "://" not in self.uri or self.uri.startswith("file://")
-
-    def _write_beside(self, path: str, content: bytes) -> None:
-        """A new file with this content; on a local disk flushed to it."""
-        system = self._opened[0]
-        system.create_dir(path.rpartition("/")[0], recursive=True)
-        if not self._local:
-            with system.open_output_stream(path) as file:
-                file.write(content)
-            return
-        with Path(path).open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-
-    def _flush(self, folder: str) -> None:
-        """Make the names in a local folder last; not every system can."""
-        if self._local and os.name == "posix":
-            descriptor = os.open(folder, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-
-    def _forget(self, temporary: str) -> None:
-        with contextlib.suppress(OSError):
-            self._opened[0].delete_file(temporary)
+    def remove(self, name: str) -> None:
+        """Remove a file; one that is gone already is no mistake."""
+        with self._said(name, "removed"):
+            self._place.remove(name)
 
     def names(self, under: str) -> list[str]:
         """Files directly below the folder `under`, sorted, without hidden ones."""
-        system, root = self._opened
-        found = system.get_file_info(fs.FileSelector(f"{root}/{under}", allow_not_found=True))
-        return sorted(i.base_name for i in found if i.is_file and not i.base_name.startswith("."))
+        with self._said(under, "listed"):
+            return self._place.names(under)
 
     def tidy(self, under: str) -> None:
-        """Remove what interrupted writes have left below `under`."""
-        system, root = self._opened
-        for info in system.get_file_info(fs.FileSelector(f"{root}/{under}", allow_not_found=True)):
-            if info.is_file and info.base_name.startswith(".") and info.base_name.endswith(PART):
-                system.delete_file(info.path)
+        """Remove what interrupted writes have left directly below `under`; writes that go on are left alone."""
+        with self._said(under, "tidied"):
+            self._place.tidy(under)
 
     def check_writable(self) -> None:
         """Raise InputError when no file can be made here."""
-        system, root = self._opened
-        probe = f"{root}/.{uuid.uuid4().hex}{PART}"
         try:
-            system.create_dir(root, recursive=True)
-            with system.open_output_stream(probe) as file:
-                file.write(b"")
-            system.delete_file(probe)
+            self._place.probe()
         except OSError as error:
-            raise InputError(f"{root}: cannot be written to: {error}") from None
+            raise InputError(f"{self.uri}: cannot be written to: {_reason(error)}") from None
+
+    @contextlib.contextmanager
+    def _said(self, name: str, done: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StoreError(f"{self.uri}/{name}: cannot be {done}: {_reason(error)}") from None
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)

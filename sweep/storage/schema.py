@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 
 PROVENANCE = ("seconds", "host", "device", "engine")
@@ -54,3 +56,11 @@ def parquet_bytes(table: pa.Table) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
     return buffer.getvalue()
+
+
+def fingerprint(table: pa.Table) -> str:
+    """SHA-256 of a table's names, types and values, whatever file they come from."""
+    buffer = io.BytesIO()
+    buffer.write(table.schema.remove_metadata().to_string(show_field_metadata=False).encode())
+    pyarrow.csv.write_csv(table, buffer)
+    return hashlib.sha256(buffer.getbuffer()).hexdigest()

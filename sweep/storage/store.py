@@ -1,81 +1,50 @@
-"""A run folder: commit shards of trials, list them in a manifest, read them back."""
+"""A run folder: shards of trials, the manifest that lists them, and what readers get."""
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from sweep.errors import InputError, StoreError
 from sweep.storage.paths import Folder
-from sweep.storage.schema import FORMAT, parquet_bytes, result_columns, trial_schema
+from sweep.storage.schema import FORMAT, result_columns, trial_schema
+from sweep.storage.shards import REMEDY, TRIALS, Shard, check_study, parse, sound
 
-TRIALS = "trials"
 MANIFEST = "manifest.json"
 STUDY = "study.toml"
 RESOLVED = "resolved.parquet"
 PLUGINS = "plugins"
 DAMAGED = "damaged"
+FIGURES = "figures"
 REPORT = "report.html"
-REMEDY = "`sweep verify RUN --repair` sets it aside, then `sweep run` computes it again"
-_STUDY_KEY = b"noisesweep.study"
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One committed Parquet file of trials."""
-
-    name: str
-    rows: int
-    sha256: str
-
-
-def commit(folder: Folder, table: pa.Table, study_digest: str, name: str) -> Shard:
-    """Publish one shard of trials, whole or not at all.
-
-    The study's digest goes into the file, so that a shard from another study is told apart. A shard of that name that
-    is there already, from a task that ran twice, stays when its result columns are equal.
-
-    Raises:
-        StoreError: it cannot be written, or one of that name has other results.
-    """
-    content = parquet_bytes(table.replace_schema_metadata({_STUDY_KEY: study_digest.encode()}))
-    if folder.publish(f"{TRIALS}/{name}", content):
-        return Shard(name, table.num_rows, hashlib.sha256(content).hexdigest())
-    path = f"{folder.uri}/{TRIALS}/{name}"
-    there = folder.read(f"{TRIALS}/{name}") or b""
-    if not _results(_parse(there, path)).equals(_results(table)):
-        raise StoreError(
-            f"{path}: holds other results than the same trials gave now; the evaluation is not deterministic"
-        )
-    return Shard(name, table.num_rows, hashlib.sha256(there).hexdigest())
-
-
-def _results(table: pa.Table) -> pa.Table:
-    """What equal shards have in common."""
-    plain = table.replace_schema_metadata(None)
-    return plain.select(result_columns(plain.schema)).sort_by([("cell", "ascending"), ("seed", "ascending")])
 
 
 class Store:
     """The run folder of one study.
 
     Readers trust the manifest. A shard that is there but not in it (the driver died between the two) is taken
-    in by `adopt` when it belongs to this study.
+    in by `adopt` when it belongs to this study. Several drivers may write to one folder: each write of the manifest
+    starts from what is there, so none loses what another has listed.
+
+    Attributes:
+        folder: where it lies.
+        manifest: what it says of itself.
+        shards: those that it lists, and those that were added here since.
     """
 
     def __init__(self, place: str | Path) -> None:
         self.folder = Folder.at(place)
         self.manifest: dict[str, Any] = {}
         self.shards: dict[str, Shard] = {}
+        self._new: dict[str, Shard] = {}  # not yet listed
+        self._begun: int | None = None  # the generation of the manifest that was found first
 
     @classmethod
     def open(cls, place: str | Path) -> Store:
@@ -88,73 +57,170 @@ class Store:
     def load(self) -> bool:
         """Read the manifest; False when there is none yet."""
         content = self.folder.read(MANIFEST)
-        if content is None:
-            return False
+        if content is not None:
+            self._take(content)
+        return content is not None
+
+    def _take(self, content: bytes) -> None:
+        """What is listed now, and what was added here since, unless another driver has merged it."""
         try:
-            self.manifest = json.loads(content)
-            self.shards = {s["name"]: Shard(**s) for s in self.manifest["shards"]}
-            version = self.manifest["format"]
-        except (ValueError, KeyError, TypeError):
-            raise StoreError(f"{self.folder.uri}/{MANIFEST}: is damaged") from None
+            manifest = json.loads(content)
+            listed = {s["name"]: Shard(**s) for s in manifest["shards"]}
+            replaced = manifest.get("replaced", [])
+            version = manifest["format"]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise StoreError(
+                f"{self.folder.uri}/{MANIFEST}: is damaged; move it away, and `sweep run` makes it anew from the shards"
+            ) from None
         if version > FORMAT:
             raise StoreError(f"{self.folder.uri}: was written by a newer noisesweep (format {version})")
-        return True
+        generation = manifest.get("generation", 0)
+        if self._begun is None:
+            self._begun = generation
+        if generation != self._begun:  # another driver may have merged what was added here; the name may be used again
+            self._new = {n: s for n, s in self._new.items() if n not in replaced and self._is_there(s)}
+        hosts = [*manifest.get("hosts", []), *self.manifest.get("hosts", [])]
+        manifest["hosts"] = [host for i, host in enumerate(hosts) if host not in hosts[:i]]
+        self.manifest = manifest
+        self.shards = listed | self._new
+
+    def _is_there(self, shard: Shard) -> bool:
+        content = self.folder.read(f"{TRIALS}/{shard.name}")
+        return content is not None and hashlib.sha256(content).hexdigest() == shard.sha256
 
     def save(self, **entries: Any) -> None:
-        """Write the manifest, with `entries` added to it."""
-        self.manifest |= entries
-        self.manifest["format"] = FORMAT
-        self.manifest["shards"] = [asdict(self.shards[name]) for name in sorted(self.shards)]
-        text = json.dumps(self.manifest, indent=1, ensure_ascii=False) + "\n"
-        self.folder.write(MANIFEST, text.encode())
+        """Write the manifest, with `entries` added to it; raises StoreError when it is another study's by now."""
 
-    def damaged(self, study_digest: str) -> dict[str, str]:
-        """Shards that are listed and cannot be trusted, each with what is wrong; reads every one."""
-        problems = {}
-        for name, shard in sorted(self.shards.items()):
-            try:
-                table = self._read(shard)
-            except StoreError as error:
-                problems[name] = str(error)
-                continue
-            if (table.schema.metadata or {}).get(_STUDY_KEY) != study_digest.encode():
-                problems[name] = f"{self.folder.uri}/{TRIALS}/{name}: belongs to another study"
-            elif table.num_rows != shard.rows:
-                problems[name] = f"{self.folder.uri}/{TRIALS}/{name}: has {table.num_rows} rows, not {shard.rows}"
-        return problems
+        def change() -> None:
+            mine = entries.get("study_digest")
+            if mine and self.manifest.get("study_digest", mine) != mine:
+                raise StoreError(f"{self.folder.uri}: another study was begun here at the same time")
+            self.manifest |= entries
 
-    def set_aside(self, names: Iterable[str]) -> None:
-        """Move shards out of the way, into the folder `damaged`, and strike them off the manifest."""
-        for name in names:
-            if self.folder.read(f"{TRIALS}/{name}") is not None:
-                self.folder.move(f"{TRIALS}/{name}", f"{DAMAGED}/{name}")
-            del self.shards[name]
-        self.save()
+        self._update(change)
+
+    def _update(self, change: Callable[[], None]) -> None:
+        """Write the manifest as it is after `change`, which starts from what is listed at that moment."""
+
+        def changed(content: bytes | None) -> bytes:
+            if content is not None:
+                self._take(content)
+            elif self._begun is None:
+                self._begun = 0
+            change()
+            self.manifest.setdefault("hosts", [])
+            self.manifest["format"] = FORMAT
+            self.manifest["shards"] = [asdict(self.shards[name]) for name in sorted(self.shards)]
+            return (json.dumps(self.manifest, indent=1, ensure_ascii=False) + "\n").encode()
+
+        self.folder.update(MANIFEST, changed)
+        self._new = {}
 
     def add(self, shard: Shard) -> None:
         """Count a shard as committed; `save` makes it last."""
-        self.shards[shard.name] = shard
+        self.shards[shard.name] = self._new[shard.name] = shard
 
     def adopt(self, study_digest: str, columns: Mapping[str, type]) -> int:
         """Take in shards that no manifest lists; returns how many."""
-        found = [n for n in self.folder.names(TRIALS) if n.endswith(".parquet") and n not in self.shards]
-        for name in found:
-            content = self.folder.read(f"{TRIALS}/{name}") or b""
-            table = _parse(content, f"{self.folder.uri}/{TRIALS}/{name}")
-            mine = (table.schema.metadata or {}).get(_STUDY_KEY) == study_digest.encode()
-            if not mine or not table.schema.equals(trial_schema(columns)):
-                raise StoreError(
-                    f"{self.folder.uri}/{TRIALS}/{name}: belongs to another study; move it away, then run again"
-                )
-            self.add(Shard(name, table.num_rows, hashlib.sha256(content).hexdigest()))
-        return len(found)
+        self.load()
+        adopted = 0
+        for name in self._unlisted():
+            table, sha256 = self._unlisted_table(name, study_digest)
+            if table is None:
+                continue
+            if not table.schema.equals(trial_schema(columns)):
+                raise StoreError(f"{self.folder.uri}/{TRIALS}/{name}: has other columns than this study; move it away")
+            self.add(Shard(name, table.num_rows, sha256))
+            adopted += 1
+        return adopted
+
+    def _unlisted(self) -> list[str]:
+        known = {*self.shards, *self.manifest.get("replaced", [])}
+        return [name for name in self.folder.names(TRIALS) if name.endswith(".parquet") and name not in known]
+
+    def _unlisted_table(self, name: str, study_digest: str) -> tuple[pa.Table | None, str]:
+        """A shard's content and checksum; no content when another driver has removed it."""
+        content = self.folder.read(f"{TRIALS}/{name}")
+        if content is None:
+            return None, ""
+        path = f"{self.folder.uri}/{TRIALS}/{name}"
+        table = sound(content, path)
+        check_study(table, study_digest, path)
+        return table, hashlib.sha256(content).hexdigest()
+
+    def replace(self, old: Collection[str], new: Iterable[Shard]) -> bool:
+        """List new shards, which hold the same trials, instead of old ones.
+
+        `clean` then removes the old ones. False, and nothing replaced, when another driver has replaced some of them.
+        """
+        shards = {shard.name: shard for shard in new}
+        done = False
+
+        def change() -> None:
+            nonlocal done
+            replaced = set(self.manifest.get("replaced", []))
+            done = self.shards.keys() >= set(old) and not replaced & shards.keys()
+            if done:
+                kept = {name: shard for name, shard in self.shards.items() if name not in old}
+                self.manifest["generation"] = self.manifest.get("generation", 0) + 1
+                self.manifest["replaced"] = sorted(replaced | (set(old) - shards.keys()))
+                self.shards = kept | shards
+
+        self._update(change)
+        return done
+
+    def clean(self) -> None:
+        """Remove the shards that others have replaced."""
+
+        def change() -> None:
+            for name in self.manifest.pop("replaced", []):
+                self.folder.remove(f"{TRIALS}/{name}")
+
+        if self.manifest.get("replaced"):
+            self._update(change)
+
+    def tidy(self) -> None:
+        """Remove what interrupted writes have left."""
+        for under in ("", TRIALS, DAMAGED, PLUGINS, FIGURES):
+            self.folder.tidy(under)
+
+    def damaged(self, study_digest: str) -> dict[str, str]:
+        """Shards that cannot be trusted, listed or not, each with what is wrong; reads every one."""
+        problems = {}
+        before = dict(self.shards)
+        for name in sorted({*before, *self._unlisted()}):
+            try:
+                if name in before:
+                    self.read(before[name], study_digest)
+                else:
+                    self._unlisted_table(name, study_digest)
+            except StoreError as error:
+                problems[name] = str(error)
+        self.load()  # a driver may have merged some meanwhile
+        return {name: problem for name, problem in problems.items() if self.shards.get(name) == before.get(name)}
+
+    def set_aside(self, names: Iterable[str]) -> None:
+        """Move shards out of the way, into the folder `damaged`, and strike them off the manifest.
+
+        Shards that they have replaced, and that are still there, count again: `adopt` takes them in.
+        """
+        gone = list(names)
+        for name in gone:
+            self.folder.move(f"{TRIALS}/{name}", f"{DAMAGED}/{name}")
+
+        def change() -> None:
+            self.shards = {name: shard for name, shard in self.shards.items() if name not in gone}
+            self.manifest["generation"] = self.manifest.get("generation", 0) + 1
+            self.manifest.pop("replaced", None)
+
+        self._update(change)
 
     def table(self) -> pa.Table | None:
         """All trials that the manifest lists, each (cell, seed) once; None when there are none.
 
-        Raises StoreError when a shard is missing, differs from its checksum, or contradicts another one.
+        Raises StoreError when a shard is missing, differs from what the manifest says, or contradicts another one.
         """
-        tables = [self._read(shard) for _, shard in sorted(self.shards.items())]
+        tables = self._tables()
         if not tables:
             return None
         table = pa.concat_tables(tables).replace_schema_metadata(None)
@@ -169,6 +235,19 @@ class Store:
                 )
             table = table.filter(pa.array(~again))
         return table
+
+    def _tables(self) -> list[pa.Table]:
+        """Every shard; from the start again when another driver has replaced one meanwhile."""
+        tables = []
+        for name, shard in sorted(self.shards.items()):
+            try:
+                tables.append(self.read(shard))
+            except StoreError:
+                self.load()
+                if self.shards.get(name) == shard:
+                    raise
+                return self._tables()
+        return tables
 
     def trials(self, cells: list[str]) -> pd.DataFrame:
         """One row per trial, in the order of `cells`, then of seeds; columns as in the schema.
@@ -185,18 +264,16 @@ class Store:
         frame = frame.assign(_order=order).sort_values(["_order", "seed"], kind="stable")
         return frame.drop(columns="_order").reset_index(drop=True)
 
-    def _read(self, shard: Shard) -> pa.Table:
+    def read(self, shard: Shard, study_digest: str | None = None) -> pa.Table:
+        """The trials of a shard; raises StoreError when it is not what was committed."""
         path = f"{self.folder.uri}/{TRIALS}/{shard.name}"
         content = self.folder.read(f"{TRIALS}/{shard.name}")
         if content is None:
             raise StoreError(f"{path}: is listed in {MANIFEST} but missing; {REMEDY}")
         if hashlib.sha256(content).hexdigest() != shard.sha256:
             raise StoreError(f"{path}: is damaged: its checksum differs from the one in {MANIFEST}; {REMEDY}")
-        return _parse(content, path)
-
-
-def _parse(content: bytes, path: str) -> pa.Table:
-    try:
-        return pq.read_table(io.BytesIO(content), page_checksum_verification=True)
-    except (pa.ArrowException, OSError) as error:
-        raise StoreError(f"{path}: is not a readable Parquet file: {error}; {REMEDY}") from None
+        table = parse(content, path)
+        if table.num_rows != shard.rows:
+            raise StoreError(f"{path}: has {table.num_rows} rows, not {shard.rows} as {MANIFEST} says; {REMEDY}")
+        check_study(table, study_digest or self.manifest.get("study_digest"), path)
+        return table

@@ -1,4 +1,4 @@
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweep.execution.plan import FIXED_SEED, ChunkSize, Cutter, missing, wanted
@@ -31,6 +31,7 @@ def test_more_seeds_only_add():
     assert missing(study(4), before) == []
 
 
+@settings(deadline=None)
 @given(sizes=st.lists(st.integers(1, 9), min_size=1), present=st.sets(st.integers(0, 21)))
 def test_chunks_cover_what_is_missing_once_and_keep_models_apart(sizes: list[int], present: set[int]):
     plan = study(models=["a.h5", "b.h5"])

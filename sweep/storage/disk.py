@@ -1,0 +1,143 @@
+"""A run folder on a local disk, or on one that is mounted like a local one."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+PART = re.compile(r"\.[0-9a-f]{32}\.part")  # readers pass over names that start with a dot; this one is not finished
+
+
+class Disk:
+    """Files below a folder. Whatever cannot be done is an OSError."""
+
+    def __init__(self, root: str) -> None:
+        self._root = Path(root)
+
+    def read(self, name: str) -> bytes | None:
+        """The content of a file, or None when there is none."""
+        try:
+            return (self._root / name).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a whole file, replacing an older one: beside its target, flushed to disk, then renamed."""
+        target = self._root / name
+        with self._beside(target, content) as temporary:
+            temporary.replace(target)
+        _flush(target.parent)
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Write a whole file that is not there yet; False, and nothing changed, when it is.
+
+        The file appears with all its content, flushed to disk, or not at all, and never replaces another, whoever
+        writes at the same time.
+        """
+        target = self._root / name
+        if target.exists():
+            return False
+        with self._beside(target, content) as temporary:
+            try:
+                os.link(temporary, target)
+            except FileExistsError:
+                return False
+        _flush(target.parent)
+        return True
+
+    def update(self, name: str, change: Callable[[bytes | None], bytes]) -> None:
+        """Replace a file by what `change` makes of it, while no other process does so."""
+        _make(self._root)
+        descriptor = os.open(self._root, os.O_RDONLY)
+        try:
+            _lock(descriptor)
+            self.write(name, change(self.read(name)))
+        finally:
+            os.close(descriptor)
+
+    def move(self, name: str, to: str) -> None:
+        """Give a file another name; one that is gone already is no mistake."""
+        source, target = self._root / name, self._root / to
+        _make(target.parent)
+        with contextlib.suppress(FileNotFoundError):
+            source.replace(target)
+            _flush(source.parent)
+        _flush(target.parent)
+
+    def remove(self, name: str) -> None:
+        """Remove a file; one that is gone already is no mistake."""
+        (self._root / name).unlink(missing_ok=True)
+
+    def names(self, under: str) -> list[str]:
+        """Files directly below the folder `under`, sorted, without hidden ones."""
+        return sorted(path.name for path in self._files(under) if not path.name.startswith("."))
+
+    def tidy(self, under: str) -> None:
+        """Remove what interrupted writes have left directly below `under`; a write that goes on keeps its file."""
+        for path in self._files(under):
+            if PART.fullmatch(path.name):
+                with contextlib.suppress(OSError), path.open("rb") as file:  # it is gone, or locked by its writer
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink()
+
+    def probe(self) -> None:
+        """Raise OSError unless files can be made here."""
+        name = f".{uuid.uuid4().hex}.part"
+        try:
+            self.create(name, b"")
+        finally:
+            self.remove(name)
+
+    def _files(self, under: str) -> list[Path]:
+        folder = self._root / under
+        return [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
+
+    @contextlib.contextmanager
+    def _beside(self, target: Path, content: bytes) -> Iterator[Path]:
+        """A new file with this content, flushed to disk, in the target's folder; gone afterwards.
+
+        It is locked for as long as it is open, by which `tidy` knows that its writer lives.
+        """
+        _make(target.parent)
+        with contextlib.ExitStack() as files:
+            there = False
+            while not there:  # another driver may tidy up before it is locked
+                path = target.parent / f".{uuid.uuid4().hex}.part"
+                file = files.enter_context(path.open("xb"))
+                files.callback(_forget, path)
+                _lock(file.fileno())
+                there = path.exists()
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            yield path
+
+
+def _forget(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
+def _lock(descriptor: int) -> None:
+    with contextlib.suppress(OSError):  # some network disks have no locks
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+def _make(folder: Path) -> None:
+    if not folder.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        _flush(folder.parent)
+
+
+def _flush(folder: Path) -> None:
+    """Make the names in a folder last."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,100 @@
+"""A shard: the Parquet file of trials that a task commits, and what it says of itself."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sweep.errors import StoreError
+from sweep.storage.paths import Folder
+from sweep.storage.schema import fingerprint, parquet_bytes, result_columns
+
+TRIALS = "trials"  # the folder of all shards
+REMEDY = "`sweep verify RUN --repair` sets it aside, then `sweep run` computes it again"
+ATTEMPTS = 10
+_STUDY_KEY = b"noisesweep.study"
+_ROWS_KEY = b"noisesweep.rows"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One committed Parquet file of trials."""
+
+    name: str
+    rows: int
+    sha256: str
+
+
+def commit(folder: Folder, table: pa.Table, study_digest: str, name: str) -> Shard:
+    """Publish one shard of trials, whole or not at all.
+
+    The study's digest goes into the file, so that a shard from another study is told apart, and a digest of its rows,
+    so that one is known to be sound before any manifest lists it. A shard of that name that is there already, from a
+    task that ran twice, stays when its result columns are equal.
+
+    Raises:
+        StoreError: it cannot be written, or one of that name has other results.
+    """
+    digests = {_STUDY_KEY: study_digest.encode(), _ROWS_KEY: fingerprint(table).encode()}
+    content = parquet_bytes(table.replace_schema_metadata(digests))
+    path = f"{folder.uri}/{TRIALS}/{name}"
+    for _ in range(ATTEMPTS):
+        if folder.publish(f"{TRIALS}/{name}", content):
+            return Shard(name, table.num_rows, hashlib.sha256(content).hexdigest())
+        there = folder.read(f"{TRIALS}/{name}")
+        if there is None:  # another driver has merged it between the two
+            continue
+        old, new = _results(sound(there, path)), _results(table)
+        if not old.equals(new):
+            raise StoreError(
+                f"{path}: holds other results than the same trials gave now; the evaluation is not deterministic "
+                f"({_difference(old, new)})"
+            )
+        return Shard(name, table.num_rows, hashlib.sha256(there).hexdigest())
+    raise StoreError(f"{path}: cannot be read, and is there; move it away, then run again")
+
+
+def _results(table: pa.Table) -> pa.Table:
+    """What equal shards have in common."""
+    plain = table.replace_schema_metadata(None)
+    return plain.select(result_columns(plain.schema)).sort_by([("cell", "ascending"), ("seed", "ascending")])
+
+
+def _difference(old: pa.Table, new: pa.Table) -> str:
+    """Where two results of the same trials differ first."""
+    for before, after in zip(old.to_pylist(), new.to_pylist(), strict=False):
+        for name, value in before.items():
+            if after.get(name) != value:
+                return f"{before['cell']} at seed {before['seed']}: {name} was {value}, is {after.get(name)}"
+    return f"{old.num_rows} trials then, {new.num_rows} now"
+
+
+def check_study(table: pa.Table, study_digest: str | None, path: str) -> None:
+    """Raise StoreError when these trials were committed for another study."""
+    if study_digest and (table.schema.metadata or {}).get(_STUDY_KEY) != study_digest.encode():
+        raise StoreError(f"{path}: belongs to another study; {REMEDY}")
+
+
+def parse(content: bytes, path: str) -> pa.Table:
+    """The trials of a shard, of whose content one is sure; raises StoreError when it cannot be read."""
+    try:
+        return pq.read_table(io.BytesIO(content), page_checksum_verification=True)
+    except (pa.ArrowException, OSError) as error:
+        raise StoreError(f"{path}: is not a readable Parquet file: {_line(error)}; {REMEDY}") from None
+
+
+def sound(content: bytes, path: str) -> pa.Table:
+    """The trials of a shard for which no manifest has a checksum; raises StoreError when they are damaged."""
+    table = parse(content, path)
+    rows = (table.schema.metadata or {}).get(_ROWS_KEY)
+    if rows and rows != fingerprint(table).encode():
+        raise StoreError(f"{path}: is damaged: its rows are not those that were committed; {REMEDY}")
+    return table
+
+
+def _line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

@@ -1,0 +1,79 @@
+"""Nodes of a Ray cluster on this machine, which can be killed one by one."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from tests.chaos.scene import MARK, started, until
+
+TOKEN = "0123456789abcdef" * 4
+AUTHENTICATED = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
+
+
+class Node:
+    """A head, or another node when `head` is given; all its processes bear its mark.
+
+    Attributes:
+        address: of the cluster, on loopback.
+    """
+
+    def __init__(self, stack: ExitStack, env: Mapping[str, str], head: "Node | None" = None, cpus: int = 1) -> None:
+        self.mark = uuid.uuid4().hex
+        self.address = head.address if head else f"127.0.0.1:{_free_port()}"
+        self._folder = stack.enter_context(_folder())
+        place = ["--address", self.address] if head else ["--head", "--port", self.address.partition(":")[2]]
+        quiet = ["--disable-usage-stats", "--object-store-memory=100000000"]
+        if not head:
+            quiet += ["--include-dashboard=false", f"--temp-dir={self._folder}"]
+        arguments = [*place, "--node-ip-address=127.0.0.1", f"--num-cpus={cpus}", *quiet, "--block"]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "ray.scripts.scripts", "start", *arguments],
+            env={**env, "PYTHONPATH": "", MARK: self.mark},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        stack.callback(self.kill)
+
+    def wait(self) -> "Node":
+        """Until it is up."""
+        until(lambda: any("raylet" in title for title in started(self.mark).values()), self._process)
+        until(lambda: _listens(*self.address.split(":")), self._process)
+        return self
+
+    def kill(self) -> None:
+        """End every process of the node, at once."""
+        for _ in range(3):  # they start others
+            for pid in started(self.mark):
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+        self._process.wait()
+
+
+def _listens(host: str, port: str) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((host, int(port))) == 0
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    folder = tempfile.mkdtemp(prefix="chaos-", dir="/tmp")  # short: sockets lie in it
+    yield Path(folder)
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,88 @@
+"""Ray's surroundings: the scratch folder, the heartbeat, and which clusters are used."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sweep.errors import InputError, SweepError
+from sweep.execution import cluster, heartbeat, tokens
+from sweep.execution.cluster import RayRunner
+from sweep.execution.heartbeat import Heartbeat
+from sweep.execution.scratch import Scratch
+
+
+def test_the_scratch_folder_is_the_users_own_and_goes(tmp_path: Path):
+    scratch = Scratch(str(tmp_path))
+    assert Path(scratch.path).stat().st_mode & 0o777 == 0o700
+    other = Scratch(str(tmp_path))
+    assert Path(scratch.path).exists(), "its owner lives"
+    scratch.remove()
+    other.remove()
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_scratch_folder_of_a_driver_that_was_killed_goes_with_the_next(tmp_path: Path):
+    code = (
+        f"import os; from sweep.execution.scratch import Scratch; Scratch({str(tmp_path)!r}); os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -9
+    (left,) = tmp_path.iterdir()
+    (tmp_path / "noisesweep-foreign").mkdir()
+    scratch = Scratch(str(tmp_path))
+    assert {path.name for path in tmp_path.iterdir()} == {Path(scratch.path).name, "noisesweep-foreign"}
+    assert not left.exists()
+    scratch.remove()
+
+
+@pytest.mark.parametrize(
+    ("address", "remote"),
+    [
+        ("127.0.0.1:6379", False),
+        ("[::1]:6379", False),
+        ("localhost:6379", False),
+        ("ray://127.0.0.1:10001", False),
+        ("auto", False),
+        ("10.0.0.5:6379", True),
+        ("ray://head:10001", True),
+        ("[2001:db8::1]:6379", True),
+    ],
+)
+def test_which_addresses_are_remote(address: str, remote: bool):
+    assert tokens.is_remote(address) is remote
+
+
+def test_a_remote_cluster_without_tokens_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(cluster, "_reach", lambda _: None)
+    monkeypatch.setattr(cluster, "lets_anyone_in", lambda _: True)
+    with pytest.raises(InputError, match="takes work from anyone who reaches it; start it with RAY_AUTH_MODE=token"):
+        RayRunner("10.0.0.5:6379").__enter__()
+
+
+def test_a_cluster_that_falls_silent_or_loses_its_nodes_is_given_up(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(heartbeat, "EVERY_SECONDS", 0.01)
+    answers = [[{"CPU": 2.0, "GPU": 1.0}, {"CPU": 1.0}]]
+    beat = Heartbeat(lambda: answers[-1])
+    assert beat.room("CPU", 1.0) == 3
+    assert beat.room("GPU", 0.1) == 10
+    assert beat.room("GPU", 2.0) == 0
+    runner = RayRunner("10.0.0.5:6379")
+    runner._heartbeat = beat
+    runner._pending = {"a task": None}
+    runner._check_alive()
+    monkeypatch.setattr(cluster, "REJOIN_SECONDS", 0.05)
+    answers.append([{"memory": 1.0}])
+    time.sleep(0.2)
+    runner._check_alive()
+    time.sleep(0.1)
+    with pytest.raises(SweepError, match="has lost every node that could run a task; what is committed stays"):
+        runner._check_alive()
+    monkeypatch.setattr(cluster, "LOST_SECONDS", 0.05)
+    answers.append(None)
+    beat._ask = lambda: 1 / 0
+    time.sleep(0.2)
+    with pytest.raises(SweepError, match=r"the Ray cluster at 10\.0\.0\.5:6379 does not answer any more"):
+        runner._check_alive()
+    beat.stop()

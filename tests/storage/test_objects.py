@@ -1,0 +1,221 @@
+"""Object stores: what is written is never replaced nor lost, and what fails is tried again, then said in one line."""
+
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import sweep
+from sweep.errors import InputError, StoreError
+from sweep.execution import driver
+from sweep.storage.paths import Folder
+from sweep.storage.schema import PROVENANCE
+from sweep.storage.store import Store
+from tests.storage.rows import CELLS, DIGEST, committed, merged
+from tests.storage.s3 import BUCKET, KEY, RATES, SECRET, Standin
+
+RUN = f"s3://{BUCKET}/runs/mine"
+
+
+def test_a_folder_in_a_bucket(s3: Standin):
+    folder = Folder.at(RUN)
+    assert folder.read("a/x y") is None
+    assert folder.publish("a/x y", b"1")
+    assert not folder.publish("a/x y", b"2")
+    assert folder.read("a/x y") == b"1"
+    folder.write("a/x y", b"3")
+    folder.update("a/x y", lambda content: (content or b"") + b"4")
+    folder.update("new", lambda content: repr(content).encode())
+    assert (folder.read("a/x y"), folder.read("new")) == (b"34", b"None")
+    for number in range(8):
+        folder.write(f"a/{number}", b"")
+    folder.write("a/.hidden", b"")
+    folder.write("a/b/c", b"")
+    assert folder.names("a") == [*map(str, range(8)), "x y"]
+    assert folder.names("nothing") == []
+    folder.move("a/x y", "damaged/x")
+    folder.move("a/x y", "damaged/x")
+    folder.remove("a/0")
+    folder.remove("a/0")
+    assert sorted(s3.objects)[0] == "runs/mine/a/.hidden"
+    assert s3.objects["runs/mine/damaged/x"] == b"34"
+    assert not {"runs/mine/a/x y", "runs/mine/a/0"} & s3.objects.keys()
+
+
+def test_a_probe_leaves_nothing(s3: Standin):
+    Folder.at(RUN).check_writable()
+    assert not s3.objects
+    s3.rates = RATES
+    Folder.at(RUN).check_writable()
+    assert not s3.objects
+
+
+def test_a_reply_that_is_lost_after_a_successful_write_is_a_success(s3: Standin):
+    folder = Folder.at(RUN)
+    replies = iter(["lost reply"])
+    s3.fault = lambda: next(replies, None)  # type: ignore[method-assign]
+    assert folder.publish("x", b"1")
+    assert s3.seen["PUT"] >= 2, "the second one was refused"
+    replies = iter(["lost reply"])
+    assert not folder.publish("x", b"2"), "another's is not ours"
+    replies = iter([None, "lost reply"])
+    folder.update("x", lambda content: (content or b"") + b"+")
+    assert s3.objects["runs/mine/x"] == b"1+"
+
+
+def test_several_writers_lose_nothing(s3: Standin):
+    s3.rates = RATES
+
+    def write(number: int) -> list[bool]:
+        folder = Folder.at(RUN)
+        won = [folder.publish(f"{name}", f"{number}".encode()) for name in range(5)]
+        for name in range(3):
+            mine = f"{number}.{name} ".encode()
+            folder.update("list", lambda content, mine=mine: (content or b"") + mine)
+        return won
+
+    with ThreadPoolExecutor(4) as pool:
+        won = list(pool.map(write, range(4)))
+    assert [sum(one) for one in zip(*won, strict=True)] == [1] * 5
+    assert sorted(s3.objects["runs/mine/list"].split()) == [f"{a}.{b}".encode() for a in range(4) for b in range(3)]
+
+
+def test_drivers_that_commit_and_merge_at_the_same_time(s3: Standin):
+    s3.rates = RATES
+    Store(RUN).save(study_digest=DIGEST)
+
+    def drive(number: int) -> None:
+        store = Store.open(RUN)
+        for seed in range(number, number + 3):
+            store.add(committed(store, [("a", seed), ("b", seed)], seconds=float(number)))
+            store.save()
+        merged(store)
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(drive, range(3)))
+    s3.rates = {}
+    trials = Store.open(RUN).trials(CELLS)
+    assert trials[["cell", "seed"]].to_numpy().tolist() == [[cell, seed] for cell in CELLS for seed in range(5)]
+    assert len([key for key in s3.objects if "/trials/" in key]) == 1
+    assert all(s3.seen[kind] for kind in RATES)
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("503", "the store answers 503 Service Unavailable"),
+        ("429", "the store answers 429 Too Many Requests"),
+        ("time-out", "the store does not answer"),
+        ("lost reply", "the store does not answer"),
+    ],
+)
+def test_what_never_passes_is_one_line(s3: Standin, fault: str, reason: str):
+    s3.rates = {fault: 1.0}
+    folder = Folder.at(RUN)
+    attempts: list[tuple[str, Callable]] = [
+        ("x: cannot be read", lambda: folder.read("x")),
+        ("x: cannot be written", lambda: folder.write("x", b"")),
+        ("y: cannot be written", lambda: folder.publish("y", b"")),
+        ("a: cannot be listed", lambda: folder.names("a")),
+        ("x: cannot be removed", lambda: folder.remove("x")),
+    ]
+    for what, attempt in attempts[: 1 if fault == "time-out" else None]:
+        with pytest.raises(StoreError, match=rf"^{RUN}/{what}: {reason}, after 12 tries in \d+ s$"):
+            attempt()
+
+
+def refused_credentials(s3: Standin, patch: pytest.MonkeyPatch) -> str:
+    patch.setenv("AWS_ACCESS_KEY_ID", "AKIAOTHER")
+    return "the store refuses these credentials"
+
+
+def read_only(s3: Standin, patch: pytest.MonkeyPatch) -> str:
+    s3.refused = {"PUT"}
+    return "the store refuses these credentials"
+
+
+def no_https(s3: Standin, patch: pytest.MonkeyPatch) -> str:
+    patch.delenv("AWS_ALLOW_HTTP")
+    return "the address of the store is not https://; AWS_ALLOW_HTTP=true allows that"
+
+
+def no_conditions(s3: Standin, patch: pytest.MonkeyPatch) -> str:
+    s3.conditional = False
+    return "the store ignores the conditions If-None-Match and If-Match, so writers could collide"
+
+
+def nobody_there(s3: Standin, patch: pytest.MonkeyPatch) -> str:
+    patch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    return "the store does not answer, after 12 tries in"
+
+
+def odd_setting(s3: Standin, patch: pytest.MonkeyPatch) -> str:
+    patch.setenv("AWS_TIMEOUT", "soon")
+    return 'Generic Config error: failed to parse "soon" as Duration'
+
+
+@pytest.mark.parametrize(
+    "mistake", [refused_credentials, read_only, no_https, no_conditions, nobody_there, odd_setting]
+)
+def test_what_cannot_work_is_found_before_any_compute(
+    s3: Standin, monkeypatch: pytest.MonkeyPatch, mistake: Callable[[Standin, pytest.MonkeyPatch], str]
+):
+    reason = mistake(s3, monkeypatch)
+    with pytest.raises(InputError) as caught:
+        Folder.at(RUN).check_writable()
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(f"{RUN}: ")
+    assert reason in line
+    assert not any(secret in line for secret in (KEY, SECRET, "AKIAOTHER"))
+    assert not s3.objects
+
+
+def test_a_missing_bucket(s3: Standin):
+    with pytest.raises(InputError, match=r"^s3://nobody/x: cannot be written to: there is no such bucket$"):
+        Folder.at("s3://nobody/x").check_writable()
+    with pytest.raises(StoreError, match="there is no such bucket"):
+        Store.open("s3://nobody/x")
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("s3://key:secret@bucket/run", "takes no credentials and no options; set them in the environment"),
+        ("s3://bucket/run?secret=1", "takes no credentials and no options"),
+        ("ftp://secret/run", "valid: a path, file://, s3://, gs://, az://"),
+    ],
+)
+def test_addresses_that_are_refused_are_not_repeated(uri: str, said: str):
+    with pytest.raises(InputError) as caught:
+        Folder.at(uri).check_writable()
+    assert said in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_without_the_library(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    monkeypatch.delitem(sys.modules, "sweep.storage.objects", raising=False)
+    with pytest.raises(InputError, match=r"^s3://bucket/run: .*pip install 'noisesweep\[cloud\]'$"):
+        Folder.at("s3://bucket/run").check_writable()
+
+
+def test_a_study_on_a_store_that_fails_all_the_time(place: Path, s3: Standin, monkeypatch: pytest.MonkeyPatch):
+    here = sweep.run("study.toml", "run", runner="inline", chunk_trials=4).trials()
+    s3.rates = RATES
+    there = sweep.run("study.toml", RUN, runner="inline", chunk_trials=4).trials()
+    shown = list(PROVENANCE)
+    pd.testing.assert_frame_equal(there.drop(columns=shown), here.drop(columns=shown), check_exact=True)
+    assert not there.duplicated(["cell", "seed"]).any()
+    assert all(s3.seen[kind] for kind in RATES)
+    keys = [key.removeprefix("runs/mine/") for key in s3.objects]
+    assert len([key for key in keys if key.startswith("trials/")]) == 1
+    assert not [key for key in keys if ".part" in key]
+
+
+def test_a_run_to_a_missing_bucket_computes_nothing(place: Path, s3: Standin, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(driver, "resolved_table", lambda *_: pytest.fail("something was computed"))
+    with pytest.raises(InputError, match="there is no such bucket"):
+        sweep.run("study.toml", "s3://nobody/x", runner="inline")
