@@ -58,10 +58,11 @@ trainings: .venv/installed  ## Train ten networks, then run jobs/trainings.toml:
 	@$(BIN)/sweep train models/trainings.toml --seeds 10
 	@$(BIN)/sweep run jobs/trainings.toml $(if $(ADDRESS),--address $(ADDRESS)) $(ARGS)
 
-reference: .venv/installed  ## Make results/reference again: every shipped study with 1,000 seeds (an hour or two).
+reference: .venv/installed  ## Make results/reference again: the shipped studies with up to 1,000 seeds (an hour or two).
 	@$(BIN)/sweep train models/trainings.toml --seeds 10
 	@for name in $(REFERENCE); do \
-	  $(BIN)/sweep run jobs/$$name.toml $$(test $$name = trainings || echo --seeds 1000) --out results/reference-runs/$$name && \
+	  case $$name in trainings) seeds=100;; dataflow) seeds=300;; *) seeds=1000;; esac; \
+	  $(BIN)/sweep run jobs/$$name.toml --seeds $$seeds --out results/reference-runs/$$name && \
 	  $(BIN)/sweep export results/reference-runs/$$name results/reference/$$name || exit; done
 
 train: .venv/installed  ## Train the shipped network again from RECIPE.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,4 +129,7 @@ def _training_images(study: Study, path: Path) -> Dataset | None:
 
 
 def _model_file(path: Path, network: Network) -> ModelFile:
-    return ModelFile(np.frombuffer(path.read_bytes(), np.uint8), path.suffix, network.digest)
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != network.digest:
+        raise InputError(f"{path}: was written to while it was being read; run again")
+    return ModelFile(np.frombuffer(content, np.uint8), path.suffix, network.digest)
