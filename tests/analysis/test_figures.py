@@ -15,6 +15,7 @@ from matplotlib.transforms import Bbox
 
 from sweep.analysis.figures import (
     accuracy_curve,
+    axis,
     equivalence_curve,
     heat_map,
     inline,
@@ -384,3 +385,14 @@ def test_a_picture_inside_a_page_has_no_name_as_markup_and_a_mark_for_every_cell
     assert drawn.svg.count('data-series="1"') > 5
     assert "http" not in drawn.svg
     assert drawn == inline(first, "fig1", texts)
+
+
+def test_a_wide_axis_has_room_for_zero() -> None:
+    levels = np.array([0, 1e-6, 1e-4, 1e-2, 0.1])
+    scale = axis.scale_of("rate", levels)
+    positions = scale.forward(levels)
+    assert positions[0] == 0
+    assert np.diff(positions).min() > 0.05 * np.ptp(positions)
+    np.testing.assert_allclose(scale.backward(positions), levels, atol=1e-15)
+    assert axis.scale_of("rate", levels[1:]).kind == "log"
+    assert axis.scale_of("scale", np.array([0, 0.04, 0.16])).kind == "linear"

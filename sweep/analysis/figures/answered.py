@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+_MOST_PANELS = 4  # they stand below one another
+
+
 def answer_pictures(answers: Iterable[Answer]) -> list[Picture]:
-    """The pictures of a run's answers: noise-equivalent bits, an axes for each network and law of noise."""
+    """The pictures of a run's answers: noise-equivalent bits, unless networks and laws of noise are many."""
     return list(_pictures(answers))
 
 
@@ -25,8 +28,8 @@ def _pictures(answers: Iterable[Answer]) -> Iterator[Picture]:
         if answer.name != "equivalent-bits":
             continue
         known = answer.table[answer.table["level"] > 0]
-        if len(known):
-            found = list(panels_of(known.rename(columns={"noise": "family"}), ["family", "model"]))
+        found = list(panels_of(known.rename(columns={"noise": "family"}), ["family", "model"]))
+        if 0 < len(found) <= _MOST_PANELS:
             yield Picture(answer.name, answer.title, in_grid(found, _draw, legends=True))
 
 

@@ -49,7 +49,8 @@ def accuracy_curve(
     chip as a faint dot, set off to the side of its level so that families do not cover one another (the offset
     is a function of the seed); and the published accuracies, where the summary has any, as open black
     diamonds. More than six curves have no dots. Bits rise from coarse to fine and times from seconds to years, on the
-    scale of log2(1 + level); any other positive parameter that spans a factor of 50 or more is on a logarithmic axis.
+    scale of log2(1 + level); any other parameter that spans a factor of 50 or more is on a logarithmic axis, which has
+    room for 0 where that was run.
 
     Args:
         axes: where to draw; its labels, ticks and legend are set.
