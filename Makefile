@@ -50,9 +50,10 @@ sensitivity:  ## Run jobs/sensitivity.toml: one layer at a time.
 report: .venv/installed  ## Write the report of RUN (results/article), one HTML page.
 	@$(BIN)/sweep report $(RUN)
 
-notebook: .venv/installed  ## Run results/analysis.ipynb on results/article, with what notebooks need.
+notebook: .venv/installed  ## Run results/analysis.ipynb on RUN (results/article); the result goes into that folder.
 	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[notebook]'
-	@$(BIN)/jupyter execute --inplace results/analysis.ipynb
+	@cp results/analysis.ipynb $(RUN)/analysis.ipynb
+	@RUN=$(abspath $(RUN)) $(BIN)/jupyter execute --inplace $(RUN)/analysis.ipynb
 
 trainings: .venv/installed  ## Train ten networks, then run jobs/trainings.toml: trainings against chips.
 	@$(BIN)/sweep train models/trainings.toml --seeds 10
