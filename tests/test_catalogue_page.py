@@ -9,7 +9,6 @@ from sweep.perturb import REGISTRY
 from sweep.perturb.basis import BASES
 from sweep.perturb.catalogue import HEAD, OTHERS, ROOMS
 
-
 OURS = {op: transform for op, transform in REGISTRY.items() if transform.__module__.startswith("sweep.")}
 
 
