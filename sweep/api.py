@@ -93,7 +93,7 @@ def run(
 
     Args:
         study: a study or the path of its file.
-        out: the run folder, a local path or a `pyarrow.fs` URI; default `results/<name>`.
+        out: the run folder, a local path or a URI (`s3://`, `gs://`, `az://`); default `results/<name>`.
         seeds: instead of the study's own: a count, or `{"start": 200, "count": 800}`.
         address: of a Ray cluster; None starts a local Ray for this call.
         workers: tasks at a time; None uses every core (or GPU share) there is.

@@ -26,8 +26,16 @@ class StoreError(SweepError):
     """A run folder cannot be read, or holds something that it should not."""
 
 
+class NondeterminismError(StoreError):
+    """The same trials gave other results than before; nothing else of the run can be trusted until it is known why."""
+
+
+class VersionError(SweepError):
+    """A worker has other versions of the packages that results depend on than the driver."""
+
+
 class TaskError(SweepError):
-    """Chunks failed; the trials of all others are committed."""
+    """Chunks failed, again and again; the trials of all others are committed."""
 
 
 class Interrupted(SweepError):

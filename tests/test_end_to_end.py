@@ -215,7 +215,7 @@ class Catching(InlineRunner):
         try:
             return super().wait(seconds)
         except Exception as error:
-            return worker.Outcome(chunk, error=f"{type(error).__name__}: {error}")
+            return worker.Outcome(chunk, error=error)
 
 
 def test_a_cell_that_fails_is_isolated_and_the_others_completed(place: Path, monkeypatch: pytest.MonkeyPatch):

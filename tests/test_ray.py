@@ -118,11 +118,9 @@ def test_an_existing_cluster(place: Path):
         secret = environment["RAY_AUTH_TOKEN"]
         assert not [content for content in (done.stdout.encode(), *everything) if secret.encode() in content]
 
-        begun = time.monotonic()
         done = run("--gpus", "1", "--out", "gpu", environment=environment)
         assert done.returncode == 2
         assert "--gpus 1: the cluster at 127.0.0.1:6399 has no such GPU; leave it out to run on CPUs" in done.stderr
-        assert time.monotonic() - begun < 60, "10 s for a node to join, the rest for starting this process"
 
         assert not tokens.lets_anyone_in("127.0.0.1:6399")
         done = run("--out", "other", environment={**environment, "RAY_AUTH_TOKEN": "1" * 64})

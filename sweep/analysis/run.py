@@ -188,5 +188,5 @@ class Run:
 
 
 def open_run(place: str | Path) -> Run:
-    """The results in a run folder, a local path or a `pyarrow.fs` URI; raises InputError when there are none."""
+    """The results in a run folder, a local path or a URI; raises InputError when there are none."""
     return Run(Store.open(place))

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from sweep.errors import InputError, SweepError
+from sweep.errors import InputError, SweepError, TaskError
 from sweep.execution.heartbeat import Heartbeat, Nodes
 from sweep.execution.plan import Chunk
 from sweep.execution.scratch import Scratch
@@ -123,8 +123,8 @@ class RayRunner:
         try:
             outcome: Outcome = self._ray.get(ready[0])
         except self._ray.exceptions.RayTaskError as error:
-            cause = error.cause if getattr(error, "cause", None) is not None else error
-            return Outcome(chunk, error=f"{type(cause).__name__}: {cause}")
+            cause = getattr(error, "cause", None)
+            return Outcome(chunk, error=cause if isinstance(cause, Exception) else error)
         except self._ray.exceptions.RayError as error:
             return Outcome(chunk, error=_died(error))
         return outcome
@@ -213,7 +213,7 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _died(error: Exception) -> str:
+def _died(error: Exception) -> TaskError:
     """Why a task gave nothing, when it was not for an exception of its own."""
     reason = {
         "WorkerCrashedError": "its process died",
@@ -221,8 +221,9 @@ def _died(error: Exception) -> str:
         "OutOfMemoryError": "Ray ended its process, because the node ran out of memory",
     }.get(type(error).__name__)
     if reason:
-        return f"{reason}, {1 + RETRIES} times in a row; the node's memory may be too small"
-    return f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        return TaskError(f"{reason}, {1 + RETRIES} times in a row; the node's memory may be too small")
+    line = str(error).partition("\n")[0]
+    return TaskError(f"{type(error).__name__}: {line}")
 
 
 def _reach(address: str) -> None:

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from sweep.errors import InputError, Interrupted, StoreError, TaskError
+from sweep.errors import InputError, Interrupted, NondeterminismError, StoreError, TaskError, VersionError
 from sweep.execution.clock import Clock
 from sweep.execution.failures import Failures
 from sweep.execution.inputs import Prepared
@@ -65,7 +65,9 @@ def run(
 
     Raises:
         Interrupted: on Ctrl-C; everything committed so far stays, and the same call goes on from there.
-        TaskError: when some chunks failed; all others are committed.
+        TaskError: when trials failed again and again; all others are committed.
+        NondeterminismError: when the same trials gave two results.
+        VersionError: when a worker has other versions of TensorFlow, Keras or NumPy than this process.
     """
     Folder.at(place).check_writable()
     store = open_store(prepared, place)
@@ -157,23 +159,27 @@ class _Sweep:
             outcome = runner.wait(0.25)
             if outcome:
                 if outcome.error:
-                    self._failed(outcome, cutter)
+                    self._failed(outcome.chunk, outcome.error, cutter)
                 else:
                     self._take(outcome, progress)
                 if self._failures.hopeless:
                     return
             progress.refresh()
 
-    def _failed(self, outcome: Outcome, cutter: Cutter) -> None:
-        parts = outcome.chunk.by_cell()
-        if len(parts) > 1:  # one cell may have spoilt it for the others
-            self._again += parts
-            return
-        cell = self._failures.add(outcome)
-        if cell:
-            waiting = [chunk for chunk in self._again if chunk.trials[0][0] == cell]
+    def _failed(self, chunk: Chunk, error: Exception, cutter: Cutter) -> None:
+        if isinstance(error, NondeterminismError | VersionError):
+            raise error
+        if isinstance(error, StoreError):
+            self._save()  # raises when the folder is out of reach from here, too
+        given_up = set(self._failures.given_up)
+        self._again += self._failures.again(chunk, error)
+        for cell in self._failures.given_up - given_up:
             self._again = [chunk for chunk in self._again if chunk.trials[0][0] != cell]
-            self._failures.untried += cutter.drop(cell) + sum(len(chunk.trials) for chunk in waiting)
+            self._failures.untried += cutter.drop(cell)
+
+    def _save(self) -> None:
+        self._store.save(**self._clock.running())
+        self._saved = time.monotonic()
 
     def _take(self, outcome: Outcome, progress: Progress) -> None:
         shard = outcome.shard
@@ -186,9 +192,8 @@ class _Sweep:
         if dict(outcome.host) not in store.manifest["hosts"]:
             store.manifest["hosts"].append(dict(outcome.host))
         if time.monotonic() - self._saved > SAVE_SECONDS:
-            store.save(**self._clock.running())
-            self._saved = time.monotonic()
-        self._failures.succeeded(cell for cell, _ in outcome.trials)
+            self._save()
+        self._failures.succeeded(outcome.trials)
         self._size.measured(len(outcome.counts), outcome.seconds)
         for note in outcome.notes:
             progress.remark(note)

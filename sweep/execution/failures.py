@@ -1,13 +1,14 @@
-"""Chunks that failed: which cells are given up, when all is given up, and what the user is told."""
+"""Chunks that failed: what is tried again, which cells are given up, when all is given up, what the user is told."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 
-from sweep.execution.worker import Outcome
+from sweep.errors import SweepError
+from sweep.execution.plan import Chunk, Trial
 
-IN_A_ROW = 3  # failed chunks of a cell, after which its other trials are not tried
+IN_A_ROW = 3  # failed chunks of a cell, after which nothing more of it is tried
+ALONE = 3  # tries of a trial in a chunk of its own
 CELLS = 3  # with failures and no success anywhere, after which no other cell is tried
 
 
@@ -15,33 +16,47 @@ class Failures:
     """What went wrong in a run.
 
     Attributes:
-        untried: trials of given-up cells that were left.
+        given_up: cells of which nothing more is to be tried.
+        untried: trials of these cells that were left.
     """
 
     def __init__(self, cells: int) -> None:
         self._cells = cells
-        self._reasons: dict[str, list[str]] = {}
+        self._reasons: dict[Trial, str] = {}  # of the trials that have failed and not succeeded since
         self._in_a_row: Counter[str] = Counter()
-        self._trials = 0
+        self._alone: Counter[Trial] = Counter()
         self._succeeded = False
+        self.given_up: set[str] = set()
         self.untried = 0
 
     def __bool__(self) -> bool:
         return bool(self._reasons)
 
-    def add(self, outcome: Outcome) -> str | None:
-        """Take in a failed chunk of one cell; returns the cell if its other trials are to be given up."""
-        cell = outcome.chunk.trials[0][0]
-        self._reasons.setdefault(str(outcome.error), []).append(cell)
-        self._trials += len(outcome.chunk.trials)
-        self._in_a_row[cell] += 1
-        return cell if self._in_a_row[cell] >= IN_A_ROW else None
+    def again(self, chunk: Chunk, error: Exception) -> list[Chunk]:
+        """Take in a failed chunk; returns what to try instead: its cells one by one, then halves, then each trial.
 
-    def succeeded(self, cells: Iterable[str]) -> None:
-        """Take in that trials of these cells came back."""
+        So one trial, or one cell, that always fails does not take others along, and what failed by accident is done.
+        """
+        self._reasons |= dict.fromkeys(chunk.trials, _said(error))
+        parts = chunk.by_cell()
+        if len(parts) == 1:
+            cell = chunk.trials[0][0]
+            self._in_a_row[cell] += 1
+            if self._in_a_row[cell] >= IN_A_ROW:
+                self.given_up.add(cell)
+            if len(chunk.trials) > 1:
+                parts = chunk.halves()
+            else:
+                self._alone.update(chunk.trials)
+                parts = [chunk] if self._alone[chunk.trials[0]] < ALONE else []
+        return [part for part in parts if part.trials[0][0] not in self.given_up]
+
+    def succeeded(self, trials: tuple[Trial, ...]) -> None:
+        """Take in trials that came back."""
         self._succeeded = True
-        for cell in cells:
-            self._in_a_row.pop(cell, None)
+        for trial in trials:
+            self._in_a_row.pop(trial[0], None)
+            self._reasons.pop(trial, None)
 
     @property
     def hopeless(self) -> bool:
@@ -52,8 +67,16 @@ class Failures:
     def __str__(self) -> str:
         untried = f", and {self.untried:,} more of the same cells were not tried" if self.untried else ""
         rest = "nothing succeeded" if self.hopeless else "what else was asked for is committed"
-        lines = [f"  {_some(list(dict.fromkeys(cells)))}: {reason}" for reason, cells in self._reasons.items()]
-        return "\n".join([f"{self._trials:,} trials failed{untried}; {rest}. Cells and reasons:", *lines[:5]])
+        cells: dict[str, dict[str, None]] = {}
+        for (cell, _), reason in self._reasons.items():
+            cells.setdefault(reason, {})[cell] = None
+        lines = [f"  {_some(list(names))}: {reason}" for reason, names in cells.items()]
+        failed = f"{len(self._reasons):,} trial{'' if len(self._reasons) == 1 else 's'} failed"
+        return "\n".join([f"{failed}{untried}; {rest}. Cells and reasons:", *lines[:5]])
+
+
+def _said(error: Exception) -> str:
+    return str(error) if isinstance(error, SweepError) else f"{type(error).__name__}: {error}"
 
 
 def _some(names: list[str]) -> str:

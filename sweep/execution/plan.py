@@ -34,6 +34,11 @@ class Chunk:
             cells.setdefault(trial[0], []).append(trial)
         return [Chunk(self.model, tuple(trials)) for trials in cells.values()]
 
+    def halves(self) -> list[Chunk]:
+        """The same trials, in two chunks."""
+        middle = len(self.trials) // 2
+        return [Chunk(self.model, self.trials[:middle]), Chunk(self.model, self.trials[middle:])]
+
 
 def wanted(study: Study) -> list[Trial]:
     """Every trial of a study: some seeds at a time through all cells of a model, so that all cells advance together.

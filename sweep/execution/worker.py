@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sweep.errors import SweepError
+from sweep.errors import VersionError
 from sweep.execution.dataflow import Flow, Placed, sites_of
 from sweep.execution.plan import DEADLINE_SECONDS, Chunk, Trial
 from sweep.networks.datasets import Dataset
@@ -79,7 +79,7 @@ class Outcome:
         notes: what the user should know once.
         shard: what it committed.
         table: the rows, where the run folder was out of its reach: the driver commits them.
-        error: why there are no rows.
+        error: why there are no rows, when there are none.
     """
 
     chunk: Chunk
@@ -90,7 +90,7 @@ class Outcome:
     notes: tuple[str, ...] = ()
     shard: Shard | None = None
     table: pa.Table | None = None
-    error: str | None = None
+    error: Exception | None = None
 
 
 _KEPT_NETWORKS = 2
@@ -109,10 +109,14 @@ class _Kind:
     block: int | None
 
 
+class _Late(BaseException):
+    """The deadline has passed; no handler of ordinary errors is to take it for one."""
+
+
 def run_chunk(job: Job, model: ModelFile, dataset: Dataset, chunk: Chunk) -> Outcome:
     """Evaluate the trials of a chunk and commit them as one shard.
 
-    Raises SweepError when the versions here are not the driver's: counts could differ between workers.
+    Raises VersionError when the versions here are not the driver's: counts could differ between workers.
     """
     _check_versions(job)
     rows, notes = evaluate_chunk(job, model, dataset, chunk)
@@ -141,17 +145,20 @@ def run_in_time(job: Job, model: ModelFile, dataset: Dataset, chunk: Chunk) -> O
     def late(number: int, frame: object) -> NoReturn:  # noqa: ARG001
         global _interrupted
         _interrupted = True
-        raise TimeoutError(f"took longer than {job.deadline:g} s")
+        raise _Late
 
     before = signal.signal(signal.SIGALRM, late)
     signal.setitimer(signal.ITIMER_REAL, job.deadline)
     faulthandler.dump_traceback_later(2 * job.deadline, exit=True)
     try:
-        return run_chunk(job, model, dataset, chunk)
-    finally:
-        faulthandler.cancel_dump_traceback_later()
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        try:
+            return run_chunk(job, model, dataset, chunk)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+            faulthandler.cancel_dump_traceback_later()
+    except _Late:
+        raise TimeoutError(f"took longer than {job.deadline:g} s") from None
 
 
 def evaluate_chunk(
@@ -251,7 +258,7 @@ def _check_versions(job: Job) -> None:
     differ = [f"{name} {there} there, {here[name]} here" for name, there in job.versions.items() if here[name] != there]
     if differ:
         where = f"worker on {platform.node()}: versions differ from the driver's"
-        raise SweepError(f"{where}: {', '.join(differ)}; install the same everywhere")
+        raise VersionError(f"{where}: {', '.join(differ)}; install the same everywhere")
 
 
 def _host() -> dict[str, str]:

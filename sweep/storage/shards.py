@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sweep.errors import StoreError
+from sweep.errors import NondeterminismError, StoreError
 from sweep.storage.paths import Folder
 from sweep.storage.schema import fingerprint, parquet_bytes, result_columns
 
@@ -37,7 +37,8 @@ def commit(folder: Folder, table: pa.Table, study_digest: str, name: str) -> Sha
     task that ran twice, stays when its result columns are equal.
 
     Raises:
-        StoreError: it cannot be written, or one of that name has other results.
+        StoreError: it cannot be written.
+        NondeterminismError: one of that name has other results.
     """
     digests = {_STUDY_KEY: study_digest.encode(), _ROWS_KEY: fingerprint(table).encode()}
     content = parquet_bytes(table.replace_schema_metadata(digests))
@@ -50,7 +51,7 @@ def commit(folder: Folder, table: pa.Table, study_digest: str, name: str) -> Sha
             continue
         old, new = _results(sound(there, path)), _results(table)
         if not old.equals(new):
-            raise StoreError(
+            raise NondeterminismError(
                 f"{path}: holds other results than the same trials gave now; the evaluation is not deterministic "
                 f"({_difference(old, new)})"
             )

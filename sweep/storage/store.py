@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from sweep.errors import InputError, StoreError
+from sweep.errors import InputError, NondeterminismError, StoreError
 from sweep.storage.paths import Folder
 from sweep.storage.schema import FORMAT, result_columns, trial_schema
 from sweep.storage.shards import REMEDY, TRIALS, Shard, check_study, parse, sound
@@ -218,7 +218,8 @@ class Store:
     def table(self) -> pa.Table | None:
         """All trials that the manifest lists, each (cell, seed) once; None when there are none.
 
-        Raises StoreError when a shard is missing, differs from what the manifest says, or contradicts another one.
+        Raises StoreError when a shard is missing or differs from what the manifest says, NondeterminismError when it
+        contradicts another one.
         """
         tables = self._tables()
         if not tables:
@@ -229,7 +230,7 @@ class Store:
         if again.any():
             if (again != results.duplicated()).any():
                 first = results[again & ~results.duplicated()].iloc[0]
-                raise StoreError(
+                raise NondeterminismError(
                     f"{self.folder.uri}: {first['cell']} at seed {first['seed']} was evaluated twice, "
                     "with different results; the evaluation is not deterministic"
                 )

@@ -1,62 +1,141 @@
+"""Chunks that fail: what is tried again, what is given up, what ends the run at once."""
+
 import re
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import sweep
-from sweep.errors import TaskError
+from sweep.errors import NondeterminismError, StoreError, SweepError, TaskError, VersionError
 from sweep.execution import driver
+from sweep.execution.failures import ALONE
 from sweep.execution.inputs import prepare
+from sweep.execution.plan import Chunk, Trial
 from sweep.execution.runner import InlineRunner
 from sweep.execution.worker import Outcome
-from sweep.perturb.noise import Gaussian
+from sweep.storage.paths import Folder
+
+Trap = Callable[[Chunk], Exception | None]
 
 
-class Catching(InlineRunner):
-    """Reports errors, as a cluster does, and counts the chunks."""
+class Trapped(InlineRunner):
+    """Fails, as a cluster reports it, where a trap says so; counts how often it was asked for each trial."""
 
-    chunks = 0
+    def __init__(self, trap: Trap) -> None:
+        super().__init__()
+        self.trap = trap
+        self.tries: Counter[Trial] = Counter()
+        self.chunks = 0
 
     def wait(self, seconds: float) -> Outcome | None:
         chunk = self._queue[0]
         self.chunks += 1
-        try:
+        self.tries.update(chunk.trials)
+        error = self.trap(chunk)
+        if error is None:
             return super().wait(seconds)
-        except ArithmeticError as error:
-            return Outcome(chunk, error=f"{type(error).__name__}: {error}")
+        self._queue.popleft()
+        return Outcome(chunk, error=error)
 
 
-def spoil(monkeypatch: pytest.MonkeyPatch, *scales: float) -> None:
-    apply = Gaussian.apply
-
-    def spoilt(transform: Gaussian, *given: object) -> object:
-        if transform.scale in scales:
-            raise ArithmeticError("as planted")
-        return apply(transform, *given)
-
-    monkeypatch.setattr(Gaussian, "apply", spoilt)
-
-
-def run(runner: Catching) -> str:
+def run(trap: Trap, chunk_trials: int = 4) -> Trapped:
+    runner = Trapped(trap)
     prepared = prepare(sweep.Study.from_toml("study.toml").with_seeds(20))
-    with pytest.raises(TaskError) as caught:
-        driver.run(prepared, "run", runner, chunk_trials=1)
+    driver.run(prepared, "run", runner, chunk_trials=chunk_trials)
+    return runner
+
+
+def failing(trap: Trap, kind: type[SweepError] = TaskError, chunk_trials: int = 4) -> str:
+    with pytest.raises(kind) as caught:
+        run(trap, chunk_trials)
     return str(caught.value)
 
 
-def test_a_cell_that_always_fails_is_given_up_before_all_its_trials_are_tried(place: Path, monkeypatch):
-    spoil(monkeypatch, 0.1)
-    message = run(Catching())
+def on(*trials: str | Trial) -> Trap:
+    """Fails chunks with any of these cells or trials."""
+    return lambda chunk: (
+        ArithmeticError("as planted") if any(t in trials or t[0] in trials for t in chunk.trials) else None
+    )
+
+
+NOISY = "net/gaussian/scale=0.1"
+ALL = 3 + 4 * 20  # trials of the study: three cells are not random
+
+
+@pytest.mark.parametrize("chunk_trials", [1, 4, 1000])
+def test_a_cell_that_always_fails_is_given_up_before_all_its_trials_are_tried(place: Path, chunk_trials: int):
+    message = failing(on(NOISY), chunk_trials=chunk_trials)
     first, cells = message.splitlines()
-    assert re.match(r"[34] trials failed, and 1[67] more of the same cells were not tried; what else", first)
-    assert cells == "  net/gaussian/scale=0.1: ArithmeticError: as planted"
-    assert len(sweep.open_run("run").trials()) == 3 + 3 * 20
+    counted = re.match(
+        r"(\d+) trials? failed(?:, and (\d+) more of the same cells were not tried)?; what else was asked for is com",
+        first,
+    )
+    assert counted, message
+    assert sum(int(number or 0) for number in counted.groups()) == 20
+    assert cells == f"  {NOISY}: ArithmeticError: as planted"
+    assert len(sweep.open_run("run").trials()) == ALL - 20
 
 
-def test_when_everything_fails_it_is_over_soon(place: Path, monkeypatch):
-    spoil(monkeypatch, 0.0, 0.1, 0.3)
+@pytest.mark.parametrize("chunk_trials", [1, 7, 1000])
+def test_a_trial_that_always_fails_takes_no_other_along(place: Path, chunk_trials: int):
+    message = failing(on((NOISY, 13)), chunk_trials=chunk_trials)
+    assert message.startswith("1 trial failed; what else was asked for is committed")
+    trials = sweep.open_run("run").trials()
+    assert len(trials) == ALL - 1
+    assert trials[trials["cell"] == NOISY]["seed"].tolist() == [seed for seed in range(20) if seed != 13]
+
+
+def test_what_fails_by_accident_is_tried_again(place: Path):
+    tries: Counter[Chunk] = Counter()
+
+    def once(chunk: Chunk) -> Exception | None:
+        tries[chunk] += 1
+        return TimeoutError("took longer than 60 s") if len(tries) % 3 == 0 and tries[chunk] == 1 else None
+
+    runner = run(once)
+    assert len(sweep.open_run("run").trials()) == ALL
+    assert 1 < max(runner.tries.values()) <= 3 + ALONE
+
+
+def test_when_everything_fails_it_is_over_soon(place: Path):
     text = Path("study.toml").read_text()
     Path("study.toml").write_text(text[: text.index('[[family]]\nname = "rounded, then')])
-    runner = Catching()
-    assert "nothing succeeded" in run(runner)
+    runner = Trapped(lambda chunk: ArithmeticError("as planted"))
+    with pytest.raises(TaskError, match="nothing succeeded"):
+        driver.run(prepare(sweep.Study.from_toml("study.toml").with_seeds(20)), "run", runner, chunk_trials=1)
     assert runner.chunks <= 9
+
+
+@pytest.mark.parametrize("kind", [VersionError, NondeterminismError])
+def test_what_makes_the_other_results_doubtful_ends_the_run(place: Path, kind: type[SweepError]):
+    chunks = []
+
+    def later(chunk: Chunk) -> Exception | None:
+        chunks.append(chunk)
+        return kind("worker on elsewhere: no") if len(chunks) == 3 else None
+
+    assert failing(later, kind) == "worker on elsewhere: no"
+    assert len(chunks) == 3
+    assert len(sweep.open_run("run").trials()) == 8
+
+
+def test_a_store_that_tasks_cannot_reach_ends_the_run_when_the_driver_cannot_either(place: Path, monkeypatch):
+    broken = False
+
+    def update(folder: Folder, name: str, change: object) -> None:
+        raise StoreError(f"{name}: cannot be written: no")
+
+    def breaking(chunk: Chunk) -> Exception | None:
+        nonlocal broken
+        if NOISY in {cell for cell, _ in chunk.trials} and not broken:
+            broken = True
+            monkeypatch.setattr(Folder, "update", update)
+        return StoreError("a shard cannot be written: no") if broken else None
+
+    assert failing(breaking, StoreError) == "manifest.json: cannot be written: no"
+    monkeypatch.undo()
+    monkeypatch.chdir(place)
+    run(lambda chunk: None)
+    assert len(sweep.open_run("run").trials()) == ALL
