@@ -73,7 +73,7 @@ bench: .venv/installed  ## Measure how fast trials run here: MODEL on DATASET, a
 	@$(BIN)/sweep bench $(MODEL) $(DATASET) $(ARGS)
 
 test: .venv/installed-dev  ## Run the tests.
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-chaos: .venv/installed-dev  ## Kill workers, nodes, drivers; fill disks; damage shards; half an hour (SWEEP_KILL_RUNS=10: more).
 	@SWEEP_LONG=1 $(BIN)/python -m pytest tests/chaos tests/storage tests/engine/test_memory.py $(ARGS)

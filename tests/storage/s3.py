@@ -61,6 +61,18 @@ class Standin(ThreadingHTTPServer):
         """A client that has given up is no news."""
 
 
+def environment(server: Standin) -> dict[str, str]:
+    """What points a process to the server; nobody waits long for a lost reply."""
+    return {
+        "AWS_ENDPOINT_URL": server.url,
+        "AWS_ACCESS_KEY_ID": KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_REGION": "us-east-1",
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_TIMEOUT": "300ms",
+    }
+
+
 @contextlib.contextmanager
 def standin(seed: int = 0) -> Iterator[Standin]:
     """A server in a thread of its own."""
