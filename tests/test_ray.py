@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +15,7 @@ import pytest
 import sweep
 from sweep.execution import tokens
 from sweep.storage.schema import PROVENANCE
+from tests.chaos.scene import MARK, left
 
 PATIENCE = 300  # s, for a step that takes some seconds on a quiet machine
 
@@ -26,16 +28,15 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "sweep", *arguments]
 
 
-def ray_processes() -> set[str]:
-    """Ids of Ray's processes that live on this machine."""
-    listing = subprocess.run(["ps", "-eo", "pid,stat,args"], capture_output=True, text=True, check=True).stdout
-    rows = [line.split(None, 2) for line in listing.splitlines()[1:]]
-    return {pid for pid, state, args in rows if re.search(r"raylet|gcs_server|ray::", args) and "Z" not in state}
+@pytest.fixture
+def mark(monkeypatch: pytest.MonkeyPatch) -> str:
+    """In the environment of everything that a test starts; `left(mark)` gives what of it lives."""
+    monkeypatch.setenv(MARK, uuid.uuid4().hex)
+    return os.environ[MARK]
 
 
-def test_one_and_two_workers_give_what_one_process_gives(place: Path):
+def test_one_and_two_workers_give_what_one_process_gives(place: Path, mark: str):
     sweep.run("study.toml", "inline", runner="inline")
-    before = ray_processes()
     for workers in ("1", "2"):
         done = subprocess.run(
             command("run", "study.toml", "--out", workers, "--workers", workers),
@@ -46,12 +47,11 @@ def test_one_and_two_workers_give_what_one_process_gives(place: Path):
         assert done.returncode == 0, done.stderr
         assert re.fullmatch(r"(\d+/27 trials .*\n)+", done.stderr), "progress is all that Ray runs print"
         pd.testing.assert_frame_equal(results("inline"), results(workers), check_exact=True)
-    assert ray_processes() <= before, "the local Ray is gone"
+        assert not left(mark), "the local Ray is gone"
 
 
-def test_ctrl_c_keeps_what_is_committed_and_the_same_command_goes_on(place: Path):
+def test_ctrl_c_keeps_what_is_committed_and_the_same_command_goes_on(place: Path, mark: str):
     arguments = ("run", "study.toml", "--out", "run", "--seeds", "4000", "--chunk", "5")
-    before = ray_processes()
     process = subprocess.Popen(command(*arguments), stderr=subprocess.PIPE, text=True, start_new_session=True)
     deadline = time.monotonic() + PATIENCE
     while not list(Path("run/trials").glob("*.parquet")):
@@ -63,7 +63,7 @@ def test_ctrl_c_keeps_what_is_committed_and_the_same_command_goes_on(place: Path
     assert process.returncode == 1
     assert re.search(r"sweep: stopped; [\d,]+ trials are kept in .*/run, and the same command goes on", errors)
     assert "Traceback" not in errors
-    assert ray_processes() <= before
+    assert not left(mark)
     kept = results("run")
     assert 0 < len(kept) < 16_000
     assert len(kept) == len(pd.read_parquet("run/trials")), "the manifest knows every committed shard"

@@ -51,6 +51,7 @@ class RayRunner:
         self._gpus = gpus
         self._insecure = insecure
         self._pending: dict[Any, Chunk] = {}
+        self._ready: list[Any] = []  # finished, and not yet returned by `wait`
         self._scratch: Scratch | None = None
         self._heartbeat: Heartbeat | None = None
         self._lost = False
@@ -80,6 +81,7 @@ class RayRunner:
             for reference in self._pending:
                 self._ray.cancel(reference)
         self._pending.clear()
+        self._ready.clear()
         if self._scratch:
             self._scratch.remove()
 
@@ -113,21 +115,31 @@ class RayRunner:
 
     def wait(self, seconds: float) -> Outcome | None:
         """The outcome of a finished task; an error in it is reported in the outcome, not raised."""
-        if not self._pending:
+        if not self._ready:
+            self._ready = self._finished(seconds)
+        if not self._ready:
             return None
-        self._check_alive()
-        ready, _ = self._ray.wait(list(self._pending), num_returns=1, timeout=seconds)
-        if not ready:
-            return None
-        chunk = self._pending.pop(ready[0])
+        reference = self._ready.pop()
+        chunk = self._pending.pop(reference)
         try:
-            outcome: Outcome = self._ray.get(ready[0])
+            outcome: Outcome = self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:
             cause = getattr(error, "cause", None)
             return Outcome(chunk, error=cause if isinstance(cause, Exception) else error)
         except self._ray.exceptions.RayError as error:
             return Outcome(chunk, error=_died(error))
         return outcome
+
+    def _finished(self, seconds: float) -> list[Any]:
+        """Every task that has finished, once one has; asking takes the longer, the more are pending."""
+        if not self._pending:
+            return []
+        self._check_alive()
+        pending = list(self._pending)
+        ready: list[Any] = self._ray.wait(pending, num_returns=1, timeout=seconds)[0]
+        if ready and len(pending) > 1:
+            ready = self._ray.wait(pending, num_returns=len(pending), timeout=0)[0]
+        return ready
 
     def _connect(self) -> None:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}

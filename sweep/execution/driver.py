@@ -26,6 +26,7 @@ from sweep.storage.shards import commit
 from sweep.storage.store import PLUGINS, RESOLVED, STUDY, Store
 
 SAVE_SECONDS = 5.0  # between two writes of the manifest
+SAVE_SHARE = 0.05  # of the time, at most, where these take long
 
 
 def open_store(prepared: Prepared, place: str | Path) -> Store:
@@ -123,7 +124,7 @@ class _Sweep:
         self._clock = clock
         self._failures = Failures(len(prepared.study.cells))
         self._again: list[Chunk] = []
-        self._saved = time.monotonic()
+        self._save_next = time.monotonic() + SAVE_SECONDS
 
     def run(self, todo: list[Trial], have: Mapping[Trial, float]) -> None:
         study = self._prepared.study
@@ -178,8 +179,10 @@ class _Sweep:
             self._failures.untried += cutter.drop(cell)
 
     def _save(self) -> None:
+        begun = time.monotonic()
         self._store.save(**self._clock.running())
-        self._saved = time.monotonic()
+        done = time.monotonic()
+        self._save_next = done + max(SAVE_SECONDS, (done - begun) / SAVE_SHARE)
 
     def _take(self, outcome: Outcome, progress: Progress) -> None:
         shard = outcome.shard
@@ -191,7 +194,7 @@ class _Sweep:
         store.add(shard)
         if dict(outcome.host) not in store.manifest["hosts"]:
             store.manifest["hosts"].append(dict(outcome.host))
-        if time.monotonic() - self._saved > SAVE_SECONDS:
+        if time.monotonic() > self._save_next:
             self._save()
         self._failures.succeeded(outcome.trials)
         self._size.measured(len(outcome.counts), outcome.seconds)

@@ -12,6 +12,7 @@ Trial = tuple[str, int]  # (id of the cell, seed)
 
 DEADLINE_SECONDS = 1800.0  # a chunk is some seconds of work; a worker's first one also loads and compiles
 SEEDS_AT_A_TIME = 32
+CHUNKS_PER_SECOND = 50  # that the driver takes in with ease, some times as many at most
 FIXED_SEED = 0  # of the one trial of a cell without randomness, whatever seeds the study asks for
 
 
@@ -106,7 +107,10 @@ class Cutter:
 
 
 class ChunkSize:
-    """Chunks of some seconds of work: from the measured time of a trial, smaller towards the end."""
+    """Chunks of some seconds of work: from the measured time of a trial, smaller towards the end.
+
+    Where thousands of workers hand in chunks, these take longer, so that the driver keeps up with them.
+    """
 
     def __init__(self, seconds: float = 5.0, fixed: int | None = None) -> None:
         self._seconds = seconds
@@ -124,6 +128,6 @@ class ChunkSize:
             return self._fixed
         if self._per_trial is None:
             return 4
-        full = self._seconds / self._per_trial
+        full = max(self._seconds, slots / CHUNKS_PER_SECOND) / self._per_trial
         least = 1.0 / self._per_trial  # under a second, the task itself costs more than it spreads
         return max(1, int(min(full, max(least, left / (2 * slots)))))

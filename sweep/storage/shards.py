@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -83,8 +82,9 @@ def check_study(table: pa.Table, study_digest: str | None, path: str) -> None:
 def parse(content: bytes, path: str) -> pa.Table:
     """The trials of a shard, of whose content one is sure; raises StoreError when it cannot be read."""
     try:
-        return pq.read_table(io.BytesIO(content), page_checksum_verification=True)
-    except (pa.ArrowException, OSError) as error:
+        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+        return file.read(use_threads=False)  # small, and several are read at a time
+    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: names that are no UTF-8
         raise StoreError(f"{path}: is not a readable Parquet file: {_line(error)}; {REMEDY}") from None
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 
 from sweep.errors import InputError, NondeterminismError, StoreError
+from sweep.storage.parallel import each
 from sweep.storage.paths import Folder
 from sweep.storage.schema import FORMAT, result_columns, trial_schema
 from sweep.storage.shards import REMEDY, TRIALS, Shard, check_study, parse, sound
@@ -124,8 +126,10 @@ class Store:
         """Take in shards that no manifest lists; returns how many."""
         self.load()
         adopted = 0
-        for name in self._unlisted():
-            table, sha256 = self._unlisted_table(name, study_digest)
+        names = self._unlisted()
+        for name, (table, sha256) in zip(
+            names, each(partial(self._unlisted_table, study_digest=study_digest), names), strict=True
+        ):
             if table is None:
                 continue
             if not table.schema.equals(trial_schema(columns)):
@@ -173,8 +177,8 @@ class Store:
         """Remove the shards that others have replaced."""
 
         def change() -> None:
-            for name in self.manifest.pop("replaced", []):
-                self.folder.remove(f"{TRIALS}/{name}")
+            replaced = [f"{TRIALS}/{name}" for name in self.manifest.pop("replaced", [])]
+            list(each(self.folder.remove, replaced))
 
         if self.manifest.get("replaced"):
             self._update(change)
@@ -186,18 +190,23 @@ class Store:
 
     def damaged(self, study_digest: str) -> dict[str, str]:
         """Shards that cannot be trusted, listed or not, each with what is wrong; reads every one."""
-        problems = {}
         before = dict(self.shards)
-        for name in sorted({*before, *self._unlisted()}):
-            try:
-                if name in before:
-                    self.read(before[name], study_digest)
-                else:
-                    self._unlisted_table(name, study_digest)
-            except StoreError as error:
-                problems[name] = str(error)
+        names = sorted({*before, *self._unlisted()})
+        found = each(lambda name: self._problem(name, before.get(name), study_digest), names)
+        problems = {name: problem for name, problem in zip(names, found, strict=True) if problem}
         self.load()  # a driver may have merged some meanwhile
         return {name: problem for name, problem in problems.items() if self.shards.get(name) == before.get(name)}
+
+    def _problem(self, name: str, shard: Shard | None, study_digest: str) -> str | None:
+        """What is wrong with a shard, as it is listed or not."""
+        try:
+            if shard:
+                self.read(shard, study_digest)
+            else:
+                self._unlisted_table(name, study_digest)
+        except StoreError as error:
+            return str(error)
+        return None
 
     def set_aside(self, names: Iterable[str]) -> None:
         """Move shards out of the way, into the folder `damaged`, and strike them off the manifest.
@@ -239,16 +248,22 @@ class Store:
 
     def _tables(self) -> list[pa.Table]:
         """Every shard; from the start again when another driver has replaced one meanwhile."""
-        tables = []
-        for name, shard in sorted(self.shards.items()):
-            try:
-                tables.append(self.read(shard))
-            except StoreError:
-                self.load()
-                if self.shards.get(name) == shard:
-                    raise
-                return self._tables()
+        shards = [shard for _, shard in sorted(self.shards.items())]
+        found = list(each(self._readable, shards))
+        tables = [table for table in found if isinstance(table, pa.Table)]
+        if len(tables) < len(found):
+            self.load()
+            for shard, error in zip(shards, found, strict=True):
+                if isinstance(error, StoreError) and self.shards.get(shard.name) == shard:
+                    raise error
+            return self._tables()
         return tables
+
+    def _readable(self, shard: Shard) -> pa.Table | StoreError:
+        try:
+            return self.read(shard)
+        except StoreError as error:
+            return error
 
     def trials(self, cells: list[str]) -> pd.DataFrame:
         """One row per trial, in the order of `cells`, then of seeds; columns as in the schema.

@@ -118,6 +118,14 @@ def started(mark: str) -> dict[int, str]:
     return found
 
 
+def left(mark: str, seconds: float = 30) -> dict[int, str]:
+    """Processes with a mark that still live after a while, which killed ones take to end."""
+    deadline = time.monotonic() + seconds
+    while (found := started(mark)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return found
+
+
 @contextmanager
 def running(*arguments: str, env: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
     """`sweep run chaos.toml` in the background; what is left of it at the end is killed."""
@@ -195,7 +203,4 @@ def check(run: str | Path, expected: pd.DataFrame, *marks: str) -> None:
     hidden = [path for path in Path(run).rglob("*") if path.name.startswith(".") or path.name.endswith(".part")]
     assert not hidden, hidden
     for mark in marks:
-        deadline = time.monotonic() + 30
-        while started(mark) and time.monotonic() < deadline:
-            time.sleep(0.2)
-        assert not started(mark), "no process is left"
+        assert not left(mark), "no process is left"

@@ -1,7 +1,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweep.execution.plan import FIXED_SEED, ChunkSize, Cutter, missing, wanted
+from sweep.execution.plan import CHUNKS_PER_SECOND, FIXED_SEED, ChunkSize, Cutter, missing, wanted
 from sweep.study import Study
 
 
@@ -61,3 +61,10 @@ def test_chunks_are_some_seconds_long_and_shrink_towards_the_end():
     assert size.next(100, 2) == 25
     assert size.next(3, 2) == 10  # a second's worth; the cutter stops at what is left
     assert ChunkSize(fixed=7).next(10_000, 2) == 7
+
+
+def test_thousands_of_workers_get_longer_chunks():
+    size = ChunkSize(seconds=5.0)
+    size.measured(10, 1.0)
+    assert size.next(10**9, 200) == 50
+    assert size.next(10**9, 3200) == 3200 / CHUNKS_PER_SECOND / 0.1
