@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # TensorFlow is not for everyone who imports this
     from sweep.execution.verify import Verdict
 
 MANY_TRIALS = 1_000_000  # of a study: to be confirmed
+MOST_TRIALS = 100_000_000  # at a time: the driver holds the list of what is missing, 10 GB then
 RUNS = "results"  # runs lie in a folder of this name below the current directory, unless `out` says otherwise
 
 
@@ -116,6 +117,11 @@ def run(
 
     prepared = _prepared(study, seeds, trust_model)
     trials = count_wanted(prepared.study)
+    if trials > MOST_TRIALS:
+        raise InputError(
+            f"{prepared.study.source}: asks for {trials:,} trials, more than {MOST_TRIALS:,} at a time; "
+            "run ranges of seeds one after the other into one folder: --seeds 0:1000, then --seeds 1000:2000, …"
+        )
     if trials > MANY_TRIALS and confirm and not confirm(trials):
         raise InputError(f"{prepared.study.source}: asks for {trials:,} trials; say --yes to run so many")
     folder = out or Path(RUNS) / prepared.study.name

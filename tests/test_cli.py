@@ -208,6 +208,8 @@ def test_more_than_a_million_trials_are_confirmed(place: Path, capsys, monkeypat
     many = ["run", "study.toml", "--runner", "inline", "--seeds", "1000000"]
     error = refused(capsys, *many)
     assert error == "sweep: study.toml: asks for 4,000,003 trials; say --yes to run so many\n"
+    error = refused(capsys, "run", "study.toml", "--runner", "inline", "--seeds", "1000000000000", "--yes")
+    assert "asks for 4,000,000,000,003 trials, more than 100,000,000 at a time; run ranges of seeds" in error
     assert not Path("results").exists()
     assert cli.main(["plan", "study.toml", "--seeds", "1000000000000"]) == 0
     assert "4,000,000,000,003: 0 done" in capsys.readouterr().out

@@ -6,8 +6,9 @@ import random
 import re
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import obstore
@@ -17,11 +18,12 @@ from obstore.store import from_url
 from sweep.storage.disk import PART
 
 if TYPE_CHECKING:
-    from obstore import UpdateVersion
+    from obstore import ObjectMeta, UpdateVersion
 
 TRIES = 12
 PAUSE, LONGEST_PAUSE = 0.1, 5.0  # s, before the second try, and at most
 PATIENCE = 180.0  # s, after which nothing is tried again
+PAGE = 1000  # objects in one answer; stores give no more
 LEFT = timedelta(hours=1)  # what is as old as that, nobody is writing any more
 
 _STATUS = re.compile(r"status code: ((\d{3})[A-Za-z -]*)")
@@ -156,11 +158,17 @@ class Bucket:
         return _tried(put)
 
     def _listed(self, under: str) -> dict[str, datetime]:
-        def listing(_: bool) -> dict[str, datetime]:
-            objects = obstore.list_with_delimiter(self._store, under or None)["objects"]
-            return {found["path"].rpartition("/")[2]: found["last_modified"] for found in objects}
+        """When each object directly below `under` was changed, by its name there."""
+        found: dict[str, datetime] = {}
+        last: str | None = None
+        while page := _tried(partial(self._page, under, last)):  # one request each: what breaks off goes on there
+            last = page[-1]["path"]
+            names = {entry["path"].removeprefix(f"{under}/"): entry["last_modified"] for entry in page}
+            found |= {name: changed for name, changed in names.items() if "/" not in name}
+        return found
 
-        return _tried(listing)
+    def _page(self, under: str, after: str | None, _: bool) -> Sequence[ObjectMeta]:
+        return next(iter(obstore.list(self._store, under or None, offset=after, chunk_size=PAGE)), [])
 
 
 def _tried(request: Callable[[bool], T]) -> T:

@@ -16,7 +16,6 @@ from xml.sax.saxutils import escape
 BUCKET = "bucket"
 KEY, SECRET = "AKIASTANDIN", "a+very/secret"
 RATES = {"503": 0.1, "429": 0.1, "time-out": 0.1, "lost reply": 0.1}
-PAGE = 3  # names in one page of a listing
 
 
 class Standin(ThreadingHTTPServer):
@@ -26,6 +25,7 @@ class Standin(ThreadingHTTPServer):
         objects: what is stored, by key.
         rates: how often each kind of fault happens, of all requests.
         refused: methods that these credentials may not use.
+        page: names in one page of a listing.
         conditional: whether conditional writes are understood; else they are done without a condition.
         seen: how often each method was called, and each fault happened.
     """
@@ -38,6 +38,7 @@ class Standin(ThreadingHTTPServer):
         self.objects: dict[str, bytes] = {}
         self.rates: dict[str, float] = {}
         self.refused: set[str] = set()
+        self.page = 1000
         self.conditional = True
         self.seen: Counter[str] = Counter()
         self.changing = threading.Lock()
@@ -123,7 +124,7 @@ class _Handler(BaseHTTPRequestHandler):
         if bucket != BUCKET:
             return _error(404, "NoSuchBucket")
         if self.command == "GET" and "list-type" in query:
-            return 200, {}, _listing(sorted(objects), query)
+            return 200, {}, _listing(sorted(objects), query, self.server.page)
         if self.command == "POST" and "delete" in query:
             gone = [str(element.text) for element in ElementTree.fromstring(body).iter() if element.tag.endswith("Key")]
             for name in gone:
@@ -172,7 +173,7 @@ def _error(status: int, code: str) -> tuple[int, dict[str, str], bytes]:
     return status, {"Content-Type": "application/xml"}, content
 
 
-def _listing(keys: list[str], query: dict[str, str]) -> bytes:
+def _listing(keys: list[str], query: dict[str, str], size: int) -> bytes:
     prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
     entries: dict[str, str] = {}
     for key in keys:
@@ -180,8 +181,8 @@ def _listing(keys: list[str], query: dict[str, str]) -> bytes:
             folder, found, _ = key[len(prefix) :].partition(delimiter) if delimiter else ("", "", "")
             name = prefix + folder + delimiter if found else key
             entries[name] = "CommonPrefixes" if found else "Contents"
-    rest = [name for name in entries if name > query.get("continuation-token", "")]
-    page = rest[:PAGE]
+    rest = [name for name in entries if name > max(query.get("continuation-token", ""), query.get("start-after", ""))]
+    page = rest[:size]
     parts = []
     for name in page:
         if entries[name] == "CommonPrefixes":
@@ -191,7 +192,7 @@ def _listing(keys: list[str], query: dict[str, str]) -> bytes:
                 f"<Contents><Key>{escape(name)}</Key><Size>1</Size><ETag>x</ETag>"
                 "<LastModified>2024-01-01T00:00:00.000Z</LastModified></Contents>"
             )
-    more = len(rest) > PAGE
+    more = len(rest) > size
     token = f"<NextContinuationToken>{escape(page[-1])}</NextContinuationToken>" if more else ""
     inner = f"<IsTruncated>{str(more).lower()}</IsTruncated>{token}{''.join(parts)}"
     return f"<ListBucketResult>{inner}</ListBucketResult>".encode()

@@ -11,6 +11,7 @@ import pytest
 import sweep
 from sweep.errors import InputError, StoreError
 from sweep.execution import driver
+from sweep.storage import objects
 from sweep.storage.paths import Folder
 from sweep.storage.schema import PROVENANCE
 from sweep.storage.store import Store
@@ -20,7 +21,10 @@ from tests.storage.s3 import BUCKET, KEY, RATES, SECRET, Standin
 RUN = f"s3://{BUCKET}/runs/mine"
 
 
-def test_a_folder_in_a_bucket(s3: Standin):
+@pytest.mark.parametrize(("served", "taken"), [(1000, 1000), (3, 1000), (1000, 3), (3, 3)])
+def test_a_folder_in_a_bucket(s3: Standin, monkeypatch: pytest.MonkeyPatch, served: int, taken: int):
+    monkeypatch.setattr(objects, "PAGE", taken)
+    s3.page = served
     folder = Folder.at(RUN)
     assert folder.read("a/x y") is None
     assert folder.publish("a/x y", b"1")
@@ -43,6 +47,14 @@ def test_a_folder_in_a_bucket(s3: Standin):
     assert sorted(s3.objects)[0] == "runs/mine/a/.hidden"
     assert s3.objects["runs/mine/damaged/x"] == b"34"
     assert not {"runs/mine/a/x y", "runs/mine/a/0"} & s3.objects.keys()
+
+
+def test_a_long_listing_that_breaks_off_goes_on(s3: Standin, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(objects, "PAGE", 5)
+    s3.page = 5
+    s3.objects |= {f"runs/mine/trials/{number:03d}.parquet": b"" for number in range(200)}
+    s3.rates = RATES
+    assert Folder.at(RUN).names("trials") == [f"{number:03d}.parquet" for number in range(200)]
 
 
 def test_a_probe_leaves_nothing(s3: Standin):
