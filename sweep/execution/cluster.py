@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import re
 import secrets
 import socket
 import threading
@@ -13,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from sweep.errors import InputError, SweepError, TaskError
+from sweep.errors import InputError, SweepError, TaskError, VersionError
 from sweep.execution.heartbeat import Heartbeat, Nodes
 from sweep.execution.plan import Chunk
 from sweep.execution.scratch import Scratch
@@ -156,6 +157,8 @@ class RayRunner:
         try:
             self._ray.init(address=self._address, runtime_env={"py_modules": [package]}, **quiet)
         except (RuntimeError, ValueError, OSError, self._ray.exceptions.RayError) as error:
+            if "Version mismatch" in str(error):
+                raise VersionError(f"the Ray cluster at {self._address}: {_mismatch(str(error))}") from None
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise SweepError(f"no Ray cluster answers at {self._address}: {reason[0]}") from None
 
@@ -236,6 +239,14 @@ def _died(error: Exception) -> TaskError:
         return TaskError(f"{reason}, {1 + RETRIES} times in a row; the node's memory may be too small")
     line = str(error).partition("\n")[0]
     return TaskError(f"{type(error).__name__}: {line}")
+
+
+def _mismatch(text: str) -> str:
+    """Ray's message about versions, whose lines first say the cluster's, then those of this process, in one line."""
+    found = [f"{name} {number}" for name, number in re.findall(r"(Ray|Python): (\S+)", text)]
+    if len(found) != 4:
+        return " ".join(text.split())
+    return f"{' and '.join(found[:2])} there, {' and '.join(found[2:])} here; install the same everywhere"
 
 
 def _reach(address: str) -> None:

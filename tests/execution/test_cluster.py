@@ -1,5 +1,6 @@
 """Ray's surroundings: the scratch folder, the heartbeat, and which clusters are used."""
 
+import platform
 import subprocess
 import sys
 import time
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep.errors import InputError, SweepError
+from sweep.errors import InputError, SweepError, VersionError
 from sweep.execution import cluster, heartbeat, tokens
 from sweep.execution.cluster import RayRunner
 from sweep.execution.heartbeat import Heartbeat
@@ -59,6 +60,20 @@ def test_a_remote_cluster_without_tokens_is_refused(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(cluster, "lets_anyone_in", lambda _: True)
     with pytest.raises(InputError, match="takes work from anyone who reaches it; start it with RAY_AUTH_MODE=token"):
         RayRunner("10.0.0.5:6379").__enter__()
+
+
+def test_a_cluster_of_other_versions_is_refused_with_both(monkeypatch: pytest.MonkeyPatch):
+    import ray
+    from ray._private.utils import check_version_info
+
+    def init(**options: object) -> None:
+        check_version_info({"ray_version": "1.0", "python_version": "3.9.1"}, "here")
+
+    monkeypatch.setattr(cluster, "_reach", lambda _: None)
+    monkeypatch.setattr(ray, "init", init)
+    here = rf"Ray {ray.__version__} and Python {platform.python_version()} here"
+    with pytest.raises(VersionError, match=rf"127\.0\.0\.1:6379: Ray 1\.0 and Python 3\.9\.1 there, {here}; install"):
+        RayRunner("127.0.0.1:6379").__enter__()
 
 
 def test_a_cluster_that_falls_silent_or_loses_its_nodes_is_given_up(monkeypatch: pytest.MonkeyPatch):
