@@ -11,26 +11,7 @@ from sweep.storage.paths import Folder
 from sweep.storage.schema import PROVENANCE, result_columns, trial_schema, trial_table
 from sweep.storage.shards import commit
 from sweep.storage.store import Store
-
-COLUMNS = {"scale": float, "bits": int, "basis": str}
-
-
-def row(cell: str, seed: int, correct: int = 90, **more: object) -> dict:
-    return {
-        "model": "m",
-        "family": "f",
-        "cell": cell,
-        "seed": seed,
-        "n_images": 100,
-        "n_correct": correct,
-        "accuracy": correct / 100,
-        "n_nonfinite": 0,
-        "seconds": 0.5,
-        "host": "h",
-        "device": "CPU",
-        "engine": "plain",
-        **more,
-    }
+from tests.storage.rows import COLUMNS, row
 
 
 def filled(place: Path) -> Store:
