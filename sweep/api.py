@@ -12,6 +12,7 @@ from sweep.errors import InputError
 from sweep.execution.plan import DEADLINE_SECONDS, count_done, count_wanted
 from sweep.perturb import REGISTRY
 from sweep.study import Study
+from sweep.study_checks import hint
 
 if TYPE_CHECKING:  # TensorFlow is not for everyone who imports this
     from sweep.execution.bench_result import Benchmark
@@ -192,7 +193,7 @@ def catalogue(op: str | None = None) -> str:
     if op is None:
         return pages.catalogue()
     if op not in REGISTRY:
-        raise InputError(f"no op {op!r}; valid: {', '.join(sorted(REGISTRY))}")
+        raise InputError(f"no op {op!r}; valid: {', '.join(sorted(REGISTRY))}{hint(op, REGISTRY)}")
     return pages.entry(REGISTRY[op]) + "\n"
 
 

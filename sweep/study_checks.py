@@ -130,17 +130,21 @@ def _perturbation(tables: Any, where: str) -> list[str]:
         op = table.get("op")
         if not isinstance(op, str) or op not in REGISTRY:
             given = "op is missing" if "op" not in table else f"no op {op!r}"
-            problems.append(f"{at}.op: {given}; valid: {', '.join(sorted(REGISTRY))}{_hint(op, REGISTRY)}")
-        else:
-            transform = REGISTRY[op]
-            problems += _keys(table, ("op", *parameters(transform), "layers"), f"{at}.")
-            wrong = _missing(table, required(transform), f"{at}.")
-            for name in parameters(transform):
-                if name in table:
-                    wrong += _values(transform, name, table[name], f"{at}.{name}")
-            problems += wrong or _joint(transform, table, at)
+            problems.append(f"{at}.op: {given}; valid: {', '.join(sorted(REGISTRY))}{hint(op, REGISTRY)}")
+            op = nearest(op, REGISTRY)
+        if op is not None:
+            problems += _parameters(REGISTRY[op], table, at)
         problems += layers_problems(table.get("layers", "*"), f"{at}.layers")
     return problems
+
+
+def _parameters(transform: type[Transform], table: Mapping[str, Any], where: str) -> list[str]:
+    problems = _keys(table, ("op", *parameters(transform), "layers"), f"{where}.")
+    wrong = _missing(table, required(transform), f"{where}.")
+    for name in parameters(transform):
+        if name in table:
+            wrong += _values(transform, name, table[name], f"{where}.{name}")
+    return problems + (wrong or _joint(transform, table, where))
 
 
 def _grid(family: Mapping[str, Any], where: str) -> list[str]:
@@ -237,7 +241,7 @@ def _axes(family: Mapping[str, Any]) -> dict[str, list[Any]]:
 def _keys(table: Mapping[str, Any], valid: Iterable[str], where: str) -> list[str]:
     names = list(valid)
     return [
-        f"{where}{key}: unknown key; valid: {', '.join(names)}{_hint(key, names)}" for key in table if key not in names
+        f"{where}{key}: unknown key; valid: {', '.join(names)}{hint(key, names)}" for key in table if key not in names
     ]
 
 
@@ -245,9 +249,16 @@ def _missing(table: Mapping[str, Any], needed: Iterable[str], where: str = "") -
     return [f"{where}{key}: is missing" for key in needed if key not in table]
 
 
-def _hint(word: object, valid: Iterable[str]) -> str:
-    close = difflib.get_close_matches(str(word), list(valid), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+def nearest(word: object, valid: Iterable[str]) -> str | None:
+    """The valid name that was probably meant, if any."""
+    close = difflib.get_close_matches(word, list(valid), n=1) if isinstance(word, str) else []
+    return close[0] if close else None
+
+
+def hint(word: object, valid: Iterable[str]) -> str:
+    """The end of a message about a name that is not valid."""
+    meant = nearest(word, valid)
+    return f" (did you mean {meant!r}?)" if meant else ""
 
 
 def _whole(value: Any, least: int) -> bool:

@@ -200,3 +200,18 @@ def test_a_parameter_called_like_a_column_is_suffixed():
         "bits",
         "bits_1",
     ]
+
+
+def test_a_misspelt_op_hides_no_other_mistake():
+    table = {"op": "gausian", "scale": [0, -0.02], "basis": "layermax", "layer": "fc"}
+    study = {
+        "name": "s",
+        "model": "m.keras",
+        "dataset": "d.npz",
+        "seeds": 1,
+        "family": [{"name": "f", "perturb": [table]}],
+    }
+    with pytest.raises(InputError) as caught:
+        Study.from_dict(study)
+    keys = [problem.partition(": family[0].perturb[0].")[2].partition(":")[0] for problem in caught.value.problems]
+    assert keys == ["op", "layer", "scale", "basis"]
