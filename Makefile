@@ -6,6 +6,7 @@ MODEL   ?= models/mnist_tf2_fw.h5
 DATASET ?= models/data/mnist.npz
 RUN     ?= results/article
 ADDRESS ?= $(RAY_ADDRESS)
+CHAOS   ?= tests/chaos tests/storage
 ARGS    ?=
 
 BIN     := .venv/bin
@@ -76,7 +77,7 @@ test: .venv/installed-dev  ## Run the tests.
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-chaos: .venv/installed-dev  ## Kill workers, nodes, drivers; fill disks; damage shards; half an hour (SWEEP_KILL_RUNS=10: more).
-	@SWEEP_LONG=1 $(BIN)/python -m pytest tests/chaos tests/storage tests/engine/test_memory.py $(ARGS)
+	@SWEEP_LONG=1 $(BIN)/python -m pytest $(CHAOS) $(ARGS)
 
 lint: .venv/installed-dev  ## Check style (ruff) and types (mypy, strict).
 	@$(BIN)/ruff check .
