@@ -104,18 +104,17 @@ class Stacked:
         self.trials = trials
         self._network = StackedNetwork(subject.network.model, varied, subject.sites)
         self.varied = self._network.varied
-        boundary = _prefix_blocks(self._network, subject)
-        self._blocks = []
-        for block in boundary:
-            parts = [steps(tensor, images_per_step) for tensor in block]
-            self._blocks.append([[tf_ops.constant(p) for p in step] for step in zip(*parts, strict=True)])
-        self._forward = tf_ops.compile_function(self._network.forward)
+        self._blocks = [_whole_steps(block, images_per_step) for block in _prefix_blocks(self._network, subject)]
+        self._forward = tf_ops.compile_steps(self._network.forward)
 
     def scores(self, entries: Sequence[Sequence[Entry]], block: int = 0) -> Scores:
         """See `Way`; fewer than T trials are filled up, so that no new shape is compiled."""
         given = len(entries[0])
         full = [tf_ops.constant(np.stack([*e, *[e[0]] * (self.trials - given)])) for e in _arrays(entries)]
-        passes = [np.asarray(self._forward(step, full)) for step in self._blocks[block]]
+        passes = []
+        for steps_of_a_size in self._blocks[block]:
+            scores = np.asarray(self._forward(steps_of_a_size, full))  # (steps, T, images of a step, outputs)
+            passes += list(scores)
         return np.concatenate(passes, axis=1)[:given]
 
 
@@ -177,6 +176,14 @@ def _prefix_blocks(network: StackedNetwork | CompiledNetwork, subject: Subject) 
     tensors = [np.concatenate([np.asarray(part) for part in tensor]) for tensor in zip(*parts, strict=True)]
     cuts = [steps(tensor, subject.block or len(tensor)) for tensor in tensors]
     return [list(block) for block in zip(*cuts, strict=True)]
+
+
+def _whole_steps(block: Sequence[Array], size: int) -> list[list[Any]]:
+    """Tensors (images, ...) cut into steps: as (steps, size, ...), and what is left as (1, fewer, ...)."""
+    images = len(block[0])
+    whole = images - images % size
+    parts = [[x[:whole].reshape(-1, size, *x.shape[1:]) for x in block], [x[None, whole:] for x in block]]
+    return [[tf_ops.constant(x) for x in part] for part in parts if part[0].size]
 
 
 def cut(subject: Subject, varied: Sequence[int], most_bytes: int) -> tuple[int, ...]:
