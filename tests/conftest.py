@@ -5,6 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+# The same examples each time, however long they take; others under SWEEP_LONG.
+settings.register_profile("repeatable", derandomize="SWEEP_LONG" not in os.environ, deadline=None)
+settings.load_profile("repeatable")
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 

@@ -109,7 +109,8 @@ class Folder:
     def update(self, name: str, change: Callable[[bytes | None], bytes]) -> None:
         """Replace a file by what `change` makes of its content (None when there is none).
 
-        Nothing is lost that others write at the same time; `change` may be called several times.
+        Nothing is lost that others write at the same time. `change` may be called several times, and may find its own
+        work done already, when a store's reply was lost.
         """
         with self._said(name, "written"):
             self._place.update(name, change)
