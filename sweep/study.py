@@ -127,6 +127,7 @@ class Study:
     seeds: int | Mapping[str, int]
     family: Sequence[Family]
     root_seed: int = 0
+    rescale: str | None = None
     plugins: Sequence[str] = ()
     source: str = field(default="study", compare=False)
 
@@ -175,6 +176,7 @@ class Study:
             "dataset": self.dataset,
             "seeds": self.seeds if isinstance(self.seeds, int) else dict(self.seeds),
             "root_seed": self.root_seed,
+            **({"rescale": self.rescale} if self.rescale is not None else {}),
             **({"plugins": list(self.plugins)} if self.plugins else {}),
             "family": families,
         }

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeGuard
 
 from sweep.errors import InputError
+from sweep.networks.datasets import RESCALES
 from sweep.perturb.base import REGISTRY, Table, Transform, check, parameters, required
 
-STUDY_KEYS = ("name", "model", "dataset", "seeds", "root_seed", "plugins", "family")
+STUDY_KEYS = ("name", "model", "dataset", "seeds", "root_seed", "rescale", "plugins", "family")
 SAID = ("accuracy", "noise")  # of a published point, beside where it is
 FAMILY_KEYS = ("name", "perturb", "published", "sensitivity")
 RESERVED = {  # columns of trials and summaries that a parameter of that name would hide
@@ -60,6 +61,8 @@ def check_study(data: Mapping[str, Any]) -> list[str]:
         problems += _seeds(data["seeds"])
     if "root_seed" in data and not _whole(data["root_seed"], 0):
         problems.append(f"root_seed: {data['root_seed']!r} is not a whole number of at least 0")
+    if data.get("rescale") is not None and data["rescale"] not in RESCALES:
+        problems.append(f"rescale: {data['rescale']!r} is not valid; choose one of {', '.join(RESCALES)}")
     if "family" in data:
         problems += _families(data["family"])
     return problems

@@ -57,6 +57,7 @@ class CompiledNetwork:
         if not machine_code.available():
             raise Unsupported("compiled evaluation needs llvmlite, which is not installed")
         self.graph = Graph(model, varied, sites)
+        self.graph.check_rest()
         self.varied = self.graph.varied
         plan = Planner(self.graph)
         self._slots, self._tail, self._operations = plan.slots, plan.tail, plan.operations

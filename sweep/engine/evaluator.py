@@ -15,14 +15,17 @@ import numpy.typing as npt
 from sweep.engine import tf_ops, ties
 from sweep.engine.flow import IDENTITY, Entry, Noise, Site
 from sweep.engine.graph import Unsupported
-from sweep.engine.ways import Compiled, Plain, Scores, Stacked, Subject, Way, cut, forward_of
-from sweep.networks.datasets import Dataset, prepare_images
+from sweep.engine.proof import BATCH as PREDICT_BATCH
+from sweep.engine.proof import predict
+from sweep.engine.ways import Compiled, Plain, Scores, Stacked, Subject, Way, cut, forward_of, steps
+from sweep.errors import SweepError
+from sweep.networks.datasets import Dataset
 from sweep.networks.decisions import decide
+from sweep.networks.feeding import feed
 from sweep.networks.loading import Network
 from sweep.perturb.base import Array
 
 SAMPLE = 256  # images of the proof and of the calibration
-PREDICT_BATCH = 32  # images a step in `keras.Model.predict`: the last digit of a score depends on it
 PREFIX_BYTES = 256 * 1024**2
 KEPT_WAYS = 4
 CPU_STACKS = ((16, 10), (4, 50))  # (trials, images) a pass that the calibration tries
@@ -43,8 +46,8 @@ class Evaluator:
     """Evaluates one network on one dataset under any number of weight sets.
 
     For each set of perturbed variables it meets, it tries the ways of `ways` on a sample of images: one that
-    decides differently from plain Keras is dropped with a note, the fastest of the others is used. Counts do not
-    depend on the choice, nor on which trials share a pass: a decision within rounding is taken again exactly as
+    decides differently from `keras.Model.predict` is dropped with a note, the fastest of the others is used. Counts do
+    not depend on the choice, nor on which trials share a pass: a decision within rounding is taken again exactly as
     `keras.Model.predict` takes it, in the same batch of images.
 
     With sites, where a value within rounding of the border between two levels can go to either, the way is the
@@ -59,7 +62,12 @@ class Evaluator:
     """
 
     def __init__(
-        self, network: Network, dataset: Dataset, engine: str | None = None, sites: Sequence[Site] = ()
+        self,
+        network: Network,
+        dataset: Dataset,
+        engine: str | None = None,
+        sites: Sequence[Site] = (),
+        rescale: str | None = None,
     ) -> None:
         self.network = network
         self.sites = tuple(sites)
@@ -70,17 +78,16 @@ class Evaluator:
         self._tie = ties.TIE
         self._labels = dataset.labels
         self.images = len(dataset)
-        self._subject = Subject(network, prepare_images(dataset.images, network.input_shape), self.sites)
-        self._predict = forward_of(self._subject)[0]
-        few, levels = tf_ops.constant(self._subject.images[:PREDICT_BATCH]), [IDENTITY] * len(self.sites)
-        noisy = any(site.kind == "noise" for site in self.sites)
-        self._softmax = not noisy and ties.is_softmax(np.asarray(self._predict(few, [*self.weights, *levels])))
+        self._subject = Subject(network, feed(network, dataset, rescale), self.sites)
+        self._passing = forward_of(self._subject)[0]
+        few = tf_ops.constant(self._subject.images[:PREDICT_BATCH])
+        self._softmax = ties.is_softmax(np.asarray(self._passing(few, self.weights)))
         self._fallback: dict[tuple[tuple[int, ...], int | None], Way] = {}
         self._ways: OrderedDict[tuple[tuple[int, ...], int | None], Way] = OrderedDict()
 
     def way(self, varied: Sequence[int], block: int | None = None) -> Way:
         """How trials that perturb these variables are evaluated; chosen at the first call."""
-        key = (tuple(sorted(varied)) or (() if self.sites else (0,)), block)
+        key = (tuple(sorted(varied)), block)
         if key not in self._ways:
             while len(self._ways) >= KEPT_WAYS:
                 self._ways.popitem(last=False)
@@ -135,7 +142,7 @@ class Evaluator:
         own = self._subject.images[images]
         for batch in np.unique(again // PREDICT_BATCH):
             few = tf_ops.constant(own[batch * PREDICT_BATCH : (batch + 1) * PREDICT_BATCH])
-            exact = decide(np.asarray(self._predict(few, tensors)), self.network.threshold)
+            exact = decide(np.asarray(self._passing(few, tensors)), self.network.threshold)
             some = again[again // PREDICT_BATCH == batch]
             decisions[some] = exact[some % PREDICT_BATCH]
         return decisions
@@ -150,14 +157,20 @@ class Evaluator:
     def _choose(self, key: tuple[int, ...]) -> _Maker:
         """The way to use, by the proof at load and the calibration."""
         sample = dataclasses.replace(self._subject, images=self._subject.images[:SAMPLE])
+        given = [self.weights, self._noisy(key)]
+        expected = np.stack([predict(self.network, sample.images, weights) for weights in given])
+        self._check_plain(sample.images, given, expected)
+        if not key and not self.sites:
+            return Plain
         if any(site.kind == "noise" for site in self.sites):
             if self._engine not in (None, "plain"):
                 self.notes.append("noise on activations is drawn image by image: evaluating one trial at a time")
             return Plain
         levels = [IDENTITY] * len(self.sites)
-        trials: list[list[Entry]] = [[*self.weights, *levels], [*self._noisy(key), *levels]]
+        trials: list[list[Entry]] = [[*weights, *levels] for weights in given]
         plain: Way = Plain(sample, key)
-        expected = plain.scores(_entries(trials, plain))
+        if self.sites:
+            expected = plain.scores(_entries(trials, plain))
         best: tuple[float, _Maker] = (_seconds(plain, trials), Plain)
         refusal = ""
         for make in self._candidates():
@@ -179,6 +192,14 @@ class Evaluator:
         if best[1] is Plain and refusal:
             self.notes.append(f"evaluating one trial at a time: {refusal}")
         return best[1]
+
+    def _check_plain(self, images: Array, given: Sequence[Sequence[Array]], expected: Array) -> None:
+        """Raise SweepError unless the plain pass, its sites letting everything through, is `keras.Model.predict`."""
+        batches = [tf_ops.constant(few) for few in steps(images, PREDICT_BATCH)]
+        for weights, scores in zip(given, expected, strict=True):
+            passing = np.concatenate([np.asarray(self._passing(few, list(weights))) for few in batches])
+            if ties.difference(passing, scores, self._softmax) > ties.LARGEST_ERROR:
+                raise SweepError("evaluated as a function of its weights, the network differs from keras.Model.predict")
 
     def _candidates(self) -> list[_Maker]:
         gpu = tf_ops.device() == "GPU"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import keras
@@ -14,6 +15,7 @@ from sweep.networks.inspection import leaves_of
 
 _FUNCTIONAL = type(keras.Model(inputs := keras.Input((1,)), inputs))
 Tensor = Any
+_LOOKS_UP = (keras.layers.Embedding, keras.layers.ReversibleEmbedding)
 _WEIGHTLESS = (keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.ELU, keras.layers.Softmax)
 
 
@@ -30,6 +32,7 @@ class Step:
         inputs, outputs: slots.
         fill: puts tensors, one for each input, into the arguments with which the layer was called.
         shapes: of its outputs in the plain network, without the images.
+        masked: whether it is called with a mask among its arguments.
     """
 
     operation: Any
@@ -37,6 +40,7 @@ class Step:
     outputs: tuple[int, ...]
     fill: Callable[[list[Any]], tuple[tuple[Any, ...], dict[str, Any]]]
     shapes: tuple[tuple[int, ...], ...]
+    masked: bool = False
 
     def __str__(self) -> str:
         return f"layer {self.operation.name} ({type(self.operation).__name__})"
@@ -67,7 +71,7 @@ class Graph:
             sites: where transforms act on the data flow, in the order in which they act.
 
         Raises:
-            Unsupported: another kind of model, or a layer of the rest is called or set up in a special way.
+            Unsupported: another kind of model, or a site that is not part of it.
         """
         self.inserts = [Insert(site) for site in sites]
         everything = [*model.weights, *self.inserts]
@@ -76,21 +80,26 @@ class Graph:
             raise ValueError("varied must name at least one weight")
         self.variables = tuple(id(everything[i]) for i in self.varied)
         self._weights = model.weights
+        self._input_dtype = model.inputs[0].dtype
         self.steps, self.input, self.output = _walk(model, self.inserts)
         self.shapes = {self.input: tuple(model.inputs[0].shape[1:])}
         for step in self.steps:
             self.shapes.update(zip(step.outputs, step.shapes, strict=True))
         self.prefix, self.rest = _split(self.steps, set(self.variables))
-        for step in self.rest:
-            _check(step)
         made = {slot for step in self.rest for slot in step.outputs}
         needed = [slot for step in self.rest for slot in step.inputs] + [self.output]
         self.boundary = tuple(sorted(set(needed) - made))
 
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """Names of the layers that run for every trial."""
-        return tuple(dict.fromkeys(step.operation.name for step in self.rest))
+    def check_rest(self) -> None:
+        """Raise Unsupported where a layer of the rest is called or set up as no pass of many trials covers it."""
+        unknown = next((slot for slot, shape in self.shapes.items() if None in shape), None)
+        if unknown is not None:
+            raise Unsupported("the network takes images of any size")
+        masks = any(map(_makes_mask, self.steps))
+        for step in self.rest:
+            if step.masked or (masks and _heeds_mask(step)):
+                raise Unsupported(f"{step} is given a mask")
+            _check(step)
 
     @property
     def has_prefix(self) -> bool:
@@ -99,30 +108,40 @@ class Graph:
 
     def run_prefix(self, images: Tensor) -> tuple[Tensor, ...]:
         """The boundary (B, ...) of images (B, ...): what all trials share."""
-        slots = _run(self.prefix, {self.input: images}, [], {})
+        slots = _run(self.prefix, self._begin(images), [], {})
         return tuple(slots[i] for i in self.boundary)
 
     def run(self, images: Tensor, values: Sequence[Tensor]) -> Tensor:
-        """The plain forward pass: outputs (B, ...) for the values of `model.weights` and then of the sites."""
+        """The plain forward pass: outputs (B, ...) for the values of `model.weights` and then of the sites.
+
+        Without values for the sites, these let everything through.
+        """
         mapping = list(zip(self._weights, values, strict=False))
-        inserted = dict(zip(map(id, self.inserts), values[len(mapping) :], strict=True))
-        return _run(self.steps, {self.input: images}, mapping, inserted)[self.output]
+        of_sites = values[len(mapping) :]
+        inserted = dict(zip(map(id, self.inserts), of_sites, strict=True)) if of_sites else {}
+        return _run(self.steps, self._begin(images), mapping, inserted)[self.output]
 
     def taps(self, images: Tensor) -> list[Tensor]:
         """What the clean network hands to each site, for images (B, ...)."""
-        slots = _run(self.steps, {self.input: images}, [], {})
+        slots = _run(self.steps, self._begin(images), [], {})
         reads = {id(step.operation): step.inputs[0] for step in reversed(self.steps)}
         return [slots[reads[id(insert)]] for insert in self.inserts]
 
     def shape_at(self, index: int) -> tuple[int, ...]:
-        """Shape of what the site of this number hands on, without the images."""
-        return next(step.shapes[0] for step in self.steps if step.operation is self.inserts[index])
+        """Shape of what the site of this number hands on, without the images; Unsupported where it is not known."""
+        shape = next(step.shapes[0] for step in self.steps if step.operation is self.inserts[index])
+        if None in shape:
+            raise Unsupported(f"{self.inserts[index].name} acts on activations of any size")
+        return shape
+
+    def _begin(self, images: Tensor) -> dict[int, Tensor]:
+        return {self.input: tf_ops.cast(images, self._input_dtype)}
 
 
 def _run(
     steps: Sequence[Step], slots: dict[int, Tensor], mapping: list[tuple[Any, Tensor]], inserted: Mapping[int, Tensor]
 ) -> dict[int, Tensor]:
-    """All slots after some steps; sites without a value let everything through."""
+    """All slots after some steps, as `predict` runs them; sites without a value let everything through."""
     with keras.StatelessScope(state_mapping=mapping, collect_losses=False):
         for step in steps:
             inputs = [slots[i] for i in step.inputs]
@@ -131,16 +150,22 @@ def _run(
                 outputs = inputs if value is None else [act(step.operation, inputs[0], value)]
             else:
                 args, kwargs = step.fill(inputs)
+                if isinstance(step.operation, keras.Layer):  # some take the default for training, and are random
+                    kwargs = {**kwargs, "training": False}
                 outputs = keras.tree.flatten(step.operation(*args, **kwargs))
             slots.update(zip(step.outputs, outputs, strict=True))
     return slots
 
 
 def act(insert: Insert, x: Tensor, value: Tensor) -> Tensor:
-    """What a site makes of an activation (B, ...)."""
-    if insert.site.kind == "noise":
-        return x + value
-    return tf_ops.round_to_levels(x, *(value[k] for k in range(4)))
+    """What a site makes of an activation (B, ...): in float32, whatever the network computes in; its mask goes on."""
+    exact = tf_ops.cast(x, "float32")
+    y = exact + value if insert.site.kind == "noise" else tf_ops.round_to_levels(exact, *(value[k] for k in range(4)))
+    y = tf_ops.cast(y, x.dtype)
+    mask = getattr(x, "_keras_mask", None)
+    if mask is not None:
+        y._keras_mask = mask
+    return y
 
 
 def _walk(model: keras.Model, inserts: Sequence[Insert] = ()) -> tuple[list[Step], int, int]:
@@ -149,17 +174,21 @@ def _walk(model: keras.Model, inserts: Sequence[Insert] = ()) -> tuple[list[Step
     count = 0
     leaves = {id(leaf): position for position, leaf in enumerate(leaves_of(model))} if inserts else {}
     used: set[int] = set()
+    made_by_site: set[int] = set()
 
-    def insert(slots: Sequence[int], shapes: Sequence[tuple[int, ...]], layer: int | None, side: str) -> list[int]:
-        """The slots after the sites at one side of a layer."""
+    def insert(slots: Sequence[int], tensors: Sequence[Any], layer: int | None, side: str) -> list[int]:
+        """The slots after the sites at one side of a layer; masks and indices are no activations."""
         found = list(slots)
         for operation in inserts:
             if (operation.site.layer, operation.site.side) != (layer, side):
                 continue
-            used.add(id(operation))
-            for k, shape in enumerate(shapes):
-                read = found[k]
+            for k, tensor in enumerate(tensors):
+                if "float" not in tensor.dtype:
+                    continue
+                used.add(id(operation))
+                read, shape = found[k], tuple(tensor.shape[1:])
                 found[k] = new_slots([operation])[0]
+                made_by_site.add(found[k])
                 steps.append(Step(operation, (read,), (found[k],), lambda values: (tuple(values), {}), (shape,)))
         return found
 
@@ -183,11 +212,15 @@ def _walk(model: keras.Model, inserts: Sequence[Insert] = ()) -> tuple[list[Step
                     made = open_model(operation, read)
                 else:
                     layer = leaves.get(id(operation))
-                    read = insert(read, [tuple(x.shape[1:]) for x in node.arguments.keras_tensors], layer, "input")
+                    read = insert(read, node.arguments.keras_tensors, layer, "input")
+                    if isinstance(operation, _LOOKS_UP) and made_by_site.intersection(read):
+                        raise Unsupported(
+                            f"layer {operation.name} ({type(operation).__name__}) takes indices, not values"
+                        )
                     made = new_slots(node.outputs)
                     shapes = tuple(tuple(x.shape[1:]) for x in node.outputs)
-                    steps.append(Step(operation, tuple(read), tuple(made), _filler(node), shapes))
-                    made = insert(made, shapes, layer, "output")
+                    steps.append(Step(operation, tuple(read), tuple(made), _filler(node), shapes, _is_given_mask(node)))
+                    made = insert(made, node.outputs, layer, "output")
                 slots.update(zip(map(id, node.outputs), made, strict=True))
         return [slots[id(x)] for x in inner.outputs]
 
@@ -198,7 +231,7 @@ def _walk(model: keras.Model, inserts: Sequence[Insert] = ()) -> tuple[list[Step
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise Unsupported(f"{model.name}: a model with one input and one output is wanted")
     start = new_slots(model.inputs)
-    first = insert(start, [tuple(model.inputs[0].shape[1:])], -1, "output")
+    first = insert(start, model.inputs, -1, "output")
     output = open_model(model, first)[0]
     missing = [operation.name for operation in inserts if id(operation) not in used]
     if missing:
@@ -215,6 +248,25 @@ def _filler(node: Any) -> Callable[[list[Any]], tuple[tuple[Any, ...], dict[str,
         return args, kwargs
 
     return fill
+
+
+def _is_given_mask(node: Any) -> bool:
+    """Whether a layer is called with a mask among its arguments."""
+    return any("mask" in name and value is not None for name, value in node.arguments.kwargs.items())
+
+
+def _makes_mask(step: Step) -> bool:
+    """Whether the layer marks time steps, or elements of a sequence, as to be passed over by later layers."""
+    layer = step.operation
+    if isinstance(layer, keras.layers.Masking) or getattr(layer, "mask_zero", False):
+        return True
+    own = isinstance(layer, keras.Layer) and not type(layer).__module__.startswith("keras.")
+    return own and type(layer).compute_mask is not keras.Layer.compute_mask
+
+
+def _heeds_mask(step: Step) -> bool:
+    layer = step.operation
+    return isinstance(layer, keras.Layer) and any("mask" in name for name in signature(layer.call).parameters)
 
 
 def _split(steps: list[Step], varied: set[int]) -> tuple[list[Step], list[Step]]:
@@ -251,8 +303,6 @@ def _check(step: Step) -> None:
         activation = getattr(operation, "activation", None)
         if isinstance(activation, keras.Layer) and type(activation) not in _WEIGHTLESS:
             raise Unsupported(f"{step} has a layer as its activation function, which may have weights of its own")
-        if operation.supports_masking and getattr(operation, "mask_value", None) is not None:
-            raise Unsupported(f"{step} masks time steps")
 
 
 def _check_arguments(operation: Any, kwargs: Mapping[str, Any]) -> None:

@@ -40,6 +40,7 @@ class StackedNetwork:
             Unsupported: a layer after the first perturbed one is not in the list of `layers`, or not in this form.
         """
         self.graph = Graph(model, varied, sites)
+        self.graph.check_rest()
         self.varied = self.graph.varied
         for step in self.graph.rest:
             if type(step.operation) not in RULES:

@@ -157,6 +157,11 @@ def expand(x: Tensor, axis: int) -> Tensor:
     return tf.expand_dims(x, axis)
 
 
+def cast(x: Any, dtype: Any) -> Tensor:
+    """A tensor in another type; the same one, with all that it carries, where it is of that type already."""
+    return x if getattr(x, "dtype", None) == dtype else tf.cast(x, dtype)
+
+
 def constant(x: Any) -> Tensor:
     """An array as a tensor."""
     return tf.constant(x)

@@ -73,12 +73,14 @@ class Plain:
         self.varied = (*sorted(varied), *range(self._first_site, self._first_site + len(subject.sites)))
         self._entries: list[Any] = [tf_ops.constant(w) for w in model.get_weights()] + [None] * len(subject.sites)
         self._forward, graph, images_per_step = forward_of(subject)
-        self._shapes = [graph.shape_at(k) for k in range(len(subject.sites))] if graph else []
+        noisy = [k for k, site in enumerate(subject.sites) if site.kind == "noise"]
+        self._shapes = {self._first_site + k: graph.shape_at(k) for k in noisy} if graph else {}
         self._blocks = [[tf_ops.constant(step) for step in steps(b, images_per_step)] for b in subject.blocks]
 
     def scores(self, entries: Sequence[Sequence[Entry]], block: int = 0) -> Scores:
         """See `Way`."""
-        return np.stack([self._trial([e[t] for e in entries], block) for t in range(len(entries[0]))])
+        trials = len(entries[0]) if entries else 1  # nothing varies: the clean network
+        return np.stack([self._trial([e[t] for e in entries], block) for t in range(trials)])
 
     def _trial(self, varied: Sequence[Entry], block: int) -> Scores:
         entries = list(self._entries)
@@ -91,7 +93,7 @@ class Plain:
         return np.concatenate(scores)
 
     def _draw(self, index: int, noise: Noise, images: int) -> Any:
-        return tf_ops.constant(noise.take(images, self._shapes[index - self._first_site]))
+        return tf_ops.constant(noise.take(images, self._shapes[index]))
 
 
 class Stacked:
@@ -190,6 +192,7 @@ def cut(subject: Subject, varied: Sequence[int], most_bytes: int) -> tuple[int, 
     """The variables to treat as varied: those that are, or all of them where the prefix is too large to keep."""
     model = subject.network.model
     graph = Graph(model, varied, subject.sites)
+    graph.check_rest()
     floats = len(subject.images) * sum(int(np.prod(graph.shapes[slot])) for slot in graph.boundary)
     if graph.has_prefix and 4 * floats > most_bytes:
         return tuple(range(len(model.weights)))

@@ -48,11 +48,11 @@ class Placed:
 Flow = Mapping[str, tuple[Placed, ...]]  # cell ids → what acts on its data flow, in order
 
 
-def place(cells: Sequence[Cell], network: Network, training: Dataset | None) -> Flow:
+def place(cells: Sequence[Cell], network: Network, sets: tuple[Dataset, Dataset | None], rescale: str | None) -> Flow:
     """Where and how the data-flow transforms of the cells of one network act; empty for cells without any.
 
-    `training` is not None where a transform is `calibrated`. Raises InputError when a transform selects no layer, or
-    when the network's data flow is not known.
+    `sets` are the test and the training set; the latter is not None where a transform is `calibrated`. Raises
+    InputError when a transform selects no layer, or when the network's data flow is not known.
     """
     from sweep.engine.calibration import observe
     from sweep.engine.graph import Unsupported
@@ -62,7 +62,7 @@ def place(cells: Sequence[Cell], network: Network, training: Dataset | None) -> 
     if not sites:
         return {}
     try:
-        samples = dict(zip(sites, observe(network, training, sites), strict=True))
+        samples = dict(zip(sites, observe(network, sets, rescale, sites), strict=True))
     except Unsupported as reason:
         raise InputError(f"transforms of the data flow cannot act here: {reason}") from None
     return {cell: tuple(_placed(*where, samples[where[3]]) for where in found) for cell, found in chosen.items()}

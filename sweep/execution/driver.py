@@ -100,6 +100,7 @@ def run(
             versions=versions(),
             deadline=deadline,
             trust=prepared.trusted,
+            rescale=study.rescale,
         )
         _Sweep(prepared, store, runner, ChunkSize(fixed=chunk_trials), job, clock).run(todo, have)
     merge(store, prepared.digest, study.columns, [cell.id for cell in study.cells])
@@ -208,8 +209,8 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     lines = []
     if old["root_seed"] != new["root_seed"]:
         lines.append(f"root_seed was {old['root_seed']}, is {new['root_seed']}")
-    for part, noun in (("files", ""), ("cells", "cell ")):
-        before, after = old[part], new[part]
+    for part, noun in (("files", ""), ("rescale", "rescale of "), ("cells", "cell ")):
+        before, after = old.get(part, {}), new.get(part, {})
         for key in dict.fromkeys([*before, *after]):
             if key not in after:
                 lines.append(f"{noun}{key} is gone")

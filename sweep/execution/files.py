@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from sweep.errors import InputError
-from sweep.networks.datasets import Dataset, load_dataset
+from sweep.networks.datasets import RESCALES, Dataset, load_dataset
+from sweep.networks.feeding import rescale_of
 from sweep.networks.loading import SUFFIXES, Network, check_fit, load_network
 from sweep.perturb.base import REGISTRY, Selection
 from sweep.perturb.dataflow import DataFlow
@@ -34,11 +35,15 @@ class Files:
     problems: Sequence[str]
 
 
-def read_files(models: Mapping[str, str], dataset: str | None, families: Any, source: str, trust: bool) -> Files:
-    """Read a dataset and models, given by label, and look for the layers that families of a study file select.
+def read_files(models: Mapping[str, str], tables: Mapping[str, Any], source: str, trust: bool) -> Files:
+    """Read the dataset of a study's tables and models, given by label, and look for the layers that families select.
 
-    Of what stands in the file `source`, only this is taken; what else may be wrong with it does not matter.
+    Of what stands in the tables of the file `source`, only this is taken; what else may be wrong with it does not
+    matter.
     """
+    named, families = tables.get("dataset"), tables.get("family", [])
+    dataset = named if isinstance(named, str) and named else None
+    rescale = tables.get("rescale")
     found: dict[str, Path] = {}
     problems: list[str] = []
     wanted = [("dataset", dataset)] if dataset is not None else []
@@ -63,7 +68,9 @@ def read_files(models: Mapping[str, str], dataset: str | None, families: Any, so
         except InputError as error:
             problems += [f"model: {problem}" for problem in error.problems]
             continue
-        problems += [f"model: {file}: {problem}" for problem in (check_fit(network, images) if images else [])]
+        if images is not None:
+            problems += [f"model: {file}: {problem}" for problem in check_fit(network, images)]
+            problems += [f"{problem} ({label})" for problem in _unfed(network, images, rescale)]
         problems += [f"{problem} ({label})" for problem in _unmatched(families, network)]
     return Files(found, images, networks, [f"{source}: {problem}" for problem in problems])
 
@@ -100,6 +107,17 @@ def _unmatched(families: Any, network: Network) -> list[str]:
                     chosen = tuple(layers) if isinstance(layers, list | tuple) else layers
                     problems += [f"{at}: {problem}" for problem in _missed(table["op"], chosen, network)]
     return list(dict.fromkeys(problems))
+
+
+def _unfed(network: Network, dataset: Dataset, rescale: Any) -> Sequence[str]:
+    """Why it is not known how the images reach a network; another mistake of `rescale` is told elsewhere."""
+    if rescale is not None and rescale not in RESCALES:
+        return ()
+    try:
+        rescale_of(network, dataset, rescale)
+    except InputError as error:
+        return error.problems
+    return ()
 
 
 def _missed(op: str, layers: Selection, network: Network) -> Sequence[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from sweep.execution.dataflow import Flow, Placed, place
 from sweep.execution.files import expand, read_files
 from sweep.execution.worker import ModelFile
 from sweep.networks.datasets import Dataset, load_dataset
+from sweep.networks.feeding import DEFAULT, feed, rescale_of
 from sweep.networks.loading import Network
 from sweep.perturb.dataflow import DataFlow
 from sweep.perturb.selection import select, select_layers
@@ -57,7 +58,8 @@ def prepare(study: Study, trust: bool = False) -> Prepared:
     """
     problems: list[str] = []
     study = with_models(study, problems)
-    files = read_files(study.models, study.dataset, study.to_dict()["family"], study.source, trust)
+    tables = study.to_dict()
+    files = read_files(study.models, tables, study.source, trust)
     problems += files.problems
     training = None
     if files.dataset is not None:
@@ -67,19 +69,45 @@ def prepare(study: Study, trust: bool = False) -> Prepared:
             problems += [f"{study.source}: dataset: {problem}" for problem in error.problems]
     if problems or files.dataset is None:
         raise InputError(dict.fromkeys(problems))
+    problems = [f"{study.source}: {problem}" for problem in _unsteady(study, files.networks, files.dataset)]
+    if problems:
+        raise InputError(problems)
     study = with_layers(study, files.networks)
     flow: dict[str, tuple[Placed, ...]] = {}
     for label, network in files.networks.items():
         cells = [cell for cell in study.cells if cell.model == label]
         try:
-            flow.update(place(cells, network, training))
+            flow.update(place(cells, network, (files.dataset, training), study.rescale))
         except InputError as error:
             problems += [f"{study.source}: {problem} ({label})" for problem in error.problems]
     if problems:
         raise InputError(dict.fromkeys(problems))
     models = {label: _model_file(files.found[f"model {label}"], n) for label, n in files.networks.items()}
     digests = {"dataset": files.dataset.digest, **{f"model {m}": f.digest for m, f in models.items()}}
-    return Prepared(study, models, files.dataset, study.identity(digests), flow, files.networks, trust)
+    identity = study.identity(digests)
+    fed = {label: rescale_of(n, files.dataset, study.rescale) for label, n in files.networks.items()}
+    special = {label: rescale for label, rescale in fed.items() if rescale not in (None, DEFAULT)}
+    if special:
+        identity["rescale"] = special
+    return Prepared(study, models, files.dataset, identity, flow, files.networks, trust)
+
+
+_steady: set[tuple[str, str, str | None]] = set()  # networks whose scores were found to be their own, with their data
+
+
+def _unsteady(study: Study, networks: Mapping[str, Network], dataset: Dataset) -> Iterator[str]:
+    """Networks whose scores are not a function of their image alone; asked once a process."""
+    from sweep.engine.proof import IMAGES, inference_problem
+
+    for label, network in networks.items():
+        key = (network.digest, dataset.digest, study.rescale)
+        if key in _steady:
+            continue
+        problem = inference_problem(network, feed(network, dataset.first(IMAGES), study.rescale))
+        if problem:
+            yield f"model: {study.models[label]}: {problem}"
+        else:
+            _steady.add(key)
 
 
 def with_models(study: Study, problems: list[str]) -> Study:

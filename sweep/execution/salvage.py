@@ -20,6 +20,4 @@ def further_problems(path: str | Path, trust: bool) -> list[str]:
     problems: list[str] = []
     named = [m for m in as_list(data.get("model", [])) if isinstance(m, str) and m]
     models = labelled(expand(dict.fromkeys(named), source, problems))
-    dataset = data.get("dataset")
-    readable = dataset if isinstance(dataset, str) and dataset else None
-    return [*problems, *read_files(models, readable, data.get("family", []), source, trust).problems]
+    return [*problems, *read_files(models, data, source, trust).problems]

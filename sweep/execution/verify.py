@@ -95,7 +95,17 @@ def _again(store: Store, sample: int, trust: bool) -> tuple[int, tuple[tuple[Tri
         groups.setdefault((cells[row["cell"]].model, engine), []).append((row["cell"], row["seed"]))
     different = []
     for (label, engine), trials in groups.items():
-        job = Job("", "", study.root_seed, study.columns, cells, prepared.flow, engine=engine, trust=trust)
+        job = Job(
+            "",
+            "",
+            study.root_seed,
+            study.columns,
+            cells,
+            prepared.flow,
+            engine=engine,
+            trust=trust,
+            rescale=study.rescale,
+        )
         again, _ = evaluate_chunk(job, prepared.models[label], prepared.dataset, Chunk(label, tuple(trials)))
         for row in again:
             trial = (row["cell"], row["seed"])

@@ -41,7 +41,7 @@ class Job:
     `study_digest` and `root_seed` are the study's; `columns` its swept parameters; `flow` says what acts on the data
     flow of a cell; `threads` goes to TensorFlow; `engine` forces a way to evaluate; `versions` are the driver's, and a
     worker with others refuses to work; `deadline` is in seconds, for one chunk; `trust` loads model files
-    unchecked.
+    unchecked; `rescale` is the study's.
     """
 
     folder: str
@@ -55,6 +55,7 @@ class Job:
     versions: Mapping[str, str] = field(default_factory=dict)
     deadline: float = DEADLINE_SECONDS
     trust: bool = False
+    rescale: str | None = None
 
 
 @dataclass(frozen=True)
@@ -239,11 +240,11 @@ def _network(job: Job, model: ModelFile) -> Network:
 def _evaluator(job: Job, network: Network, dataset: Dataset, sites: tuple[Site, ...]) -> Evaluator:
     from sweep.engine.evaluator import Evaluator
 
-    key = (network.digest, dataset.digest, job.engine, sites)
+    key = (network.digest, dataset.digest, job.engine, sites, job.rescale)
     if key not in _evaluators:
         while len(_evaluators) >= _KEPT_EVALUATORS:
             _evaluators.popitem(last=False)
-        _evaluators[key] = Evaluator(network, dataset, job.engine, sites)
+        _evaluators[key] = Evaluator(network, dataset, job.engine, sites, job.rescale)
     _evaluators.move_to_end(key)
     return _evaluators[key]
 

@@ -147,6 +147,18 @@ MEASURES = _words(
 )
 """Losses and metrics that are functions; they stand in a compiled model within a model."""
 
+QUANTIZED = _words(
+    """
+    AWQConfig AWQDTypePolicy AbsMaxQuantizer Float8QuantizationConfig GPTQConfig GPTQDTypePolicy Int4DTypePolicy
+    Int4QuantizationConfig Int8QuantizationConfig QuantizedDTypePolicy QuantizedFloat8DTypePolicy
+    """
+)
+"""What tells that Keras has quantized the layer around it."""
+
+_QUANTIZED = (
+    "is quantized by Keras, its weights no numbers to perturb; give the network as it was before quantize(), and let "
+    'the study round it: { op = "symmetric", bits = 8 }'
+)
 REASONS: Mapping[str, str] = {
     "__lambda__": "is code stored in the file, which loading would run",
     "Lambda": "runs code stored in the file",
@@ -160,6 +172,7 @@ REASONS: Mapping[str, str] = {
     "StringLookup": "can read a vocabulary from a path that the file gives",
     "IntegerLookup": "can read a vocabulary from a path that the file gives",
     "TextVectorization": "can read a vocabulary from a path that the file gives",
+    **dict.fromkeys(QUANTIZED, _QUANTIZED),
     "Hashing": "takes words, not images",
     "HashedCrossing": "takes words, not images",
     "__typespec__": "names a class of TensorFlow to be built",

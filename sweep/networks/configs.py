@@ -202,7 +202,7 @@ def _place_of(node: dict[str, Any], outer: str) -> str:
     kind, config = str(node["class_name"]), node.get("config")
     name = config.get("name") if isinstance(config, dict) else None
     if not isinstance(name, str):
-        return f"{outer}, {kind}" if kind in allowed.REASONS else outer
+        return f"{outer}, {kind}" if kind in allowed.REASONS.keys() - allowed.QUANTIZED else outer
     return f"{shown(kind)[1:-1]} {shown(name)}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +12,19 @@ import numpy as np
 from sweep.errors import InputError
 from sweep.networks.files import file_digest, reason, require_file
 
+AS_STORED = "0..255"
+RESCALES = {"0..1": (255, 0), AS_STORED: (1, 0), "-1..1": (127.5, 1)}
+"""Ways in which whole-number images reach a network → what they are divided by, and what is then subtracted."""
+
+_EXACT = 2**24  # whole numbers from here on are not exact in float32
+
 
 @dataclass(frozen=True)
 class Dataset:
     """Images with their labels.
 
     Attributes:
-        images: (n, ...) as stored, uint8 or floating.
+        images: (n, ...) as stored, whole numbers or floating.
         labels: (n,) int64, >= 0.
         digest: SHA-256 of the file, in hex.
     """
@@ -30,11 +36,15 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.images)
 
+    def first(self, images: int) -> Dataset:
+        """The first so many images, with their labels."""
+        return replace(self, images=self.images[:images], labels=self.labels[:images])
+
 
 def load_dataset(path: str | Path, split: str = "test") -> Dataset:
     """Reads the arrays `x_<split>` and `y_<split>` of an .npz file.
 
-    Images are (n, ...) of uint8 or a floating type; labels are (n,) or (n, 1) integers from 0, or one-hot
+    Images are (n, ...) of whole numbers or a floating type; labels are (n,) or (n, 1) integers from 0, or one-hot
     rows (n, classes), which become integers. Pickled objects are never read.
 
     Raises:
@@ -63,21 +73,24 @@ def load_dataset(path: str | Path, split: str = "test") -> Dataset:
     return Dataset(images, _as_classes(labels), file_digest(path))
 
 
-def prepare_images(images: np.ndarray, input_shape: tuple[int | None, ...]) -> np.ndarray:
+def prepare_images(images: np.ndarray, input_shape: tuple[int | None, ...], rescale: str = "0..1") -> np.ndarray:
     """Images as the network takes them.
 
     Args:
-        images: (n, ...) uint8 in [0, 255], or floating in whatever units the network was trained on.
+        images: (n, ...) whole numbers, or floating in whatever units the network was trained on.
         input_shape: what the network expects of one image; None fits any size.
+        rescale: of `RESCALES`, for whole numbers; floating images are never touched.
 
     Returns:
-        (n, ...) float32, C-contiguous. uint8 is divided by 255, in float32; a channel axis of size 1 is added
+        (n, ...) float32, C-contiguous. Whole numbers are rescaled in float32; a channel axis of size 1 is added
         where the network has one and the images have not.
     """
     shape = image_shape(images.shape, input_shape)
     scaled = images.astype(np.float32)
-    if images.dtype == np.uint8:
-        scaled /= np.float32(255)
+    if images.dtype.kind in "iu":
+        divisor, less = RESCALES[rescale]
+        scaled /= np.float32(divisor)
+        scaled -= np.float32(less)
     return np.ascontiguousarray(scaled.reshape((len(images), *shape)))
 
 
@@ -110,12 +123,14 @@ def _read_array(archive: np.lib.npyio.NpzFile, name: str, path: Path) -> np.ndar
 
 
 def _image_problems(name: str, images: np.ndarray) -> list[str]:
-    if images.dtype != np.uint8 and images.dtype.kind != "f":
-        return [f"{name} is {images.dtype}; images are uint8 in [0, 255] or floating"]
+    if images.dtype.kind not in "iuf":
+        return [f"{name} is {images.dtype}; images are whole numbers or floating"]
     if images.ndim < 2:
         return [f"{name} has shape {images.shape}; the first axis counts images, and each needs at least one"]
     if images.size == 0:
         return [f"{name} has shape {images.shape}: it holds no images"]
+    if images.dtype.kind in "iu" and max(-int(images.min()), int(images.max())) >= _EXACT:
+        return [f"{name} has whole numbers of {_EXACT:,} and more, which float32 does not hold exactly"]
     if images.dtype.kind == "f":
         # A value beyond float32 is infinite for the network, though finite in the file.
         with np.errstate(over="ignore"):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from sweep.networks.backend import import_keras
 from sweep.networks.variables import IMAGES, Layer, Variable
@@ -77,6 +78,58 @@ def layers_of(model: keras.Model) -> tuple[Layer, ...]:
             for k, leaf in enumerate(leaves)
         ),
     )
+
+
+def quantized_of(model: keras.Model) -> str:
+    """The first layer that Keras's own `quantize` has changed and how, in words; empty for none."""
+    for layer in leaves_of(model):
+        for inner in layer._flatten_layers():
+            mode = getattr(inner, "quantization_mode", None)
+            if mode:
+                return f"layer {inner.name} ({type(inner).__name__}) is quantized to {mode}"
+    return ""
+
+
+_SCALINGS = ("Rescaling", "Normalization", "Discretization")
+_LOOKUPS = ("Embedding", "ReversibleEmbedding", "CategoryEncoding")
+_ARITHMETIC = ("Add", "Subtract", "Multiply", "Divide", "TrueDivide")
+
+
+def beginning_of(model: keras.Model) -> tuple[str, str]:
+    """What a model does to its images before any weight: names of a layer that scales them, of one that looks them up.
+
+    Each with its class, such as "rescaling (Rescaling)", or empty. Arithmetic with a number, such as `x / 127.5 - 1`,
+    is scaling too. `model` has one input.
+    """
+    scaling = lookup = ""
+    for operation, inputs in _before_weights(model):
+        kind = type(operation).__name__
+        text = f"{operation.name} ({kind})"
+        by_a_number = kind in _ARITHMETIC and inputs == 1  # the layers of that name take several
+        if kind in _LOOKUPS:
+            lookup = lookup or text
+        elif kind in _SCALINGS or by_a_number:
+            scaling = scaling or text
+    return scaling, lookup
+
+
+def _before_weights(model: keras.Model) -> Iterator[tuple[Any, int]]:
+    """The operations that see the images, up to the first weights of each path, and how many inputs each has."""
+    keras = import_keras()
+    inner = model._functional if isinstance(model, keras.Sequential) else model
+    seen = {id(inner.inputs[0])}
+    for depth in sorted(inner._nodes_by_depth, reverse=True):
+        for node in inner._nodes_by_depth[depth]:
+            tensors = node.arguments.keras_tensors
+            if node.is_input or not any(id(x) in seen for x in tensors):
+                continue
+            operation = node.operation
+            if isinstance(operation, keras.Model) and getattr(operation, "inputs", None):
+                yield from _before_weights(operation)
+            else:
+                yield operation, len(tensors)
+            if not getattr(operation, "weights", ()):
+                seen.update(map(id, node.outputs))
 
 
 def threshold_of(model: keras.Model) -> float | None:

@@ -13,7 +13,7 @@ from sweep.errors import InputError
 from sweep.networks.backend import import_keras, quiet_advice
 from sweep.networks.datasets import Dataset, fits
 from sweep.networks.files import copy_file, file_digest, reason, require_file
-from sweep.networks.inspection import layers_of, threshold_of, variables_of
+from sweep.networks.inspection import beginning_of, layers_of, quantized_of, threshold_of, variables_of
 from sweep.networks.leftovers import without_leftovers
 from sweep.networks.safety import MAX_FILE, check_model_bytes, check_model_file, variables_within
 from sweep.networks.variables import Layer, Variable
@@ -37,6 +37,9 @@ class Network:
         threshold: where a single score decides for class 1 (0.5 behind a sigmoid, 0 for a logit); None with
             several outputs, of which the largest decides.
         layers: the images, then every layer, in order.
+        input_dtype: type of its input, such as "float32" or "uint8".
+        scaling: the layer with which it rescales images by itself, before any weight; empty for none.
+        lookup: the layer that takes its input for indices, such as an Embedding; empty for none.
     """
 
     model: keras.Model
@@ -46,6 +49,9 @@ class Network:
     outputs: int
     threshold: float | None
     layers: tuple[Layer, ...] = ()
+    input_dtype: str = "float32"
+    scaling: str = ""
+    lookup: str = ""
 
 
 def load_network(path: str | Path, trust: bool = False) -> Network:
@@ -130,6 +136,7 @@ def _load(path: Path, shown: str, digest: str, stored: int | None) -> Network:
     problems = _shape_problems(model)
     if problems:
         raise InputError(f"{shown}: {problem}" for problem in problems)
+    scaling, lookup = beginning_of(model)
     return Network(
         model=model,
         digest=digest,
@@ -138,6 +145,9 @@ def _load(path: Path, shown: str, digest: str, stored: int | None) -> Network:
         input_shape=tuple(model.inputs[0].shape[1:]),
         outputs=int(model.outputs[0].shape[-1]),
         threshold=threshold_of(model),
+        input_dtype=str(model.inputs[0].dtype),
+        scaling=scaling,
+        lookup=lookup,
     )
 
 
@@ -153,6 +163,17 @@ def _shape_problems(model: keras.Model) -> list[str]:
     problems = []
     if len(inputs) != 1:
         problems.append(f"the model has {len(inputs)} inputs; it must have one, the images")
+    elif inputs[0].shape[0] is not None:
+        problems.append(
+            f"the model takes batches of exactly {inputs[0].shape[0]} images; build it with batch_size=None (and "
+            "without stateful=True), give it the same weights, and save that"
+        )
+    quantized = quantized_of(model)
+    if quantized:
+        problems.append(
+            f"{quantized}, whose weights are no numbers to perturb; give the network as it was before quantize(), and "
+            'let the study round it: { op = "symmetric", bits = 8 }'
+        )
     if len(outputs) != 1:
         problems.append(f"the model has {len(outputs)} outputs; it must have one, the scores")
     elif len(outputs[0].shape) != 2 or not outputs[0].shape[-1]:

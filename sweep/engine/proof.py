@@ -1,0 +1,70 @@
+"""Whether a network can be evaluated at all: the same scores for an image each time, whatever else is in its batch.
+
+`keras.Model.predict` is the reference; no graph of our own takes part in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sweep.engine import tf_ops, ties
+from sweep.engine.graph import Graph
+from sweep.networks.files import reason
+from sweep.networks.loading import Network
+from sweep.perturb.base import Array
+
+IMAGES = 64  # of the test set
+BATCH = 32  # images a step in `predict`, its own default: the last digit of a score depends on it
+OTHER_BATCH = 5
+
+
+def predict(network: Network, images: Array, weights: Sequence[Array] | None = None, batch: int = BATCH) -> Array:
+    """Scores (n, outputs) by `keras.Model.predict`, with these values of `model.weights` or with its own."""
+    model = network.model
+    if weights is None:
+        return np.asarray(model.predict(images, batch_size=batch, verbose=0))
+    clean = model.get_weights()
+    try:
+        model.set_weights(list(weights))
+        return np.asarray(model.predict(images, batch_size=batch, verbose=0))
+    finally:
+        model.set_weights(clean)
+
+
+def inference_problem(network: Network, images: Array) -> str | None:
+    """Why a network's accuracy would not be a figure of its own, in one line; None when it is.
+
+    Args:
+        network: as loaded.
+        images: (n, ...) as it takes them; some of them are tried.
+    """
+    few = images[:IMAGES]
+    try:
+        scores = predict(network, few)
+    except Exception as error:  # Keras raises whatever its many parts raise
+        return f"keras.Model.predict fails on these images: {reason(error)}"
+    softmax = ties.is_softmax(scores)
+    if not _same(predict(network, few), scores, softmax):
+        return (
+            "it gives other scores when it sees the same images again: something in it is random at inference, or "
+            "keeps state from one batch to the next"
+        )
+    if not _same(predict(network, few, batch=OTHER_BATCH), scores, softmax):
+        return "its scores for an image depend on the other images in the batch"
+    return None
+
+
+def flow_problem(network: Network, graph: Graph, images: Array) -> str | None:
+    """Why a network's data flow is not known, in one line: with everything passing, its graph is not `predict`."""
+    few = images[:IMAGES]
+    expected = predict(network, few)
+    passing = np.asarray(tf_ops.compile_function(graph.run)(tf_ops.constant(few), network.model.get_weights()))
+    if _same(passing, expected, ties.is_softmax(expected)):
+        return None
+    return "layer by layer, it gives other scores than keras.Model.predict"
+
+
+def _same(scores: Array, expected: Array, softmax: bool) -> bool:
+    return ties.difference(scores, expected, softmax) <= ties.LARGEST_ERROR

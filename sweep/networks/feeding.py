@@ -1,0 +1,73 @@
+"""How the images of a dataset reach a network: in which units, where that can be told."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sweep.errors import InputError
+from sweep.networks.datasets import AS_STORED, RESCALES, Dataset, prepare_images
+from sweep.networks.loading import Network
+
+DEFAULT = "0..1"  # of uint8 images
+_DONE = {"0..1": "divided by 255", AS_STORED: "as stored", "-1..1": "divided by 127.5, less 1"}
+_CHOICES = ", ".join(f'"{name}" {done}' for name, done in _DONE.items())
+
+
+def rescale_of(network: Network, dataset: Dataset, wanted: str | None) -> str | None:
+    """How whole-number images reach a network, of `RESCALES`; None for floating ones, which are never touched.
+
+    Args:
+        network: which says whether it scales by itself, looks up indices, or takes whole numbers only.
+        dataset: its images.
+        wanted: the study's `rescale`, or None.
+
+    Raises:
+        InputError: it cannot be told, or what is wanted makes no sense for this network.
+    """
+    images = dataset.images
+    whole = "int" in network.input_dtype
+    if images.dtype.kind == "f":
+        if whole and (images != np.rint(images)).any():
+            raise InputError(f"the network's input is {network.input_dtype}, and the images have fractions")
+        return None
+    if network.lookup or whole:
+        reads = (
+            f"layer {network.lookup}, which looks up indices" if network.lookup else f"an {network.input_dtype} input"
+        )
+        if wanted not in (None, AS_STORED):
+            raise InputError(
+                f'rescale: {wanted!r}: the values go to {reads}; only "{AS_STORED}" makes sense, as stored'
+            )
+        if network.lookup and not wanted and images.dtype == np.uint8:
+            raise InputError(f'rescale: is missing: uint8 values go to {reads}; say "{AS_STORED}" for as stored')
+        return AS_STORED
+    if not wanted and network.scaling:
+        raise InputError(
+            f"rescale: is missing: the network begins with a scaling of its own, layer {network.scaling}; say how "
+            f"{images.dtype} images reach it, as in its training: {_CHOICES}"
+        )
+    if not wanted and images.dtype != np.uint8:
+        raise InputError(
+            f"rescale: is missing: say how {images.dtype} images reach the network, as in its training: {_CHOICES}"
+        )
+    return wanted or DEFAULT
+
+
+def feed(network: Network, dataset: Dataset, wanted: str | None) -> np.ndarray:
+    """Images (n, ...) as the network takes them: float32, with no more digits than its input has.
+
+    Args and errors as for `rescale_of`.
+    """
+    prepared = prepare_images(dataset.images, network.input_shape, rescale_of(network, dataset, wanted) or DEFAULT)
+    if network.input_dtype == "float16":
+        return prepared.astype(np.float16).astype(np.float32)
+    return prepared
+
+
+def fed(network: Network, dataset: Dataset, wanted: str | None) -> str:
+    """In words: what goes into the network. Args and errors as for `rescale_of`."""
+    rescale = rescale_of(network, dataset, wanted)
+    divisor, less = RESCALES[rescale or AS_STORED]
+    low, high = (float(bound) / divisor - less for bound in (dataset.images.min(), dataset.images.max()))
+    shape = " × ".join(map(str, dataset.images.shape[1:]))
+    return f"{dataset.images.dtype} images of {shape}, {_DONE[rescale or AS_STORED]}: {low:.4g} to {high:.4g}"
