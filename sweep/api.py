@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -33,12 +33,14 @@ class Plan:
         folder: the run folder.
         trials: trials that the study asks for.
         done: how many of them are committed there.
+        inputs: what goes into each network, and what the families reach in it; nothing where only the folder is read.
     """
 
     study: Study
     folder: str
     trials: int
     done: int
+    inputs: Sequence[str] = ()
 
     def __str__(self) -> str:
         cells = self.study.cells
@@ -50,6 +52,7 @@ class Plan:
                 f"{len(cells) - random} without randomness, one trial each",
                 f"trials   {self.trials:,}: {self.done:,} done, {self.trials - self.done:,} to do",
                 f"folder   {self.folder}",
+                *self.inputs,
             ]
         )
 
@@ -150,11 +153,15 @@ def plan(
 ) -> Plan:
     """What `run` would do, after the same checks; computes nothing and writes nothing."""
     from sweep.execution.driver import open_store, present
+    from sweep.execution.reach import reach
 
     prepared = _prepared(study, seeds, trust_model)
     study = prepared.study
     store = open_store(prepared, out or Path(RUNS) / study.name)
-    return Plan(study, store.folder.uri, count_wanted(study), count_done(study, present(store)))
+    done = count_done(study, present(store))
+    inputs = [f"images   {line}" for line in prepared.fed()]
+    inputs += [f"reached  {line}" for line in reach(study, prepared.networks, prepared.flow)]
+    return Plan(study, store.folder.uri, count_wanted(study), done, inputs)
 
 
 def status(place: str | Path) -> Plan:

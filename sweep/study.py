@@ -21,6 +21,7 @@ from sweep.perturb.plugins import load_plugins
 from sweep.study_checks import SAID, as_list, check_study, swept_columns
 
 LAYER = "layer"  # the column of a family with `sensitivity`
+CLEAN = "clean"  # the family of the unperturbed networks, which every study evaluates
 
 
 @dataclass(frozen=True)
@@ -203,8 +204,16 @@ class Study:
 
     @cached_property
     def cells(self) -> tuple[Cell, ...]:
-        """Every cell, by model, then family, then grid."""
-        return tuple(cell for model in self.models for family in self.family for cell in family.cells(model))
+        """Every cell, by model, then family, then grid; first of each model the clean network.
+
+        A family of the study's own that is called `clean` takes its place.
+        """
+        own = any(family.name == CLEAN for family in self.family)
+        cells = []
+        for model in self.models:
+            cells += [] if own else [Cell(model, CLEAN, {}, ())]
+            cells += [cell for family in self.family for cell in family.cells(model)]
+        return tuple(cells)
 
     @cached_property
     def columns(self) -> dict[str, type]:
@@ -233,12 +242,14 @@ class Study:
     def identity(self, digests: Mapping[str, str]) -> dict[str, Any]:
         """All that the results depend on, seeds apart; `digests` are the SHA-256 of the files by label.
 
-        Plugins count with their content.
+        Plugins count with their content; clean networks do not, since the files say all of them.
 
         Two studies with equal identities give equal rows for equal (cell, seed).
         """
         perturbations = {
-            cell.id: [{"op": t.op, **dataclasses.asdict(t)} for t in cell.transforms] for cell in self.cells
+            cell.id: [{"op": t.op, **dataclasses.asdict(t)} for t in cell.transforms]
+            for cell in self.cells
+            if cell.transforms
         }
         identity = {"root_seed": self.root_seed, "files": dict(digests), "cells": perturbations}
         if self.plugins:

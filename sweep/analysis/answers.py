@@ -176,7 +176,7 @@ def _curves(study: Study, trials: pd.DataFrame) -> Iterator[tuple[str, Family, s
 
 
 def _clean(study: Study, trials: pd.DataFrame, model: str) -> float | None:
-    """The accuracy without perturbation, from a cell that has none: a scale or rate of 0, or 32 bits."""
+    """The accuracy without perturbation: the clean network's, or in an older run that at scale or rate 0 or 32 bits."""
     for cell in study.cells:
         if cell.model == model and all(_is_nothing(transform) for transform in cell.transforms):
             found = trials.loc[trials["cell"] == cell.id, "accuracy"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,14 @@ from sweep.execution.progress import Progress
 from sweep.execution.resolved import resolved_table
 from sweep.execution.runner import Runner
 from sweep.execution.worker import Job, Outcome, versions
+from sweep.networks.decisions import chance_warning, is_near_chance
 from sweep.perturb.plugins import plugin_files
 from sweep.storage.merge import merge
 from sweep.storage.paths import Folder
 from sweep.storage.schema import parquet_bytes
 from sweep.storage.shards import commit
 from sweep.storage.store import PLUGINS, RESOLVED, STUDY, Store
+from sweep.study import CLEAN
 
 SAVE_SECONDS = 5.0  # between two writes of the manifest
 SAVE_SHARE = 0.05  # of the time, at most, where these take long
@@ -82,6 +84,7 @@ def run(
         name=study.name,
         identity=prepared.identity,
         study_digest=prepared.digest,
+        chance=prepared.chance,
         versions={"python": platform.python_version(), "noisesweep": version("noisesweep")},
     )
     have = present(store)
@@ -124,6 +127,7 @@ class _Sweep:
         self._job = job
         self._clock = clock
         self._failures = Failures(len(prepared.study.cells))
+        self._clean = {cell.id: cell.model for cell in prepared.study.cells if cell.family == CLEAN}
         self._again: list[Chunk] = []
         self._save_next = time.monotonic() + SAVE_SECONDS
 
@@ -201,15 +205,29 @@ class _Sweep:
         self._size.measured(len(outcome.counts), outcome.seconds)
         for note in outcome.notes:
             progress.remark(note)
+        for warning in self._near_chance(outcome):
+            progress.remark(warning, "WARNING")
         accuracies = [correct / images for correct, images in outcome.counts]
         progress.advance(list(zip(outcome.trials, accuracies, strict=True)), outcome.seconds)
+
+    def _near_chance(self, outcome: Outcome) -> Iterator[str]:
+        """Clean networks that are right about hardly more images than by lot: something is wrong with the study."""
+        for (cell, _), (correct, images) in zip(outcome.trials, outcome.counts, strict=True):
+            label = self._clean.get(cell)
+            if label is not None and is_near_chance(correct / images, images, self._prepared.chance[label]):
+                yield chance_warning(label, correct / images, self._prepared.chance[label])
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     lines = []
     if old["root_seed"] != new["root_seed"]:
         lines.append(f"root_seed was {old['root_seed']}, is {new['root_seed']}")
-    for part, noun in (("files", ""), ("rescale", "rescale of "), ("cells", "cell ")):
+    for part, noun in (
+        ("files", ""),
+        ("rescale", "rescale of "),
+        ("matrices of own layers", "own layers of "),
+        ("cells", "cell "),
+    ):
         before, after = old.get(part, {}), new.get(part, {})
         for key in dict.fromkeys([*before, *after]):
             if key not in after:

@@ -16,7 +16,8 @@ from sweep.execution.dataflow import Flow, Placed, place
 from sweep.execution.files import expand, read_files
 from sweep.execution.worker import ModelFile
 from sweep.networks.datasets import Dataset, load_dataset
-from sweep.networks.feeding import DEFAULT, feed, rescale_of
+from sweep.networks.decisions import chance
+from sweep.networks.feeding import DEFAULT, fed, feed, rescale_of
 from sweep.networks.loading import Network
 from sweep.perturb.dataflow import DataFlow
 from sweep.perturb.selection import select, select_layers
@@ -44,6 +45,20 @@ class Prepared:
     flow: Flow
     networks: Mapping[str, Network]
     trusted: bool = False
+
+    @property
+    def chance(self) -> dict[str, float]:
+        """The accuracy by chance of each model, by label."""
+        return {label: chance(self.dataset.labels, network.outputs) for label, network in self.networks.items()}
+
+    def fed(self) -> list[str]:
+        """What goes into the networks and what they are asked for, a line for those of which the same is true."""
+        lines: dict[str, list[str]] = {}
+        labels = f"labels 0 to {self.dataset.labels.max()}"
+        for label, network in self.networks.items():
+            text = f"{fed(network, self.dataset, self.study.rescale)}; {labels}, {network.outputs} outputs"
+            lines.setdefault(text, []).append(label)
+        return [text if len(lines) == 1 else f"{text} ({', '.join(labels)})" for text, labels in lines.items()]
 
     @property
     def digest(self) -> str:
@@ -85,11 +100,19 @@ def prepare(study: Study, trust: bool = False) -> Prepared:
     models = {label: _model_file(files.found[f"model {label}"], n) for label, n in files.networks.items()}
     digests = {"dataset": files.dataset.digest, **{f"model {m}": f.digest for m, f in models.items()}}
     identity = study.identity(digests)
-    fed = {label: rescale_of(n, files.dataset, study.rescale) for label, n in files.networks.items()}
-    special = {label: rescale for label, rescale in fed.items() if rescale not in (None, DEFAULT)}
+    rescales = {label: rescale_of(n, files.dataset, study.rescale) for label, n in files.networks.items()}
+    special = {label: rescale for label, rescale in rescales.items() if rescale not in (None, DEFAULT)}
     if special:
         identity["rescale"] = special
+    matrices = {label: own for label, network in files.networks.items() if (own := _own_matrices(network))}
+    if matrices:
+        identity["matrices of own layers"] = matrices
     return Prepared(study, models, files.dataset, identity, flow, files.networks, trust)
+
+
+def _own_matrices(network: Network) -> list[str]:
+    """Variables that count as kernels though they are not called so."""
+    return [v.path for v in network.variables if v.kernel and not v.path.endswith(("kernel", "embeddings"))]
 
 
 _steady: set[tuple[str, str, str | None]] = set()  # networks whose scores were found to be their own, with their data

@@ -83,12 +83,12 @@ class Progress:
         self._note = text
         self.refresh()
 
-    def remark(self, text: str) -> None:
+    def remark(self, text: str, kind: str = "note") -> None:
         """Say something once, above the display, however many workers say it."""
         if text not in self._remarks:
             self._remarks.add(text)
             console = self._live.console if self._live else Console(file=self._stream)
-            console.print(f"note: {text}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"{kind}: {text}", markup=False, highlight=False, soft_wrap=True)
 
     def advance(self, trials: Sequence[tuple[Trial, float]], seconds: float) -> None:
         """Take in finished trials and their accuracies; they took a task `seconds`."""

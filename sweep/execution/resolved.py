@@ -21,13 +21,16 @@ SCHEMA = pa.schema(
         *((name, pa.string()) for name in ("model", "family", "cell")),
         ("position", pa.int32()),
         *((name, pa.string()) for name in ("op", "layer", "variable")),
+        ("weights", pa.int64()),
         *((name, pa.float64()) for name in ("sigma", "step", "low", "high", "saturated", "error_std")),
     ]
 )
 """One row for each transform of each cell and each variable or activation that it acts on.
 
-`sigma`, `step`, `low`, `high` and `saturated` are those of `perturb.base.Resolved`, in the unit of the weights or
-activations; `error_std` is the root mean square of what the transform added to the weights of the first chip.
+`weights` is how many values of the variable it acts on; a layer of whose weights it reaches none has a row with 0 and
+no variable. `sigma`, `step`, `low`, `high` and `saturated` are those of `perturb.base.Resolved`, in the unit of the
+weights or activations; `error_std` is the root mean square of what the transform added to the weights of the first
+chip.
 """
 
 
@@ -49,7 +52,11 @@ def _of_weights(study: Study, cell: Cell, network: Network, clean: list[Array]) 
     for position, transform in enumerate(cell.transforms):
         if isinstance(transform, DataFlow):
             continue
-        for i in select(network.variables, transform.layers):
+        chosen = select(network.variables, transform.layers)
+        reached = {network.variables[i].layer for i in chosen}
+        for layer in dict.fromkeys(v.layer for v in network.variables if v.layer not in reached):
+            yield {**_names(cell, position, transform.op), "layer": layer, "weights": 0}
+        for i in chosen:
             variable, before = network.variables[i], weights[i]
             try:
                 weights[i] = transform.apply(before, variable, stream(study.root_seed, seed, position, i))
@@ -63,6 +70,7 @@ def _of_weights(study: Study, cell: Cell, network: Network, clean: list[Array]) 
                 **_names(cell, position, transform.op),
                 "layer": variable.layer,
                 "variable": variable.path,
+                "weights": variable.size,
                 **vars(resolved),
                 "error_std": spread,
             }

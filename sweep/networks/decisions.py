@@ -4,6 +4,29 @@ from __future__ import annotations
 
 import numpy as np
 
+_SURE = 3  # standard errors above chance
+_FAR = 0.05  # of the way from chance to all right, at least
+
+
+def chance(labels: np.ndarray, outputs: int) -> float:
+    """The accuracy, a fraction, of one that knows no image: by lot, or always the most frequent label."""
+    frequent = float(np.bincount(labels).max() / len(labels))
+    return max(frequent, 1 / max(outputs, 2))
+
+
+def is_near_chance(accuracy: float, images: int, by_chance: float) -> bool:
+    """Whether an accuracy on so many images is not clearly above that by chance; all are fractions."""
+    error = float(np.sqrt(by_chance * (1 - by_chance) / images))
+    return accuracy < by_chance + max(_SURE * error, _FAR * (1 - by_chance))
+
+
+def chance_warning(model: str, accuracy: float, by_chance: float) -> str:
+    """What to tell of a clean network whose accuracy is near chance."""
+    return (
+        f"{model}: the clean network is right about {100 * accuracy:.1f} % of the images, near chance "
+        f"({100 * by_chance:.1f} %): are the images what it was trained on (`rescale`), and the labels its classes?"
+    )
+
 
 def decide(scores: np.ndarray, threshold: float | None) -> np.ndarray:
     """The decided classes.

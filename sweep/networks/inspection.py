@@ -28,7 +28,8 @@ def variables_of(model: keras.Model) -> tuple[Variable, ...]:
     for index, variable in enumerate(model.weights):
         layer_index, layer = owners.get(id(variable), (-1, model))
         leaf = variable.path.rsplit("/", 1)[-1]
-        kernel = (leaf.endswith("kernel") or leaf == "embeddings") and "float" in str(variable.dtype)
+        named = leaf.endswith("kernel") or leaf == "embeddings"
+        kernel = (named or _is_matrix_of_own_layer(layer, variable)) and "float" in str(variable.dtype)
         shape = tuple(int(size) for size in variable.shape)
         found.append(
             Variable(
@@ -157,6 +158,12 @@ def _innermost(layer: keras.layers.Layer, variable: keras.Variable) -> keras.lay
         if any(variable is weight for weight in inner.weights)
     ]
     return holders[-1] if holders else layer
+
+
+def _is_matrix_of_own_layer(layer: keras.layers.Layer, variable: keras.Variable) -> bool:
+    """Whether a layer that is not Keras's own trains a variable of two axes or more, whatever it calls it."""
+    own = not type(_innermost(layer, variable)).__module__.startswith("keras.")
+    return own and bool(variable.trainable) and len(variable.shape) > 1
 
 
 def _channel_axes(layer: keras.layers.Layer, leaf: str, rank: int) -> tuple[int, ...]:

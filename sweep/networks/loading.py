@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,6 +115,11 @@ def check_fit(network: Network, dataset: Dataset) -> list[str]:
         problems.append(
             f"the network has {network.outputs} outputs, so labels are 0 to {network.outputs - 1}; "
             f"the highest is {highest}"
+        )
+    elif 1 < highest + 1 < network.outputs == math.prod(dataset.images.shape[1:]):
+        problems.append(
+            f"the network has {network.outputs} outputs, as many as an image has values, and labels are 0 to "
+            f"{highest}: it is an autoencoder, whose outputs are no classes, so that accuracy means nothing"
         )
     return problems
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -16,7 +17,8 @@ class Variable:
         layer_index: index into `model.layers` of that layer, or of the top-level layer that contains it.
         layer_type: class name of the owning layer, such as ``Conv2D``.
         shape: its shape.
-        kernel: True for what `layers = "*"` selects: kernels and embeddings, not biases or normalisation.
+        kernel: True for what `layers = "*"` selects: kernels, embeddings, and what layers of a user's own train as
+            matrices; not biases or normalisation.
         channel_axes: the axes that together index output channels.
     """
 
@@ -28,6 +30,11 @@ class Variable:
     shape: tuple[int, ...]
     kernel: bool
     channel_axes: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """How many values it holds."""
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True)

@@ -257,6 +257,9 @@ def test_an_output_of_another_rank_and_a_missing_shape_are_refused(tmp_path):
         ((6, 6), 1, [0, 1, 1], []),
         ((6, 6), 1, [0, 1, 2], ["single output, so labels are 0 or 1; the highest is 2"]),
         ((6, 6, 3), 3, [9, 9, 9], ["takes images", "labels are 0 to 2"]),
+        ((6, 6), 36, [0, 1, 1], ["it is an autoencoder, whose outputs are no classes"]),
+        ((6, 6), 36, [0, 1, 35], []),
+        ((6, 6), 35, [0, 1, 1], []),
     ],
 )
 def test_check_fit_says_what_does_not_match(shape, outputs, labels, words):
