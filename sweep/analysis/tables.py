@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from sweep.analysis.columns import columns_of, notes
 from sweep.analysis.layout import FOR_PROGRAMS, WIDTH, Table, for_programs, layout
 
 _INTERVAL = "95 % interval"
-_NEW = "new images"
 
 
 def render(
@@ -24,9 +24,9 @@ def render(
 
     CSV and JSON (a list of objects, one per cell) carry every column of the summary with full precision:
     fractions, missing values empty and null. The others are for people: accuracies in %, one small table per
-    family and model with the parameters that it sweeps, mean, standard deviation, 95 % interval of the mean on
-    this test set and on new images, and the published accuracy where the family has any. A table wider than 79
-    characters is split by its first swept parameters. LaTeX needs the package booktabs.
+    family and model with the parameters that it sweeps and the brief ones of `sweep.analysis.columns.COLUMNS`, and
+    below it what each of these is. A table wider than 79 characters is split by its first swept parameters. LaTeX
+    needs the package booktabs.
 
     Args:
         summary: one row per cell, as `sweep.analysis.summary.summarise` returns it.
@@ -72,48 +72,16 @@ def _narrow(caption: str, cells: pd.DataFrame, swept: Sequence[str]) -> Iterator
 
 
 def _table(caption: str, cells: pd.DataFrame, swept: Sequence[str]) -> Table:
-    published = "published" in cells and bool(cells["published"].notna().any())
+    columns = columns_of(cells, brief=True)
     return Table(
         caption=caption,
-        header=(*swept, "trials", "mean", "± std", _INTERVAL, _NEW, *(["published"] if published else [])),
-        rows=tuple(_row(cell, swept, published) for cell in cells.to_dict("records")),
-        notes=tuple(_notes(cells, published)),
+        header=(*swept, *(column.heading for column in columns)),
+        rows=tuple(
+            (*(_value(cell[name]) for name in swept), *(column.value(cell).text for column in columns))
+            for cell in cells.to_dict("records")
+        ),
+        notes=tuple(notes(cells, columns, swept)),
     )
-
-
-def _row(cell: dict[Any, Any], swept: Sequence[str], published: bool) -> tuple[str, ...]:
-    return (
-        *(_value(cell[name]) for name in swept),
-        str(cell["trials"]),
-        _percent(cell["mean"]),
-        _percent(cell["std"]),
-        _interval(cell["mean_low"], cell["mean_high"]),
-        _interval(cell["new_low"], cell["new_high"]),
-        *([_percent(cell["published"])] if published else []),
-    )
-
-
-def _notes(cells: pd.DataFrame, published: bool) -> Iterator[str]:
-    """What the numbers of a table are, a sentence at a time."""
-    sizes = cells["n_images"].dropna().unique().tolist() if "n_images" in cells else []
-    images = f"{sizes[0]:,} test images" if len(sizes) == 1 else "the test images"
-    yield (
-        f"Mean and standard deviation over chips, accuracy in % on {images}; interval: 95 % for the mean, on these "
-        "images; new images: at least 95 % for the mean, on another test set of this size."
-    )
-    if ((cells["std"] == 0) & (cells["trials"] == 1)).any():
-        yield "One trial with standard deviation 0: no randomness, exact for these images."
-    if ((cells["std"] == 0) & (cells["trials"] > 1)).any():
-        yield "Several trials with standard deviation 0: all equal; that does not show that no chip differs."
-    if cells["std"].isna().any():
-        yield "One trial without standard deviation: a single chip does not show the spread."
-    if "nonfinite" in cells and cells["nonfinite"].any():
-        yield (
-            f"In {cells['nonfinite'].sum():,} trials images had scores that are no finite numbers: weights or sums "
-            "overflowed, and the decision on such an image means nothing."
-        )
-    if published:
-        yield "Published: as the study gives it."
 
 
 def _component_tables(components: pd.DataFrame, parameters: Sequence[str]) -> Iterator[Table]:

@@ -59,10 +59,19 @@ bits  trials   mean  ± std  95 % interval     new images
    1       1  30.40   0.00  30.40 – 30.40  27.63 – 33.32
 ────────────────────────────────────────────────────────
 
-Mean and standard deviation over chips, accuracy in % on 1,000 test images;
-interval: 95 % for the mean, on these images; new images: at least 95 % for the
-mean, on another test set of this size. One trial with standard deviation 0: no
-randomness, exact for these images. Published: as the study gives it."""
+Accuracy in % on 1,000 test images. Left of the trials: what the study sweeps.
+Trials: chips, each one draw of all that is random. Mean: over chips. ± std:
+standard deviation between chips. 95 % interval: of the mean, for other chips
+on these images. New images: at least 95 % for the mean, for other chips on
+another test set of this size. Published: as the study gives it. One trial with
+standard deviation 0: no randomness, exact for these images."""
+
+NOTE = (
+    "Accuracy in % on 1,000 test images. Left of the trials: what the study sweeps. Trials: chips, each one draw of "
+    "all that is random. Mean: over chips. ± std: standard deviation between chips. 95 % interval: of the mean, for "
+    "other chips on these images. New images: at least 95 % for the mean, for other chips on another test set of this "
+    "size.{} One trial with standard deviation 0: no randomness, exact for these images."
+)
 
 MARKDOWN = r"""## article
 
@@ -80,16 +89,12 @@ MARKDOWN = r"""## article
 |   32 |      1 | 98.50 |  0.00 | 98.50 – 98.50 | 97.54 – 99.09 |
 |    1 |      1 | 30.40 |  0.00 | 30.40 – 30.40 | 27.63 – 33.32 |
 
-Mean and standard deviation over chips, accuracy in % on 1,000 test images; \
-interval: 95 % for the mean, on these images; new images: at least 95 % for the mean, on another test set of this \
-size. One trial with standard deviation 0: no randomness, exact for these images. Published: as the study gives it.
-""".replace("\\\n", "").rstrip()
+{}
+""".rstrip().format(NOTE.format(" Published: as the study gives it."))
 
 LATEX_TABLE = r"""\begin{table}[htbp]
   \centering
-  \caption{article: fixed\_point. Mean and standard deviation over chips, accuracy in~\% on 1,000 test images; \
-interval: 95~\% for the mean, on these images; new images: at least 95~\% for the mean, on another test set of this \
-size. One trial with standard deviation 0: no randomness, exact for these images.}
+  \caption{article: fixed\_point. NOTE}
   \begin{tabular}{rrrrrr}
     \toprule
     bits & trials & mean & $\pm$ std & 95~\% interval & new images \\
@@ -98,7 +103,7 @@ size. One trial with standard deviation 0: no randomness, exact for these images
     1 & 1 & 30.40 & 0.00 & 30.40--30.40 & 27.63--33.32 \\
     \bottomrule
   \end{tabular}
-\end{table}""".replace(" \\\n", " ", 2)
+\end{table}""".replace("NOTE", NOTE.format("").replace(" %", r"~\%").replace("±", r"$\pm$"))
 
 
 def test_text() -> None:
@@ -114,7 +119,7 @@ def test_latex() -> None:
     assert latex.startswith("% Needs \\usepackage{booktabs}.\n\n\\begin{table}[htbp]\n")
     assert latex.endswith("\n\n" + LATEX_TABLE)
     assert latex.count(r"\begin{table}") == latex.count(r"\end{table}") == 2
-    assert latex.count("Mean and standard deviation over chips") == latex.count(r"\caption") == 2
+    assert latex.count("Mean: over chips.") == latex.count(r"\caption") == 2
     assert latex.count("Published: as the study gives it.") == 1
 
 
@@ -126,7 +131,7 @@ def test_latex_escapes_what_it_would_read_as_commands() -> None:
         r"a\_b~\%c \& \#d \$e \{f\} \textasciitilde{}g \textasciicircum{}h \textbackslash{}i"
         r" \textless{}j\textgreater{} k\textbar{}"
     )
-    assert caption.startswith(rf"  \caption{{50~\%\_x: {escaped}. Mean and")
+    assert caption.startswith(rf"  \caption{{50~\%\_x: {escaped}. Accuracy in")
 
 
 def test_markdown_escapes_what_would_break_the_table() -> None:
@@ -166,7 +171,7 @@ def test_a_wide_grid_is_split_by_its_first_parameters_and_no_cell_is_lost() -> N
     first, second = text.split(captions[1])
     assert re.findall(r"(\d\d\.00)   0\.00", first) == ["60.00", "62.00", "64.00", "66.00"]
     assert re.findall(r"(\d\d\.00)   0\.00", second) == ["68.00", "70.00"]
-    assert text.count("Mean and standard deviation over chips") == 1
+    assert text.count("Mean: over chips.") == 1
 
 
 def test_a_grid_is_split_as_often_as_its_width_asks_for() -> None:
@@ -194,7 +199,7 @@ def test_several_models_stand_in_tables_of_their_own() -> None:
     text = render(summary, PARAMETERS, "text")
     captions = re.findall(r"^(\S+, .+)\n─", text, re.MULTILINE)
     assert captions == ["gaussian, model a.h5", "gaussian, model b.h5", "uniform, model a.h5"]
-    assert text.count("Mean and standard deviation over chips") == 1
+    assert text.count("Mean: over chips.") == 1
 
 
 def test_one_random_trial_has_blanks() -> None:
@@ -216,7 +221,7 @@ def test_swept_words_and_missing_values_of_a_grid() -> None:
 
 def test_the_number_of_images_is_named_only_when_there_is_one() -> None:
     summary = SUMMARY.assign(n_images=[1000, 500, 1000, 1000])
-    assert "in % on the test images;" in render(summary, PARAMETERS, "markdown")
+    assert "in % on the test images." in render(summary, PARAMETERS, "markdown")
 
 
 def test_no_trials() -> None:

@@ -7,27 +7,45 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from sweep.analysis.columns import has_void
 from sweep.perturb.base import REGISTRY, Transform
 from sweep.study import Study
 
 _LARGE = 5  # chips from which on the standard deviation has Bonett's interval
 
 
+_NEW_IMAGES = (
+    "On new images (other chips, and another test set of the same size and source): an interval of at least 95 % for "
+    "the mean. Chips and images are taken as random samples, crossed (Brennan 2001, chapter 2). The images leave a "
+    "variance that more chips do not average out, since all chips see the same ones. Counts of right decisions do not "
+    "tell it, but bound it: two chips are both right about no more images than the worse one is (Fréchet 1951). The "
+    "bound is used as if it were the variance, and added to that of the chips, with Satterthwaite's degrees of freedom"
+    " (Satterthwaite 1946), on the logit scale; so the interval is too wide where chips err independently of one "
+    "another, and never inside that on this test set. A cell without randomness has Wilson's interval (Wilson 1927)."
+)
+
+
 def paragraphs(study: Study, summary: pd.DataFrame) -> list[str]:
     """What was done, estimated and assumed; plain text that names its references."""
     several = len(study.models) > 1
-    found = [_design(study, summary), _estimates(summary)]
+    found = [_design(study, summary), _estimates(summary), _NEW_IMAGES]
     if several:
         found.append(
             "The spread over networks is split by crossed random effects: estimates of the analysis of variance "
             "(Searle, Casella & McCulloch 1992), Satterthwaite's degrees of freedom for the mean (Satterthwaite 1946), "
-            "and the modified large-sample interval for the standard deviation between trainings (Ting et al. 1990)."
+            "and the modified large-sample interval for the standard deviation between trainings (Ting et al. 1990). "
+            "These intervals are over trainings and chips, on this test set."
         )
-    found.append(
-        "All intervals are over chips, for these trained networks on this test set. "
-        + ("" if several else "Another training is not in them. ")
-        + "Other images are not in them either."
-    )
+    if has_void(summary):
+        found.append(
+            f"{summary['nonfinite'].sum():,} trials are void: weights or sums overflowed, and images had scores that "
+            "are no finite numbers. The decision on such an image (of several scores the first that is no number, as "
+            "`numpy.argmax` takes it) means nothing; these trials are in all figures as they were counted."
+        )
+    if several:
+        found.append("All other intervals are for each trained network by itself.")
+    else:
+        found.append("All intervals are for this trained network: another training is in none of them.")
     return found
 
 
@@ -69,8 +87,9 @@ def _counts(counts: Sequence[int]) -> str:
 def _estimates(summary: pd.DataFrame) -> str:
     random = summary.loc[summary["trials"] > 1, "trials"]
     text = (
-        "The mean over chips has a 95 % interval of Student's t on the logit scale, by the delta method (Casella & "
-        "Berger 2002, section 5.5.4). "
+        "There are two intervals for a mean, for two questions. On this test set (other chips, the same images): the "
+        "mean over chips has a 95 % interval of Student's t on the logit scale, by the delta method (Casella & Berger "
+        "2002, section 5.5.4). Another sample of images is not in it. "
     )
     if (random >= _LARGE).any():
         text += (
@@ -79,4 +98,6 @@ def _estimates(summary: pd.DataFrame) -> str:
         )
     if (random < _LARGE).any():
         text += "With fewer than five chips the standard deviation has the chi-square interval of normal theory. "
+    if len(random):
+        text += "That interval, too, is for other chips on the same images. "
     return text + "Quantiles are of type 7 (Hyndman & Fan 1996)."

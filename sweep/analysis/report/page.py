@@ -11,6 +11,7 @@ from importlib.resources import files
 
 import pandas as pd
 
+from sweep.analysis.columns import has_void
 from sweep.analysis.figures import answer_pictures, inline, parameter_labels, pictures
 from sweep.analysis.figures.labels import value_text
 from sweep.analysis.frames import Answer
@@ -18,7 +19,7 @@ from sweep.analysis.report.bibliography import Reference, linked, named, referen
 from sweep.analysis.report.methods import paragraphs, sources
 from sweep.analysis.report.provenance import provenance, seconds_text
 from sweep.analysis.report.results import Results
-from sweep.analysis.report.tables import answer_table, cell_tables
+from sweep.analysis.report.tables import answer_table, cell_notes, cell_tables
 
 
 def report(run: Results, answers: Sequence[Answer] = ()) -> str:
@@ -37,10 +38,11 @@ def report(run: Results, answers: Sequence[Answer] = ()) -> str:
     trials, summary = run.trials(), run.summary()
     ids = {str(cell): f"cell-{i}" for i, cell in enumerate(summary["cell"])}
     methods, ops = paragraphs(run.study, summary), sources(run.study)
-    said = [*methods, *(source for _, _, source in ops), *(answer.note for answer in answers)]
+    said = [*methods, *cell_notes(summary, run.parameters), *(source for _, _, source in ops)]
+    said += [answer.note for answer in answers]
     cited = named("\n".join(said), references())
     sections = [
-        ("results", "Results", _results(summary, run.parameters, ids)),
+        ("results", "Results", _results(summary, run.parameters, ids, cited)),
         ("figures", "Figures", _figures(run, trials, summary, ids, answers)),
         *((f"answer-{i}", answer.title, _answer(answer, cited)) for i, answer in enumerate(answers)),
         ("methods", "Methods", _methods(methods, ops, cited)),
@@ -61,19 +63,25 @@ def _headline(run: Results, trials: pd.DataFrame, summary: pd.DataFrame) -> str:
         "chips a cell, at most": f"{summary['trials'].max():,}",
         "highest mean accuracy": f"{100 * best['mean']:.2f} % ({_name(best, run.parameters)})",
         "lowest mean accuracy": f"{100 * worst['mean']:.2f} % ({_name(worst, run.parameters)})",
+        **({"void trials": _void(summary)} if has_void(summary) else {}),
         "worker time": seconds_text(float(trials["seconds"].sum())) if "seconds" in trials else "unknown",
     }
     items = "\n".join(f"<div><dt>{name}</dt><dd>{html.escape(value)}</dd></div>" for name, value in facts.items())
     return f'<dl class="headline">\n{items}\n</dl>'
 
 
-def _results(summary: pd.DataFrame, parameters: Sequence[str], ids: dict[str, str]) -> str:
-    note = (
-        "<p>Accuracy in % on the test set, over chips: mean and standard deviation with 95 % intervals, and quantiles; "
-        "new images: the mean with at least 95 % on another test set of this size. A "
-        "standard deviation of 0 with one chip: no randomness, exact for these images.</p>"
+def _void(summary: pd.DataFrame) -> str:
+    cells = int((summary["nonfinite"] > 0).sum())
+    return (
+        f"{summary['nonfinite'].sum():,}, in {cells} {'cell' if cells == 1 else 'cells'}: images had scores that are "
+        "no finite numbers"
     )
-    return "\n".join([note, *cell_tables(summary, parameters, ids)])
+
+
+def _results(summary: pd.DataFrame, parameters: Sequence[str], ids: dict[str, str], cited: Sequence[Reference]) -> str:
+    return "\n".join(
+        [f"<p>{linked(' '.join(cell_notes(summary, parameters)), cited)}</p>", *cell_tables(summary, parameters, ids)]
+    )
 
 
 def _figures(
@@ -92,7 +100,11 @@ def _figures(
             f"<figcaption>Figure {number}. {html.escape(picture.title)}. Each mark leads to its row in the tables."
             f"{thinned}</figcaption>\n</figure>"
         )
-    return "\n".join(parts) or "<p>No family sweeps anything: the tables say all.</p>"
+    if not parts:
+        return "<p>No family sweeps anything: the tables say all.</p>"
+    if has_void(summary):
+        parts.insert(0, f"<p>Void trials are in the figures as they were counted: {_void(summary)}.</p>")
+    return "\n".join(parts)
 
 
 def _name(cell: pd.Series, parameters: Sequence[str]) -> str:
@@ -106,6 +118,10 @@ def _said(cell: pd.Series, parameters: Sequence[str]) -> str:
         parts.append(
             f"95 % interval {100 * cell['mean_low']:.2f} to {100 * cell['mean_high']:.2f}; ± {100 * cell['std']:.2f} "
             f"between {cell['trials']:,} chips; 5 % to 95 % of chips {100 * cell['q05']:.2f} to {100 * cell['q95']:.2f}"
+        )
+    if cell.get("nonfinite", 0):
+        parts.append(
+            f"void, with scores that are no finite numbers: {cell['nonfinite']:,} of {cell['trials']:,} trials"
         )
     if not pd.isna(cell.get("published")):
         parts.append(f"published {100 * cell['published']:.2f} %")

@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 
+from sweep.analysis.columns import columns_of, notes
 from sweep.analysis.figures.labels import value_text
 from sweep.analysis.frames import Answer, Value, readable
 
-_NONFINITE = "chips with scores that are no numbers"
 _NUMBER = ' class="number"'
 
 
@@ -42,13 +42,12 @@ def cell_tables(summary: pd.DataFrame, parameters: Sequence[str], ids: dict[str,
     several_models = summary["model"].nunique() > 1
     for (family, model), cells in summary.groupby(["family", "model"], sort=False):
         swept = [name for name in parameters if cells[name].notna().any()]
-        columns = list(_statistics(cells))
-        header = [*(swept or ["family"]), "chips", *(text for text, _ in columns)]
+        columns = columns_of(cells, brief=False)
+        header = [*(swept or ["family"]), *(column.heading for column in columns)]
         rows = [
             [
                 *([_swept(name, cell[name]) for name in swept] or [Value(str(family))]),
-                Value(f"{cell['trials']:,}", float(cell["trials"])),
-                *(_statistic(cell, keys) for _, keys in columns),
+                *(column.value(cell) for column in columns),
             ]
             for cell in cells.to_dict("records")
         ]
@@ -56,26 +55,15 @@ def cell_tables(summary: pd.DataFrame, parameters: Sequence[str], ids: dict[str,
         yield table(caption, header, rows, [ids[cell] for cell in cells["cell"]])
 
 
-def _statistics(cells: pd.DataFrame) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Headings and columns of a summary: one, or the two ends of an interval."""
-    spread = bool((cells["trials"] > 1).any())
-    yield "mean", ("mean",)
-    if spread:
-        yield "95 % interval", ("mean_low", "mean_high")
-    yield "new images", ("new_low", "new_high")
-    if spread:
-        yield "± std", ("std",)
-        yield "95 % interval", ("std_low", "std_high")
-    if "published" in cells and cells["published"].notna().any():
-        yield "published", ("published",)
-    if spread:
-        yield from (
-            ("min", ("min",)),
-            ("5 %", ("q05",)),
-            ("median", ("median",)),
-            ("95 %", ("q95",)),
-            ("max", ("max",)),
-        )
+def cell_notes(summary: pd.DataFrame, parameters: Sequence[str]) -> list[str]:
+    """What the columns of these tables are, a sentence each; none twice."""
+    swept = [name for name in parameters if summary[name].notna().any()]
+    said = [
+        note
+        for _, cells in summary.groupby(["family", "model"], sort=False)
+        for note in notes(cells, columns_of(cells, brief=False), swept)
+    ]
+    return list(dict.fromkeys(said))
 
 
 def answer_table(answer: Answer) -> str:
@@ -100,16 +88,3 @@ def _swept(name: str, value: Any) -> Value:
         return Value("")
     number = None if isinstance(value, str | bool) else float(value)
     return Value(value_text(name, value), number)
-
-
-def _statistic(cell: dict[Any, Any], keys: tuple[str, ...]) -> Value:
-    if keys == ("nonfinite",):
-        return Value("") if pd.isna(cell["nonfinite"]) else Value(f"{cell['nonfinite']:,}", float(cell["nonfinite"]))
-    return _percent(*(cell[key] for key in keys))
-
-
-def _percent(*fractions: Any) -> Value:
-    """One fraction, or an interval, which is sorted by its lower end."""
-    if any(pd.isna(fraction) for fraction in fractions):
-        return Value("")
-    return Value(" – ".join(f"{100 * fraction:.2f}" for fraction in fractions), 100 * float(fractions[0]))
