@@ -60,10 +60,11 @@ class Run:
         return self.store.trials([cell.id for cell in self.study.cells])
 
     def summary(self) -> pd.DataFrame:
-        """One row per cell: count, mean and standard deviation with 95 % intervals, and quantiles.
+        """One row per cell: count, mean and standard deviation with 95 % intervals, quantiles, void trials.
 
-        All are fractions, over chips (seeds), on this test set. Cells without randomness have one trial, a
-        standard deviation of 0 and intervals of no width.
+        Accuracies are fractions, over chips (seeds), on this test set, but for `new_low` and `new_high`: at least 95 %
+        for the mean on another test set of this size. Cells without randomness have one trial, a standard deviation of
+        0 and, on this test set, intervals of no width.
         """
         trials = self.trials()
         if trials.empty:

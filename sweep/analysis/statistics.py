@@ -1,7 +1,8 @@
 """What a sample of chips says about all chips: arrays of accuracies in, estimates with 95 % intervals out.
 
 Every function takes one accuracy per chip, as a fraction. The intervals describe the spread from chip to chip
-for one trained network on one test set; neither another training nor other images are in them.
+for one trained network on one test set; neither another training nor other images are in them (for those see
+`components` and `spread`).
 """
 
 from __future__ import annotations

@@ -46,8 +46,8 @@ def summarise(
             `n_images` and `accuracy` (a fraction); others are not read. Cells may differ in their number of
             trials.
         parameters: names of the columns of swept parameters.
-        deterministic: ids of the cells without randomness. Their one trial is exact for this test set:
-            standard deviation 0, intervals of no width.
+        deterministic: ids of the cells without randomness. Their one trial is exact for this test set: standard
+            deviation 0, intervals of no width; on new images they have Wilson's interval.
         published: accuracy (a fraction) that someone else reported for a cell, by cell id; ids of cells that
             have no trials yet are passed over.
 

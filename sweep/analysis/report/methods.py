@@ -45,7 +45,10 @@ def paragraphs(study: Study, summary: pd.DataFrame) -> list[str]:
     if several:
         found.append("All other intervals are for each trained network by itself.")
     else:
-        found.append("All intervals are for this trained network: another training is in none of them.")
+        found.append(
+            "All intervals are for this trained network: another training is in none of them. Those of the "
+            "further tables are on this test set."
+        )
     return found
 
 
