@@ -59,7 +59,8 @@ class Transform(ABC):
 
     A subclass is a frozen dataclass whose fields, made with `parameter`, are what a study file may set or sweep.
     `layers` selects the weights (see `selection.select`). Its docstring is its entry in the catalogue: first the
-    formula, then what else there is to say, then a paragraph "Source: …" and one "Peers: …", what others call it.
+    formula, then what else there is to say, then a paragraph "Source: …", then "Peers:" and a list of what others call
+    it, each entry "- PEER `NAME`: which of its numbers is which of ours, and where the two differ".
     """
 
     op: ClassVar[str]

@@ -15,10 +15,9 @@ INVERSE_LIMIT = 2.0**64  # keeps level × draw finite for a weight next to 0
 def unit(basis: str, weight: Array, variable: Variable) -> Array:
     """The unit of a noise level, as a float32 array that broadcasts against `weight`.
 
-    `absolute`: 1. `weight`: |w| (NeuroSim; CrossSim's "proportional"). `layer_max`: max |W| (aihwkit's default;
-    CrossSim's "independent"). `layer_std`: the standard deviation of W. `layer_range`: max W − min W. `channel_max`:
-    max |W| over each output channel (aihwkit-lightning). `inverse`: max|W|² / |w|, which is CrossSim's "inverse", α/|g|
-    on conductances g = w / max|W|; as there, 0 where w = 0; at most 2^64.
+    `absolute`: 1. `weight`: |w|. `layer_max`: max |W|. `layer_std`: the standard deviation of W. `layer_range`: max W −
+    min W. `channel_max`: max |W| over each output channel. `inverse`: max|W|² / |w|, 0 where w = 0; at most 2^64. Who
+    means which is in the catalogue, under `gaussian`.
     """
     if basis == "absolute":
         return np.float32(1)  # type: ignore[return-value]

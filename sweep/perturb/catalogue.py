@@ -56,13 +56,16 @@ x an activation. A **basis** says what a noise level is relative to:
 
 | basis | unit of the level | who means this by σ |
 |---|---|---|
-| `absolute` | 1 | the article, MRFI |
-| `weight` | \\|w\\| | NeuroSim; CrossSim, proportional |
-| `layer_max` | max\\|W\\| | aihwkit; CrossSim, independent |
+| `absolute` | 1 | the article; MRFI `NormalDisturb` |
+| `weight` | \\|w\\| | CrossSim `NormalProportionalDevice`; aihwkit `WeightModifierType.MULT_NORMAL` |
+| `layer_max` | max\\|W\\| | aihwkit `WeightModifierType.ADD_NORMAL`; CrossSim `NormalIndependentDevice` |
 | `layer_std` | standard deviation of W | |
 | `layer_range` | max W − min W | |
-| `channel_max` | max\\|W\\| of each output channel | aihwkit-lightning |
-| `inverse` | max\\|W\\|² / \\|w\\| | CrossSim, inverse |
+| `channel_max` | max\\|W\\| of each output channel | aihwkit-lightning `WeightModifierType.ADD_NORMAL_PER_CHANNEL` |
+| `inverse` | max\\|W\\|² / \\|w\\| | CrossSim `NormalInverseProportionalDevice` |
+
+Which number there is which here, and where the two differ, is under [gaussian](#gaussian): CrossSim's devices come in
+pairs, so that its 0.05 of `NormalIndependentDevice` is 0.0786 here.
 """
 
 
@@ -97,9 +100,7 @@ def _flow(paragraph: str) -> str:
     """A paragraph of a docstring; lists keep their lines."""
     if re.search(r"^\s*(-|\d+\.) ", paragraph, re.MULTILINE):
         return paragraph
-    for name in ("Source", "Peers"):
-        paragraph = re.sub(rf"^{name}: ", f"*{name}:* ", paragraph)
-    return paragraph
+    return re.sub(r"^(Source|Peers)\b(:?)", r"*\1\2*", paragraph)
 
 
 def _rows(transform: type[Transform]) -> Iterator[str]:

@@ -93,7 +93,11 @@ class ActivationFixedPoint(Rounding):
 
     Source: the quantizer of the article "CNN训练MNIST数据集tenflow2(中)", applied to the data flow.
 
-    Peers: QKeras `quantized_bits` in `QActivation` and Brevitas fixed-point activations, both of which clip.
+    Peers:
+
+    - QKeras `QActivation`: with `quantized_bits(1 + m + b, m, alpha=1)`, within [−2^m, 2^m − 2^−b], where it clips.
+    - Brevitas `Int8ActPerTensorFixedPoint`: bits = 7 − m, 2^m the smallest power of two that is p or more, p the
+      99.999-th percentile of |x|; clips to the codes −128 … 127.
     """
 
     bits: int = parameter("fractional bits", minimum=0, maximum=64)
@@ -115,8 +119,10 @@ class ActivationAffine(Rounding):
 
     Source: Jacob et al., CVPR 2018 (affine quantization); Nagel et al., arXiv:2106.08295, section 3.1 (ranges).
 
-    Peers: Brevitas `ShiftedUint8ActPerTensorFloat` and its percentile calibration; GoldenEye `INT` with a measured
-    range; CrossSim's calibrated ADC limits.
+    Peers:
+
+    - Brevitas `ShiftedUint8ActPerTensorFloat`: bits = 8, range = "percentile", percentile = 99.999, of order statistics
+      that are not interpolated; training then goes on from there.
     """
 
     bits: int = parameter("bits of a code", minimum=1, maximum=24)
@@ -186,8 +192,15 @@ class ADC(Converter):
 
     Source: the ideal converter, as in CrossSim's manual (section on ADCs).
 
-    Peers: CrossSim `adc.mvm` with `adc_range_option` of fixed limits; aihwkit `forward.out_res`, `forward.out_bound`;
-    NeuroSim's ADC precision; MemTorch `ADC_resolution`, `quant_method`.
+    Peers, on sums as they leave an array, before bias, scale and activation function:
+
+    - CrossSim `QuantizerADC`: bits, [low, high] = calibrated_range, exactly.
+    - aihwkit `forward.out_res`: 1 / (2^b − 2), with no noise management: high = out_bound, low = −out_bound · 2^(b−1) /
+      (2^(b−1) − 1), apart from that lowest level, which it has not.
+    - NeuroSim `ADCprecision`: low + k (high − low) / 2^b, k rounded down, over the range of each batch: no level at
+      high, and a mean error of half a step. No equal here.
+    - MemTorch `ADC_resolution`: with `quant_method` linear and no overflow: low = −2^e, high = 2^e − 2^(e+1−b), 2^e the
+      smallest power of two that is the batch's largest |x| or more; ties up.
     """
 
 
@@ -200,7 +213,12 @@ class DAC(Converter):
 
     Source: the ideal converter, as in CrossSim's manual (section on DACs).
 
-    Peers: CrossSim `dac.mvm`; aihwkit `forward.inp_res`, `forward.inp_bound`; NeuroSim's input precision.
+    Peers, on inputs scaled to their range:
+
+    - CrossSim `QuantizerDAC`: bits, low = −1 or, unsigned, 0, high = 1, exactly.
+    - aihwkit `forward.inp_res`: 1 / (2^b − 2): high = inp_bound, low = −inp_bound · 2^(b−1) / (2^(b−1) − 1), apart from
+      that lowest level, which it has not.
+    - NeuroSim `wl_input`: bits = wl_input, low = 0, high = 1, exactly.
     """
 
     side: ClassVar[Side] = "input"
@@ -216,7 +234,11 @@ class ActivationNoise(DataFlow):
 
     Source: additive output noise, as aihwkit's manual describes for the analog forward pass.
 
-    Peers: aihwkit `forward.out_noise`; CrossSim's read noise at the output; MRFI's Gaussian activation error.
+    Peers:
+
+    - aihwkit `forward.out_noise`: basis `absolute`, scale = out_noise, before the converter, bias and activation
+      function, with no noise management; by default it grows with the largest |input| of the image.
+    - MRFI `NormalDisturb`: on activations: basis `absolute`, scale = std, with bias 0.
     """
 
     scale: float = parameter("noise level, in units of the basis", minimum=0.0)

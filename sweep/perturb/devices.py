@@ -32,8 +32,12 @@ class Drift(Random):
     Source: Boybat et al., "Impact of conductance drift on multi-PCM synaptic architectures", NVMTS 2018: G(t) =
     G(t0) · (t/t0)^(−ν), with t counted from programming.
 
-    Peers: MemTorch's `model_conductance_drift` (one ν); xbtorch's `drift_coefficient`, `drift_variation`, `drift_t0`
-    and `retention_time`, counted from programming and clipped to the range of conductances.
+    Peers:
+
+    - MemTorch `model_conductance_drift`: t0 = initial_time, time = x − initial_time, nu = drift_coefficient.
+    - xbtorch `drift_coefficient`: nu, with nu_std = drift_variation, t0 = drift_t0, time = retention_time − drift_t0,
+      for g_min = 0, where only weights that grow are clipped. With g_min > 0 a device stops at g_min: w is 0 then. ν is
+      drawn anew for each read.
     """
 
     time: float = parameter("seconds since the first reading", minimum=0.0)
@@ -78,8 +82,18 @@ class ConductanceNoise(Random):
     Source: the measured state-dependent errors of CrossSim, `simulator/devices/custom` (Milo et al., IRPS 2021; Wan et
     al., Nature 2022), here as a table.
 
-    Peers: aihwkit's `ReRamWan2022NoiseModel` and `WeightModifierType.POLY` (polynomials of the conductance or weight);
-    CrossSim's `RRAMMilo` and `RRAMWan`. xbtorch's `write_noise` does not depend on the state.
+    Peers, whose curves are given as points:
+
+    - CrossSim `NormalIndependentDevice`: table [[r, α], [1, α]], r = R_min/R_max (0.1 by default), exactly.
+    - CrossSim `NormalProportionalDevice`: table [[r, α r], [1, α]], exactly.
+    - CrossSim `RRAMMilo`: table [[50, 4.326971], [225, 2.733246]] for 50 to 225 µS, exactly.
+    - CrossSim `RRAMWan`: σ = 1.053 + 0.2374 g − 0.01167 g² + 0.0001536 g³, in µS, up to 39.26 µS.
+    - CrossSim `PCMJoshi`: σ = 0.28638599 + 0.07585724 g − 0.00178767 g², in µS, up to 25 µS.
+    - aihwkit `ReRamWan2022NoiseModel`: after one second, σ = 0.348 + 16.03 r − 43.853 r² + 45.393 r³ − 16.815 r⁴ µS, r
+      = g / g_max, with g_max = 40 µS. By default g_max is 25 µS, and σ in µS stays as it is: 1.6 times the relative
+      error.
+    - aihwkit `WeightModifierType.POLY`: points (r, std_dev · polynomial of r), r = |w| / max|W|, where the polynomial
+      is 0 at 0 and small: there one draw a weight, without a pair and without clipping.
     """
 
     table: Table = parameter("[conductance, standard deviation] points, from g_min to g_max")  # noqa: RUF009

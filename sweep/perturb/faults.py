@@ -39,9 +39,15 @@ class StuckAt(Fault):
 
     Source: MemTorch, `memtorch/bh/nonideality/DeviceFaults.py`; Chen et al., DATE 2017.
 
-    Peers: MemTorch's `DeviceFaults` with lrs_proportion and hrs_proportion, and xbtorch's `stuck_percentage`, both on
-    single devices (a pair's positive device at its largest conductance is `high`, its negative one `low`) and on an
-    exact number of them; PyTorchFI's `zero_func_rand_weight` and TensorFI2's `zeros` are high = low = 0.
+    Peers:
+
+    - MemTorch `apply_device_faults`: shares l (lrs_proportion) and h (hrs_proportion) of the devices of a pair, exact
+      numbers of them. A weight w > 0 becomes max|W| with about l, w − max|W| with l, and 0 with h. Here a weight is
+      stuck as a whole: rate = 2l + h with high = low = l / rate has −max|W| in place of w − max|W|.
+    - xbtorch `stuck_percentage`: a share q of all devices, an exact number, half at either end of the range with
+      `stuck_mode` "ideal": as MemTorch's with l = h = q/2. By default they are at 10 and 500, whatever the range.
+    - PyTorchFI `zero_func_rand_weight`: high = low = 0, exactly one fault, in a layer drawn evenly.
+    - TensorFI2 `zeros`: high = low = 0, rate = Amount / 100, with an exact number of faults, rounded down.
     """
 
     high: float = parameter("share of the stuck weights at +max|W|", minimum=0.0, maximum=1.0, default=0.0)
@@ -80,7 +86,7 @@ class OpenLines(Fault):
 
     Source: no paper in particular; word and bit lines that are open are a standard fault of memory arrays.
 
-    Peers: none known; PyTorchFI and MRFI can set a chosen channel to zero.
+    Peers: none known.
     """
 
     lines: str = parameter("rows: input lines; columns: output channels", choices=("rows", "columns"))
@@ -118,8 +124,13 @@ class BitFlip(Fault):
 
     Source: the error model of TensorFI2, GoldenEye and MRFI, with a rate per bit as in Reagen et al., "Ares", DAC 2018.
 
-    Peers: MRFI's `IntRandomBitFlip` after `SymmericQuantization`, GoldenEye's single flips in `num_fixed_pt` (sign and
-    magnitude): one bit of a chosen weight, where this flips every bit at a rate.
+    Peers:
+
+    - MRFI `IntRandomBitFlip`: after its `SymmericQuantization` (so spelt) with dynamic_range = max|W|, the codes of
+      code `symmetric`. Exactly one bit flips in each weight that a selector takes, all alike likely: where it takes a
+      share q, rate = q/b, and two flips in one weight, which happen here, do not happen there.
+    - GoldenEye `num_fixed_pt`: sign and magnitude, truncated: the sign bit gives −w, here w ∓ 2^(b−1) Δ. It acts on
+      what layers hand on, and clips to their largest value. No equal here.
     """
 
     bits: int = parameter("bits of a code, the sign included", minimum=2, maximum=32)
@@ -166,8 +177,13 @@ class Float32BitFlip(Fault):
 
     Source: TensorFI2, `src/tensorfi2.py`; Reagen et al., "Ares", DAC 2018 (a rate per bit).
 
-    Peers: TensorFI2's `bitflips`, MRFI's `FloatRandomBitFlip` and GoldenEye's `num_fp32`: one bit of a chosen weight,
-    where this flips every bit at a rate.
+    Peers:
+
+    - TensorFI2 `bitflips`: in each of Amount weights of a variable of n exactly one bit flips, all 32 alike likely:
+      rate = Amount / (32 n), and two flips in one weight, which happen here, do not happen there.
+    - MRFI `FloatRandomBitFlip`: the same in each weight that a selector takes; where it takes a share q, rate = q/32.
+    - GoldenEye `num_fp32`: one bit of what a layer hands on; what is beyond the layer's largest magnitude after that,
+      NaN and infinities too, is set to it. No equal here.
     """
 
     def apply(self, weight: Array, variable: Variable, generator: np.random.Generator) -> Array:  # noqa: ARG002

@@ -29,8 +29,13 @@ class Floating(Transform):
 
     Source: IEEE 754-2019 (float16); the OCP 8-bit floating point specification, revision 1.0 (float8); ml_dtypes.
 
-    Peers: GoldenEye's `num_fp16`, `num_bfloat16` and `num_float_n`; Brevitas's `Fp8e4m3OCPWeightPerTensorFloat` and
-    e5m2 likewise, which scale the weights first.
+    Peers:
+
+    - GoldenEye `num_fp16`: format float16; from 65520 on infinity, where this saturates.
+    - GoldenEye `num_bfloat16`: format bfloat16; infinity beyond the range, where this saturates.
+    - GoldenEye `num_float_n`: rounds stochastically and keeps no exponent for NaN: 4 + 3 bits reach 480, where
+      float8_e4m3 ends at 448. No equal here.
+    - Brevitas `Fp8e4m3OCPWeightPerTensorFloat`: float8_e4m3 of w · 448 / max|W|, scaled back; its e5m2 with 57344.
     """
 
     format: str = parameter("number format", choices=tuple(FORMATS))

@@ -47,8 +47,12 @@ class Binary(Scaled):
     Source: Courbariaux et al., NeurIPS 2015 (BinaryConnect: the sign); Rastegari et al., ECCV 2016 (XNOR-Net: the scale
     mean|W|, there per output channel).
 
-    Peers: QKeras's `binary(alpha="auto")`; Larq's `MagnitudeAwareSign` (per channel), and `SteSign` without the scale;
-    Brevitas's `SignedBinaryWeightPerTensorConst`, with a constant scale.
+    Peers:
+
+    - QKeras `binary(alpha="auto")`: per = "channel".
+    - Larq `MagnitudeAwareSign`: per = "channel".
+    - Larq `SteSign`: the same signs, of magnitude 1.
+    - Brevitas `SignedBinaryWeightPerTensorConst`: the same signs, of magnitude 0.1.
     """
 
     def apply(self, weight: Array, variable: Variable, generator: np.random.Generator) -> Array:  # noqa: ARG002
@@ -77,8 +81,13 @@ class Ternary(Scaled):
 
     Source: Li et al., "Ternary weight networks", arXiv:1605.04711.
 
-    Peers: Larq's `SteTern(ternary_weight_networks=True)`, with the same threshold and magnitude 1; QKeras's `ternary`;
-    Brevitas's `SignedTernaryWeightPerTensorConst`, with constants.
+    Peers:
+
+    - Larq `SteTern(ternary_weight_networks=True)`: the same threshold, of the tensor; magnitude 1.
+    - QKeras `ternary(alpha="auto")`: per channel, with magnitudes as here and another threshold: half the magnitude of
+      the round before, in five rounds from max|W| / 3 on.
+    - QKeras `ternary()`: threshold 0.33, magnitude 1.
+    - Brevitas `SignedTernaryWeightPerTensorConst`: threshold 0.05, magnitude 0.1.
     """
 
     def apply(self, weight: Array, variable: Variable, generator: np.random.Generator) -> Array:  # noqa: ARG002
@@ -112,8 +121,11 @@ class PowerOfTwo(Quantizer):
     Source: Zhou et al., "Incremental network quantization", ICLR 2017 (rounding and e_max; it uses half as many
     exponents, 2^(b−2), at b bits).
 
-    Peers: QKeras's `quantized_po2`, which rounds log2|w| (so 2^e goes up from √2 · 2^e on), has no level 0, and centres
-    its exponents on 2^0, or ends them at max_value, instead of at max|W|.
+    Peers:
+
+    - QKeras `quantized_po2`: rounds log2|w|, so that 2^e goes up from √2 · 2^e on; has no level 0; its exponents are
+      −2^(b−2) … 2^(b−2) − 1, or with a max_value of 1 or less −2^(b−1) … log2 max_value, whatever max|W| is. The same
+      where |w| is within both ranges and not between √2 · 2^e and 1.5 · 2^e.
     """
 
     bits: int = parameter("bits of a code, the sign included", minimum=2, maximum=32)

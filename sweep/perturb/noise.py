@@ -50,11 +50,29 @@ class Gaussian(Additive):
 
     Source: CrossSim, `simulator/devices/generic_device.py`; aihwkit, `WeightModifierType.ADD_NORMAL`.
 
-    Peers: CrossSim's `NormalIndependentDevice` is basis `layer_max`, `NormalProportionalDevice` basis `weight` and
-    `NormalInverseProportionalDevice` basis `inverse`, each on conductances normalised to their maximum. aihwkit's
-    `ADD_NORMAL` is basis `layer_max`, `MULT_NORMAL` basis `weight`; aihwkit-lightning's `ADD_NORMAL_PER_CHANNEL` is
-    basis `channel_max`. NeuroSim's `vari` is basis `weight`, on the conductances of its cells. MRFI's `NormalDisturb`
-    and, on conductances, xbtorch's `write_noise` are basis `absolute`.
+    Peers, with σ = scale and, for CrossSim, r = R_min/R_max (0.1 by default; 0 with `infinite_on_off_ratio`):
+
+    - CrossSim `NormalIndependentDevice`: magnitude α, relative to the largest conductance, on both devices of a
+      balanced pair, each clipped at 0: exactly `conductance_noise` with table [[r, α], [1, α]]. Where few draws are
+      clipped, basis `layer_max`, σ = √2 α / (1 − r): 0.0786 for α = 0.05 and r = 0.1, 1 % too much at that r = 2α. With
+      r = 0 the unused device errs upwards only: standard deviation 1.16 α, and |w| smaller by 0.40 α, × max|W|.
+    - CrossSim `NormalProportionalDevice`: magnitude α: exactly `conductance_noise` with table [[r, α r], [1, α]]; with
+      r = 0 and α up to 0.3, basis `weight`, σ = α. With r = 0.1 the unused device adds an error of α / 9 × max|W|.
+    - CrossSim `NormalInverseProportionalDevice`: magnitude α: with r = 0, basis `inverse`, σ = α where |w| is 2 √α
+      max|W| or more; smaller ones are clipped at 0 there, not here. With r > 0 the unused device errs by α / r: no
+      basis here.
+    - aihwkit `WeightModifierType.ADD_NORMAL`: basis `layer_max`, σ = std_dev, the layer being a tile; a draw lasts for
+      a mini-batch of training. With `rel_to_actual_wmax` off, basis `absolute`, σ = std_dev · assumed_wmax.
+    - aihwkit `WeightModifierType.MULT_NORMAL`: basis `weight`, σ = std_dev · max|W| in the C++ tile, whose code has
+      that factor, and σ = std_dev in the torch tile.
+    - aihwkit-lightning `WeightModifierType.ADD_NORMAL_PER_CHANNEL`: basis `channel_max`, σ = std_dev.
+    - MRFI `NormalDisturb`: basis `absolute`, σ = std, with bias 0; a draw lasts for a forward pass.
+    - xbtorch `write_noise`: n, in units of conductance, on both devices of a pair, each then clipped to [g_min, g_max].
+      Without clipping, basis `layer_max`, σ = √2 n / (g_max − g_min). In its default encoding every device is at an end
+      of the range: standard deviation 0.826 n / (g_max − g_min), and |w| smaller by 0.798 n / (g_max − g_min), ×
+      max|W|.
+    - NeuroSim `vari`: relative to the conductance of a cell. A weight w in [−1, 1] is stored as w + 1: with one cell a
+      weight and on/off ratio k, standard deviation vari · (1 + w + 2 / (k − 1)). No basis here is that.
     """
 
     spread = 1.0
@@ -73,7 +91,9 @@ class Uniform(Additive):
 
     Source: the code of the article "CNN训练MNIST数据集tenflow2(中)", which calls s a standard deviation.
 
-    Peers: MRFI's `UniformDisturb` with low = 0 and high = s.
+    Peers:
+
+    - MRFI `UniformDisturb`: low = 0, high = s, basis `absolute`; a draw lasts for a forward pass.
     """
 
     spread = 12**-0.5
@@ -92,9 +112,16 @@ class UniformSymmetric(Additive):
 
     Source: CrossSim, `simulator/devices/generic_device.py`, which draws (u − ½) · α: here that is s = α/2.
 
-    Peers: CrossSim's `UniformIndependentDevice`, `UniformProportionalDevice` and `UniformInverseProportionalDevice` of
-    magnitude α are s = α/2 with basis `layer_max`, `weight` and `inverse`. xbtorch's `read_noise` is basis `absolute`
-    on its conductances; MRFI's `UniformDisturb` with low = −s and high = s is basis `absolute`.
+    Peers, with r as for `gaussian`:
+
+    - CrossSim `UniformIndependentDevice`: magnitude α: ±α/2 on both devices of a pair. With r ≥ α/2, so that none is
+      clipped, mean and standard deviation are those of basis `layer_max`, s = α / (√2 (1 − r)); the law is triangular.
+    - CrossSim `UniformProportionalDevice`: magnitude α: with r = 0 and α ≤ 2 exactly basis `weight`, s = α/2.
+    - CrossSim `UniformInverseProportionalDevice`: magnitude α: with r = 0 basis `inverse`, s = α/2, where |w| is √(α/2)
+      max|W| or more; smaller ones are clipped at 0 there, not here.
+    - xbtorch `read_noise`: ±n on both devices of a pair, each then clipped to [g_min, g_max]; a draw lasts for one
+      read. Without clipping, mean and standard deviation of basis `layer_max`, s = √2 n / (g_max − g_min).
+    - MRFI `UniformDisturb`: low = −s, high = s, basis `absolute`; a draw lasts for a forward pass.
     """
 
     spread = 3**-0.5

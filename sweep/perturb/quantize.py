@@ -105,7 +105,9 @@ class FixedPoint(Even):
 
     Source: the code of the article "CNN训练MNIST数据集tenflow2(中)".
 
-    Peers: none known without clipping; with it, see `fixed_point_saturating`.
+    Peers:
+
+    - qtorch `fixed_point_quantize`: fl = b, clamp = False, rounding = "nearest"; ties to even there too.
     """
 
     bits: int = parameter("fractional bits", minimum=0, maximum=64)
@@ -125,9 +127,13 @@ class FixedPointSaturating(Even):
 
     Source: the standard fixed-point format, for example QKeras, `qkeras/quantizers.py`, `quantized_bits`.
 
-    Peers: QKeras's `quantized_bits(bits=1+m+b, integer=m, alpha=1)`; HLS's `ap_fixed<1+m+b, 1+m>` with saturation;
-    GoldenEye's `num_fixed_pt` (which flips bits in sign and magnitude); Brevitas's `Int8WeightPerTensorFixedPoint`
-    chooses the binary point by itself.
+    Peers:
+
+    - QKeras `quantized_bits(alpha=1)`: bits = 1 + m + b, integer = m.
+    - HLS `ap_fixed`: `ap_fixed<1+m+b, 1+m, AP_RND_CONV, AP_SAT>`; by default it truncates and wraps round.
+    - GoldenEye `num_fixed_pt`: int_len = m, frac_len = b, with stochastic rounding.
+    - Brevitas `Int8WeightPerTensorFixedPoint`: bits = 7 − m with 2^m the smallest power of two that is max|W| or more,
+      for m ≥ 0, without the code −2^7.
     """
 
     bits: int = parameter("fractional bits", minimum=0, maximum=32)
@@ -149,9 +155,15 @@ class Symmetric(Even):
 
     Source: Jacob et al., CVPR 2018; Krishnamoorthi, arXiv:1806.08342, section 2.2, with the restricted range.
 
-    Peers: Brevitas's `Int8WeightPerTensorFloat` and `Int8WeightPerChannelFloat` (narrow range); MRFI's
-    `SymmericQuantization` (so spelt); aihwkit's `WeightModifierType.DISCRETIZE`, aihwkit-lightning's also per channel;
-    QKeras's `quantized_bits` with alpha "auto" fits the scale by least squares instead.
+    Peers, to the rounding of their float32 steps:
+
+    - Brevitas `Int8WeightPerTensorFloat`: bits = 8.
+    - Brevitas `Int8WeightPerChannelFloat`: bits = 8, per = "channel".
+    - MRFI `SymmericQuantization`: (so spelt) bit_width = b, dynamic_range = max|W|.
+    - aihwkit `WeightModifierType.DISCRETIZE`: res = 1 / (2^b − 2) in the torch tile, whose step is 2 res max|W|, and
+      res = 1 / (2^(b−1) − 1) in the C++ tile, whose step is res max|W| and which rounds ties away from 0.
+    - aihwkit-lightning `WeightModifierType.DISCRETIZE`: res = 2^b − 2; DISCRETIZE_PER_CHANNEL is per = "channel".
+    - QKeras `quantized_bits(alpha="auto")`: bits = b, per = "channel", ties away from 0.
     """
 
     bits: int = parameter("bits of a code, the sign included", minimum=2, maximum=32)
@@ -174,8 +186,11 @@ class Affine(Even):
 
     Source: Jacob et al., CVPR 2018, section 2.1; Krishnamoorthi, arXiv:1806.08342, section 2.1.
 
-    Peers: Brevitas's `ShiftedUint8WeightPerTensorFloat` and `ShiftedUint8WeightPerChannelFloat`; TensorFlow Lite's
-    asymmetric quantization.
+    Peers, to the rounding of their float32 steps:
+
+    - Brevitas `ShiftedUint8WeightPerTensorFloat`: bits = 8.
+    - Brevitas `ShiftedUint8WeightPerChannelFloat`: bits = 8, per = "channel".
+    - TensorFlow `fake_quant_with_min_max_vars`: num_bits = b, min = low, max = high; ties up.
     """
 
     bits: int = parameter("bits of a code", minimum=1, maximum=32)
@@ -202,8 +217,12 @@ class ConductanceStates(Even):
 
     Source: MemTorch, `memtorch/bh/nonideality/FiniteConductanceStates.py`; CrossSim, `simulator/devices/idevice.py`.
 
-    Peers: MemTorch's `FiniteConductanceStates`; CrossSim's `cell_bits`, n = 2^cell_bits; NeuroSim's `cellBit`, which
-    also slices a weight over several cells.
+    Peers:
+
+    - MemTorch `apply_finite_conductance_states`: states = n_conductance_states, from 1/r_off to 1/r_on.
+    - CrossSim `cell_bits`: states = 2^cell_bits, whatever R_min/R_max is.
+    - NeuroSim `cellBit`: cuts the code of w + 1 into cells and rounds nothing: all 2^b levels of its weights are kept,
+      of which none is 0. No equal here.
     """
 
     states: int = parameter("states of one device, off included", minimum=2, maximum=2**31)
