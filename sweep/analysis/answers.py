@@ -15,16 +15,10 @@ from sweep.analysis.frames import Answer
 from sweep.analysis.laws import compare_families
 from sweep.analysis.published import fits, percentiles
 from sweep.analysis.thresholds import Spacing, thresholds
-from sweep.perturb.base import Transform
 from sweep.study import Family, Study
 
 DROPS = (0.01, 0.02, 0.05)
 STD_PER_LEVEL = {"gaussian": 1.0, "uniform": 1 / math.sqrt(12), "uniform_symmetric": 1 / math.sqrt(3)}
-NOTHING_AT_ZERO = {
-    **dict.fromkeys(("gaussian", "uniform", "uniform_symmetric", "log_normal"), "scale"),
-    **dict.fromkeys(("stuck_at", "float32_bit_flip", "open_lines"), "rate"),
-}
-FLOAT_BITS = 32
 FEWEST = {"bits": True}  # of these the smallest is sought, of all others the largest
 SPACINGS: dict[str, Spacing] = {"scale": "square", "time": "log"}
 
@@ -178,18 +172,11 @@ def _curves(study: Study, trials: pd.DataFrame) -> Iterator[tuple[str, Family, s
 def _clean(study: Study, trials: pd.DataFrame, model: str) -> float | None:
     """The accuracy without perturbation: the clean network's, or in an older run that at scale or rate 0 or 32 bits."""
     for cell in study.cells:
-        if cell.model == model and all(_is_nothing(transform) for transform in cell.transforms):
+        if cell.model == model and all(t.is_identity for t in cell.transforms):
             found = trials.loc[trials["cell"] == cell.id, "accuracy"]
             if len(found):
                 return float(found.iloc[0])
     return None
-
-
-def _is_nothing(transform: Transform) -> bool:
-    """Whether a transform changes no weight and no decision."""
-    if transform.op == "fixed_point":
-        return getattr(transform, "bits", 0) >= FLOAT_BITS
-    return transform.op in NOTHING_AT_ZERO and getattr(transform, NOTHING_AT_ZERO[transform.op]) == 0
 
 
 def _is_plain(family: Family, ops: Sequence[str]) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from sweep.analysis.frames import Value
+from sweep.networks.decisions import chance_warning, is_near_chance
 
 
 def _always(cells: pd.DataFrame) -> bool:  # noqa: ARG001
@@ -24,6 +25,14 @@ def _spread(cells: pd.DataFrame) -> bool:
 
 def _published(cells: pd.DataFrame) -> bool:
     return "published" in cells and bool(cells["published"].notna().any())
+
+
+def _compared(cells: pd.DataFrame) -> bool:
+    return "loss" in cells and bool(cells["loss"].notna().any())
+
+
+def _by_chance(cells: pd.DataFrame) -> bool:
+    return "chance" in cells and bool(cells["chance"].notna().any())
 
 
 def has_void(cells: pd.DataFrame) -> bool:
@@ -70,6 +79,7 @@ _QUANTILE = "the accuracy that this share of the chips stays below, of type 7 (H
 COLUMNS = (
     Column("trials", ("trials",), "chips, each one draw of all that is random", count=True),
     Column("mean", ("mean",), "over chips"),
+    Column("loss", ("loss",), "of mean accuracy against the clean network, in points", shown=_compared),
     Column("± std", ("std",), "standard deviation between chips"),
     Column("95 % interval", ("mean_low", "mean_high"), "of the mean, for other chips on these images"),
     Column(
@@ -82,6 +92,13 @@ COLUMNS = (
         ("std_low", "std_high"),
         "95 % for the standard deviation, for other chips on these images",
         shown=_spread,
+        brief=False,
+    ),
+    Column(
+        "chance",
+        ("chance",),
+        "the accuracy of a lot, or of always the most frequent label",
+        shown=_by_chance,
         brief=False,
     ),
     Column("published", ("published",), "as the study gives it", shown=_published),
@@ -106,11 +123,21 @@ def columns_of(cells: pd.DataFrame, brief: bool) -> list[Column]:
     return [column for column in COLUMNS if (column.brief or not brief) and column.shown(cells)]
 
 
+def near_chance(cells: pd.DataFrame) -> Iterator[str]:
+    """A warning for each clean network whose accuracy is hardly above that by chance."""
+    if not _by_chance(cells):
+        return
+    for cell in cells[cells["chance"].notna() & cells["n_images"].notna()].to_dict("records"):
+        if is_near_chance(cell["mean"], cell["n_images"], cell["chance"]):
+            yield f"WARNING: {chance_warning(cell['model'], cell['mean'], cell['chance'])}"
+
+
 def notes(cells: pd.DataFrame, columns: Sequence[Column], swept: Sequence[str] = ()) -> Iterator[str]:
     """What the numbers of a table are, a sentence at a time: its columns, and what needs saying of its cells."""
     sizes = cells["n_images"].dropna().unique().tolist() if "n_images" in cells else []
     images = f"{sizes[0]:,} test images" if len(sizes) == 1 else "the test images"
     yield f"Accuracy in % on {images}."
+    yield from near_chance(cells)
     if swept:
         yield "Left of the trials: what the study sweeps."
     yield from (column.sentence() for column in columns)

@@ -69,7 +69,7 @@ class Run:
         trials = self.trials()
         if trials.empty:
             raise InputError(f"{self.store.folder.uri}: holds no trials yet; `sweep run` makes them")
-        return summarise(trials, self.parameters, self._fixed, self.study.published or None)
+        return summarise(trials, self.parameters, self._fixed, self.study.published or None, self._chance)
 
     def components(self) -> pd.DataFrame | None:
         """For a study of several networks: how much of the spread lies between them, and how much between chips.
@@ -181,6 +181,13 @@ class Run:
 
         labels = parameter_labels(self.study)
         return pictures(self.trials(), self.summary(), self.parameters, labels) + answer_pictures(self.answers())
+
+    @property
+    def _chance(self) -> dict[str, float]:
+        """The accuracy by chance of each network, as the manifest says it; nothing where it does not."""
+        said = self.store.manifest.get("chance")
+        found = said.items() if isinstance(said, dict) else ()
+        return {str(name): float(share) for name, share in found if isinstance(share, float) and 0 <= share <= 1}
 
     @property
     def _fixed(self) -> list[str]:

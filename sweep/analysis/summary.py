@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sweep.analysis import statistics
 from sweep.analysis.spread import spread
 from sweep.errors import StoreError
+from sweep.study import CLEAN
 
 KEYS = ("model", "family", "cell")
 """The columns that name a cell; they open every summary, before the swept parameters."""
@@ -38,6 +39,7 @@ def summarise(
     parameters: Sequence[str],
     deterministic: Collection[str] = (),
     published: Mapping[str, float] | None = None,
+    chance: Mapping[str, float] | None = None,
 ) -> pd.DataFrame:
     """Summarise the accuracy of each cell over its chips.
 
@@ -48,6 +50,7 @@ def summarise(
         parameters: names of the columns of swept parameters.
         deterministic: ids of the cells without randomness. Their one trial is exact for this test set: standard
             deviation 0, intervals of no width; on new images they have Wilson's interval.
+        chance: accuracy (a fraction) by chance, by model, where it is known.
         published: accuracy (a fraction) that someone else reported for a cell, by cell id; ids of cells that
             have no trials yet are passed over.
 
@@ -57,9 +60,10 @@ def summarise(
         it), `mean`, `std` (ddof = 1), `mean_low`, `mean_high`, `std_low`, `std_high` (95 %, on this test set),
         `new_low`, `new_high` (of the mean, at least 95 % on another test set of this size; see
         `sweep.analysis.spread`), `min`, `q05`, `median`, `q95`, `max`, `nonfinite` (trials in which an image had a
-        score that is no finite number, so that its decision means nothing; where the trials say it), and `published`
-        (missing where there is none) when it is given. Accuracies are fractions. A cell with randomness and one trial
-        has nan for `std` and for all intervals.
+        score that is no finite number, so that its decision means nothing; where the trials say it), `loss` (the clean
+        network's accuracy less the mean; missing for the clean network, and where none was evaluated), `chance` (of
+        clean networks, when it is given), and `published` (missing where there is none) when it is given. Accuracies
+        are fractions. A cell with randomness and one trial has nan for `std` and for all intervals.
 
     Raises:
         StoreError: trials of a cell without randomness differ in accuracy.
@@ -85,6 +89,11 @@ def summarise(
     if "n_nonfinite" in trials:
         void = (trials["n_nonfinite"] > 0).groupby([trials[key] for key in keys], sort=False).sum()
         summary["nonfinite"] = void.to_numpy(dtype=np.int64)
+    of_clean = summary["family"].eq(CLEAN) & summary["cell"].isin(list(deterministic))
+    clean = summary[of_clean].drop_duplicates("model").set_index("model")["mean"]
+    summary["loss"] = (summary["model"].map(clean) - summary["mean"]).where(~of_clean)
+    if chance is not None:
+        summary["chance"] = summary["model"].map(dict(chance)).astype("Float64").where(of_clean)
     if published is not None:
         values = [published.get(cell) for cell in summary["cell"]]
         summary["published"] = pd.array(values, dtype="Float64")

@@ -9,6 +9,7 @@ import pandas as pd
 
 from sweep.analysis.columns import columns_of, notes
 from sweep.analysis.layout import FOR_PROGRAMS, WIDTH, Table, for_programs, layout
+from sweep.study import CLEAN
 
 _INTERVAL = "95 % interval"
 
@@ -55,6 +56,9 @@ def _tables(summary: pd.DataFrame, parameters: Sequence[str]) -> Iterator[Table]
     for family in summary["family"].unique():
         of_family = summary[summary["family"] == family]
         swept = [name for name in parameters if of_family[name].notna().any()]
+        if family == CLEAN and several_models:
+            yield _table(CLEAN, of_family, ["model", *swept])
+            continue
         for model in of_family["model"].unique():
             caption = f"{family}, model {model}" if several_models else str(family)
             yield from _narrow(caption, of_family[of_family["model"] == model], swept)

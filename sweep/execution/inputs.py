@@ -21,7 +21,7 @@ from sweep.networks.feeding import DEFAULT, fed, feed, rescale_of
 from sweep.networks.loading import Network
 from sweep.perturb.dataflow import DataFlow
 from sweep.perturb.selection import select, select_layers
-from sweep.study import Family, Study, digest
+from sweep.study import CLEAN, Family, Study, digest
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ def prepare(study: Study, trust: bool = False) -> Prepared:
     With `trust`, model files are not looked into before Keras loads them, and may bring code of their own.
     """
     problems: list[str] = []
+    problems += _own_clean(study)
     study = with_models(study, problems)
     tables = study.to_dict()
     files = read_files(study.models, tables, study.source, trust)
@@ -131,6 +132,18 @@ def _unsteady(study: Study, networks: Mapping[str, Network], dataset: Dataset) -
             yield f"model: {study.models[label]}: {problem}"
         else:
             _steady.add(key)
+
+
+def _own_clean(study: Study) -> Iterator[str]:
+    """A family called `clean` that perturbs."""
+    for i, family in enumerate(study.family):
+        if family.name == CLEAN:
+            cells = family.cells("")
+            if len(cells) > 1 or not all(t.is_identity for cell in cells for t in cell.transforms):
+                yield (
+                    f"{study.source}: family[{i}].name: {CLEAN!r} is the family of the unperturbed network, which "
+                    "every study evaluates; give this one another name"
+                )
 
 
 def with_models(study: Study, problems: list[str]) -> Study:

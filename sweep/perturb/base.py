@@ -86,6 +86,11 @@ class Transform(ABC):
     def random(self) -> bool:
         """Whether two seeds can give different weights."""
 
+    @property
+    def is_identity(self) -> bool:
+        """Whether it changes no weight and no decision at these values."""
+        return False
+
     @abstractmethod
     def apply(self, weight: Array, variable: Variable, generator: np.random.Generator) -> Array:
         """The perturbed copy of one float32 weight array, of the same shape; `weight` is left as it is."""

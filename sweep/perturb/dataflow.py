@@ -250,6 +250,11 @@ class ActivationNoise(DataFlow):
         return self.scale > 0
 
     @property
+    def is_identity(self) -> bool:
+        """At scale 0."""
+        return self.scale == 0
+
+    @property
     def calibrated(self) -> bool:
         """With basis `range`."""
         return self.basis == "range"

@@ -29,6 +29,11 @@ class Fault(Random):
         """False at rate 0."""
         return self.rate > 0
 
+    @property
+    def is_identity(self) -> bool:
+        """At rate 0."""
+        return self.rate == 0
+
 
 @register("stuck_at")
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +144,11 @@ class BitFlip(Fault):
         choices=("symmetric", "fixed_point"),
         default="symmetric",
     )
+
+    @property
+    def is_identity(self) -> bool:
+        """Never: it quantizes at rate 0 too."""
+        return False
 
     def step(self, weight: Array) -> float:
         """Δ; 0 where all weights are 0 and the code is symmetric."""

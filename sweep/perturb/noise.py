@@ -27,6 +27,11 @@ class Additive(Random):
         """False at scale 0."""
         return self.scale > 0
 
+    @property
+    def is_identity(self) -> bool:
+        """At scale 0."""
+        return self.scale == 0
+
     def apply(self, weight: Array, variable: Variable, generator: np.random.Generator) -> Array:
         """One call to the generator, in the variable's own shape."""
         level = np.float32(self.scale) * unit(self.basis, weight, variable)
@@ -152,6 +157,11 @@ class LogNormal(Random):
     def random(self) -> bool:
         """False at scale 0."""
         return self.scale > 0
+
+    @property
+    def is_identity(self) -> bool:
+        """At scale 0."""
+        return self.scale == 0
 
     def apply(self, weight: Array, variable: Variable, generator: np.random.Generator) -> Array:  # noqa: ARG002
         """One standard normal draw a weight, in the variable's own shape."""

@@ -18,6 +18,8 @@ Numbers = Codes | float
 PER = ("tensor", "channel")
 PER_TEXT = "tensor: one scale for the whole array; channel: one for each output channel"
 
+_FLOAT_BITS = 32
+
 
 @dataclass(frozen=True, kw_only=True)
 class Quantizer(Transform):
@@ -111,6 +113,11 @@ class FixedPoint(Even):
     """
 
     bits: int = parameter("fractional bits", minimum=0, maximum=64)
+
+    @property
+    def is_identity(self) -> bool:
+        """With as many bits as float32 has, or more."""
+        return self.bits >= _FLOAT_BITS
 
     def grid(self, weight: Array, variable: Variable) -> Grid:  # noqa: ARG002
         """Step 2^−bits, without ends."""

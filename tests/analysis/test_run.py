@@ -89,7 +89,7 @@ def check_pictures(run: Run) -> None:
     _, given = pyplot.subplots()
     assert run.plot.curve("scale", axes=given) is given
     pyplot.close(given.figure)
-    with pytest.raises(InputError, match="no family 'gauss'; there are gaussian, "):
+    with pytest.raises(InputError, match="no family 'gauss'; there are clean, gaussian, "):
         run.plot.curve(family="gauss")
     with pytest.raises(InputError, match="nothing sweeps time; there are "):
         run.plot.curve("time")
