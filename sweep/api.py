@@ -106,7 +106,8 @@ def run(
         runner: "inline" evaluates in the calling process, without Ray.
         chunk_trials: trials of a task; None makes tasks of some seconds.
         threads: TensorFlow threads of a task.
-        engine: how to evaluate; None takes what measures fastest. The counts do not depend on it.
+        engine: how to evaluate; None takes what measures fastest. The counts do not depend on it,
+            but where the data flow is rounded (docs/engine.md).
         deadline: seconds after which a task is given up, in Ray.
         trust_model: load model files without the checks of `sweep.networks.safety`: code stored in them may run.
         insecure_cluster: also use a cluster on other machines that takes work from anyone, without a token.

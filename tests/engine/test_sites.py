@@ -98,3 +98,76 @@ def test_a_place_that_no_score_depends_on():
     model = keras.Model(inputs, keras.layers.Dense(2)(inputs))
     with pytest.raises(Unsupported, match="not part of the way to the output"):
         Graph(model, [0], [Site(7)])
+
+
+WAYS = ("plain", "stacked", "compiled")
+
+
+def handed_on(way: str, model: keras.Model, x: np.ndarray, sites: tuple[Site, ...], grid: np.ndarray) -> np.ndarray:
+    """The outputs (images, ...) of one trial, evaluated in one way, with the same levels at every site."""
+    tensor = keras.ops.convert_to_tensor
+    if way == "plain":
+        graph = Graph(model, range(len(model.weights)), sites)
+        return np.asarray(graph.run(tensor(x), [*model.get_weights(), *[grid] * len(sites)]))
+    network = (StackedNetwork if way == "stacked" else CompiledNetwork)(model, range(len(model.weights)), sites)
+    entries = [np.asarray(v)[None] for v in [*model.get_weights(), *[grid] * len(sites)]]
+    boundary = network.prefix(tensor(x))
+    if isinstance(network, CompiledNetwork):
+        return network.forward(network.blocks([np.asarray(b) for b in boundary]), entries)[0]
+    return np.asarray(network.forward(boundary, [tensor(entry) for entry in entries]))[0]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_way_takes_another_level_only_within_float_rounding_of_a_border(way: str):
+    """A dense layer, rounded, then handed on as it is; the oracle is float64."""
+    rng = np.random.default_rng(4)
+    inputs, outputs, step = 64, 32, 2.0**-10
+    model = keras.Sequential(
+        [keras.Input((inputs,)), keras.layers.Dense(outputs, use_bias=False), keras.layers.Dense(outputs)]
+    )
+    kernel = rng.standard_normal((inputs, outputs)).astype(np.float32)
+    model.set_weights([kernel, np.eye(outputs, dtype=np.float32), np.zeros(outputs, np.float32)])
+    x = rng.standard_normal((4000, inputs)).astype(np.float32)
+    found = handed_on(way, model, x, (Site(0),), np.array([0, step, -np.inf, np.inf], np.float32)) / step
+    exact = x.astype(np.float64) @ kernel.astype(np.float64) / step
+    error = 6 * 2.0**-24 * (np.abs(x.astype(np.float64)) @ np.abs(kernel.astype(np.float64))) / step
+    near = np.abs(exact - np.floor(exact) - 0.5) < error
+    other = found != np.rint(exact)
+    assert near.mean() < 0.05
+    assert other.any(), "else the test says nothing"
+    assert not (other & ~near).any()
+    assert np.abs(found - np.rint(exact)).max() <= 1
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_sums_that_float32_holds_exactly_are_the_same_in_every_way(way: str):
+    """Images, weights and activations of few bits: every product and sum is a multiple of 2^-7 below 2^17."""
+    rng = np.random.default_rng(6)
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((10, 10, 3)),
+            layers.Conv2D(8, 3, activation="relu", use_bias=False),
+            layers.MaxPooling2D(),
+            layers.Conv2D(8, 3, activation="relu", use_bias=False),
+            layers.Flatten(),
+            layers.Dense(5),
+        ]
+    )
+    model.set_weights([rng.integers(-8, 9, w.shape).astype(np.float32) / 8 for w in model.get_weights()])
+    x = rng.random((50, 10, 10, 3)).astype(np.float32)
+    grid = np.array([0, 2.0**-4, -np.inf, np.inf], np.float32)
+    sites = (Site(-1), Site(0), Site(2))
+
+    def rounded(values: np.ndarray) -> np.ndarray:
+        return np.rint(values * 16) / 16
+
+    def convolved(values: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+        windows = np.lib.stride_tricks.sliding_window_view(values, (3, 3), axis=(1, 2))
+        return np.einsum("nrcihw,hwio->nrco", windows, kernel.astype(np.float64))
+
+    first, second, last, bias = model.get_weights()
+    y = rounded(np.maximum(convolved(rounded(x.astype(np.float64)), first), 0))
+    y = y.reshape(50, 4, 2, 4, 2, 8).max(axis=(2, 4))
+    y = rounded(np.maximum(convolved(y, second), 0)).reshape(50, -1)
+    assert np.array_equal(handed_on(way, model, x, sites, grid), y @ last.astype(np.float64) + bias)
