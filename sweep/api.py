@@ -11,6 +11,9 @@ from sweep.analysis.run import Run, open_run
 from sweep.errors import InputError
 from sweep.execution.plan import DEADLINE_SECONDS, count_done, count_wanted
 from sweep.perturb import REGISTRY
+from sweep.places import in_run_folder
+from sweep.storage.kept import Trust, trusted_study
+from sweep.storage.store import Store
 from sweep.study import Study
 from sweep.study_checks import hint
 
@@ -57,22 +60,34 @@ class Plan:
         )
 
 
-def read_study(study: Study | str | Path, seeds: int | Mapping[str, int] | None = None) -> Study:
-    """A study, read when a path is given, over `seeds` instead of its own when these are given."""
-    if not isinstance(study, Study):
+def read_study(
+    study: Study | str | Path, seeds: int | Mapping[str, int] | None = None, trust_plugins: Trust = False
+) -> Study:
+    """A study, read when a path is given, over `seeds` instead of its own when these are given.
+
+    One that lies in a run folder takes its plugins from there, when they are trusted.
+    """
+    if isinstance(study, Study):
+        study = study.with_code()
+    elif in_run_folder(str(study)):
+        study = trusted_study(Store.open(Path(study).parent), trust_plugins)
+    else:
         study = Study.from_toml(study)
     return study if seeds is None else study.with_seeds(seeds)
 
 
-def _prepared(study: Study | str | Path, seeds: int | Mapping[str, int] | None, trust: bool) -> Prepared:
+def _prepared(
+    study: Study | str | Path, seeds: int | Mapping[str, int] | None, trust: bool, trust_plugins: Trust
+) -> Prepared:
     """A study with its files read and checked; InputError names every mistake in all of them."""
     from sweep.execution.inputs import prepare
     from sweep.execution.salvage import further_problems
 
     try:
-        read = read_study(study, seeds)
+        read = read_study(study, seeds, trust_plugins)
     except InputError as error:
-        further = [] if isinstance(study, Study) else further_problems(study, trust)
+        mine = not isinstance(study, Study) and not in_run_folder(str(study))
+        further = further_problems(str(study), trust) if mine else []
         raise InputError(dict.fromkeys([*error.problems, *further])) from None
     return prepare(read, trust)
 
@@ -91,6 +106,7 @@ def run(
     engine: Literal["plain", "stacked", "compiled"] | None = None,
     deadline: float = DEADLINE_SECONDS,
     trust_model: bool = False,
+    trust_plugins: Trust = False,
     insecure_cluster: bool = False,
     confirm: Callable[[int], bool] | None = None,
 ) -> Run:
@@ -110,6 +126,8 @@ def run(
             but where the data flow is rounded (docs/engine.md).
         deadline: seconds after which a task is given up, in Ray.
         trust_model: load model files without the checks of `sweep.networks.safety`: code stored in them may run.
+        trust_plugins: for a study file that lies in a run folder: run the plugins that lie there, too. Or who is asked,
+            given what would run.
         insecure_cluster: also use a cluster on other machines that takes work from anyone, without a token.
         confirm: asked about the number of trials when it is above a million; None runs them.
 
@@ -120,7 +138,7 @@ def run(
     from sweep.execution import driver
     from sweep.execution.runner import InlineRunner, Runner
 
-    prepared = _prepared(study, seeds, trust_model)
+    prepared = _prepared(study, seeds, trust_model, trust_plugins)
     trials = count_wanted(prepared.study)
     if trials > MOST_TRIALS:
         raise InputError(
@@ -151,12 +169,13 @@ def plan(
     *,
     seeds: int | Mapping[str, int] | None = None,
     trust_model: bool = False,
+    trust_plugins: Trust = False,
 ) -> Plan:
     """What `run` would do, after the same checks; computes nothing and writes nothing."""
     from sweep.execution.driver import open_store, present
     from sweep.execution.reach import reach
 
-    prepared = _prepared(study, seeds, trust_model)
+    prepared = _prepared(study, seeds, trust_model, trust_plugins)
     study = prepared.study
     store = open_store(prepared, out or Path(RUNS) / study.name)
     done = count_done(study, present(store))
@@ -165,20 +184,26 @@ def plan(
     return Plan(study, store.folder.uri, count_wanted(study), done, inputs)
 
 
-def status(place: str | Path) -> Plan:
-    """How far a run is, from its folder alone."""
+def status(place: str | Path, trust_plugins: Trust = False) -> Plan:
+    """How far a run is, from its folder alone; `trust_plugins` as in `open_run`."""
     from sweep.execution.driver import present
 
-    found = open_run(place)
+    found = open_run(place, trust_plugins)
     done = count_done(found.study, present(found.store))
     return Plan(found.study, found.store.folder.uri, count_wanted(found.study), done)
 
 
-def verify(place: str | Path, sample: int = 10, repair: bool = False, trust_model: bool = False) -> Verdict:
+def verify(
+    place: str | Path,
+    sample: int = 10,
+    repair: bool = False,
+    trust_model: bool = False,
+    trust_plugins: Trust = False,
+) -> Verdict:
     """Check every shard of a run, and evaluate a sample of its trials again; see `sweep.execution.verify.verify`."""
     from sweep.execution import verify as checks
 
-    return checks.verify(place, sample, repair, trust_model)
+    return checks.verify(place, sample, repair, trust_model, trust_plugins)
 
 
 def train(recipe: str | Path, **options: Any) -> list[Any]:

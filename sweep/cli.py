@@ -54,6 +54,7 @@ def _run(options: argparse.Namespace) -> None:
         engine=options.engine,
         deadline=options.deadline,
         trust_model=options.trust_model,
+        trust_plugins=_trust(options),
         insecure_cluster=options.insecure_cluster,
         confirm=None if options.yes else _confirmed,
     )
@@ -62,37 +63,52 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _confirmed(trials: int) -> bool:
+    return _asked(f"{trials:,} trials: run them?")
+
+
+def _trust(options: argparse.Namespace) -> bool | Callable[[str], bool]:
+    return options.trust_plugins or (lambda what: _asked(f"{what}: run it?"))
+
+
+def _asked(question: str) -> bool:
     """Ask on the terminal; without one, the answer is no."""
     if not sys.stdin.isatty():
         return False
-    print(f"{trials:,} trials: run them? [y/N] ", end="", file=sys.stderr, flush=True)
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
+def _opened(options: argparse.Namespace) -> api.Run:
+    return api.open_run(options.run, _trust(options))
+
+
 def _plan(options: argparse.Namespace) -> None:
-    print(api.plan(options.study, options.out, seeds=options.seeds, trust_model=options.trust_model))
+    trusted = {"trust_model": options.trust_model, "trust_plugins": _trust(options)}
+    print(api.plan(options.study, options.out, seeds=options.seeds, **trusted))
 
 
 def _status(options: argparse.Namespace) -> None:
-    print(api.status(options.run))
+    print(api.status(options.run, _trust(options)))
 
 
 def _table(options: argparse.Namespace) -> None:
-    print(api.open_run(options.run).table(options.format, options.answers))
+    print(_opened(options).table(options.format, options.answers))
 
 
 def _report(options: argparse.Namespace) -> None:
-    print(api.open_run(options.run).write_report())
+    print(_opened(options).write_report())
 
 
 def _export(options: argparse.Namespace) -> None:
-    names = api.open_run(options.run).export(options.folder)
+    names = _opened(options).export(options.folder)
     print(f"{len(names)} files in {options.folder}")
 
 
 def _verify(options: argparse.Namespace) -> None:
-    verdict = api.verify(options.run, options.sample, options.repair, options.trust_model)
+    verdict = api.verify(options.run, options.sample, options.repair, options.trust_model, _trust(options))
     print(verdict)
+    if verdict.withheld:
+        raise SweepError(f"{options.run}: checked in part; --sample 0 asks for no more")
     if not verdict.sound:
         raise SweepError(
             f"{options.run} is not sound" + ("" if options.repair else "; --repair sets damaged shards aside")
@@ -150,22 +166,22 @@ def _parser() -> argparse.ArgumentParser:
     _study_arguments(plan)
 
     status = add("status", _status, "Say how far a run is.", "sweep status results/article")
-    status.add_argument("run", metavar="RUN", help="run folder")
+    _run_arguments(status)
 
     table = add("table", _table, "Print a run's table.", "sweep table results/article --format latex")
-    table.add_argument("run", metavar="RUN", help="run folder")
+    _run_arguments(table)
     table.add_argument("--format", choices=FORMATS, default="text", help="default: text")
     table.add_argument("--answers", action="store_true", help="thresholds, equivalent bits and published values too")
 
     report = add("report", _report, "Write a run's report, one HTML page.", "sweep report results/article")
-    report.add_argument("run", metavar="RUN", help="run folder")
+    _run_arguments(report)
 
     export = add("export", _export, "Write tables and figures for papers.", "sweep export results/article paper")
-    export.add_argument("run", metavar="RUN", help="run folder")
+    _run_arguments(export)
     export.add_argument("folder", metavar="FOLDER", help="gets CSV, JSON, Parquet, Markdown, LaTeX, SVG and PNG files")
 
     verify = add("verify", _verify, "Check a run, and evaluate some trials again.", "sweep verify results/article")
-    verify.add_argument("run", metavar="RUN", help="run folder")
+    _run_arguments(verify)
     verify.add_argument("--sample", type=_natural, default=10, metavar="N", help="trials to evaluate (default: 10)")
     verify.add_argument("--repair", action="store_true", help="set damaged shards aside; `sweep run` redoes them")
     _trust_argument(verify)
@@ -201,6 +217,16 @@ def _study_arguments(parser: _Parser) -> None:
     parser.add_argument("--out", metavar="FOLDER", help="run folder or URI (default: results/NAME)")
     parser.add_argument("--seeds", type=_seeds, metavar="N|A:B", help="other seeds: a count, or A to B-1")
     _trust_argument(parser)
+    _plugins_argument(parser)
+
+
+def _run_arguments(parser: _Parser) -> None:
+    parser.add_argument("run", metavar="RUN", help="run folder")
+    _plugins_argument(parser)
+
+
+def _plugins_argument(parser: _Parser) -> None:
+    parser.add_argument("--trust-plugins", action="store_true", help="run Python code that the run folder brings")
 
 
 def _trust_argument(parser: _Parser) -> None:

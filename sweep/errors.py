@@ -22,6 +22,10 @@ class InputError(SweepError):
         super().__init__("\n".join(self.problems))
 
 
+class UntrustedError(InputError):
+    """A run folder brings code of its own, which nobody said may run."""
+
+
 class StoreError(SweepError):
     """A run folder cannot be read, or holds something that it should not."""
 

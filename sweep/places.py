@@ -6,6 +6,9 @@ from pathlib import Path
 
 from sweep.errors import InputError
 
+MANIFEST = "manifest.json"
+"""The file by which a folder is known as a run folder."""
+
 
 def locate(place: str, study_file: str) -> Path:
     """A path of a study file: relative to the current directory or, failing that, to the study's repository.
@@ -37,3 +40,8 @@ def matching(pattern: str, study_file: str) -> list[Path]:
     if path.is_absolute():
         return sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
     return next((found for base in bases(study_file) if (found := sorted(base.glob(str(path))))), [])
+
+
+def in_run_folder(study_file: str) -> bool:
+    """Whether a study file lies in a run folder, and is thus what someone ran, not what this user wrote."""
+    return (Path(study_file).parent / MANIFEST).exists()

@@ -17,8 +17,8 @@ import tomli_w
 
 from sweep.errors import InputError
 from sweep.perturb.base import REGISTRY, Scalar, Transform, parameters
-from sweep.perturb.plugins import load_plugins
-from sweep.study_checks import SAID, as_list, check_study, swept_columns
+from sweep.perturb.plugins import Register, have_run, load_plugins
+from sweep.study_checks import SAID, Ops, as_list, check_study, swept_columns
 
 LAYER = "layer"  # the column of a family with `sensitivity`
 CLEAN = "clean"  # the family of the unperturbed networks, which every study evaluates
@@ -77,17 +77,19 @@ class Family:
             each, in place of the `layers` of its transforms; the column is `layer`.
         published: values from elsewhere to print beside ours: tables of swept parameters and `accuracy`, a fraction;
             of bits, `noise` too: the noise level that is said to cost as much.
+        ops: the transforms that `perturb` may name.
     """
 
     name: str
     perturb: Sequence[Mapping[str, Any]]
     published: Sequence[Mapping[str, Any]] = ()
     sensitivity: str | Sequence[str] = ()
+    ops: Ops = field(default_factory=lambda: REGISTRY, compare=False, repr=False)
 
     @cached_property
     def swept(self) -> dict[str, tuple[int, str]]:
         """Columns of the swept parameters → (position of the transform, parameter), in the order of the grid."""
-        return swept_columns(self.perturb)
+        return swept_columns(self.perturb, self.ops)
 
     def cells(self, model: str) -> list[Cell]:
         """The grid over the layers of `sensitivity` and all swept lists, the last list varying fastest.
@@ -109,7 +111,7 @@ class Family:
             tables = [dict(table) for table in perturb]
             for (position, name), value in zip(self.swept.values(), point, strict=True):
                 tables[position][name] = value
-            transforms = tuple(_transform(table) for table in tables)
+            transforms = tuple(_transform(table, self.ops) for table in tables)
             values = {column: getattr(transforms[position], name) for column, (position, name) in self.swept.items()}
             cells.append(Cell(model, self.name, {**fixed, **values}, transforms))
         return cells
@@ -120,6 +122,9 @@ class Study:
     """What a study file says; see the README for the keys.
 
     Raises InputError with every mistake at once. Paths stay as written; see `networks` for how they are found.
+
+    Without a `register`, the files of `plugins` are run, and the transforms are all that this process knows. With one,
+    nothing is run: the study names what the register holds.
     """
 
     name: str
@@ -131,24 +136,22 @@ class Study:
     rescale: str | None = None
     plugins: Sequence[str] = ()
     source: str = field(default="study", compare=False)
+    register: Register | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        _check(self.to_dict(), self.source)
+        _check(self.to_dict(), self.source, self.register)
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any], source: str = "study") -> Study:
+    def from_dict(cls, data: Mapping[str, Any], source: str = "study", register: Register | None = None) -> Study:
         """A study from the tables of its TOML form; `source` is named in errors."""
-        _check(data, source)
-        families = [Family(**table) for table in data["family"]]
-        return cls(**{**data, "family": families}, source=source)
+        _check(data, source, register)
+        families = [Family(**table, ops=REGISTRY if register is None else register.ops) for table in data["family"]]
+        return cls(**{**data, "family": families}, source=source, register=register)
 
     @classmethod
-    def from_text(cls, text: str, source: str = "study") -> Study:
+    def from_text(cls, text: str, source: str = "study", register: Register | None = None) -> Study:
         """A study from the text of its TOML form."""
-        try:
-            return cls.from_dict(tomllib.loads(text), source)
-        except tomllib.TOMLDecodeError as error:
-            raise InputError(f"{source}: is not valid TOML: {error}") from None
+        return cls.from_dict(tables_of(text, source), source, register)
 
     @classmethod
     def from_toml(cls, path: str | Path) -> Study:
@@ -190,6 +193,16 @@ class Study:
         """The same study over other seeds."""
         return dataclasses.replace(self, seeds=seeds)
 
+    def with_code(self) -> Study:
+        """The same study with transforms that can be applied; raises InputError where their code has not run here."""
+        if self.register is None or all(ops is REGISTRY for ops in (self.register.ops, *(f.ops for f in self.family))):
+            return self
+        if not have_run(self.register.digests.values()):
+            raise InputError(f"{self.source}: is there without the code of its plugins; run the file of your own study")
+        families = [dataclasses.replace(family, ops=REGISTRY) for family in self.family]
+        register = Register(REGISTRY, self.register.digests)
+        return dataclasses.replace(self, family=families, register=register)
+
     @property
     def seed_range(self) -> Seeds:
         """The seeds as a range."""
@@ -221,7 +234,7 @@ class Study:
         types: dict[str, type] = {LAYER: str} if any(family.sensitivity for family in self.family) else {}
         for family in self.family:
             for column, (position, name) in family.swept.items():
-                kind = parameters(REGISTRY[family.perturb[position]["op"]])[name]
+                kind = parameters(family.ops[family.perturb[position]["op"]])[name]
                 known = types.setdefault(column, kind)
                 if known is not kind:
                     types[column] = float if {known, kind} == {int, float} else str
@@ -239,6 +252,11 @@ class Study:
                             found[cell.id] = float(point["accuracy"])
         return found
 
+    @cached_property
+    def plugin_digests(self) -> Mapping[str, str]:
+        """SHA-256 in hex of its plugins by name; a study without a register finds and runs them."""
+        return load_plugins(self.plugins, self.source) if self.register is None else dict(self.register.digests)
+
     def identity(self, digests: Mapping[str, str]) -> dict[str, Any]:
         """All that the results depend on, seeds apart; `digests` are the SHA-256 of the files by label.
 
@@ -253,9 +271,19 @@ class Study:
         }
         identity = {"root_seed": self.root_seed, "files": dict(digests), "cells": perturbations}
         if self.plugins:
-            identity["plugins"] = load_plugins(self.plugins, self.source)
+            identity["plugins"] = self.plugin_digests
         normal: dict[str, Any] = json.loads(json.dumps(identity))
         return normal
+
+
+def tables_of(text: str, source: str) -> dict[str, Any]:
+    """The tables of a TOML text; raises InputError, which names `source`, when it is none."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{source}: is not valid TOML: {error}") from None
+    except RecursionError:
+        raise InputError(f"{source}: is not valid TOML: its lists and tables are too deep in one another") from None
 
 
 def labelled(paths: Sequence[str]) -> dict[str, str]:
@@ -271,23 +299,25 @@ def digest(identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _check(data: Mapping[str, Any], source: str) -> None:
+def _check(data: Mapping[str, Any], source: str, register: Register | None) -> None:
     """Raise InputError with every mistake of a study's tables and plugins, as far as no other file shows it."""
     problems: list[str] = []
-    try:
-        load_plugins(data.get("plugins", ()), source)
-    except InputError as error:
-        problems += error.problems
-    problems += [f"{source}: {problem}" for problem in check_study(data)]
+    if register is None:
+        try:
+            load_plugins(data.get("plugins", ()), source)
+        except InputError as error:
+            problems += error.problems
+    ops = REGISTRY if register is None else register.ops
+    problems += [f"{source}: {problem}" for problem in check_study(data, ops)]
     if problems:
         raise InputError(problems)
 
 
-def _transform(table: Mapping[str, Any]) -> Transform:
+def _transform(table: Mapping[str, Any], ops: Ops) -> Transform:
     arguments = {name: value for name, value in table.items() if name != "op"}
     if isinstance(arguments.get("layers"), list):
         arguments["layers"] = tuple(arguments["layers"])
-    return REGISTRY[table["op"]](**arguments)
+    return ops[table["op"]](**arguments)
 
 
 def _text(value: Scalar) -> str:

@@ -14,6 +14,8 @@ from sweep.networks.datasets import RESCALES
 from sweep.perturb.base import REGISTRY, Table, Transform, check, parameters, required
 
 STUDY_KEYS = ("name", "model", "dataset", "seeds", "root_seed", "rescale", "plugins", "family")
+Ops = Mapping[str, type[Transform]]
+"""Transforms by name."""
 SAID = ("accuracy", "noise")  # of a published point, beside where it is
 FAMILY_KEYS = ("name", "perturb", "published", "sensitivity")
 RESERVED = {  # columns of trials and summaries that a parameter of that name would hide
@@ -30,7 +32,7 @@ def as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def swept_columns(perturb: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, str]]:
+def swept_columns(perturb: Sequence[Mapping[str, Any]], ops: Ops = REGISTRY) -> dict[str, tuple[int, str]]:
     """Columns of the swept parameters → (position of the transform, parameter), in the order of the grid.
 
     A name that an earlier transform sweeps already, or that means something else in a table, is suffixed with the
@@ -39,20 +41,20 @@ def swept_columns(perturb: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, 
     columns: dict[str, tuple[int, str]] = {}
     for position, table in enumerate(perturb):
         for name, value in table.items():
-            if isinstance(value, list | tuple) and name != "layers" and not _is_table(table.get("op"), name):
+            if isinstance(value, list | tuple) and name != "layers" and not _is_table(ops, table.get("op"), name):
                 taken = name in columns or name in RESERVED
                 columns[f"{name}_{position}" if taken else name] = (position, name)
     return columns
 
 
-def _is_table(op: object, name: str) -> bool:
+def _is_table(ops: Ops, op: object, name: str) -> bool:
     """Whether a parameter takes a list of points, so that a list given for it is one value."""
-    transform = REGISTRY.get(op) if isinstance(op, str) else None
+    transform = ops.get(op) if isinstance(op, str) else None
     return transform is not None and parameters(transform).get(name) == Table
 
 
-def check_study(data: Mapping[str, Any]) -> list[str]:
-    """Problems of a whole study; empty when it is valid."""
+def check_study(data: Mapping[str, Any], ops: Ops = REGISTRY) -> list[str]:
+    """Problems of a whole study that may name the transforms `ops`; empty when it is valid."""
     problems = [*_keys(data, STUDY_KEYS, ""), *_missing(data, ("name", "model", "dataset", "seeds", "family"))]
     if "name" in data and not (isinstance(data["name"], str) and re.fullmatch(r"[\w][\w.-]*", data["name"])):
         problems.append(f"name: {data['name']!r} is not a name of letters, digits, '-', '_' and '.'")
@@ -64,7 +66,7 @@ def check_study(data: Mapping[str, Any]) -> list[str]:
     if data.get("rescale") is not None and data["rescale"] not in RESCALES:
         problems.append(f"rescale: {data['rescale']!r} is not valid; choose one of {', '.join(RESCALES)}")
     if "family" in data:
-        problems += _families(data["family"])
+        problems += _families(data["family"], ops)
     return problems
 
 
@@ -94,7 +96,7 @@ def _seeds(seeds: Any) -> list[str]:
     return []
 
 
-def _families(families: Any) -> list[str]:
+def _families(families: Any, ops: Ops) -> list[str]:
     if not isinstance(families, list | tuple) or not families:
         return ["family: no family; a study has at least one [[family]] table"]
     problems = []
@@ -110,18 +112,18 @@ def _families(families: Any) -> list[str]:
                 names.append(family["name"])
             else:
                 problems.append(f"{where}.name: {family['name']!r} is not a name (any text without '/')")
-        wrong = _perturbation(family["perturb"], f"{where}.perturb") if "perturb" in family else []
+        wrong = _perturbation(family["perturb"], f"{where}.perturb", ops) if "perturb" in family else []
         if "sensitivity" in family:
             wrong += _sensitivity(family, where)
-        wrong = wrong or _grid(family, where)
+        wrong = wrong or _grid(family, where, ops)
         problems += wrong
         if "published" in family:
             sound = "perturb" in family and not wrong
-            problems += _published(family["published"], family if sound else None, f"{where}.published")
+            problems += _published(family["published"], family if sound else None, f"{where}.published", ops)
     return problems + [f"family: two families are called {name!r}" for name in _duplicates(names)]
 
 
-def _perturbation(tables: Any, where: str) -> list[str]:
+def _perturbation(tables: Any, where: str, ops: Ops) -> list[str]:
     if not isinstance(tables, list | tuple) or not tables:
         return [f'{where}: is not a list of transforms such as [ {{ op = "gaussian", scale = [0, 0.1] }} ]']
     problems = []
@@ -131,12 +133,12 @@ def _perturbation(tables: Any, where: str) -> list[str]:
             problems.append(f'{at}: is not a table such as {{ op = "gaussian", scale = 0.1 }}')
             continue
         op = table.get("op")
-        if not isinstance(op, str) or op not in REGISTRY:
+        if not isinstance(op, str) or op not in ops:
             given = "op is missing" if "op" not in table else f"no op {op!r}"
-            problems.append(f"{at}.op: {given}; valid: {', '.join(sorted(REGISTRY))}{hint(op, REGISTRY)}")
-            op = nearest(op, REGISTRY)
+            problems.append(f"{at}.op: {given}; valid: {', '.join(sorted(ops))}{hint(op, ops)}")
+            op = nearest(op, ops)
         if op is not None:
-            problems += _parameters(REGISTRY[op], table, at)
+            problems += _parameters(ops[op], table, at)
         problems += layers_problems(table.get("layers", "*"), f"{at}.layers")
     return problems
 
@@ -150,15 +152,16 @@ def _parameters(transform: type[Transform], table: Mapping[str, Any], where: str
     return problems + (wrong or _joint(transform, table, where))
 
 
-def _grid(family: Mapping[str, Any], where: str) -> list[str]:
+def _grid(family: Mapping[str, Any], where: str, ops: Ops) -> list[str]:
     """Whether the lists of a family make more cells than can be held, when nothing else is wrong with them."""
-    cells = math.prod(len(values) for values in _axes(family).values()) if "perturb" in family else 0
+    cells = math.prod(len(values) for values in _axes(family, ops).values()) if "perturb" in family else 0
     return [f"{where}: the lists make {cells:,} cells; a family has at most {LARGEST_GRID:,}"] * (cells > LARGEST_GRID)
 
 
 def _joint(transform: type[Transform], table: Mapping[str, Any], where: str) -> list[str]:
     """Values that are valid one by one and not together, at any point of the grid."""
-    swept = [name for _, name in swept_columns([table]).values() if name in parameters(transform)]
+    columns = swept_columns([table], {table["op"]: transform})
+    swept = [name for _, name in columns.values() if name in parameters(transform)]
     fixed = {name: value for name, value in table.items() if name in parameters(transform)}
     if (points := math.prod(len(table[name]) for name in swept)) > LARGEST_GRID:
         return [f"{where}: the lists make {points:,} cells; a family has at most {LARGEST_GRID:,}"]
@@ -172,7 +175,7 @@ def _joint(transform: type[Transform], table: Mapping[str, Any], where: str) -> 
 
 
 def _values(transform: type[Transform], name: str, value: Any, where: str) -> list[str]:
-    if _is_table(transform.op, name):
+    if parameters(transform)[name] == Table:
         problem = check(transform, name, value)[1]
         return [f"{where}: {problem}"] if problem else []
     if isinstance(value, list | tuple) and not value:
@@ -214,11 +217,11 @@ def _sensitivity(family: Mapping[str, Any], where: str) -> list[str]:
     return problems
 
 
-def _published(points: Any, family: Mapping[str, Any] | None, where: str) -> list[str]:
+def _published(points: Any, family: Mapping[str, Any] | None, where: str, ops: Ops) -> list[str]:
     """Problems of published values; `family` is None where its cells cannot be told."""
     if not isinstance(points, list | tuple) or not all(isinstance(p, Mapping) for p in points):
         return [f"{where}: is not a list of tables such as {{ scale = 0.1, accuracy = 0.98 }}"]
-    axes = None if family is None else _axes(family)
+    axes = None if family is None else _axes(family, ops)
     problems = []
     for i, point in enumerate(points):
         accuracy, noise = point.get("accuracy"), point.get("noise", 0)
@@ -233,10 +236,10 @@ def _published(points: Any, family: Mapping[str, Any] | None, where: str) -> lis
     return problems + [f"{where}: {at} is listed twice" for at in _duplicates(seen)]
 
 
-def _axes(family: Mapping[str, Any]) -> dict[str, list[Any]]:
+def _axes(family: Mapping[str, Any], ops: Ops) -> dict[str, list[Any]]:
     """The values of each column that a family sweeps."""
     perturb = family["perturb"]
-    axes = {column: as_list(perturb[t][name]) for column, (t, name) in swept_columns(perturb).items()}
+    axes = {column: as_list(perturb[t][name]) for column, (t, name) in swept_columns(perturb, ops).items()}
     layers = as_list(family.get("sensitivity", []))
     return {"layer": layers, **axes} if layers else axes
 

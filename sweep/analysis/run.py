@@ -17,10 +17,10 @@ from sweep.analysis.frames import Answer, as_table
 from sweep.analysis.layout import FOR_PROGRAMS, layout
 from sweep.analysis.summary import summarise
 from sweep.analysis.tables import render
-from sweep.errors import InputError, StoreError
+from sweep.errors import InputError
+from sweep.storage.kept import Trust, read_study
 from sweep.storage.paths import Folder
-from sweep.storage.store import REPORT, STUDY, Store
-from sweep.study import Study
+from sweep.storage.store import REPORT, Store
 
 if TYPE_CHECKING:  # matplotlib is not for everyone who imports this
     from sweep.analysis.figures.pictures import Picture
@@ -37,19 +37,16 @@ _COMPONENTS = (
 
 
 class Run:
-    """The results of one study: trials, summary, tables, figures.
+    """The results of one study: trials, summary, tables, figures. Nothing of the folder is executed.
 
     Attributes:
         study: the study, as run.
         store: its folder.
     """
 
-    def __init__(self, store: Store) -> None:
-        content = store.folder.read(STUDY)
-        if content is None:
-            raise StoreError(f"{store.folder.uri}: has no {STUDY}")
+    def __init__(self, store: Store, trust_plugins: Trust = False) -> None:
         self.store = store
-        self.study = Study.from_text(content.decode(), source=f"{store.folder.uri}/{STUDY}")
+        self.study = read_study(store, trust_plugins)
 
     def trials(self) -> pd.DataFrame:
         """One row per trial, by cell in the study's order, then by seed.
@@ -195,6 +192,10 @@ class Run:
         return [cell.id for cell in self.study.cells if not cell.random]
 
 
-def open_run(place: str | Path) -> Run:
-    """The results in a run folder, a local path or a URI; raises InputError when there are none."""
-    return Run(Store.open(place))
+def open_run(place: str | Path, trust_plugins: Trust = False) -> Run:
+    """The results in a run folder, a local path or a URI; raises InputError when there are none.
+
+    Nothing of the folder is executed, unless `trust_plugins` says so for one that noisesweep 0.1.0 left with plugins,
+    and without the words on them that readers need.
+    """
+    return Run(Store.open(place), trust_plugins)

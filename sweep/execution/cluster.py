@@ -19,9 +19,8 @@ from sweep.execution.heartbeat import Heartbeat, Nodes
 from sweep.execution.plan import Chunk
 from sweep.execution.scratch import Scratch
 from sweep.execution.tokens import is_remote, lets_anyone_in
-from sweep.execution.worker import Job, ModelFile, Outcome, run_in_time
+from sweep.execution.worker import Job, ModelFile, Outcome, packed, run_in_time
 from sweep.networks.datasets import Dataset
-from sweep.perturb.plugins import plugin_modules
 
 OBJECT_STORE_BYTES = 512 * 1024**2  # of a local Ray: model files and the dataset
 START_ATTEMPTS = 3
@@ -88,10 +87,8 @@ class RayRunner:
 
     def start(self, job: Job, models: Mapping[str, ModelFile], dataset: Dataset) -> None:
         """Put model files and dataset into the object store, once."""
-        for module in plugin_modules():
-            self._ray.cloudpickle.register_pickle_by_value(module)
         put = self._ray.put
-        self._job = put(job)
+        self._job = put(packed(job))
         self._models = {label: put(model) for label, model in models.items()}
         self._dataset = put(dataset)
         # max_calls=0: Ray would otherwise end a GPU worker after each task, and load the network again.

@@ -84,7 +84,8 @@ def _sites(cell: Cell, layers: Sequence[Layer]) -> list[tuple[int, DataFlow, Lay
 def _placed(position: int, transform: DataFlow, layer: Layer, site: Site, sample: Array | None) -> Placed:
     if isinstance(transform, ActivationNoise):
         return Placed(position, layer, site, None, Resolved(sigma=transform.sigma(sample)))
-    assert isinstance(transform, Rounding)
+    if not isinstance(transform, Rounding):
+        raise InputError(f"{transform.op}: is neither a Rounding nor an ActivationNoise, and cannot act")
     levels = transform.levels(sample)
     return Placed(position, layer, site, levels.array(), transform.describe(sample))
 

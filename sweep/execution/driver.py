@@ -19,12 +19,13 @@ from sweep.execution.resolved import resolved_table
 from sweep.execution.runner import Runner
 from sweep.execution.worker import Job, Outcome, versions
 from sweep.networks.decisions import chance_warning, is_near_chance
-from sweep.perturb.plugins import plugin_files
+from sweep.perturb.plugins import FOLDER, kept_name, loaded
+from sweep.storage.kept import described
 from sweep.storage.merge import merge
 from sweep.storage.paths import Folder
 from sweep.storage.schema import parquet_bytes
 from sweep.storage.shards import commit
-from sweep.storage.store import PLUGINS, RESOLVED, STUDY, Store
+from sweep.storage.store import RESOLVED, STUDY, Store
 from sweep.study import CLEAN
 
 SAVE_SECONDS = 5.0  # between two writes of the manifest
@@ -78,10 +79,13 @@ def run(
     study = prepared.study
     store.adopt(prepared.digest, study.columns)
     store.folder.write(STUDY, study.to_toml().encode())
-    for plugin, content in plugin_files(study.plugins, study.source).items():
-        store.folder.write(f"{PLUGINS}/{plugin}", content)
+    plugins = loaded(study.plugin_digests.values())
+    for name, digest in study.plugin_digests.items():
+        content = next(plugin.content for plugin in plugins if plugin.digest == digest)
+        store.folder.write(f"{FOLDER}/{kept_name(name, digest)}", content)
     store.save(
         name=study.name,
+        ops=described(study),
         identity=prepared.identity,
         study_digest=prepared.digest,
         chance=prepared.chance,
@@ -104,6 +108,7 @@ def run(
             deadline=deadline,
             trust=prepared.trusted,
             rescale=study.rescale,
+            plugins=plugins,
         )
         _Sweep(prepared, store, runner, ChunkSize(fixed=chunk_trials), job, clock).run(todo, have)
     merge(store, prepared.digest, study.columns, [cell.id for cell in study.cells])
@@ -224,6 +229,7 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         lines.append(f"root_seed was {old['root_seed']}, is {new['root_seed']}")
     for part, noun in (
         ("files", ""),
+        ("plugins", "plugin "),
         ("rescale", "rescale of "),
         ("matrices of own layers", "own layers of "),
         ("cells", "cell "),

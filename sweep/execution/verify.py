@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweep.errors import InputError
+from sweep.errors import InputError, UntrustedError
 from sweep.execution.inputs import prepare
 from sweep.execution.plan import Chunk, Trial
 from sweep.execution.worker import Job, evaluate_chunk
-from sweep.storage.store import STUDY, Store
+from sweep.storage.kept import Trust, trusted_study
+from sweep.storage.store import Store
 from sweep.study import Study, digest
 
 
@@ -23,6 +24,7 @@ class Verdict:
         repaired: whether they were set aside.
         trials: how many were evaluated again.
         different: those with another count, as (trial, count stored, count now).
+        withheld: why no trial was evaluated again, though that was asked for.
     """
 
     shards: int
@@ -30,10 +32,11 @@ class Verdict:
     repaired: bool
     trials: int
     different: tuple[tuple[Trial, int, int], ...]
+    withheld: str = ""
 
     @property
     def sound(self) -> bool:
-        """Whether nothing is wrong, or no longer."""
+        """Whether nothing that was looked at is wrong, or no longer."""
         return not self.different and (self.repaired or not self.damaged)
 
     def __str__(self) -> str:
@@ -45,11 +48,19 @@ class Verdict:
         same = self.trials - len(self.different)
         if self.trials:
             lines.append(f"{same:,} of {self.trials:,} trials evaluated again have the same count")
+        if self.withheld:
+            lines.append(f"no trial evaluated again: {self.withheld}")
         lines += [f"  {c} at seed {s}: {old} stored, {new} now" for (c, s), old, new in self.different]
         return "\n".join(lines)
 
 
-def verify(place: str | Path, sample: int = 10, repair: bool = False, trust_model: bool = False) -> Verdict:
+def verify(
+    place: str | Path,
+    sample: int = 10,
+    repair: bool = False,
+    trust_model: bool = False,
+    trust_plugins: Trust = False,
+) -> Verdict:
     """Check a run folder.
 
     Trials are evaluated again by plain Keras; those of cells that round or disturb the data flow as they were, because
@@ -60,28 +71,35 @@ def verify(place: str | Path, sample: int = 10, repair: bool = False, trust_mode
         sample: trials to evaluate again, spread evenly over the run; 0 for none. This needs the study's files.
         repair: set damaged shards aside, so that the next `sweep run` computes just those.
         trust_model: load model files without checks, as in `sweep.api.run`.
+        trust_plugins: whether to run the plugins that the folder brings, or who is asked; without them, the trials of a
+            run that has some are not evaluated again.
 
     Raises InputError when there is no run, or its files are not those of the run.
     """
     store = Store.open(place)
-    study_digest = store.manifest["study_digest"]
+    study_digest = store.manifest.get("study_digest", "")
     damaged = store.damaged(study_digest)
     shards = len({*store.shards, *damaged})
     if damaged and repair:
         store.set_aside(damaged)
     for name in damaged:
         store.shards.pop(name, None)
-    checked, different = _again(store, sample, trust_model) if sample else (0, ())
+    if not sample:
+        return Verdict(shards, damaged, repair, 0, ())
+    try:
+        study = trusted_study(store, trust_plugins)
+    except UntrustedError as error:
+        return Verdict(shards, damaged, repair, 0, (), str(error))
+    checked, different = _again(store, study, sample, trust_model)
     return Verdict(shards, damaged, repair, checked, different)
 
 
-def _again(store: Store, sample: int, trust: bool) -> tuple[int, tuple[tuple[Trial, int, int], ...]]:
-    content = store.folder.read(STUDY)
+def _again(store: Store, study: Study, sample: int, trust: bool) -> tuple[int, tuple[tuple[Trial, int, int], ...]]:
     table = store.table()
-    if content is None or table is None:
+    if table is None:
         return 0, ()
-    prepared = prepare(Study.from_text(content.decode(), source=f"{store.folder.uri}/{STUDY}"), trust)
-    if digest(prepared.identity) != store.manifest["study_digest"]:
+    prepared = prepare(study, trust)
+    if digest(prepared.identity) != store.manifest.get("study_digest"):
         raise InputError(f"{store.folder.uri}: its networks, dataset or plugins are not the files that are there now")
     study = prepared.study
     rows = table.select(["cell", "seed", "n_correct", "engine"]).to_pylist()

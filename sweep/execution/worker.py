@@ -8,8 +8,8 @@ import platform
 import signal
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -21,11 +21,13 @@ from sweep.errors import VersionError
 from sweep.execution.dataflow import Flow, Placed, sites_of
 from sweep.execution.plan import DEADLINE_SECONDS, Chunk, Trial
 from sweep.networks.datasets import Dataset
+from sweep.perturb.base import REGISTRY
 from sweep.perturb.perturbation import block_of, reached, reads
+from sweep.perturb.plugins import Plugin, ops_of, run_plugins
+from sweep.places import MANIFEST
 from sweep.storage.paths import Folder
 from sweep.storage.schema import trial_table
 from sweep.storage.shards import Shard, commit
-from sweep.storage.store import MANIFEST
 from sweep.study import Cell
 
 if TYPE_CHECKING:  # TensorFlow is for the workers alone
@@ -41,7 +43,8 @@ class Job:
     `study_digest` and `root_seed` are the study's; `columns` its swept parameters; `flow` says what acts on the data
     flow of a cell; `threads` goes to TensorFlow; `engine` forces a way to evaluate; `versions` are the driver's, and a
     worker with others refuses to work; `deadline` is in seconds, for one chunk; `trust` loads model files
-    unchecked; `rescale` is the study's.
+    unchecked; `rescale` is the study's; `plugins` are the files of a user's own transforms, which a worker runs before
+    it meets these.
     """
 
     folder: str
@@ -56,6 +59,15 @@ class Job:
     deadline: float = DEADLINE_SECONDS
     trust: bool = False
     rescale: str | None = None
+    plugins: tuple[Plugin, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """A user's own transform on its way to a process that has yet to run its plugin."""
+
+    op: str
+    values: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -114,6 +126,37 @@ class _Late(BaseException):
     """The deadline has passed; no handler of ordinary errors is to take it for one."""
 
 
+def packed(job: Job) -> Job:
+    """As it travels to other processes: they can read it before they have run its plugins."""
+    own = ops_of(job.plugins)
+
+    def small(transform: Any) -> Any:
+        return _Packed(transform.op, vars(transform)) if transform.op in own else transform
+
+    return _with_transforms(job, small) if own else job
+
+
+def _unpacked(job: Job) -> Job:
+    """With its transforms, once its plugins have run here; InputError when these fail."""
+    if not job.plugins:
+        return job
+    run_plugins(job.plugins)
+
+    def whole(transform: Any) -> Any:
+        if not isinstance(transform, _Packed):
+            return transform
+        made: Any = object.__new__(REGISTRY[transform.op])  # its values have been checked
+        vars(made).update(transform.values)
+        return made
+
+    return _with_transforms(job, whole)
+
+
+def _with_transforms(job: Job, change: Callable[[Any], Any]) -> Job:
+    cells = {i: replace(cell, transforms=tuple(map(change, cell.transforms))) for i, cell in job.cells.items()}
+    return replace(job, cells=cells)
+
+
 def run_chunk(job: Job, model: ModelFile, dataset: Dataset, chunk: Chunk) -> Outcome:
     """Evaluate the trials of a chunk and commit them as one shard.
 
@@ -153,7 +196,7 @@ def run_in_time(job: Job, model: ModelFile, dataset: Dataset, chunk: Chunk) -> O
     faulthandler.dump_traceback_later(2 * job.deadline, exit=True)
     try:
         try:
-            return run_chunk(job, model, dataset, chunk)
+            return run_chunk(_unpacked(job), model, dataset, chunk)
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)

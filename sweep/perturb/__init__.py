@@ -2,11 +2,15 @@
 
 from sweep.perturb import devices, faults, formats, levels, noise, pcm, quantize  # importing registers them
 from sweep.perturb.base import REGISTRY, Transform, parameter, register
+from sweep.perturb.dataflow import ActivationNoise, Levels, Rounding
 from sweep.perturb.perturbation import perturb
 from sweep.perturb.selection import select
 
 __all__ = [
     "REGISTRY",
+    "ActivationNoise",
+    "Levels",
+    "Rounding",
     "Transform",
     "devices",
     "faults",

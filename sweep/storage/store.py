@@ -14,15 +14,15 @@ import pandas as pd
 import pyarrow as pa
 
 from sweep.errors import InputError, NondeterminismError, StoreError
+from sweep.perturb.plugins import FOLDER
+from sweep.places import MANIFEST
 from sweep.storage.parallel import each
 from sweep.storage.paths import Folder
 from sweep.storage.schema import FORMAT, result_columns, trial_schema
 from sweep.storage.shards import REMEDY, TRIALS, Shard, check_study, parse, sound
 
-MANIFEST = "manifest.json"
 STUDY = "study.toml"
 RESOLVED = "resolved.parquet"
-PLUGINS = "plugins"
 DAMAGED = "damaged"
 FIGURES = "figures"
 REPORT = "report.html"
@@ -185,7 +185,7 @@ class Store:
 
     def tidy(self) -> None:
         """Remove what interrupted writes have left."""
-        for under in ("", TRIALS, DAMAGED, PLUGINS, FIGURES):
+        for under in ("", TRIALS, DAMAGED, FOLDER, FIGURES):
             self.folder.tidy(under)
 
     def damaged(self, study_digest: str) -> dict[str, str]:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 
-from sweep.perturb.base import REGISTRY
 from sweep.perturb.dataflow import DataFlow
 from sweep.study import Study
 
@@ -43,12 +42,12 @@ def parameter_labels(study: Study) -> dict[tuple[str, str], str]:
     for family in study.family:
         for column, (position, name) in family.swept.items():
             table = family.perturb[position]
-            transform = REGISTRY[table["op"]]
+            transform = family.ops[table["op"]]
             fields = {field.name: field for field in dataclasses.fields(transform)}
             default = fields["basis"].default if "basis" in fields else None
             of_flow = issubclass(transform, DataFlow)
             labels[family.name, column] = _label(
-                name, fields[name].metadata["text"], table.get("basis", default), of_flow
+                name, fields[name].metadata.get("text", name), table.get("basis", default), of_flow
             )
     return labels
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from sweep.analysis.columns import has_void
-from sweep.perturb.base import REGISTRY, Transform
+from sweep.perturb.base import Transform
 from sweep.study import Study
 
 _LARGE = 5  # chips from which on the standard deviation has Bonett's interval
@@ -54,8 +54,8 @@ def paragraphs(study: Study, summary: pd.DataFrame) -> list[str]:
 
 def sources(study: Study) -> list[tuple[str, str, str]]:
     """Of every transform of the study, in order of appearance: op, formula, source; plain text."""
-    ops = dict.fromkeys(str(table["op"]) for family in study.family for table in family.perturb)
-    return [(op, *_entry(REGISTRY[op])) for op in ops]
+    used = {str(table["op"]): family.ops for family in study.family for table in family.perturb}
+    return [(op, *_entry(ops[op])) for op, ops in used.items()]
 
 
 def _entry(transform: type[Transform]) -> tuple[str, str]:

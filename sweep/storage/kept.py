@@ -1,0 +1,149 @@
+"""The study that a run folder keeps: as data for readers, and with its own code for those who trust it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sweep.errors import InputError, StoreError, UntrustedError
+from sweep.perturb.base import REGISTRY
+from sweep.perturb.described import describe, is_ours, stand_in
+from sweep.perturb.plugins import FOLDER, Plugin, Register, have_run, kept_name, run_plugins
+from sweep.places import MANIFEST
+from sweep.storage.store import STUDY, Store
+from sweep.study import Study, tables_of
+from sweep.study_checks import swept_columns
+
+Trust = bool | Callable[[str], bool]
+"""Whether code that a run folder brings may run: yes, no, or who is asked, given what would run."""
+
+
+def described(study: Study) -> dict[str, Any]:
+    """Of every transform of a study that is a user's own, what a reader must know of it, by op; as JSON knows it."""
+    used: dict[str, list[Any]] = {}
+    for cell in study.cells:
+        for transform in cell.transforms:
+            if not is_ours(type(transform)):
+                used.setdefault(transform.op, []).append(transform)
+    return {op: describe(type(transforms[0]), transforms) for op, transforms in used.items()}
+
+
+def read_study(store: Store, trust: Trust = False) -> Study:
+    """The study of a run, of which nothing is executed: its own transforms are stand-ins, made of what is stored.
+
+    Args:
+        store: the run folder.
+        trust: for a run that noisesweep 0.1.0 left, with plugins and without a word on them: whether to run these.
+
+    Raises:
+        UntrustedError: nothing is stored of its plugins, and they are not trusted.
+        StoreError: study.toml is missing, or is not that of the run.
+    """
+    tables, source = _tables(store), _source(store)
+    stored = store.manifest.get("ops", {})
+    if tables.get("plugins") and not stored:
+        return trusted_study(store, trust, "; `sweep run STUDY` with your own study stores what readers need instead")
+    own = {}
+    for op, data in stored.items():
+        try:
+            own[op] = stand_in(op, data)
+        except ValueError as error:
+            raise StoreError(f"{store.folder.uri}/{MANIFEST}: is damaged: ops.{op}: {error}") from None
+    register = Register({**REGISTRY, **own}, _digests(store))
+    _check_size(store, tables, register)
+    return Study.from_dict(tables, source, register)
+
+
+def trusted_study(store: Store, trust: Trust, otherwise: str = "") -> Study:
+    """The study of a run, with its plugins run from the copies in the folder, if there are any.
+
+    A plugin that has run in this process already, from wherever, is not asked about.
+
+    Args:
+        store: the run folder.
+        trust: whether to run them.
+        otherwise: ends the message to those who do not.
+
+    Raises:
+        UntrustedError: they are not trusted.
+        InputError: they fail.
+        StoreError: a file is not the one that the run was made with.
+    """
+    tables, digests = _tables(store), _digests(store)
+    if tables.get("plugins"):
+        files = ", ".join(f"{FOLDER}/{kept_name(*item)}" for item in digests.items())
+        if not have_run(digests.values()):
+            if not allowed(trust, f"{store.folder.uri} brings code of its own ({files})"):
+                raise UntrustedError(
+                    f"{store.folder.uri}: brings code of its own ({files}), which runs only with "
+                    f"--trust-plugins{otherwise}"
+                )
+            run_plugins(_kept(store, name, digest) for name, digest in digests.items())
+    register = Register(REGISTRY, digests)
+    _check_size(store, tables, register)
+    return Study.from_dict(tables, _source(store), register)
+
+
+def allowed(trust: Trust, what: str) -> bool:
+    """Whether code may run; `what` says which."""
+    return trust if isinstance(trust, bool) else trust(what)
+
+
+def _source(store: Store) -> str:
+    return f"{store.folder.uri}/{STUDY}"
+
+
+def _tables(store: Store) -> dict[str, Any]:
+    content, source = store.folder.read(STUDY), _source(store)
+    if content is None:
+        raise StoreError(f"{store.folder.uri}: has no {STUDY}")
+    try:
+        tables = tables_of(content.decode(), source)
+    except UnicodeDecodeError:
+        raise InputError(f"{source}: is not a text file in UTF-8") from None
+    plugins = tables.get("plugins", [])
+    if not isinstance(plugins, list) or not all(isinstance(path, str) for path in plugins):
+        raise InputError(f"{source}: plugins: {plugins!r} is not a list of Python files")
+    if plugins and not _digests(store):
+        raise StoreError(f"{source}: names plugins, of which {MANIFEST} knows nothing; it is not the study of this run")
+    return tables
+
+
+def _digests(store: Store) -> dict[str, str]:
+    return dict(store.manifest.get("identity", {}).get("plugins", {}))
+
+
+def _kept(store: Store, name: str, digest: str) -> Plugin:
+    """A plugin as the run keeps it, before it is run."""
+    file = f"{FOLDER}/{kept_name(name, digest)}"
+    content = store.folder.read(file)
+    path = f"{store.folder.uri}/{file}"
+    if content is None:
+        raise StoreError(f"{path}: is missing; run your own study again")
+    plugin = Plugin.of(path, content)
+    if plugin.digest != digest:
+        raise StoreError(f"{path}: is not the file that the run was made with; it is not run")
+    return plugin
+
+
+def _check_size(store: Store, tables: Mapping[str, Any], register: Register) -> None:
+    """Refuse a study of more cells than its manifest lists, before any of them is made."""
+    known = store.manifest.get("identity", {}).get("cells")
+    if known is None:
+        return
+    families, models = tables.get("family", []), tables.get("model", [])
+    count = 0
+    for family in families if isinstance(families, list) else []:
+        cells = 1
+        perturb = family.get("perturb") if isinstance(family, dict) else None
+        if not isinstance(perturb, list) or not all(isinstance(table, dict) for table in perturb):
+            continue
+        for position, name in swept_columns(perturb, register.ops).values():
+            cells *= len(perturb[position][name])
+        count += cells * (len(family["sensitivity"]) if isinstance(family.get("sensitivity"), list) else 1)
+    count *= len(models) if isinstance(models, list) else 1
+    if count > len(known):
+        raise StoreError(
+            f"{_source(store)}: makes {count:,} cells, and {MANIFEST} lists {len(known):,}; it is not the study of "
+            "this run"
+        )
