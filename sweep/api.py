@@ -86,8 +86,9 @@ def _prepared(
     try:
         read = read_study(study, seeds, trust_plugins)
     except InputError as error:
-        mine = not isinstance(study, Study) and not in_run_folder(str(study))
-        further = further_problems(str(study), trust) if mine else []
+        if isinstance(study, Study) or in_run_folder(str(study)):
+            raise
+        further = further_problems(study, trust)
         raise InputError(dict.fromkeys([*error.problems, *further])) from None
     return prepare(read, trust)
 

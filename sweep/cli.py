@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from sweep import api
 from sweep.analysis.layout import FORMATS
-from sweep.errors import SweepError
+from sweep.errors import SweepError, printable
 
 ENGINES = ("plain", "stacked", "compiled")
 
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return 0
     except SweepError as error:
-        print(f"sweep: {error}", file=sys.stderr)
+        print(f"sweep: {printable(str(error))}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
         print("sweep: stopped", file=sys.stderr)
@@ -106,7 +106,7 @@ def _export(options: argparse.Namespace) -> None:
 
 def _verify(options: argparse.Namespace) -> None:
     verdict = api.verify(options.run, options.sample, options.repair, options.trust_model, _trust(options))
-    print(verdict)
+    print(printable(str(verdict)))
     if verdict.withheld:
         raise SweepError(f"{options.run}: checked in part; --sample 0 asks for no more")
     if not verdict.sound:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -20,6 +21,11 @@ class InputError(SweepError):
     def __init__(self, problems: str | Iterable[str]) -> None:
         self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
         super().__init__("\n".join(self.problems))
+
+
+def printable(text: str) -> str:
+    """A text for a terminal, on which control characters would do things: they are written out, line feeds apart."""
+    return "".join(c if c == "\n" or unicodedata.category(c) not in ("Cc", "Cs") else f"\\x{ord(c):02x}" for c in text)
 
 
 class UntrustedError(InputError):

@@ -6,7 +6,7 @@ import difflib
 import itertools
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeGuard
 
 from sweep.errors import InputError
@@ -23,6 +23,7 @@ RESERVED = {  # columns of trials and summaries that a parameter of that name wo
     *("seconds", "host", "device", "engine", "trials", "mean", "std", "mean_low", "mean_high", "std_low", "std_high"),
     *("min", "q05", "median", "q95", "max", "nonfinite", "published"),
 }
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # terminals act on them, and no SVG may hold them
 LARGEST_SEED = 2**63 - 1
 LARGEST_GRID = 1_000_000  # cells of a family
 
@@ -58,6 +59,7 @@ def check_study(data: Mapping[str, Any], ops: Ops = REGISTRY) -> list[str]:
     problems = [*_keys(data, STUDY_KEYS, ""), *_missing(data, ("name", "model", "dataset", "seeds", "family"))]
     if "name" in data and not (isinstance(data["name"], str) and re.fullmatch(r"[\w][\w.-]*", data["name"])):
         problems.append(f"name: {data['name']!r} is not a name of letters, digits, '-', '_' and '.'")
+    problems += [f"{text!r}: has control characters" for text in _texts(data) if _CONTROLS.search(text)]
     problems += _paths(data)
     if "seeds" in data:
         problems += _seeds(data["seeds"])
@@ -68,6 +70,18 @@ def check_study(data: Mapping[str, Any], ops: Ops = REGISTRY) -> list[str]:
     if "family" in data:
         problems += _families(data["family"], ops)
     return problems
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in tables and lists."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from (key, *_texts(item)) if isinstance(key, str) else _texts(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item)
 
 
 def _paths(data: Mapping[str, Any]) -> list[str]:

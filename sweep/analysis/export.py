@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import pandas as pd
 
 from sweep.analysis.frames import Answer, as_table
-from sweep.analysis.layout import FOR_PROGRAMS, for_programs, layout
+from sweep.analysis.layout import FOR_PROGRAMS, for_programs, layout, markdown
 from sweep.storage.paths import Folder
 from sweep.study import Study
 
@@ -75,7 +75,7 @@ def _answer_files(run: Tables) -> Iterator[tuple[str, bytes]]:
 
 def _page(run: Tables, chosen: Sequence[Picture]) -> bytes:
     """All tables and figures on one page, as sites show them that host repositories."""
-    figures = [f"![{picture.title}]({picture.name}.png)" for picture in chosen]
+    figures = [f"![{markdown(picture.title)}]({picture.name}.png)" for picture in chosen]
     return _lines("\n\n".join([run.table("markdown", answers=True), "## Figures", *figures]))
 
 

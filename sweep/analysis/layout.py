@@ -15,6 +15,7 @@ from sweep.errors import InputError
 
 WIDTH = 79
 GAP = "  "
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # what a formula begins with, in one spreadsheet or another
 _NO_TRIALS = "No trials yet."
 
 
@@ -57,15 +58,32 @@ def layout(tables: Sequence[Table], title: str, format: str) -> str:
 
 
 def for_programs(frame: pd.DataFrame, format: str) -> str:
-    """A data frame as CSV or as JSON (a list of objects), with every digit; missing values are empty or null."""
+    """A data frame as CSV or as JSON (a list of objects), with every digit; missing values are empty or null.
+
+    In CSV, a text that a spreadsheet would compute, because it begins like a formula, begins with an apostrophe.
+    """
     if format == "csv":
-        return frame.to_csv(index=False, lineterminator="\n").removesuffix("\n")
+        return _unmoving(frame).to_csv(index=False, lineterminator="\n").removesuffix("\n")
     # pandas' own writer keeps 15 digits, too few to give a float64 back.
     records = [
         {str(name): _plain(value) for name, value in zip(frame.columns, row, strict=True)}
         for row in frame.itertuples(index=False, name=None)
     ]
     return json.dumps(records, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _unmoving(frame: pd.DataFrame) -> pd.DataFrame:
+    """Names and texts that no spreadsheet takes for formulas."""
+    return pd.DataFrame(
+        {
+            _no_formula(name): column if pd.api.types.is_numeric_dtype(column) else column.map(_no_formula)
+            for name, column in frame.items()
+        }
+    )
+
+
+def _no_formula(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def _plain(value: Any) -> Any:
@@ -119,7 +137,7 @@ def _latex(tables: Sequence[Table], title: str) -> str:
         name = ": ".join(part for part in (title, table.caption) if part)
         caption = " ".join([f"{name}.", *table.notes])
         rows = [[_escape(text, _LATEX) for text in row] for row in (table.header, *table.rows)]
-        lines = [" & ".join(row) + r" \\" for row in rows]
+        lines = [_no_option(" & ".join(row)) + r" \\" for row in rows]
         blocks.append(
             "\n".join(
                 [
@@ -157,6 +175,11 @@ _LATEX = {
 _MARKDOWN = {character: f"\\{character}" for character in "\\`*_~|<&["}
 
 
+def _no_option(line: str) -> str:
+    r"""A row that is no part of the \\ before it, which takes a star or an option in brackets."""
+    return f"{{}}{line}" if line.startswith(("[", "*")) else line
+
+
 def _escape(text: str, replacements: dict[str, str]) -> str:
     """Replace in one pass, the earlier key first, so that nothing is escaped twice."""
     result, position = "", 0
@@ -165,6 +188,11 @@ def _escape(text: str, replacements: dict[str, str]) -> str:
         result += text[position] if found is None else replacements[found]
         position += 1 if found is None else len(found)
     return result
+
+
+def markdown(text: str) -> str:
+    """A text as Markdown shows it, whatever stands in it."""
+    return _escape(text, _MARKDOWN)
 
 
 _FOR_PEOPLE: dict[str, Callable[[Sequence[Table], str], str]] = {

@@ -47,6 +47,7 @@ class Run:
     def __init__(self, store: Store, trust_plugins: Trust = False) -> None:
         self.store = store
         self.study = read_study(store, trust_plugins)
+        store.expect(self.study)
 
     def trials(self) -> pd.DataFrame:
         """One row per trial, by cell in the study's order, then by seed.

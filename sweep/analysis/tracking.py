@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tempfile
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from sweep.errors import InputError
 from sweep.storage.store import REPORT, STUDY, Store
 from sweep.study import Study
 
+_LONGEST_NAME, _LONGEST_VALUE = 250, 500  # characters that MLflow takes of metrics and parameters
 STATISTICS = ("mean", "std", "q05")
 
 
@@ -65,8 +67,8 @@ def log_to_mlflow(run: Logged, experiment: str | None = None) -> str:
         mlflow.log_params(
             {
                 "study": study.name,
-                "models": ", ".join(study.models),
-                "dataset": study.dataset,
+                "models": ", ".join(study.models)[:_LONGEST_VALUE],
+                "dataset": study.dataset[:_LONGEST_VALUE],
                 "seeds": f"{seeds.start} to {seeds.start + len(seeds) - 1}",
                 "root_seed": study.root_seed,
                 "study_digest": run.store.manifest["study_digest"],
@@ -88,5 +90,14 @@ def _metrics(summary: pd.DataFrame, parameters: Sequence[str]) -> dict[str, floa
         place = "/".join([*([cell["model"]] if several else []), cell["family"], *values])
         for statistic in STATISTICS:
             if not pd.isna(cell[statistic]):
-                found[re.sub(r"[^\w\-. :/]", "_", f"{statistic}/{place}")] = float(cell[statistic])
+                found[_name(f"{statistic}/{place}")] = float(cell[statistic])
     return found
+
+
+def _name(text: str) -> str:
+    """A metric's name as MLflow takes it, which keeps each in a file of that name: no part leads upwards."""
+    parts = [re.sub(r"[^\w\-. :]", "_", part) for part in text.split("/")]
+    name = "/".join("_" * max(1, len(part)) if set(part) <= {"."} else part for part in parts)
+    if len(name) <= _LONGEST_NAME:
+        return name
+    return f"{name[: _LONGEST_NAME - 17]}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"

@@ -20,6 +20,7 @@ from sweep.execution.runner import Runner
 from sweep.execution.worker import Job, Outcome, versions
 from sweep.networks.decisions import chance_warning, is_near_chance
 from sweep.perturb.plugins import FOLDER, kept_name, loaded
+from sweep.places import MANIFEST
 from sweep.storage.kept import described
 from sweep.storage.merge import merge
 from sweep.storage.paths import Folder
@@ -36,6 +37,8 @@ def open_store(prepared: Prepared, place: str | Path) -> Store:
     """The run folder for a study, new or begun; refuses the folder of another study, saying what differs."""
     store = Store(place)
     if store.load():
+        if not store.manifest.get("identity"):
+            raise StoreError(f"{store.folder.uri}/{MANIFEST}: is damaged: it does not say of what study it is")
         changed = _differences(store.manifest["identity"], prepared.identity)
         if changed:
             lines = "\n".join(f"  {line}" for line in changed)
@@ -43,6 +46,7 @@ def open_store(prepared: Prepared, place: str | Path) -> Store:
                 f"{store.folder.uri}: holds results of another study called {store.manifest['name']!r}:\n{lines}\n"
                 "  give this study another name, or another folder with --out"
             )
+    store.expect(prepared.study)
     return store
 
 

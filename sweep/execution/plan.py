@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from sweep.storage.contents import FIXED_SEED
 from sweep.study import Study
 
 Trial = tuple[str, int]  # (id of the cell, seed)
@@ -13,7 +14,6 @@ Trial = tuple[str, int]  # (id of the cell, seed)
 DEADLINE_SECONDS = 1800.0  # a chunk is some seconds of work; a worker's first one also loads and compiles
 SEEDS_AT_A_TIME = 32
 CHUNKS_PER_SECOND = 50  # that the driver takes in with ease, some times as many at most
-FIXED_SEED = 0  # of the one trial of a cell without randomness, whatever seeds the study asks for
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweep.errors import InputError, UntrustedError
+from sweep.errors import InputError, SweepError, UntrustedError
 from sweep.execution.inputs import prepare
 from sweep.execution.plan import Chunk, Trial
 from sweep.execution.worker import Job, evaluate_chunk
-from sweep.storage.kept import Trust, trusted_study
+from sweep.storage.kept import Trust, read_study, trusted_study
 from sweep.storage.store import Store
 from sweep.study import Study, digest
 
@@ -77,6 +78,8 @@ def verify(
     Raises InputError when there is no run, or its files are not those of the run.
     """
     store = Store.open(place)
+    with contextlib.suppress(SweepError):  # shards are checked all the same; what is wrong is said below, or by readers
+        store.expect(read_study(store))
     study_digest = store.manifest.get("study_digest", "")
     damaged = store.damaged(study_digest)
     shards = len({*store.shards, *damaged})

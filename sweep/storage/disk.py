@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
+import stat
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+MOST_BYTES = 1 << 30  # of one file
 PART = re.compile(r"\.[0-9a-f]{32}\.part")  # readers pass over names that start with a dot; this one is not finished
 
 
@@ -22,13 +25,18 @@ class Disk:
     def read(self, name: str) -> bytes | None:
         """The content of a file, or None when there is none."""
         try:
-            return (self._root / name).read_bytes()
+            descriptor = os.open(self._inside(name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
             return None
+        with os.fdopen(descriptor, "rb") as file:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                raise OSError(errno.EINVAL, "it is no ordinary file")
+            return file.read(check_size(found.st_size))
 
     def write(self, name: str, content: bytes) -> None:
         """Write a whole file, replacing an older one: beside its target, flushed to disk, then renamed."""
-        target = self._root / name
+        target = self._inside(name)
         with self._beside(target, content) as temporary:
             temporary.replace(target)
         _flush(target.parent)
@@ -39,7 +47,7 @@ class Disk:
         The file appears with all its content, flushed to disk, or not at all, and never replaces another, whoever
         writes at the same time.
         """
-        target = self._root / name
+        target = self._inside(name)
         if target.exists():
             return False
         with self._beside(target, content) as temporary:
@@ -62,7 +70,7 @@ class Disk:
 
     def move(self, name: str, to: str) -> None:
         """Give a file another name; one that is gone already is no mistake."""
-        source, target = self._root / name, self._root / to
+        source, target = self._inside(name), self._inside(to)
         _make(target.parent)
         with contextlib.suppress(FileNotFoundError):
             source.replace(target)
@@ -71,7 +79,7 @@ class Disk:
 
     def remove(self, name: str) -> None:
         """Remove a file; one that is gone already is no mistake."""
-        (self._root / name).unlink(missing_ok=True)
+        self._inside(name).unlink(missing_ok=True)
 
     def names(self, under: str) -> list[str]:
         """Files directly below the folder `under`, sorted, without hidden ones."""
@@ -94,8 +102,18 @@ class Disk:
             self.remove(name)
 
     def _files(self, under: str) -> list[Path]:
-        folder = self._root / under
-        return [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
+        folder = self._inside(f"{under}/_".lstrip("/")).parent
+        if not folder.is_dir():
+            return []
+        return [path for path in folder.iterdir() if path.is_file() and not path.is_symlink()]
+
+    def _inside(self, name: str) -> Path:
+        """Where a file is; OSError where a link on the way would lead elsewhere. The root itself may be one."""
+        path = self._root / name
+        for folder in list(path.relative_to(self._root).parents)[:-1]:
+            if (self._root / folder).is_symlink():
+                raise OSError(errno.ELOOP, f"{folder} is a link, and links in a run folder are not followed")
+        return path
 
     @contextlib.contextmanager
     def _beside(self, target: Path, content: bytes) -> Iterator[Path]:
@@ -116,6 +134,13 @@ class Disk:
             file.flush()
             os.fsync(file.fileno())
             yield path
+
+
+def check_size(size: int) -> int:
+    """The size of a file that is not too large to be read; OSError says so of others."""
+    if size > MOST_BYTES:
+        raise OSError(errno.EFBIG, f"it has {size:,} bytes; at most {MOST_BYTES:,} are read")
+    return size
 
 
 def _forget(path: Path) -> None:

@@ -15,7 +15,7 @@ import obstore
 from obstore import exceptions
 from obstore.store import from_url
 
-from sweep.storage.disk import PART
+from sweep.storage.disk import PART, check_size
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta, UpdateVersion
@@ -133,6 +133,7 @@ class Bucket:
         def get(_: bool) -> tuple[bytes | None, UpdateVersion | None]:
             try:
                 found = obstore.get(self._store, name)
+                check_size(found.meta["size"])
                 version: UpdateVersion = {}
                 if found.meta["e_tag"]:
                     version["e_tag"] = found.meta["e_tag"]

@@ -117,7 +117,7 @@ class Folder:
 
     def move(self, name: str, to: str) -> None:
         """Give a file another name within the folder; one that is gone already is no mistake."""
-        with self._said(name, f"moved to {to}"):
+        with self._said(to, "written"), self._said(name, f"moved to {to}"):
             self._place.move(name, to)
 
     def remove(self, name: str) -> None:
@@ -144,6 +144,8 @@ class Folder:
 
     @contextlib.contextmanager
     def _said(self, name: str, done: str) -> Iterator[None]:
+        if name.startswith("/") or "\0" in name or ".." in name.split("/"):
+            raise StoreError(f"{self.uri}: {name!r} is no file in it")
         try:
             yield
         except OSError as error:

@@ -6,15 +6,19 @@ import hashlib
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sweep.errors import NondeterminismError, StoreError
+from sweep.storage.contents import Expected
+from sweep.storage.pages import sizes
 from sweep.storage.paths import Folder
 from sweep.storage.schema import fingerprint, parquet_bytes, result_columns
 
 TRIALS = "trials"  # the folder of all shards
 REMEDY = "`sweep verify RUN --repair` sets it aside, then `sweep run` computes it again"
 ATTEMPTS = 10
+MOST_UNPACKED = 2 << 30  # bytes of one file's trials in memory; a merged file takes some hundred MiB
 _STUDY_KEY = b"noisesweep.study"
 _ROWS_KEY = b"noisesweep.rows"
 
@@ -79,18 +83,62 @@ def check_study(table: pa.Table, study_digest: str | None, path: str) -> None:
         raise StoreError(f"{path}: belongs to another study; {REMEDY}")
 
 
-def parse(content: bytes, path: str) -> pa.Table:
-    """The trials of a shard, of whose content one is sure; raises StoreError when it cannot be read."""
+def parse(content: bytes, path: str, expected: Expected | None = None) -> pa.Table:
+    """The trials of a shard, which are those of a study where that is given.
+
+    Raises StoreError when it cannot be read, would take more than `MOST_UNPACKED` bytes, or holds what it cannot.
+    """
     try:
-        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
-        return file.read(use_threads=False)  # small, and several are read at a time
+        table = _read(content, expected)
     except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: names that are no UTF-8
         raise StoreError(f"{path}: is not a readable Parquet file: {_line(error)}; {REMEDY}") from None
+    problem = expected.problem(table) if expected else None
+    if problem:
+        raise StoreError(f"{path}: {problem}; {REMEDY}")
+    return table
 
 
-def sound(content: bytes, path: str) -> pa.Table:
+def _read(content: bytes, expected: Expected | None) -> pa.Table:
+    """Read a file whose sizes have been looked at; texts as codes first, of which a few bytes can stand for many."""
+    said = sizes(content)
+    schema = pq.ParquetFile(pa.BufferReader(content)).schema_arrow
+    if expected and not schema.remove_metadata().equals(expected.schema):
+        raise ValueError("its columns are not those of the study")
+    size = said.unpacked + said.rows * sum(map(_width, schema.types))
+    if size > MOST_UNPACKED:
+        raise ValueError(f"it would take {size:,} bytes; at most {MOST_UNPACKED:,} are read")
+    texts = [field.name for field in schema if pa.types.is_string(field.type)]
+    coded = pq.ParquetFile(pa.BufferReader(content), read_dictionary=texts, page_checksum_verification=True)
+    table = coded.read(use_threads=False)  # small, and several are read at a time
+    columns = []
+    for name, column in zip(schema.names, table.columns, strict=True):
+        if name in texts:
+            size += sum(_length(part) for part in column.chunks)
+            if size > MOST_UNPACKED:
+                raise ValueError(f"its texts would take {size:,} bytes; at most {MOST_UNPACKED:,} are read")
+            columns.append(pa.chunked_array([part.dictionary_decode() for part in column.chunks], pa.string()))
+        else:
+            columns.append(column)
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _width(kind: pa.DataType) -> int:
+    """Bytes of one value, texts apart."""
+    try:
+        return -(-int(kind.bit_width) // 8)
+    except ValueError:
+        return 8  # where it begins
+
+
+def _length(part: pa.DictionaryArray) -> int:
+    """Bytes of all texts."""
+    lengths = pc.binary_length(part.dictionary)
+    return int(pc.sum(lengths.take(part.indices).cast(pa.int64())).as_py() or 0)
+
+
+def sound(content: bytes, path: str, expected: Expected | None = None) -> pa.Table:
     """The trials of a shard for which no manifest has a checksum; raises StoreError when they are damaged."""
-    table = parse(content, path)
+    table = parse(content, path, expected)
     rows = (table.schema.metadata or {}).get(_ROWS_KEY)
     if rows and rows != fingerprint(table).encode():
         raise StoreError(f"{path}: is damaged: its rows are not those that were committed; {REMEDY}")

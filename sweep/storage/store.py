@@ -16,10 +16,14 @@ import pyarrow as pa
 from sweep.errors import InputError, NondeterminismError, StoreError
 from sweep.perturb.plugins import FOLDER
 from sweep.places import MANIFEST
+from sweep.storage.contents import Expected
+from sweep.storage.disk import MOST_BYTES
+from sweep.storage.manifest import parse as parse_manifest
 from sweep.storage.parallel import each
 from sweep.storage.paths import Folder
 from sweep.storage.schema import FORMAT, result_columns, trial_schema
 from sweep.storage.shards import REMEDY, TRIALS, Shard, check_study, parse, sound
+from sweep.study import Study
 
 STUDY = "study.toml"
 RESOLVED = "resolved.parquet"
@@ -47,6 +51,7 @@ class Store:
         self.shards: dict[str, Shard] = {}
         self._new: dict[str, Shard] = {}  # not yet listed
         self._begun: int | None = None  # the generation of the manifest that was found first
+        self._expected: Expected | None = None
 
     @classmethod
     def open(cls, place: str | Path) -> Store:
@@ -55,6 +60,10 @@ class Store:
         if not store.load():
             raise InputError(f"{place}: is not a run folder: it has no {MANIFEST}")
         return store
+
+    def expect(self, study: Study) -> None:
+        """From now on, refuse shards of trials that the study cannot have."""
+        self._expected = Expected(study)
 
     def load(self) -> bool:
         """Read the manifest; False when there is none yet."""
@@ -66,16 +75,16 @@ class Store:
     def _take(self, content: bytes) -> None:
         """What is listed now, and what was added here since, unless another driver has merged it."""
         try:
-            manifest = json.loads(content)
-            listed = {s["name"]: Shard(**s) for s in manifest["shards"]}
-            replaced = manifest.get("replaced", [])
-            version = manifest["format"]
-        except (ValueError, KeyError, TypeError, AttributeError):
+            manifest = parse_manifest(content)
+        except ValueError as error:
             raise StoreError(
-                f"{self.folder.uri}/{MANIFEST}: is damaged; move it away, and `sweep run` makes it anew from the shards"
+                f"{self.folder.uri}/{MANIFEST}: is damaged: {error}; move it away, and `sweep run` makes it anew from "
+                "the shards"
             ) from None
-        if version > FORMAT:
-            raise StoreError(f"{self.folder.uri}: was written by a newer noisesweep (format {version})")
+        if manifest["format"] > FORMAT:
+            raise StoreError(f"{self.folder.uri}: was written by a newer noisesweep (format {manifest['format']})")
+        listed = {s["name"]: Shard(**s) for s in manifest["shards"]}
+        replaced = manifest.get("replaced", [])
         generation = manifest.get("generation", 0)
         if self._begun is None:
             self._begun = generation
@@ -113,7 +122,10 @@ class Store:
             self.manifest.setdefault("hosts", [])
             self.manifest["format"] = FORMAT
             self.manifest["shards"] = [asdict(self.shards[name]) for name in sorted(self.shards)]
-            return (json.dumps(self.manifest, indent=1, ensure_ascii=False) + "\n").encode()
+            written = (json.dumps(self.manifest, indent=1, ensure_ascii=False) + "\n").encode()
+            if len(written) > MOST_BYTES:
+                raise StoreError(f"{self.folder.uri}: the study has more cells than a manifest can list")
+            return written
 
         self.folder.update(MANIFEST, changed)
         self._new = {}
@@ -148,7 +160,7 @@ class Store:
         if content is None:
             return None, ""
         path = f"{self.folder.uri}/{TRIALS}/{name}"
-        table = sound(content, path)
+        table = sound(content, path, self._expected)
         check_study(table, study_digest, path)
         return table, hashlib.sha256(content).hexdigest()
 
@@ -288,7 +300,7 @@ class Store:
             raise StoreError(f"{path}: is listed in {MANIFEST} but missing; {REMEDY}")
         if hashlib.sha256(content).hexdigest() != shard.sha256:
             raise StoreError(f"{path}: is damaged: its checksum differs from the one in {MANIFEST}; {REMEDY}")
-        table = parse(content, path)
+        table = parse(content, path, self._expected)
         if table.num_rows != shard.rows:
             raise StoreError(f"{path}: has {table.num_rows} rows, not {shard.rows} as {MANIFEST} says; {REMEDY}")
         check_study(table, study_digest or self.manifest.get("study_digest"), path)

@@ -56,7 +56,7 @@ def _label(name: str, text: str, basis: Any, of_flow: bool) -> str:
     if name in ("time", "rate"):
         return _GENERIC[name]
     if name == "scale":
-        unit = "units of the activations" if of_flow and basis == "absolute" else _UNITS.get(basis, text)
+        unit = "units of the activations" if of_flow and basis == "absolute" else _UNITS.get(str(basis), text)
         return f"Noise scale ({unit})"
     if name in ("bits", "states"):
         return f"{'Activations' if of_flow else 'Weights'}: {text if len(text) <= _LONGEST else name}"

@@ -159,8 +159,13 @@ class Plot:
 def _draw(axes: Axes | None, draw: Callable[[Axes], Axes]) -> Axes:
     """Into given axes, or into a new figure as large as its legend needs."""
     if axes is not None:
+        from matplotlib.text import Text
+
         with house_style():
-            return draw(axes)
+            draw(axes)
+        for text in axes.findobj(Text):  # those that were there before the house's style
+            text.set_parse_math(False)
+        return axes
     import matplotlib
     from matplotlib import pyplot
 

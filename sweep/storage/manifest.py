@@ -1,0 +1,122 @@
+"""What stands in a manifest, taken as a stranger's: it is parsed as data, and every part of it is what it should be."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from sweep.storage.schema import FORMAT
+
+LARGEST = 2**63 - 1
+SHARD_NAME = re.compile(r"[A-Za-z0-9_][\w.-]{0,240}\.parquet", re.ASCII)
+"""A file directly in the folder of trials: no slash, no hidden one."""
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_PLUGIN_NAME = re.compile(r"[^\x00-\x1f\x7f]{1,1024}")
+
+
+def parse(content: bytes) -> dict[str, Any]:
+    """The manifest; raises ValueError, which says in a few words what is wrong with it.
+
+    Entries that this version does not know are left as they are; of a newer format nothing but that is known.
+    """
+    try:
+        manifest: dict[str, Any] = json.loads(content, parse_constant=_no_constant)
+        if b"\\u" in content:  # half a character, which no file and no terminal takes
+            json.dumps(manifest, ensure_ascii=False).encode()
+    except RecursionError:
+        raise ValueError("its lists are too deep in one another") from None
+    _require(isinstance(manifest, dict), "it is no table")
+    for key in ("format", "shards"):
+        _require(key in manifest, f"it has no {key}")
+    if _is_whole(manifest["format"]) and manifest["format"] > FORMAT:
+        return manifest
+    for key, sound in _PARTS.items():
+        _require(key not in manifest or sound(manifest[key]), f"{key} is not what it should be")
+    for number, shard in enumerate(manifest["shards"]):
+        _require(_is_shard(shard), f"shards[{number}] is no file of trials with rows and checksum")
+    for name in manifest.get("replaced", []):
+        _require(_is_shard_name(name), f"replaced: {name!r:.80} is no file of trials")
+    return manifest
+
+
+def _is_shard(shard: Any) -> bool:
+    return (
+        isinstance(shard, dict)
+        and shard.keys() == {"name", "rows", "sha256"}
+        and _is_shard_name(shard["name"])
+        and _is_whole(shard["rows"])
+        and isinstance(shard["sha256"], str)
+        and bool(_DIGEST.fullmatch(shard["sha256"]))
+    )
+
+
+def _is_shard_name(name: Any) -> bool:
+    return isinstance(name, str) and bool(SHARD_NAME.fullmatch(name))
+
+
+def _is_identity(identity: Any) -> bool:
+    if identity == {}:
+        return True
+    if not isinstance(identity, dict) or not {"root_seed", "files", "cells"} <= identity.keys():
+        return False
+    plugins = identity.get("plugins", {})
+    return (
+        _is_whole(identity["root_seed"])
+        and _is_texts(identity["files"])
+        and isinstance(identity["cells"], dict)
+        and _is_texts(plugins)
+        and all(_PLUGIN_NAME.fullmatch(name) and _DIGEST.fullmatch(digest) for name, digest in plugins.items())
+    )
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST
+
+
+def _is_seconds(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_time(value: Any) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list)
+
+
+_PARTS: dict[str, Callable[[Any], bool]] = {
+    "format": _is_whole,
+    "generation": _is_whole,
+    "name": _is_text,
+    "study_digest": _is_text,
+    "started": _is_time,
+    "finished": _is_time,
+    "wall_seconds": _is_seconds,
+    "versions": _is_texts,
+    "hosts": lambda hosts: _is_list(hosts) and all(map(_is_texts, hosts)),
+    "identity": _is_identity,
+    "ops": lambda ops: isinstance(ops, dict),
+    "shards": _is_list,
+    "replaced": _is_list,
+}
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number")
+
+
+def _require(sound: bool, problem: str) -> None:
+    if not sound:
+        raise ValueError(problem)
