@@ -11,11 +11,11 @@ from typing import Any
 
 import pandas as pd
 
-from sweep.errors import InputError
+from sweep.errors import InputError, printable
 
 WIDTH = 79
 GAP = "  "
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # what a formula begins with, in one spreadsheet or another
+_FORMULA = ("=", "+", "-", "@")  # what a formula begins with, in one spreadsheet or another
 _NO_TRIALS = "No trials yet."
 
 
@@ -60,7 +60,8 @@ def layout(tables: Sequence[Table], title: str, format: str) -> str:
 def for_programs(frame: pd.DataFrame, format: str) -> str:
     """A data frame as CSV or as JSON (a list of objects), with every digit; missing values are empty or null.
 
-    In CSV, a text that a spreadsheet would compute, because it begins like a formula, begins with an apostrophe.
+    In CSV, a text that a spreadsheet would compute, because it begins like a formula, begins with an apostrophe, and
+    control characters are written out.
     """
     if format == "csv":
         return _unmoving(frame).to_csv(index=False, lineterminator="\n").removesuffix("\n")
@@ -83,7 +84,10 @@ def _unmoving(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _no_formula(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def _plain(value: Any) -> Any:

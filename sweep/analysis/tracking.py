@@ -90,11 +90,11 @@ def _metrics(summary: pd.DataFrame, parameters: Sequence[str]) -> dict[str, floa
         place = "/".join([*([cell["model"]] if several else []), cell["family"], *values])
         for statistic in STATISTICS:
             if not pd.isna(cell[statistic]):
-                found[_name(f"{statistic}/{place}")] = float(cell[statistic])
+                found[metric_name(f"{statistic}/{place}")] = float(cell[statistic])
     return found
 
 
-def _name(text: str) -> str:
+def metric_name(text: str) -> str:
     """A metric's name as MLflow takes it, which keeps each in a file of that name: no part leads upwards."""
     parts = [re.sub(r"[^\w\-. :]", "_", part) for part in text.split("/")]
     name = "/".join("_" * max(1, len(part)) if set(part) <= {"."} else part for part in parts)

@@ -89,6 +89,12 @@ def check_pictures(run: Run) -> None:
     _, given = pyplot.subplots()
     assert run.plot.curve("scale", axes=given) is given
     pyplot.close(given.figure)
+    _, given = pyplot.subplots()
+    run.plot.layers("layers", axes=given).set_yticks([0, 1], ["$x^$", "$"])
+    given.set_title("$x^$")
+    run.plot.layers("layers", axes=given)
+    given.figure.canvas.draw()
+    pyplot.close(given.figure)
     with pytest.raises(InputError, match="no family 'gauss'; there are clean, gaussian, "):
         run.plot.curve(family="gauss")
     with pytest.raises(InputError, match="nothing sweeps time; there are "):

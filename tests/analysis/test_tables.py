@@ -1,6 +1,7 @@
 """Tables as text, and read back."""
 
 import csv
+import io
 import json
 import re
 
@@ -9,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweep.analysis.layout import FORMATS
+from sweep.analysis.frames import Answer, as_table
+from sweep.analysis.layout import FORMATS, layout
 from sweep.analysis.summary import KEYS, STATISTICS, summarise
 from sweep.analysis.tables import render
 from sweep.errors import InputError
@@ -132,6 +134,35 @@ def test_latex_escapes_what_it_would_read_as_commands() -> None:
         r" \textless{}j\textgreater{} k\textbar{}"
     )
     assert caption.startswith(rf"  \caption{{50~\%\_x: {escaped}. Accuracy in")
+
+
+FORMULAS = ("=1+1", "+1", "-1", "@SUM(A1)", '=HYPERLINK("http://x","y")')
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_no_text_in_csv_is_a_formula(text: str) -> None:
+    summary = summary_of((text, text, -0.1, None, [800, 900])).assign(**{text: text})
+    rows = list(csv.DictReader(render(summary, PARAMETERS, "csv").splitlines(keepends=True)))
+    for name in ("model", "family", f"'{text}"):
+        assert rows[0][name] == f"'{text}"
+    assert rows[0]["scale"] == "-0.1", "numbers stay numbers"
+    (row,) = json.loads(render(summary, PARAMETERS, "json"))
+    assert row["model"] == row["family"] == row[text] == text, "what no spreadsheet opens stays as it is"
+
+
+@pytest.mark.parametrize("text", ["\t=1", "\r=1", "x\r=1", "x\r\n=1", "\x00=1", "\x1b[2J"])
+def test_control_characters_begin_no_cell_of_csv(text: str) -> None:
+    written = render(summary_of((text, text, 0.1, None, [800, 900])), PARAMETERS, "csv")
+    cells = [cell for row in csv.reader(io.StringIO(written, newline="")) for cell in row]
+    assert not [cell for cell in cells if cell.startswith(("=", "\t", "\r", "\n"))]
+    assert "\x1b" not in written
+
+
+@pytest.mark.parametrize(("first", "written"), [("[2em]", "{}[2em]"), ("*", "{}*"), ("a[1]*", "a[1]*")])
+def test_no_row_of_latex_is_an_option_of_the_one_before(first: str, written: str) -> None:
+    frame = pd.DataFrame({"name": ["x", first], "level": [1.0, 2.0]})
+    latex = layout([as_table(Answer("a", "title", frame, "note."))], "", "latex")
+    assert f"    {written} & 2 \\\\\n" in latex
 
 
 def test_markdown_escapes_what_would_break_the_table() -> None:

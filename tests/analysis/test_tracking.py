@@ -8,6 +8,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 import sweep
+from sweep.analysis.tracking import metric_name
 from sweep.errors import InputError
 
 
@@ -32,6 +33,26 @@ def test_a_run_is_logged_with_its_tables(place: Path, monkeypatch: pytest.Monkey
     assert told["mean/gaussian/scale 0.1"] == cells.loc["net/gaussian/scale=0.1", "mean"]
     assert told["std/rounded, then noisy/bits 4".replace(",", "_")] > 0
     assert {"summary.csv", "thresholds.tex", "accuracy-scale.svg", "report.html", "study.toml"} <= told["files"]
+
+
+@pytest.mark.parametrize(
+    ("name", "taken"),
+    [
+        ("mean/../scale 0.1", "mean/__/scale 0.1"),
+        ("mean//etc/passwd", "mean/_/etc/passwd"),
+        ("mean/./a", "mean/_/a"),
+        ("mean/a\\b<c>$x$", "mean/a_b_c__x_"),
+        ("mean/gaussian/scale 0.1", "mean/gaussian/scale 0.1"),
+    ],
+)
+def test_names_that_a_tracker_keeps_in_files_lead_nowhere(name: str, taken: str) -> None:
+    assert metric_name(name) == taken
+
+
+def test_long_names_are_cut_and_stay_apart() -> None:
+    first, second = (metric_name(f"mean/{'a' * 300}{end}") for end in "xy")
+    assert len(first) == len(second) == 250
+    assert first != second
 
 
 def test_without_mlflow_one_line_says_what_to_install(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
