@@ -6,8 +6,8 @@ from pathlib import Path
 
 from sweep.errors import InputError
 
-MANIFEST = "manifest.json"
-"""The file by which a folder is known as a run folder."""
+MANIFEST, STUDY = "manifest.json", "study.toml"
+"""The files by which a folder is known as a run folder."""
 
 
 def locate(place: str, study_file: str) -> Path:
@@ -44,4 +44,5 @@ def matching(pattern: str, study_file: str) -> list[Path]:
 
 def in_run_folder(study_file: str) -> bool:
     """Whether a study file lies in a run folder, and is thus what someone ran, not what this user wrote."""
-    return (Path(study_file).parent / MANIFEST).exists()
+    path = Path(study_file)
+    return path.name == STUDY and (path.parent / MANIFEST).exists()

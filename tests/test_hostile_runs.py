@@ -1,5 +1,6 @@
 """A stranger's run folder is data: readers execute, write and remove nothing of it; each ends in a table or a line."""
 
+import csv
 import hashlib
 import json
 import re
@@ -8,11 +9,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
+import tomli_w
 
 import sweep
 from sweep import api, cli
+from sweep.analysis.layout import FORMATS
 from sweep.errors import InputError, StoreError, SweepError, UntrustedError
 from sweep.perturb import REGISTRY
 from sweep.storage.paths import Folder
@@ -319,3 +323,26 @@ def test_every_error_is_one_of_ours(run: Path):
     hostile.edited(run, lambda manifest: manifest.update(replaced=["/x.parquet"]))
     with pytest.raises(SweepError):
         sweep.open_run("run")
+
+
+NAMES = ['=HYPERLINK("x")', "<script>alert(1)<img src=x>", "$x^$ \\frac{", "[2em]*", "@|`_&%#{}", "..", "\u202eabc"]
+
+
+def test_names_that_mean_harm_in_every_format(place: Path, capsys):
+    """A study with such families, from end to end: pages and figures are well-formed, and no text is anything else."""
+    families = [{"name": n, "perturb": [{"op": "fixed_point", "bits": [4, 2]}]} for n in NAMES]
+    data = {"name": "names", "model": "net.keras", "dataset": "data.npz", "seeds": 1, "family": families}
+    Path("names.toml").write_text(tomli_w.dumps(data))
+    sweep.run("names.toml", "run", runner="inline")
+    for form in FORMATS:
+        assert cli.main(["table", "run", "--answers", "--format", form]) == 0
+    assert cli.main(["export", "run", "out"]) == 0
+    page = sweep.open_run("run").report()
+    assert "<script>alert" not in page
+    for path in Path("out").iterdir():
+        if path.suffix == ".svg":
+            ElementTree.fromstring(path.read_text())
+        if path.suffix == ".csv":
+            cells = [cell for row in csv.reader(path.read_text().splitlines(keepends=True)) for cell in row]
+            assert not [c for c in cells if c.startswith(("=", "@"))], path
+    assert "$x^$" in (Path("out") / "accuracy-bits.svg").read_text(), "drawn as it stands"

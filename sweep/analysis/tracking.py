@@ -13,7 +13,8 @@ import pandas as pd
 
 from sweep.analysis.figures.labels import value_text
 from sweep.errors import InputError
-from sweep.storage.store import REPORT, STUDY, Store
+from sweep.places import STUDY
+from sweep.storage.store import REPORT, Store
 from sweep.study import Study
 
 _LONGEST_NAME, _LONGEST_VALUE = 250, 500  # characters that MLflow takes of metrics and parameters

@@ -20,13 +20,13 @@ from sweep.execution.runner import Runner
 from sweep.execution.worker import Job, Outcome, versions
 from sweep.networks.decisions import chance_warning, is_near_chance
 from sweep.perturb.plugins import FOLDER, kept_name, loaded
-from sweep.places import MANIFEST
+from sweep.places import MANIFEST, STUDY
 from sweep.storage.kept import described
 from sweep.storage.merge import merge
 from sweep.storage.paths import Folder
 from sweep.storage.schema import parquet_bytes
 from sweep.storage.shards import commit
-from sweep.storage.store import RESOLVED, STUDY, Store
+from sweep.storage.store import RESOLVED, Store
 from sweep.study import CLEAN
 
 SAVE_SECONDS = 5.0  # between two writes of the manifest

@@ -9,8 +9,8 @@ from sweep.errors import InputError, StoreError, UntrustedError
 from sweep.perturb.base import REGISTRY
 from sweep.perturb.described import describe, is_ours, stand_in
 from sweep.perturb.plugins import FOLDER, Plugin, Register, have_run, kept_name, run_plugins
-from sweep.places import MANIFEST
-from sweep.storage.store import STUDY, Store
+from sweep.places import MANIFEST, STUDY
+from sweep.storage.store import Store
 from sweep.study import Study, tables_of
 from sweep.study_checks import swept_columns
 

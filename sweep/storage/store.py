@@ -25,7 +25,6 @@ from sweep.storage.schema import FORMAT, result_columns, trial_schema
 from sweep.storage.shards import REMEDY, TRIALS, Shard, check_study, parse, sound
 from sweep.study import Study
 
-STUDY = "study.toml"
 RESOLVED = "resolved.parquet"
 DAMAGED = "damaged"
 FIGURES = "figures"
