@@ -3,9 +3,18 @@
 `sweep.run(study)` runs a study, `sweep.open_run(folder)` opens its results.
 """
 
-from sweep.api import Plan, Run, catalogue, open_run, plan, run, status
-from sweep.errors import InputError, SweepError
-from sweep.study import Family, Study
+from typing import TYPE_CHECKING, Any
+
+from sweep.version import VERSION
+
+__version__ = VERSION
+
+if TYPE_CHECKING:
+    from sweep.api import Plan, Run, catalogue, open_run, plan, run, status
+    from sweep.errors import InputError, SweepError
+    from sweep.study import Family, Study
+
+_HOMES = {"InputError": "sweep.errors", "SweepError": "sweep.errors", "Family": "sweep.study", "Study": "sweep.study"}
 
 __all__ = [
     "Family",
@@ -20,3 +29,17 @@ __all__ = [
     "run",
     "status",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What this package offers, imported when it is first asked for: the command and the workers need less at first."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    found = globals()[name] = getattr(import_module(_HOMES.get(name, "sweep.api")), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

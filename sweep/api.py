@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -156,12 +157,20 @@ def run(
         from sweep.execution.cluster import RayRunner
 
         chosen = RayRunner(address, workers, gpus, insecure_cluster)
-    store = driver.run(
-        prepared, folder, chosen, chunk_trials=chunk_trials, threads=threads, engine=engine, deadline=deadline
-    )
-    finished = Run(store)
-    finished.write_summary()
+    with driver.keeping(folder):
+        store = driver.run(
+            prepared, folder, chosen, chunk_trials=chunk_trials, threads=threads, engine=engine, deadline=deadline
+        )
+        finished = Run(store)
+        finished.write_summary()
     return finished
+
+
+def keeping(place: str | Path) -> AbstractContextManager[None]:
+    """Turns Ctrl-C within into Interrupted, which says what a run folder keeps."""
+    from sweep.execution.driver import keeping
+
+    return keeping(place)
 
 
 def plan(

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
-from types import FrameType
-from typing import NoReturn
 
-from sweep import api
+from sweep import api, signals
 from sweep.analysis.layout import FORMATS
-from sweep.errors import SweepError, printable
+from sweep.errors import Interrupted, SweepError, printable
 
 ENGINES = ("plain", "stacked", "compiled")
 
@@ -20,18 +17,18 @@ ENGINES = ("plain", "stacked", "compiled")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the `sweep` command; returns the exit status."""
     options = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, _terminated)
     try:
         command: Callable[[argparse.Namespace], None] = options.command
         command(options)
         sys.stdout.flush()
         return 0
     except SweepError as error:
+        if signals.asked() and not isinstance(error, Interrupted):  # a library made something else of the interrupt
+            return signals.stopped()
         print(f"sweep: {printable(str(error))}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
-        print("sweep: stopped", file=sys.stderr)
-        return 1
+        return signals.stopped()
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -58,8 +55,9 @@ def _run(options: argparse.Namespace) -> None:
         insecure_cluster=options.insecure_cluster,
         confirm=None if options.yes else _confirmed,
     )
-    print(finished.table())
-    print(f"\nresults in {finished.store.folder.uri}; report: {finished.write_report()}")
+    with api.keeping(finished.store.folder.uri):
+        print(finished.table())
+        print(f"\nresults in {finished.store.folder.uri}; report: {finished.write_report()}")
 
 
 def _confirmed(trials: int) -> bool:
@@ -274,7 +272,3 @@ def _seeds(text: str) -> int | dict[str, int]:
     if last <= first:
         raise argparse.ArgumentTypeError(f"{text!r} is empty; A:B means the seeds A to B-1")
     return {"start": first, "count": last - first}
-
-
-def _terminated(signal_number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
-    raise KeyboardInterrupt

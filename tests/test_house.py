@@ -13,6 +13,8 @@ import sweep
 PACKAGE = Path(sweep.__file__).parent
 FLOORS = {
     "errors": 1,
+    "signals": 1,
+    "version": 1,
     "places": 2,
     "randomness": 2,
     "networks": 2,

@@ -35,6 +35,7 @@ from sweep.networks.residual import write_example
 from sweep.perturb.base import Array
 from sweep.perturb.perturbation import perturb, reached
 from sweep.study import Cell, Family, Study
+from sweep.version import VERSION
 
 ROUNDS = 3
 RESIDUAL_IMAGES = 1000
@@ -67,8 +68,8 @@ def bench(
         if network != "cnn":
             log("writing a ResNet-20 and images for it")
             results.append(measure(*write_example(Path(folder), RESIDUAL_IMAGES), seconds, RayRunner(), log))
-    versions: dict[str, str | None] = {"python": platform.python_version()}
-    versions |= {name: version(name) for name in ("noisesweep", "tensorflow", "keras", "ray", "numpy")}
+    versions: dict[str, str | None] = {"python": platform.python_version(), "noisesweep": VERSION}
+    versions |= {name: version(name) for name in ("tensorflow", "keras", "ray", "numpy")}
     versions["torch"] = rivals.torch_version()
     machine = {"processor": _processor(), "cores": available_cores(), "load": load}
     return Benchmark(tuple(results), machine, versions, time.monotonic() - started)

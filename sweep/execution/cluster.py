@@ -21,6 +21,7 @@ from sweep.execution.scratch import Scratch
 from sweep.execution.tokens import is_remote, lets_anyone_in
 from sweep.execution.worker import Job, ModelFile, Outcome, packed, run_in_time
 from sweep.networks.datasets import Dataset
+from sweep.signals import stopping, unchanged, whole
 
 OBJECT_STORE_BYTES = 512 * 1024**2  # of a local Ray: model files and the dataset
 START_ATTEMPTS = 3
@@ -65,12 +66,14 @@ class RayRunner:
                 self._connect()
             self._heartbeat = Heartbeat(self._nodes)
             self._await_room()
-        except BaseException:
-            self.__exit__()
+        except BaseException as error:
+            self.__exit__(type(error))
             raise
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None = None, *rest: object) -> None:
+        if kind is KeyboardInterrupt:
+            stopping()
         if self._heartbeat:
             self._heartbeat.stop()
         if self._lost:
@@ -152,7 +155,8 @@ class RayRunner:
             )
         package = str(Path(__file__).resolve().parent.parent)  # workers get this very code
         try:
-            self._ray.init(address=self._address, runtime_env={"py_modules": [package]}, **quiet)
+            with unchanged():
+                self._ray.init(address=self._address, runtime_env={"py_modules": [package]}, **quiet)
         except (RuntimeError, ValueError, OSError, self._ray.exceptions.RayError) as error:
             if "Version mismatch" in str(error):
                 raise VersionError(f"the Ray cluster at {self._address}: {_mismatch(str(error))}") from None
@@ -163,14 +167,15 @@ class RayRunner:
         self._scratch = Scratch()
         for attempt in range(START_ATTEMPTS):
             try:
-                self._ray.init(
-                    address="local",
-                    num_cpus=self._workers or available_cores(),
-                    include_dashboard=False,
-                    object_store_memory=OBJECT_STORE_BYTES,
-                    _temp_dir=self._scratch.path,
-                    **options,
-                )
+                with whole(), unchanged():  # a Ray that has half started would be left behind
+                    self._ray.init(
+                        address="local",
+                        num_cpus=self._workers or available_cores(),
+                        include_dashboard=False,
+                        object_store_memory=OBJECT_STORE_BYTES,
+                        _temp_dir=self._scratch.path,
+                        **options,
+                    )
                 return
             except Exception as error:  # Ray gives its processes 30 s, which a busy machine can exceed
                 self._ray.shutdown()
@@ -269,6 +274,7 @@ def _import_ray(local: bool) -> Any:
         if "RAY_AUTH_MODE" not in os.environ:
             os.environ["RAY_AUTH_MODE"] = "token"
             os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-    import ray
+    with whole():
+        import ray
 
     return ray

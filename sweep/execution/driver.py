@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterator, Mapping
-from importlib.metadata import version
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from sweep.execution.worker import Job, Outcome, versions
 from sweep.networks.decisions import chance_warning, is_near_chance
 from sweep.perturb.plugins import FOLDER, kept_name, loaded
 from sweep.places import MANIFEST, STUDY
+from sweep.signals import stopping
 from sweep.storage.kept import described
 from sweep.storage.merge import merge
 from sweep.storage.paths import Folder
@@ -28,6 +29,7 @@ from sweep.storage.schema import parquet_bytes
 from sweep.storage.shards import commit
 from sweep.storage.store import RESOLVED, Store
 from sweep.study import CLEAN
+from sweep.version import VERSION
 
 SAVE_SECONDS = 5.0  # between two writes of the manifest
 SAVE_SHARE = 0.05  # of the time, at most, where these take long
@@ -77,28 +79,50 @@ def run(
         NondeterminismError: when the same trials gave two results.
         VersionError: when a worker has other versions of TensorFlow, Keras or NumPy than this process.
     """
-    Folder.at(place).check_writable()
-    store = open_store(prepared, place)
+    folder = Folder.at(place)
+    folder.check_writable()
+    try:
+        store = open_store(prepared, place)
+        _run(prepared, store, runner, ChunkSize(fixed=chunk_trials), threads, engine, deadline)
+    except BaseException:
+        folder.withdraw()
+        raise
+    return store
+
+
+def _run(
+    prepared: Prepared,
+    store: Store,
+    runner: Runner,
+    size: ChunkSize,
+    threads: int,
+    engine: str | None,
+    deadline: float,
+) -> None:
     clock = Clock(store.manifest)
     study = prepared.study
     store.adopt(prepared.digest, study.columns)
-    store.folder.write(STUDY, study.to_toml().encode())
     plugins = loaded(study.plugin_digests.values())
-    for name, digest in study.plugin_digests.items():
-        content = next(plugin.content for plugin in plugins if plugin.digest == digest)
-        store.folder.write(f"{FOLDER}/{kept_name(name, digest)}", content)
-    store.save(
-        name=study.name,
-        ops=described(study),
-        identity=prepared.identity,
-        study_digest=prepared.digest,
-        chance=prepared.chance,
-        versions={"python": platform.python_version(), "noisesweep": version("noisesweep")},
-    )
     have = present(store)
     todo = missing(study, have)
+
+    def begin() -> None:
+        store.folder.write(STUDY, study.to_toml().encode())
+        for name, digest in study.plugin_digests.items():
+            content = next(plugin.content for plugin in plugins if plugin.digest == digest)
+            store.folder.write(f"{FOLDER}/{kept_name(name, digest)}", content)
+        store.save(
+            name=study.name,
+            ops=described(study),
+            identity=prepared.identity,
+            study_digest=prepared.digest,
+            chance=prepared.chance,
+            versions={"python": platform.python_version(), "noisesweep": VERSION},
+        )
+        if todo:
+            store.folder.write(RESOLVED, parquet_bytes(resolved_table(study, prepared.networks, prepared.flow)))
+
     if todo:
-        store.folder.write(RESOLVED, parquet_bytes(resolved_table(study, prepared.networks, prepared.flow)))
         job = Job(
             folder=store.folder.uri,
             study_digest=prepared.digest,
@@ -114,13 +138,30 @@ def run(
             rescale=study.rescale,
             plugins=plugins,
         )
-        _Sweep(prepared, store, runner, ChunkSize(fixed=chunk_trials), job, clock).run(todo, have)
+        _Sweep(prepared, store, runner, size, job, clock).run(todo, have, begin)
+    else:
+        begin()
     merge(store, prepared.digest, study.columns, [cell.id for cell in study.cells])
     store.tidy()
     lost = len(missing(study, present(store))) if todo else 0
     if lost:
         raise StoreError(f"{store.folder.uri}: {lost:,} trials were taken away while others ran; run it again")
-    return store
+
+
+@contextmanager
+def keeping(place: str | Path) -> Iterator[None]:
+    """Turns Ctrl-C within into Interrupted, which says what is kept, where a run folder was begun."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        stopping()
+        store = Store(place)
+        if not store.load():
+            raise
+        kept = sum(shard.rows for shard in store.shards.values())
+        raise Interrupted(
+            f"stopped; {kept:,} trials are kept in {store.folder.uri}, and the same command goes on"
+        ) from None
 
 
 class _Sweep:
@@ -140,23 +181,27 @@ class _Sweep:
         self._again: list[Chunk] = []
         self._save_next = time.monotonic() + SAVE_SECONDS
 
-    def run(self, todo: list[Trial], have: Mapping[Trial, float]) -> None:
+    def run(self, todo: list[Trial], have: Mapping[Trial, float], begin: Callable[[], None]) -> None:
+        """Evaluate and commit; `begin` makes the run folder, once there are workers."""
         study = self._prepared.study
         total = len(wanted(study))
         ids = {cell.id for cell in study.cells}
         progress = Progress([cell.id for cell in study.cells], total - len(todo), total)
         progress.before([(trial, accuracy) for trial, accuracy in have.items() if trial[0] in ids])
+        begun = False
         try:
             with progress, self._runner:
+                begin()
+                begun = True
                 self._loop(Cutter(study, todo), progress)
         except KeyboardInterrupt:
-            self._store.adopt(self._prepared.digest, study.columns)  # tasks that committed while we stopped
-            kept = sum(shard.rows for shard in self._store.shards.values())
-            raise Interrupted(
-                f"stopped; {kept:,} trials are kept in {self._store.folder.uri}, and the same command goes on"
-            ) from None
+            stopping()
+            if begun:
+                self._store.adopt(self._prepared.digest, study.columns)  # tasks that committed while we stopped
+            raise
         finally:
-            self._store.save(**self._clock.running())
+            if begun:
+                self._store.save(**self._clock.running())
         if self._failures:
             raise TaskError(str(self._failures))
         self._store.save(**self._clock.finished())

@@ -11,6 +11,8 @@ import tempfile
 from collections.abc import Iterator
 from types import ModuleType
 
+from sweep.signals import whole
+
 # Information and warnings as TensorFlow's C++ parts write them, and absl's remark that they come early.
 _CHATTER = re.compile(rb"WARNING: All log messages before absl|[IW]\d{4} |E\d{4} .*Unable to register cu")
 
@@ -18,7 +20,7 @@ _CHATTER = re.compile(rb"WARNING: All log messages before absl|[IW]\d{4} |E\d{4}
 def import_keras() -> ModuleType:
     """Keras, on its TensorFlow backend unless the environment says otherwise, without start-up messages."""
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    with _quiet_start():
+    with whole(), _quiet_start():
         import keras
 
     return keras  # type: ignore[no-any-return]
@@ -26,7 +28,7 @@ def import_keras() -> ModuleType:
 
 def import_tensorflow() -> ModuleType:
     """TensorFlow, without its start-up messages; TF_CPP_MIN_LOG_LEVEL=0 in the environment shows them."""
-    with _quiet_start():
+    with whole(), _quiet_start():
         import tensorflow
 
     return tensorflow  # type: ignore[no-any-return]

@@ -21,6 +21,7 @@ class Disk:
 
     def __init__(self, root: str) -> None:
         self._root = Path(root)
+        self._made: list[Path] = []
 
     def read(self, name: str) -> bytes | None:
         """The content of a file, or None when there is none."""
@@ -95,11 +96,18 @@ class Disk:
 
     def probe(self) -> None:
         """Raise OSError unless files can be made here."""
+        self._made = [folder for folder in (self._root, *self._root.parents) if not folder.exists()]
         name = f".{uuid.uuid4().hex}.part"
         try:
             self.create(name, b"")
         finally:
             self.remove(name)
+
+    def withdraw(self) -> None:
+        """Remove the folders that `probe` has made, as far as nothing is in them."""
+        with contextlib.suppress(OSError):
+            for folder in self._made:
+                folder.rmdir()
 
     def _files(self, under: str) -> list[Path]:
         folder = self._inside(f"{under}/_".lstrip("/")).parent

@@ -127,6 +127,9 @@ class Bucket:
         finally:
             self.remove(name)
 
+    def withdraw(self) -> None:
+        """Nothing: stores have no empty folders."""
+
     def _read(self, name: str) -> tuple[bytes | None, UpdateVersion | None]:
         """Content and version of an object."""
 

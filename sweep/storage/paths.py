@@ -47,6 +47,9 @@ class Place(Protocol):
     def probe(self) -> None:
         """Raise OSError unless files can be made here."""
 
+    def withdraw(self) -> None:
+        """Remove the folders that `probe` has made, as far as nothing is in them."""
+
 
 @dataclass(frozen=True)
 class Folder:
@@ -141,6 +144,10 @@ class Folder:
             self._place.probe()
         except OSError as error:
             raise InputError(f"{self.uri}: cannot be written to: {_reason(error)}") from None
+
+    def withdraw(self) -> None:
+        """Remove the folders that `check_writable` has made, as far as nothing is in them."""
+        self._place.withdraw()
 
     @contextlib.contextmanager
     def _said(self, name: str, done: str) -> Iterator[None]:
