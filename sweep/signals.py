@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 import signal
 import sys
@@ -17,12 +18,14 @@ import threading
 import time
 from collections.abc import Iterator
 from types import FrameType
+from typing import TextIO
 
 ENDING = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 MESSENGER = signal.SIGUSR1  # from the thread that waits to the main thread, which it also wakes
+POLL_SECONDS = 0.2
 AGAIN_SECONDS = 5.0  # until the main thread is interrupted again, where something has swallowed it
 PATIENCE_SECONDS = 10.0  # of stopping, after which another signal ends the process at once
-AT_ONCE = b"sweep: stopped at once; what is committed is kept, and the same command goes on\n"
+AT_ONCE = "sweep: stopped at once; what is committed is kept, and the same command goes on"
 _STRUCTURE_BYTES = 1024  # a struct sigaction has 152 on Linux, 16 on macOS
 
 
@@ -40,32 +43,34 @@ class _Guard:
         self._late = False
         wanted = {number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN}  # nohup stays nohup
         ours = ENDING - signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
-        # Ray's processes end on SIGTERM, and would inherit that it is blocked.
-        os.register_at_fork(after_in_child=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, ours))
+        # Ray's processes would inherit what is blocked, but are to end on SIGTERM; on SIGHUP not before this process.
+        passed = ours - {signal.SIGHUP}
+        os.register_at_fork(after_in_child=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, passed))
         signal.signal(MESSENGER, self._interrupt)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {MESSENGER})
         sys.unraisablehook = self._unraisable
+        sys.stderr = _own_stderr()
         self._main = threading.main_thread().ident or 0
         if wanted:
             threading.Thread(target=self._watch, args=(wanted,), name="signals", daemon=True).start()
 
     def _watch(self, wanted: set[signal.Signals]) -> None:
-        number = signal.sigwait(wanted)
+        signal.sigwait(wanted)
         begun = time.monotonic()
         self.asked = True
-        if number == signal.SIGHUP:
-            _leave_terminal()
-        again = False
-        while not (again and time.monotonic() - begun > PATIENCE_SECONDS):
-            if self._stopping.is_set():
+        _quiet()
+        sent = -math.inf
+        while True:
+            if self._stopping.is_set() or signal.sigpending() & wanted:
                 signal.sigwait(wanted)
-                again = True
-            else:
+                if time.monotonic() - begun > PATIENCE_SECONDS:
+                    break
+            elif time.monotonic() - sent > AGAIN_SECONDS:
+                sent = time.monotonic()
                 signal.pthread_kill(self._main, MESSENGER)
-                self._stopping.wait(AGAIN_SECONDS)
-                again = bool(signal.sigpending() & wanted)
-        with contextlib.suppress(OSError):
-            os.write(2, AT_ONCE)
+            self._stopping.wait(POLL_SECONDS)
+        with contextlib.suppress(OSError, ValueError):
+            print(AT_ONCE, file=sys.stderr, flush=True)
         os._exit(1)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
@@ -160,10 +165,26 @@ def unchanged() -> Iterator[None]:
             libc.sigaction(int(number), action, None)
 
 
-def _leave_terminal() -> None:
-    """What would be written to a terminal that is gone is written nowhere, and is no error."""
-    for descriptor in (1, 2):
-        try:
-            os.write(descriptor, b"")
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+def _own_stderr() -> TextIO:
+    """Standard error by a descriptor of its own, as long as there is one."""
+    try:
+        return os.fdopen(os.dup(2), "w", buffering=1, encoding=sys.stderr.encoding, errors="backslashreplace")
+    except (OSError, AttributeError):
+        return sys.stderr
+
+
+def _quiet() -> None:
+    """Let nothing reach the screen but what Python writes: libraries complain of processes that were told to end, too.
+
+    And what is written to a terminal that is gone is written nowhere, and is no error.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            descriptor = stream.fileno()
+            try:
+                os.write(descriptor, b"")
+            except OSError:
+                os.dup2(nowhere, descriptor)
+    if sys.stderr is not sys.__stderr__:
+        os.dup2(nowhere, 2)

@@ -79,7 +79,8 @@ class RayRunner:
         if self._lost:
             self._abandon()
         elif self._owner:
-            self._ray.shutdown()  # ends the tasks too; cancelling them by force can abort this process (Ray 2.60)
+            with unchanged():
+                self._ray.shutdown()  # ends the tasks too; cancelling them by force can abort this process (Ray 2.60)
         else:
             for reference in self._pending:
                 self._ray.cancel(reference)
@@ -178,7 +179,8 @@ class RayRunner:
                     )
                 return
             except Exception as error:  # Ray gives its processes 30 s, which a busy machine can exceed
-                self._ray.shutdown()
+                with unchanged():
+                    self._ray.shutdown()
                 if attempt == START_ATTEMPTS - 1:
                     reason = str(error).strip().splitlines() or [type(error).__name__]
                     raise SweepError(f"Ray did not start on this machine: {reason[0]}") from error
