@@ -44,6 +44,10 @@ class VersionError(SweepError):
     """A worker has other versions of the packages that results depend on than the driver."""
 
 
+class NodeError(SweepError):
+    """A worker cannot do any of the work, because of what its machine lacks."""
+
+
 class TaskError(SweepError):
     """Chunks failed, again and again; the trials of all others are committed."""
 

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
+import pickle
 import re
 import secrets
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-from sweep.errors import InputError, SweepError, TaskError, VersionError
-from sweep.execution.heartbeat import Heartbeat, Nodes
+from sweep.errors import InputError, NodeError, SweepError, TaskError, VersionError
+from sweep.execution.heartbeat import Heartbeat, Resources
 from sweep.execution.plan import Chunk
 from sweep.execution.scratch import Scratch
 from sweep.execution.tokens import is_remote, lets_anyone_in
-from sweep.execution.worker import Job, ModelFile, Outcome, packed, run_in_time
+from sweep.execution.worker import Job, ModelFile, Outcome, packed
 from sweep.networks.datasets import Dataset
 from sweep.signals import stopping, unchanged, whole
 
@@ -30,6 +33,7 @@ LOST_SECONDS = 30.0  # without an answer of the cluster; Ray would end this proc
 ROOM_SECONDS = 10.0  # at the start, for a node to join that can run a task
 REJOIN_SECONDS = 30.0  # later on, when there was one
 SHUTDOWN_SECONDS = 3.0  # for a cluster that does not answer any more
+NODE_LABEL = "ray.io/node-id"  # Ray gives it to each node
 RETRIES = 3  # of a task whose process or node died, by Ray, before the driver takes its chunk apart
 
 
@@ -51,7 +55,9 @@ class RayRunner:
         self._workers = workers
         self._gpus = gpus
         self._insecure = insecure
-        self._pending: dict[Any, Chunk] = {}
+        self._pending: dict[Any, tuple[Chunk, bytes]] = {}  # with the mark that a task leaves while it runs
+        self._avoided: frozenset[str] = frozenset()
+        self._turn = 0
         self._ready: list[Any] = []  # finished, and not yet returned by `wait`
         self._scratch: Scratch | None = None
         self._heartbeat: Heartbeat | None = None
@@ -60,11 +66,15 @@ class RayRunner:
 
     def __enter__(self) -> Self:
         self._ray = _import_ray(local=self._address is None)
+        from ray.experimental import internal_kv
+
+        self._kv = internal_kv
+        self._marks = f"noisesweep/{secrets.token_hex(8)}/".encode()
         self._owner = not self._ray.is_initialized()
         try:
             if self._owner:
                 self._connect()
-            self._heartbeat = Heartbeat(self._nodes)
+            self._heartbeat = Heartbeat(self._resources)
             self._await_room()
         except BaseException as error:
             self.__exit__(type(error))
@@ -79,11 +89,14 @@ class RayRunner:
         if self._lost:
             self._abandon()
         elif self._owner:
+            if self._address and self._heartbeat:
+                self._forget_marks()
             with unchanged():
                 self._ray.shutdown()  # ends the tasks too; cancelling them by force can abort this process (Ray 2.60)
         else:
             for reference in self._pending:
                 self._ray.cancel(reference)
+            self._forget_marks()
         self._pending.clear()
         self._ready.clear()
         if self._scratch:
@@ -92,12 +105,30 @@ class RayRunner:
     def start(self, job: Job, models: Mapping[str, ModelFile], dataset: Dataset) -> None:
         """Put model files and dataset into the object store, once."""
         put = self._ray.put
-        self._job = put(packed(job))
+        self._job = put(packed(replace(job, gpus=self._gpus)))
         self._models = {label: put(model) for label, model in models.items()}
         self._dataset = put(dataset)
         # max_calls=0: Ray would otherwise end a GPU worker after each task, and load the network again.
         options = {"num_cpus": 0 if self._gpus else 1, "num_gpus": self._gpus, "max_calls": 0, "max_retries": RETRIES}
-        self._task = self._ray.remote(**options)(run_in_time)
+        self._task = self._ray.remote(**options)(_task())
+
+    @property
+    def nodes(self) -> Collection[str]:
+        """Ids of the nodes that can run tasks, as of some seconds ago."""
+        assert self._heartbeat is not None
+        return self._heartbeat.room(*self._share)
+
+    @property
+    def joined(self) -> str:
+        """How many nodes of a cluster take part, and how many tasks they run at a time."""
+        if self._address is None:
+            return ""
+        nodes, slots = len(self.nodes), self.slots
+        return f"{nodes} node{'s' * (nodes > 1)} with {slots} slot{'s' * (slots > 1)}"
+
+    def avoid(self, nodes: frozenset[str]) -> None:
+        """Submit no more tasks to these nodes."""
+        self._avoided = nodes
 
     @property
     def slots(self) -> int:
@@ -110,10 +141,22 @@ class RayRunner:
         """Tasks submitted and not yet returned by `wait`."""
         return len(self._pending)
 
-    def submit(self, chunk: Chunk) -> None:
-        """Submit a task; Ray runs it again elsewhere when its process or node dies."""
-        reference = self._task.remote(self._job, self._models[chunk.model], self._dataset, chunk)
-        self._pending[reference] = chunk
+    def submit(self, chunk: Chunk, among: frozenset[str] = frozenset()) -> None:
+        """Submit a task; Ray runs it again elsewhere when its process or node dies.
+
+        One that is to run `among` some nodes goes to one of them, or elsewhere once that has died.
+        """
+        self._turn += 1
+        task, mark = self._task, self._marks + str(self._turn).encode()
+        if among:
+            target = sorted(among)[self._turn % len(among)]
+            strategy = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(target, soft=True)
+            task = task.options(scheduling_strategy=strategy)
+        elif self._avoided:
+            task = task.options(label_selector={NODE_LABEL: f"!in({','.join(sorted(self._avoided))})"})
+        shared = [self._job, self._models[chunk.model], self._dataset]
+        reference = task.remote(mark, shared, pickle.dumps(chunk))
+        self._pending[reference] = chunk, mark
 
     def wait(self, seconds: float) -> Outcome | None:
         """The outcome of a finished task; an error in it is reported in the outcome, not raised."""
@@ -122,15 +165,28 @@ class RayRunner:
         if not self._ready:
             return None
         reference = self._ready.pop()
-        chunk = self._pending.pop(reference)
+        chunk, mark = self._pending.pop(reference)
         try:
-            outcome: Outcome = self._ray.get(reference)
-        except self._ray.exceptions.RayTaskError as error:
-            cause = getattr(error, "cause", None)
-            return Outcome(chunk, error=cause if isinstance(cause, Exception) else error)
+            node, host, found = self._ray.get(reference)
         except self._ray.exceptions.RayError as error:
-            return Outcome(chunk, error=_died(error))
-        return outcome
+            node, host = self._last_seen(mark)
+            found = _died(error)
+        if isinstance(found, Outcome):
+            return replace(found, node=node)
+        return Outcome(chunk, node=node, host={"host": host}, error=found)
+
+    def _last_seen(self, mark: bytes) -> tuple[str, str]:
+        """Node and host where a task ran whose process died; empty where it left no mark."""
+        try:
+            node, _, host = (self._kv._internal_kv_get(mark) or b"").decode().partition(" ")
+            self._kv._internal_kv_del(mark)
+        except Exception:  # whatever Ray raises: then it is not known
+            return "", ""
+        return node, host
+
+    def _forget_marks(self) -> None:
+        with contextlib.suppress(Exception):
+            self._kv._internal_kv_del(self._marks, del_by_prefix=True)
 
     def _finished(self, seconds: float) -> list[Any]:
         """Every task that has finished, once one has; asking takes the longer, the more are pending."""
@@ -185,12 +241,16 @@ class RayRunner:
                     reason = str(error).strip().splitlines() or [type(error).__name__]
                     raise SweepError(f"Ray did not start on this machine: {reason[0]}") from error
 
-    def _nodes(self) -> Nodes:
-        return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+    def _resources(self) -> Resources:
+        return {node["NodeID"]: node["Resources"] for node in self._ray.nodes() if node["Alive"]}
+
+    @property
+    def _share(self) -> tuple[str, float]:
+        return ("GPU", self._gpus) if self._gpus else ("CPU", 1.0)
 
     def _room(self) -> int:
         assert self._heartbeat is not None
-        return self._heartbeat.room("GPU" if self._gpus else "CPU", self._gpus or 1.0)
+        return sum(self._heartbeat.room(*self._share, without=self._avoided).values())
 
     def _await_room(self) -> None:
         """Raise InputError when no node can run a task, on a cluster after giving others the time to join."""
@@ -225,6 +285,40 @@ class RayRunner:
         atexit.unregister(self._ray.shutdown)
 
 
+def _task() -> Callable[[bytes, list[Any], bytes], tuple[str, str, Any]]:
+    """What Ray runs: it says where, in the result or, while it runs, under a mark, and takes nothing for granted there.
+
+    Ray sends a function within a function by value, so it runs even where this package cannot be imported.
+    """
+
+    def task(mark: bytes, shared: list[Any], chunk: bytes) -> tuple[str, str, Any]:
+        import contextlib
+        import pickle
+        import platform
+
+        import ray
+        from ray.experimental import internal_kv
+
+        node, host = ray.get_runtime_context().get_node_id(), platform.node()
+        with contextlib.suppress(Exception):
+            internal_kv._internal_kv_put(mark, f"{node} {host}".encode(), overwrite=True)
+        try:
+            from sweep.execution import worker
+
+            found: Any = worker.run_shared(shared, ray.get, pickle.loads(chunk))
+        except ImportError as error:
+            from sweep.errors import NodeError
+
+            found = NodeError(f"{type(error).__name__}: {error}")
+        except Exception as error:
+            found = worker.portable(error)
+        with contextlib.suppress(Exception):
+            internal_kv._internal_kv_del(mark)
+        return node, host, found
+
+    return task
+
+
 def available_cores() -> int:
     """Cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -232,8 +326,13 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _died(error: Exception) -> TaskError:
-    """Why a task gave nothing, when it was not for an exception of its own."""
+def _died(error: Exception) -> SweepError:
+    """Why a task gave nothing that could be read."""
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, ImportError):
+        return NodeError(f"{type(cause).__name__}: {cause}")
+    if cause is not None:
+        return TaskError(f"{type(cause).__name__}: {cause}")
     reason = {
         "WorkerCrashedError": "its process died",
         "NodeDiedError": "its node died",

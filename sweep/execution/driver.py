@@ -11,8 +11,9 @@ from typing import Any
 
 from sweep.errors import InputError, Interrupted, NondeterminismError, StoreError, TaskError, VersionError
 from sweep.execution.clock import Clock
-from sweep.execution.failures import Failures
+from sweep.execution.failures import Failures, said
 from sweep.execution.inputs import Prepared
+from sweep.execution.nodes import Nodes
 from sweep.execution.plan import DEADLINE_SECONDS, Chunk, ChunkSize, Cutter, Trial, missing, wanted
 from sweep.execution.progress import Progress
 from sweep.execution.resolved import resolved_table
@@ -178,7 +179,8 @@ class _Sweep:
         self._clock = clock
         self._failures = Failures(len(prepared.study.cells))
         self._clean = {cell.id: cell.model for cell in prepared.study.cells if cell.family == CLEAN}
-        self._again: list[Chunk] = []
+        self._nodes = Nodes()
+        self._again: list[tuple[Chunk, frozenset[str]]] = []  # with the nodes to try them on, where it matters
         self._save_next = time.monotonic() + SAVE_SECONDS
 
     def run(self, todo: list[Trial], have: Mapping[Trial, float], begin: Callable[[], None]) -> None:
@@ -210,31 +212,53 @@ class _Sweep:
         runner = self._runner
         prepared = self._prepared
         runner.start(self._job, prepared.models, prepared.dataset)
-        progress.note("workers load TensorFlow and the network")
+        joined = f"{runner.joined} joined; " if runner.joined else ""
+        progress.note(f"{joined}workers load TensorFlow and the network")
         while runner.pending or cutter.left or self._again:
+            runner.avoid(self._nodes.avoided(runner.nodes))
             slots = runner.slots
             while (cutter.left or self._again) and runner.pending < 2 * slots:
-                again = self._again.pop() if self._again else None
-                runner.submit(again or cutter.cut(self._size.next(cutter.left, slots)))
+                if self._again:
+                    runner.submit(*self._again.pop())
+                else:
+                    runner.submit(cutter.cut(self._size.next(cutter.left, slots)))
             outcome = runner.wait(0.25)
             if outcome:
                 if outcome.error:
-                    self._failed(outcome.chunk, outcome.error, cutter)
+                    self._failed(outcome, outcome.error, cutter, progress)
                 else:
                     self._take(outcome, progress)
-                if self._failures.hopeless:
+                if self._failures.hopeless and self._nodes.failed_everywhere(runner.nodes):
                     return
             progress.refresh()
+        if self._nodes.bad:
+            progress.remark(f"done without {len(self._nodes.bad)} of {len(runner.nodes)} nodes: {self._nodes}")
 
-    def _failed(self, chunk: Chunk, error: Exception, cutter: Cutter) -> None:
+    def _failed(self, outcome: Outcome, error: Exception, cutter: Cutter, progress: Progress) -> None:
         if isinstance(error, NondeterminismError | VersionError):
             raise error
         if isinstance(error, StoreError):
             self._save()  # raises when the folder is out of reach from here, too
+        chunk, reason = outcome.chunk, said(error)
+        host, alive = outcome.host.get("host", ""), self._runner.nodes
+        elsewhere = self._nodes.failed(outcome.node, host, chunk, error, reason, alive)
+        if outcome.node in self._nodes.bad:
+            progress.remark(self._nodes.said(outcome.node))
+        if self._nodes.useless(alive):
+            raise TaskError(f"no node can do this work: {self._nodes}")
+        self._failures.take(chunk, reason, host)
+        if elsewhere:
+            self._again.append((chunk, elsewhere))
+            return
         given_up = set(self._failures.given_up)
-        self._again += self._failures.again(chunk, error)
+        parts = self._failures.again(chunk)
+        self._again += [(part, frozenset()) for part in parts]
+        if not parts:
+            self._nodes.acquit(chunk.trials)
         for cell in self._failures.given_up - given_up:
-            self._again = [chunk for chunk in self._again if chunk.trials[0][0] != cell]
+            self._nodes.acquit_cell(cell)
+            left = [(chunk.without(cell), among) for chunk, among in self._again]
+            self._again = [(chunk, among) for chunk, among in left if chunk.trials]
             self._failures.untried += cutter.drop(cell)
 
     def _save(self) -> None:
@@ -256,6 +280,8 @@ class _Sweep:
         if time.monotonic() > self._save_next:
             self._save()
         self._failures.succeeded(outcome.trials)
+        for node in self._nodes.succeeded(outcome.node, outcome.host.get("host", ""), outcome.trials):
+            progress.remark(self._nodes.said(node))
         self._size.measured(len(outcome.counts), outcome.seconds)
         for note in outcome.notes:
             progress.remark(note)

@@ -23,6 +23,7 @@ class Failures:
     def __init__(self, cells: int) -> None:
         self._cells = cells
         self._reasons: dict[Trial, str] = {}  # of the trials that have failed and not succeeded since
+        self._hosts: dict[str, dict[str, None]] = {}  # where these reasons were given
         self._in_a_row: Counter[str] = Counter()
         self._alone: Counter[Trial] = Counter()
         self._succeeded = False
@@ -32,12 +33,16 @@ class Failures:
     def __bool__(self) -> bool:
         return bool(self._reasons)
 
-    def again(self, chunk: Chunk, error: Exception) -> list[Chunk]:
-        """Take in a failed chunk; returns what to try instead: its cells one by one, then halves, then each trial.
+    def take(self, chunk: Chunk, reason: str, host: str = "") -> None:
+        """Take in a chunk that failed for a reason, on a host where that is known."""
+        self._reasons |= dict.fromkeys(chunk.trials, reason)
+        self._hosts.setdefault(reason, {})[host] = None
+
+    def again(self, chunk: Chunk) -> list[Chunk]:
+        """Hold its failure against a chunk; returns what to try instead: its cells one by one, halves, each trial.
 
         So one trial, or one cell, that always fails does not take others along, and what failed by accident is done.
         """
-        self._reasons |= dict.fromkeys(chunk.trials, _said(error))
         parts = chunk.by_cell()
         if len(parts) == 1:
             cell = chunk.trials[0][0]
@@ -70,14 +75,20 @@ class Failures:
         cells: dict[str, dict[str, None]] = {}
         for (cell, _), reason in self._reasons.items():
             cells.setdefault(reason, {})[cell] = None
-        lines = [f"  {_some(list(names))}: {reason}" for reason, names in cells.items()]
+        lines = [f"  {some(list(names))}: {reason}{self._where(reason)}" for reason, names in cells.items()]
         failed = f"{len(self._reasons):,} trial{'' if len(self._reasons) == 1 else 's'} failed"
         return "\n".join([f"{failed}{untried}; {rest}. Cells and reasons:", *lines[:5]])
 
+    def _where(self, reason: str) -> str:
+        hosts = [host for host in self._hosts[reason] if host]
+        return f" (on {some(hosts)})" if hosts else ""
 
-def _said(error: Exception) -> str:
+
+def said(error: Exception) -> str:
+    """An error in a line."""
     return str(error) if isinstance(error, SweepError) else f"{type(error).__name__}: {error}"
 
 
-def _some(names: list[str]) -> str:
+def some(names: list[str]) -> str:
+    """The first few of these names."""
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

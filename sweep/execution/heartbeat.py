@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 
 EVERY_SECONDS = 5.0
 
-Nodes = Sequence[Mapping[str, float]]  # what each living node has, by name: CPU, GPU, …
+Resources = Mapping[str, Mapping[str, float]]  # what each living node, by its id, has of CPU, GPU, …
 
 
 class Heartbeat:
@@ -21,7 +21,7 @@ class Heartbeat:
         nodes: the latest answer.
     """
 
-    def __init__(self, ask: Callable[[], Nodes]) -> None:
+    def __init__(self, ask: Callable[[], Resources]) -> None:
         self._ask = ask
         self.nodes = ask()
         self._heard = time.monotonic()
@@ -33,9 +33,10 @@ class Heartbeat:
         """Seconds since the latest answer."""
         return time.monotonic() - self._heard
 
-    def room(self, resource: str, share: float) -> int:
-        """Tasks that can run at a time, when each takes this share of a resource of one node."""
-        return sum(int(node.get(resource, 0.0) / share + 1e-9) for node in self.nodes)
+    def room(self, resource: str, share: float, without: Collection[str] = ()) -> dict[str, int]:
+        """Tasks that each node can run at a time, when each takes this share of a resource; nodes that can run any."""
+        found = {node: int(has.get(resource, 0.0) / share + 1e-9) for node, has in self.nodes.items()}
+        return {node: room for node, room in found.items() if room and node not in without}
 
     def stop(self) -> None:
         """Ask no more."""

@@ -35,6 +35,10 @@ class Chunk:
             cells.setdefault(trial[0], []).append(trial)
         return [Chunk(self.model, tuple(trials)) for trials in cells.values()]
 
+    def without(self, cell: str) -> Chunk:
+        """The same trials but those of a cell; there may be none."""
+        return Chunk(self.model, tuple(trial for trial in self.trials if trial[0] != cell))
+
     def halves(self) -> list[Chunk]:
         """The same trials, in two chunks."""
         middle = len(self.trials) // 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -23,11 +23,22 @@ class Runner(Protocol):
         """Chunks that can run at the same time."""
 
     @property
+    def joined(self) -> str:
+        """What the user should know of who takes part; empty where it is this machine alone."""
+
+    @property
     def pending(self) -> int:
         """Chunks submitted and not yet returned by `wait`."""
 
-    def submit(self, chunk: Chunk) -> None:
-        """Hand over a chunk."""
+    @property
+    def nodes(self) -> Collection[str]:
+        """Ids of the nodes that can run chunks; none where there is but this process."""
+
+    def avoid(self, nodes: frozenset[str]) -> None:
+        """Hand no more chunks to these nodes."""
+
+    def submit(self, chunk: Chunk, among: frozenset[str] = frozenset()) -> None:
+        """Hand over a chunk, for one of these nodes if there are any."""
 
     def wait(self, seconds: float) -> Outcome | None:
         """The outcome of any finished chunk, or None when none finishes within `seconds`."""
@@ -45,6 +56,7 @@ class InlineRunner:
     """Runs each chunk in the calling process: no Ray, one at a time, with tracebacks; for debugging."""
 
     slots = 1
+    joined = ""
 
     def __init__(self) -> None:
         self._queue: deque[Chunk] = deque()
@@ -54,11 +66,19 @@ class InlineRunner:
         self._shared = (job, models, dataset)
 
     @property
+    def nodes(self) -> Collection[str]:
+        """None."""
+        return ()
+
+    def avoid(self, nodes: frozenset[str]) -> None:
+        """Nothing to avoid."""
+
+    @property
     def pending(self) -> int:
         """Chunks in the queue."""
         return len(self._queue)
 
-    def submit(self, chunk: Chunk) -> None:
+    def submit(self, chunk: Chunk, among: frozenset[str] = frozenset()) -> None:  # noqa: ARG002
         """Queue a chunk; `wait` runs it."""
         self._queue.append(chunk)
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sweep.errors import VersionError
+from sweep.errors import NodeError, SweepError, TaskError, VersionError
 from sweep.execution.dataflow import Flow, Placed, sites_of
 from sweep.execution.plan import DEADLINE_SECONDS, Chunk, Trial
 from sweep.networks.datasets import Dataset
@@ -44,7 +44,7 @@ class Job:
     flow of a cell; `threads` goes to TensorFlow; `engine` forces a way to evaluate; `versions` are the driver's, and a
     worker with others refuses to work; `deadline` is in seconds, for one chunk; `trust` loads model files
     unchecked; `rescale` is the study's; `plugins` are the files of a user's own transforms, which a worker runs before
-    it meets these.
+    it meets these; `gpus` is what each task was given, of which a worker must see something.
     """
 
     folder: str
@@ -60,6 +60,7 @@ class Job:
     trust: bool = False
     rescale: str | None = None
     plugins: tuple[Plugin, ...] = ()
+    gpus: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ class Outcome:
         shard: what it committed.
         table: the rows, where the run folder was out of its reach: the driver commits them.
         error: why there are no rows, when there are none.
+        node: of a cluster, by its id.
     """
 
     chunk: Chunk
@@ -104,11 +106,14 @@ class Outcome:
     shard: Shard | None = None
     table: pa.Table | None = None
     error: Exception | None = None
+    node: str = ""
 
 
 _KEPT_NETWORKS = 2
 _KEPT_EVALUATORS = 4
+_KEPT_REFERENCES = 6
 _interrupted = False
+_shared: OrderedDict[Any, Any] = OrderedDict()
 _networks: OrderedDict[str, Network] = OrderedDict()  # one process serves many chunks
 _evaluators: OrderedDict[tuple[object, ...], Evaluator] = OrderedDict()
 
@@ -173,6 +178,25 @@ def run_chunk(job: Job, model: ModelFile, dataset: Dataset, chunk: Chunk) -> Out
         return Outcome(chunk, seconds, host, done, counts, notes, table=table)
     shard = commit(folder, table, job.study_digest, chunk.shard_name(job.study_digest))
     return Outcome(chunk, seconds, host, done, counts, notes, shard=shard)
+
+
+def run_shared(shared: Sequence[Any], get: Callable[[Any], Any], chunk: Chunk) -> Outcome:
+    """As `run_in_time`, with references to job, model and dataset, each got once in this process."""
+    for reference in shared:
+        if reference not in _shared:
+            while len(_shared) >= _KEPT_REFERENCES:
+                _shared.popitem(last=False)
+            _shared[reference] = get(reference)
+        _shared.move_to_end(reference)
+    job, model, dataset = (_shared[reference] for reference in shared)
+    return run_in_time(job, model, dataset, chunk)
+
+
+def portable(error: Exception) -> Exception:
+    """An error that can be read in a process that knows nothing but this package and its dependencies."""
+    if isinstance(error, SweepError):
+        return error
+    return TaskError(f"{type(error).__name__}: {error}")
 
 
 def run_in_time(job: Job, model: ModelFile, dataset: Dataset, chunk: Chunk) -> Outcome:
@@ -273,6 +297,11 @@ def _network(job: Job, model: ModelFile) -> Network:
 
     if model.digest not in _networks:
         tf_ops.configure(job.threads)
+        if job.gpus and tf_ops.device() != "GPU":
+            raise NodeError(
+                f"TensorFlow sees no GPU, though {job.gpus:g} of one was given to the task; install its CUDA libraries "
+                "there (pip install 'noisesweep[gpu]') and NVIDIA's driver, or leave --gpus out"
+            )
         while len(_networks) >= _KEPT_NETWORKS:
             _networks.popitem(last=False)
         _networks[model.digest] = load_network_bytes(model.content.tobytes(), model.suffix, job.trust)

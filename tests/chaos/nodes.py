@@ -21,11 +21,21 @@ AUTHENTICATED = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
 class Node:
     """A head, or another node when `head` is given; all its processes bear its mark.
 
+    It says that it has so many CPUs and GPUs, and its Python looks at `path` first.
+
     Attributes:
         address: of the cluster, on loopback.
     """
 
-    def __init__(self, stack: ExitStack, env: Mapping[str, str], head: "Node | None" = None, cpus: int = 1) -> None:
+    def __init__(
+        self,
+        stack: ExitStack,
+        env: Mapping[str, str],
+        head: "Node | None" = None,
+        cpus: int = 1,
+        gpus: int = 0,
+        path: str = "",
+    ) -> None:
         self.mark = uuid.uuid4().hex
         self.address = head.address if head else f"127.0.0.1:{_free_port()}"
         self._folder = stack.enter_context(_folder())
@@ -33,10 +43,17 @@ class Node:
         quiet = ["--disable-usage-stats", "--object-store-memory=100000000"]
         if not head:
             quiet += ["--include-dashboard=false", f"--temp-dir={self._folder}"]
-        arguments = [*place, "--node-ip-address=127.0.0.1", f"--num-cpus={cpus}", *quiet, "--block"]
+        arguments = [
+            *place,
+            "--node-ip-address=127.0.0.1",
+            f"--num-cpus={cpus}",
+            f"--num-gpus={gpus}",
+            *quiet,
+            "--block",
+        ]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "ray.scripts.scripts", "start", *arguments],
-            env={**env, "PYTHONPATH": "", MARK: self.mark},
+            env={**env, "PYTHONPATH": path, MARK: self.mark},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
@@ -48,6 +65,17 @@ class Node:
         until(lambda: any("raylet" in title for title in started(self.mark).values()), self._process)
         until(lambda: _listens(*self.address.split(":")), self._process)
         return self
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has."""
+        return self._process.poll() is not None
+
+    def nodes(self, env: Mapping[str, str]) -> int:
+        """How many nodes the cluster has."""
+        code = f"import ray; ray.init({self.address!r}, log_to_driver=False); print(len(ray.nodes()))"
+        done = subprocess.run([sys.executable, "-c", code], env={**env}, capture_output=True, text=True, timeout=60)
+        return int(done.stdout or 0)
 
     def kill(self) -> None:
         """End every process of the node, at once."""

@@ -78,17 +78,18 @@ def test_a_cluster_of_other_versions_is_refused_with_both(monkeypatch: pytest.Mo
 
 def test_a_cluster_that_falls_silent_or_loses_its_nodes_is_given_up(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(heartbeat, "EVERY_SECONDS", 0.01)
-    answers = [[{"CPU": 2.0, "GPU": 1.0}, {"CPU": 1.0}]]
+    answers = [{"a": {"CPU": 2.0, "GPU": 1.0}, "b": {"CPU": 1.0}}]
     beat = Heartbeat(lambda: answers[-1])
-    assert beat.room("CPU", 1.0) == 3
-    assert beat.room("GPU", 0.1) == 10
-    assert beat.room("GPU", 2.0) == 0
+    assert beat.room("CPU", 1.0) == {"a": 2, "b": 1}
+    assert beat.room("CPU", 1.0, without={"a"}) == {"b": 1}
+    assert beat.room("GPU", 0.1) == {"a": 10}
+    assert beat.room("GPU", 2.0) == {}
     runner = RayRunner("10.0.0.5:6379")
     runner._heartbeat = beat
     runner._pending = {"a task": None}
     runner._check_alive()
     monkeypatch.setattr(cluster, "REJOIN_SECONDS", 0.05)
-    answers.append([{"memory": 1.0}])
+    answers.append({"a": {"memory": 1.0}})
     time.sleep(0.2)
     runner._check_alive()
     time.sleep(0.1)

@@ -1,0 +1,83 @@
+"""One of two nodes fails at once whatever it is given, so it is free for every retry: the other one does all."""
+
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.chaos import scene
+from tests.chaos.nodes import AUTHENTICATED, Node
+
+FAULTS = {
+    "raise ModuleNotFoundError(\"No module named 'pandas'\")": "ModuleNotFoundError: No module named 'pandas'",
+    "import os; os.kill(os.getpid(), 9)": "its process died, 4 times in a row; the node's memory may be too small",
+    "raise OSError(28, 'No space left on device')": "OSError: [Errno 28] No space left on device",
+}
+
+
+def bad(fault: str) -> str:
+    """A folder from which pandas cannot be imported."""
+    Path("bad").mkdir()
+    Path("bad/pandas.py").write_text(f"{fault}\n")
+    return str(Path("bad").absolute())
+
+
+@scene.LONG
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("bad_head", [False, True])
+def test_a_bad_node_ruins_nothing_and_is_named(place: Path, monkeypatch, fault: str, bad_head: bool):
+    trials = scene.write_study(70)
+    env = scene.environment(**AUTHENTICATED)
+    with ExitStack() as stack:
+        head = Node(stack, env, path=bad(fault) if bad_head else "").wait()
+        other = Node(stack, env, head, path="" if bad_head else bad(fault)).wait()
+        until_both_joined(head, env)
+        begun = time.monotonic()
+        with scene.running("--out", "run", "--chunk", "5", "--address", head.address, env=env) as process:
+            status, errors = scene.finish(process)
+            assert status == 0, errors
+        print(f"{trials} trials in {time.monotonic() - begun:.0f} s")
+        assert not other.ended
+    assert ", 2 nodes with 2 slots joined; workers load TensorFlow and the network\n" in errors
+    assert errors.count(f": {FAULTS[fault]}; no more tasks go there\n") == 1, errors
+    assert "note: done without 1 of 2 nodes: worker on " in errors
+    scene.check("run", scene.undisturbed(monkeypatch), env[scene.MARK])
+
+
+@scene.LONG
+def test_a_cluster_of_bad_nodes_ends_the_run_in_one_line(place: Path):
+    scene.write_study(70)
+    env = scene.environment(**AUTHENTICATED)
+    with ExitStack() as stack:
+        path = bad(next(iter(FAULTS)))
+        head = Node(stack, env, path=path).wait()
+        Node(stack, env, head, path=path).wait()
+        until_both_joined(head, env)
+        with scene.running("--out", "run", "--address", head.address, env=env) as process:
+            status, errors = scene.finish(process)
+    assert status == 1
+    last = errors.splitlines()[-1]
+    assert last.startswith("sweep: no node can do this work: workers on "), errors
+    assert last.endswith(": ModuleNotFoundError: No module named 'pandas'")
+
+
+@scene.LONG
+def test_a_gpu_that_tensorflow_does_not_see_is_refused(place: Path):
+    """Ray takes the machine's word for its GPUs."""
+    if Path("/dev/nvidia0").exists():
+        pytest.skip("there is a GPU")
+    scene.write_study(3)
+    env = scene.environment(**AUTHENTICATED)
+    with ExitStack() as stack:
+        head = Node(stack, env, gpus=1).wait()
+        with scene.running("--out", "run", "--gpus", "0.5", "--address", head.address, env=env) as process:
+            status, errors = scene.finish(process)
+    assert status == 1
+    last = errors.splitlines()[-1]
+    assert last.startswith("sweep: no node can do this work: worker on "), errors
+    assert "TensorFlow sees no GPU, though 0.5 of one was given to the task; install its CUDA libraries there" in last
+
+
+def until_both_joined(head: Node, env: dict[str, str]) -> None:
+    scene.until(lambda: head.nodes(env) == 2)
