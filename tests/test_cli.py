@@ -55,9 +55,9 @@ def test_run_table_and_status(place: Path, capsys: pytest.CaptureFixture[str]):
         table = capsys.readouterr().out
         assert table.strip()
         if form == "json":
-            assert len(json.loads(table)) == 7
+            assert len(json.loads(table)) == 8
     assert cli.main(["status", "results/small"]) == 0
-    assert "27: 27 done, 0 to do" in capsys.readouterr().out
+    assert "28: 28 done, 0 to do" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -83,7 +83,7 @@ def test_every_command_is_in_the_help_and_the_readme(root: Path, capsys: pytest.
 
 def test_the_dry_run_writes_nothing(place: Path, capsys: pytest.CaptureFixture[str]):
     assert cli.main(["run", "study.toml", "--dry-run"]) == 0
-    assert "27: 0 done, 27 to do" in capsys.readouterr().out
+    assert "28: 0 done, 28 to do" in capsys.readouterr().out
     assert not Path("results").exists()
 
 
@@ -207,19 +207,19 @@ def test_more_than_a_million_trials_are_confirmed(place: Path, capsys, monkeypat
     few = ["run", "study.toml", "--runner", "inline", "--seeds", "1"]
     many = ["run", "study.toml", "--runner", "inline", "--seeds", "1000000"]
     error = refused(capsys, *many)
-    assert error == "sweep: study.toml: asks for 4,000,003 trials; say --yes to run so many\n"
+    assert error == "sweep: study.toml: asks for 4,000,004 trials; say --yes to run so many\n"
     error = refused(capsys, "run", "study.toml", "--runner", "inline", "--seeds", "1000000000000", "--yes")
-    assert "asks for 4,000,000,000,003 trials, more than 100,000,000 at a time; run ranges of seeds" in error
+    assert "asks for 4,000,000,000,004 trials, more than 100,000,000 at a time; run ranges of seeds" in error
     assert not Path("results").exists()
     assert cli.main(["plan", "study.toml", "--seeds", "1000000000000"]) == 0
-    assert "4,000,000,000,003: 0 done" in capsys.readouterr().out
+    assert "4,000,000,000,004: 0 done" in capsys.readouterr().out
     monkeypatch.setattr("sweep.api.MANY_TRIALS", 6)
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
     assert "say --yes" in refused(capsys, *few), "no terminal, no confirmation"
     for answer, status in (("n", 2), ("", 2), ("y", 0)):
         monkeypatch.setattr("sys.stdin", Terminal(f"{answer}\n"))
         assert cli.main(few) == status
-        assert "7 trials: run them? [y/N]" in capsys.readouterr().err
+        assert "8 trials: run them? [y/N]" in capsys.readouterr().err
     assert cli.main([*few, "--out", "again", "--yes"]) == 0
 
 

@@ -26,7 +26,7 @@ def test_the_study_to_copy_has_six_lines_and_is_valid():
     assert block
     lines = [line for line in block[1].splitlines() if not line.startswith("[[")]
     assert len(lines) == 6
-    assert len(Study.from_dict(tomllib.loads(block[1])).cells) == 4
+    assert len(Study.from_dict(tomllib.loads(block[1])).cells) == 1 + 4  # the clean network
 
 
 def test_make_targets_that_pages_name_exist():

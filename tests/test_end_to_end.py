@@ -18,6 +18,7 @@ from sweep.storage.schema import PROVENANCE
 from tests.oracle import count, perturbed
 
 PERTURBATIONS = {
+    "clean": lambda r: [],
     "gaussian": lambda r: [{"op": "gaussian", "scale": r.scale}],
     "rounded, then noisy": lambda r: [
         {"op": "fixed_point", "bits": r.bits},
@@ -37,7 +38,7 @@ def run_inline(out: str = "run", **options: object) -> sweep.Run:
 
 def test_every_count_is_what_plain_keras_gives(place: Path):
     trials = run_inline().trials()
-    assert len(trials) == (1 + 2 * 6) + 2 * 6 + 2
+    assert len(trials) == 1 + (1 + 2 * 6) + 2 * 6 + 2
     model = keras.models.load_model("net.keras")
     data = np.load("data.npz")
     images = data["x_test"][..., None].astype(np.float32) / np.float32(255)
@@ -143,8 +144,8 @@ def test_pandas_and_duckdb_read_the_trials(place: Path):
 def test_the_summary_stands_in_the_folder(place: Path):
     run = run_inline()
     summary = run.summary()
-    assert summary["trials"].tolist() == [1, 6, 6, 6, 6, 1, 1]
-    assert summary.loc[1, "published"] == 0.8
+    assert summary["trials"].tolist() == [1, 1, 6, 6, 6, 6, 1, 1]
+    assert summary.loc[2, "published"] == 0.8
     fixed = summary[summary["trials"] == 1]
     assert (fixed["std"] == 0).all()
     assert (fixed["mean_low"] == fixed["mean_high"]).all()
@@ -162,15 +163,15 @@ def test_several_models_are_an_axis(place: Path):
     trials = results(run_inline())
     one, two = (trials[trials["model"] == m] for m in ("net", "twin"))
     assert one["n_correct"].tolist() == two["n_correct"].tolist()
-    assert len(one) == len(two) == 27
+    assert len(one) == len(two) == 28
 
 
 def test_plan_and_status_say_what_is_left(place: Path):
-    assert (sweep.plan("study.toml", "run").trials, sweep.plan("study.toml", "run").done) == (27, 0)
+    assert (sweep.plan("study.toml", "run").trials, sweep.plan("study.toml", "run").done) == (28, 0)
     assert not Path("run").exists()
     run_inline(seeds=1)
-    assert sweep.plan("study.toml", "run").done == 7
-    assert sweep.status("run").trials == sweep.status("run").done == 7
+    assert sweep.plan("study.toml", "run").done == 8
+    assert sweep.status("run").trials == sweep.status("run").done == 8
 
 
 def test_a_study_built_in_python_runs(place: Path):
@@ -178,7 +179,7 @@ def test_a_study_built_in_python_runs(place: Path):
     study = sweep.Study(name="mine", model="net.keras", dataset="data.npz", seeds=2, family=[family])
     run = sweep.run(study, runner="inline")
     assert run.store.folder.uri == str(place / "results" / "mine")
-    assert len(sweep.open_run("results/mine").trials()) == 4
+    assert len(sweep.open_run("results/mine").trials()) == 5
 
 
 def test_damaged_results_stop_the_run(place: Path):
@@ -204,7 +205,7 @@ def test_a_network_with_code_in_it_runs_only_when_trusted(place: Path):
     keras.Sequential([keras.Input((12, 12, 1)), *layers]).save("net.keras")
     with pytest.raises(InputError, match="not safe to load: Lambda"):
         run_inline()
-    assert len(run_inline(trust_model=True).trials()) == 27
+    assert len(run_inline(trust_model=True).trials()) == 28
 
 
 class Catching(InlineRunner):
@@ -236,5 +237,5 @@ def test_a_cell_that_fails_is_isolated_and_the_others_completed(place: Path, mon
             driver.run(prepared, "run", Catching(), chunk_trials=50)
     assert "6 trials failed" in str(caught.value)
     assert "net/gaussian/scale=0.3: MemoryError: too large" in str(caught.value)
-    assert len(sweep.open_run("run").trials()) == 27 - 6
+    assert len(sweep.open_run("run").trials()) == 28 - 6
     pd.testing.assert_frame_equal(results(run_inline()), results(run_inline("undisturbed")), check_exact=True)

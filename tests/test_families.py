@@ -33,7 +33,12 @@ def study(*families: str, model: str = '"net.keras"', extra: str = "") -> str:
 
 
 def trials(*families: str, out: str = "run", **options: Any) -> pd.DataFrame:
-    return sweep.run(study(*families), out, runner="inline", **options).trials()
+    return perturbed_only(sweep.run(study(*families), out, runner="inline", **options).trials())
+
+
+def perturbed_only(found: pd.DataFrame) -> pd.DataFrame:
+    """Without the clean network."""
+    return found[found["family"] != "clean"].reset_index(drop=True)
 
 
 @pytest.fixture
@@ -197,7 +202,7 @@ def test_sensitivity_is_one_cell_for_each_layer(data):
     model, images, labels = data
     noisy = 'perturb = [ { op = "gaussian", scale = [0.2, 0.4] } ]'
     run = sweep.run(study(noisy + '\nsensitivity = "per-layer"'), "run", runner="inline")
-    found = run.trials()
+    found = perturbed_only(run.trials())
     assert found.groupby(["layer", "scale"]).size().to_dict() == {
         (name, scale): 3 for name in ("conv1", "fc") for scale in (0.2, 0.4)
     }
@@ -208,7 +213,7 @@ def test_sensitivity_is_one_cell_for_each_layer(data):
     assert sweep.open_run("run").study.family[0].sensitivity == ["conv1", "fc"]
     assert "layer  scale  trials" in run.table()
     again = sweep.run("families.toml", "run", runner="inline")
-    assert len(again.trials()) == len(found), "the file still says per-layer, and nothing is run again"
+    assert len(perturbed_only(again.trials())) == len(found), "the file still says per-layer, and nothing is run again"
 
 
 def test_a_glob_of_models_is_an_axis(place: Path):
@@ -220,8 +225,11 @@ def test_a_glob_of_models_is_an_axis(place: Path):
     assert run.study.model == ["nets/a.keras", "nets/b.keras"]
     assert run.trials()["model"].unique().tolist() == ["a", "b"]
     spread = run.components()
-    assert spread[["networks", "chips", "std_trainings"]].to_numpy().tolist() == [[2, 3, 0]], "twins do not differ"
-    assert spread["std_chips"][0] == pytest.approx(run.trials()["accuracy"][:3].std())
+    assert spread[["family", "networks", "chips", "std_trainings"]].to_numpy().tolist() == [
+        ["clean", 2, 1, 0],
+        ["f0", 2, 3, 0],
+    ], "twins do not differ"
+    assert spread["std_chips"][1] == pytest.approx(perturbed_only(run.trials())["accuracy"][:3].std())
     assert "f0, all networks" in run.table()
     assert run.answers()[0].name == "components"
     assert "± trainings" not in run.table(answers=True)
@@ -284,7 +292,7 @@ def test_a_transform_of_ones_own(data):
         [sys.executable, "-m", "sweep", "run", path, "--out", "run"], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
-    found = pd.read_parquet("run/trials")
+    found = perturbed_only(pd.read_parquet("run/trials"))
     assert len(found) == 1 + 3
     for row in found.itertuples():
         factors = [np.float32(1 - row.share * draw(0, row.seed, 0, i).random()) for i in (0, 1)]
@@ -302,7 +310,7 @@ def test_the_transform_in_the_readme(place: Path, root: Path):
     )
     Path("my_noise.py").write_text(found[1])
     path = study('perturb = [ { op = "stripes", scale = [0.1, 0.2] } ]', extra='plugins = ["my_noise.py"]')
-    assert sweep.run(path, "run", runner="inline").trials()["scale"].tolist() == [0.1] * 3 + [0.2] * 3
+    assert perturbed_only(sweep.run(path, "run", runner="inline").trials())["scale"].tolist() == [0.1] * 3 + [0.2] * 3
 
 
 @pytest.mark.parametrize(
@@ -374,7 +382,7 @@ def test_every_op_counts_as_plain_keras_does(data):
     ]
     run = sweep.run(study(*families), "run", runner="inline", seeds=2)
     cells = {cell.id: cell for cell in run.study.cells}
-    found = run.trials()
+    found = perturbed_only(run.trials())
     assert found["family"].nunique() == len(EVERY_OP)
     for row in found.itertuples():
         weights = perturb(model.get_weights(), variables_of(model), cells[row.cell].transforms, 0, row.seed)

@@ -45,7 +45,7 @@ def test_one_and_two_workers_give_what_one_process_gives(place: Path, mark: str)
             timeout=PATIENCE,
         )
         assert done.returncode == 0, done.stderr
-        assert re.fullmatch(r"(\d+/27 trials .*\n)+", done.stderr), "progress is all that Ray runs print"
+        assert re.fullmatch(r"(\d+/28 trials .*\n)+", done.stderr), "progress is all that Ray runs print"
         pd.testing.assert_frame_equal(results("inline"), results(workers), check_exact=True)
         assert not left(mark), "the local Ray is gone"
 

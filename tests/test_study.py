@@ -46,20 +46,21 @@ def edited(**changes: object) -> dict:
 def test_the_grid_of_several_lists():
     study = Study.from_dict(VALID)
     assert study.columns == {"scale": float, "bits": int, "scale_2": float, "basis": str}
-    assert len(study.cells) == 2 * 3 * 1 * 2
-    first, last = study.cells[0], study.cells[-1]
+    assert len(study.cells) == 1 + 2 * 3 * 1 * 2
+    clean, first, last = study.cells[0], study.cells[1], study.cells[-1]
+    assert (clean.id, clean.transforms, clean.random) == ("a/clean", (), False)
     assert first.id == "a/noise, then rounding/scale=0,bits=8,scale_2=0.5,basis=absolute"
     assert last.values == {"scale": 0.1, "bits": 2, "scale_2": 0.5, "basis": "layer_max"}
     assert [t.op for t in last.transforms] == ["gaussian", "fixed_point", "uniform"]
     assert last.transforms[0].layers == ("conv*", 5)
     assert list(study.published.values()) == [0.9]
-    assert len({cell.id for cell in study.cells}) == 12
+    assert len({cell.id for cell in study.cells}) == 13
 
 
 def test_only_cells_with_a_random_transform_have_seeds():
     ops = [{"op": "gaussian", "scale": [0, 0.1]}, {"op": "fixed_point", "bits": 4}]
     study = Study.from_dict(edited(family=[{"name": "f", "perturb": ops}]))
-    assert [cell.random for cell in study.cells] == [False, True]
+    assert [cell.random for cell in study.cells] == [False, False, True]
 
 
 def test_models_are_labelled_by_stem_or_by_path_where_stems_collide():
@@ -93,9 +94,19 @@ def test_shipped_studies_are_valid(path: Path):
     assert Study.from_toml(path).cells
 
 
-def test_the_article_has_21_cells_each_with_its_published_value():
+def test_the_article_has_21_cells_each_with_its_published_value_beside_the_clean_network():
     study = Study.from_toml(JOBS / "article.toml")
-    assert len(study.cells) == 21 == len(study.published)
+    assert len(study.cells) - 1 == 21 == len(study.published)
+
+
+def test_the_clean_network_is_evaluated_for_each_model_and_is_no_part_of_the_identity():
+    study = Study.from_dict(edited(model=["a.h5", "b.h5"]))
+    clean = [cell for cell in study.cells if cell.family == "clean"]
+    assert [cell.id for cell in clean] == ["a/clean", "b/clean"]
+    assert not {cell.id for cell in clean} & study.identity({})["cells"].keys()
+    own = Study.from_dict(edited(family=[{"name": "clean", "perturb": [{"op": "gaussian", "scale": 0}]}]))
+    assert [cell.id for cell in own.cells] == ["a/clean"]
+    assert own.identity({})["cells"].keys() == {"a/clean"}
 
 
 def test_identity_leaves_out_seeds_published_values_and_order():

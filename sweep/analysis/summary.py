@@ -61,8 +61,8 @@ def summarise(
         `new_low`, `new_high` (of the mean, at least 95 % on another test set of this size; see
         `sweep.analysis.spread`), `min`, `q05`, `median`, `q95`, `max`, `nonfinite` (trials in which an image had a
         score that is no finite number, so that its decision means nothing; where the trials say it), `loss` (the clean
-        network's accuracy less the mean; missing for the clean network, and where none was evaluated), `chance` (of
-        clean networks, when it is given), and `published` (missing where there is none) when it is given. Accuracies
+        network's accuracy less the mean; missing for the clean network; where one was evaluated), `chance` (of
+        clean networks, where it is known), and `published` (missing where there is none) when it is given. Accuracies
         are fractions. A cell with randomness and one trial has nan for `std` and for all intervals.
 
     Raises:
@@ -90,10 +90,10 @@ def summarise(
         void = (trials["n_nonfinite"] > 0).groupby([trials[key] for key in keys], sort=False).sum()
         summary["nonfinite"] = void.to_numpy(dtype=np.int64)
     of_clean = summary["family"].eq(CLEAN) & summary["cell"].isin(list(deterministic))
-    clean = summary[of_clean].drop_duplicates("model").set_index("model")["mean"]
-    summary["loss"] = (summary["model"].map(clean) - summary["mean"]).where(~of_clean)
-    if chance is not None:
-        summary["chance"] = summary["model"].map(dict(chance)).astype("Float64").where(of_clean)
+    if of_clean.any():
+        clean = summary[of_clean].drop_duplicates("model").set_index("model")["mean"]
+        summary["loss"] = (summary["model"].map(clean) - summary["mean"]).where(~of_clean)
+        summary["chance"] = summary["model"].map(dict(chance or {})).astype(np.float64).where(of_clean)
     if published is not None:
         values = [published.get(cell) for cell in summary["cell"]]
         summary["published"] = pd.array(values, dtype="Float64")

@@ -61,7 +61,7 @@ def on(*trials: str | Trial) -> Trap:
 
 
 NOISY = "net/gaussian/scale=0.1"
-ALL = 3 + 4 * 20  # trials of the study: three cells are not random
+ALL = 4 + 4 * 20  # trials of the study: the clean network and three cells are not random
 
 
 @pytest.mark.parametrize("chunk_trials", [1, 4, 1000])

@@ -59,7 +59,8 @@ def test_one_hot_rows_and_a_single_column_become_classes(tmp_path, labels):
 @pytest.mark.parametrize(
     ("images", "labels", "words"),
     [
-        (IMAGES.astype(np.int64), LABELS, "x_test is int64; images are uint8"),
+        (IMAGES.astype(bool), LABELS, "x_test is bool; images are whole numbers or floating"),
+        (IMAGES.astype(np.int64) - 2**24, LABELS, "whole numbers of 16,777,216 and more"),
         (IMAGES.astype("S1"), LABELS, "x_test is |S1"),
         (IMAGES[:, 0, 0], LABELS, "x_test has shape (3,)"),
         (np.uint8(3), LABELS, "x_test has shape ()"),
@@ -89,7 +90,7 @@ def test_images_that_are_not_finite_in_float32_are_refused(tmp_path, value):
 
 
 def test_all_problems_of_a_file_are_told_together(tmp_path):
-    path = write(tmp_path, x_test=IMAGES.astype(np.int16), y_test=np.array([-1, 0]))
+    path = write(tmp_path, x_test=IMAGES.astype(bool), y_test=np.array([-1, 0]))
     assert len(problems_of(path)) == 3
 
 
