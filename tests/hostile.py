@@ -134,8 +134,8 @@ def with_values(run: Path, column: str, change: Callable[[list[Any]], list[Any]]
     shard(run, packed(table.set_column(table.schema.names.index(column), field, values)))
 
 
-def first(value: Any) -> Callable[[list[Any]], list[Any]]:
-    return lambda values: [value, *values[1:]]
+def one(value: Any) -> Callable[[list[Any]], list[Any]]:
+    return lambda values: [values[0], value, *values[2:]]  # the first is that of the clean network
 
 
 def _manifest(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
@@ -244,6 +244,7 @@ MANIFESTS = {
     "replaced above": (_manifest(lambda m: m.update(replaced=["../../victim.parquet"])), r"is damaged: replaced"),
     "replaced elsewhere": (_manifest(lambda m: m.update(replaced=["/victim.parquet"])), r"is damaged: replaced"),
     "hosts": (_manifest(lambda m: m.update(hosts=[3])), r"is damaged: hosts"),
+    "chance": (_manifest(lambda m: m.update(chance={"net": 7})), r"is damaged: chance"),
     "versions": (_manifest(lambda m: m.update(versions=[])), r"is damaged: versions"),
     "time": (_manifest(lambda m: m.update(wall_seconds="now")), r"is damaged: wall_seconds"),
     "identity": (_manifest(lambda m: m.update(identity=[])), r"is damaged: identity"),
@@ -269,19 +270,19 @@ STUDIES = {
     "a pipe": (_pipe, r"study\.toml: cannot be read: it is no ordinary file"),
 }
 SHARDS = {
-    "accuracy": (_column("accuracy", first(7.0)), r"has an accuracy that is not right by images"),
-    "no accuracy": (_column("accuracy", first(float("nan"))), r"has an accuracy that is not right by images"),
-    "more right than there are": (_column("n_correct", first(10**9)), r"has more images right than there are"),
-    "fewer right than none": (_column("n_correct", first(-1)), r"has more images right than there are"),
+    "accuracy": (_column("accuracy", one(7.0)), r"has an accuracy that is not right by images"),
+    "no accuracy": (_column("accuracy", one(float("nan"))), r"has an accuracy that is not right by images"),
+    "more right than there are": (_column("n_correct", one(10**9)), r"has more images right than there are"),
+    "fewer right than none": (_column("n_correct", one(-1)), r"has more images right than there are"),
     "no images": (_column("n_images", lambda v: [0] * len(v)), r"has no images"),
-    "no numbers": (_column("n_nonfinite", first(-5)), r"has more images without a score"),
-    "a seed": (_column("seed", first(-1)), r"has a seed below 0"),
-    "seeds without randomness": (_column("seed", first(9)), r"has a seed in a cell without randomness"),
-    "seconds": (_column("seconds", first(-1.0)), r"has a time below 0"),
-    "another cell": (_column("cell", first("<script>")), r"has trials of '<script>', which is no cell"),
-    "another model": (_column("model", first("=1+1")), r"says of net/stripes/.* that it is"),
-    "another level": (_column("scale", first(5.0)), r"says of net/stripes/.* that it is"),
-    "no level": (_column("scale", first(None)), r"says of net/stripes/.* that it is"),
+    "no numbers": (_column("n_nonfinite", one(-5)), r"has more images without a score"),
+    "a seed": (_column("seed", one(-1)), r"has a seed below 0"),
+    "seeds without randomness": (_column("seed", one(9)), r"has a seed in a cell without randomness"),
+    "seconds": (_column("seconds", one(-1.0)), r"has a time below 0"),
+    "another cell": (_column("cell", one("<script>")), r"has trials of '<script>', which is no cell"),
+    "another model": (_column("model", one("=1+1")), r"says of net/stripes/.* that it is"),
+    "another level": (_column("scale", one(5.0)), r"says of net/stripes/.* that it is"),
+    "no level": (_column("scale", one(None)), r"says of net/stripes/.* that it is"),
     "a column more": (_extra_column, r"its columns are not those of the study"),
     "another type": (_other_type, r"its columns are not those of the study"),
     "texts that unpack": (_many_texts, r"its texts would take [\d,]{13} bytes"),

@@ -23,7 +23,7 @@ from sweep.perturb.dataflow import DataFlow
 
 KINDS: dict[str, Any] = {"float": float, "int": int, "bool": bool, "str": str, "table": Table}
 """The types that a parameter may have."""
-FACTS = ("random",)
+FACTS = ("random", "is_identity")
 """What a transform says of itself at given values; yes or no."""
 _TAKEN = {name for name in dir(Transform) if not name.startswith("__")} | {"facts"}
 
@@ -86,6 +86,11 @@ class StandIn(Transform):
     def random(self) -> bool:
         """As it was stored; raises StoreError for values that the run has not."""
         return self._fact("random")
+
+    @property
+    def is_identity(self) -> bool:
+        """As it was stored."""
+        return self._fact("is_identity")
 
     def apply(self, weight: Array, variable: Variable, generator: np.random.Generator) -> Array:  # noqa: ARG002
         """Cannot be: raises StoreError."""

@@ -66,7 +66,7 @@ def _is_identity(identity: Any) -> bool:
     return (
         _is_whole(identity["root_seed"])
         and _is_texts(identity["files"])
-        and isinstance(identity["cells"], dict)
+        and all(isinstance(part, dict) for name, part in identity.items() if name != "root_seed")
         and _is_texts(plugins)
         and all(_PLUGIN_NAME.fullmatch(name) and _DIGEST.fullmatch(digest) for name, digest in plugins.items())
     )
@@ -76,8 +76,12 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST
 
 
-def _is_seconds(value: Any) -> bool:
+def _is_amount(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
+def _is_shares(value: Any) -> bool:
+    return isinstance(value, dict) and all(_is_amount(share) and share <= 1 for share in value.values())
 
 
 def _is_text(value: Any) -> bool:
@@ -103,7 +107,8 @@ _PARTS: dict[str, Callable[[Any], bool]] = {
     "study_digest": _is_text,
     "started": _is_time,
     "finished": _is_time,
-    "wall_seconds": _is_seconds,
+    "wall_seconds": _is_amount,
+    "chance": _is_shares,
     "versions": _is_texts,
     "hosts": lambda hosts: _is_list(hosts) and all(map(_is_texts, hosts)),
     "identity": _is_identity,
