@@ -110,7 +110,11 @@ def test_an_existing_cluster(place: Path):
         deadline = time.monotonic() + PATIENCE
         while True:
             done = run("--out", "run", environment=environment)
-            if "no Ray cluster answers" not in done.stderr or time.monotonic() > deadline:
+            if (
+                "no Ray cluster answers" not in done.stderr
+                and "is no Ray cluster" not in done.stderr
+                or time.monotonic() > deadline
+            ):
                 break
             time.sleep(2)
         assert done.returncode == 0, done.stderr
@@ -125,7 +129,12 @@ def test_an_existing_cluster(place: Path):
         assert not tokens.lets_anyone_in("127.0.0.1:6399")
         done = run("--out", "other", environment={**environment, "RAY_AUTH_TOKEN": "1" * 64})
         assert done.returncode == 1
-        assert "sweep: no Ray cluster answers at 127.0.0.1:6399: " in done.stderr
+        assert "sweep: the Ray cluster at 127.0.0.1:6399 does not take the token of this process; set" in done.stderr
+        assert not Path("other").exists()
+        shown = {name: value for name, value in environment.items() if not name.startswith("RAY_AUTH")}
+        done = run("--out", "other", environment=shown)
+        assert done.returncode == 1
+        assert "the Ray cluster at 127.0.0.1:6399 asks for a token, and this process shows none; set" in done.stderr
         assert "1111" not in done.stderr
         assert "Traceback" not in done.stderr
     finally:

@@ -21,7 +21,7 @@ from sweep.errors import InputError, NodeError, SweepError, TaskError, VersionEr
 from sweep.execution.heartbeat import Heartbeat, Resources
 from sweep.execution.plan import Chunk
 from sweep.execution.scratch import Scratch
-from sweep.execution.tokens import is_remote, lets_anyone_in
+from sweep.execution.tokens import is_remote, lets_anyone_in, refusal
 from sweep.execution.worker import Job, ModelFile, Outcome, packed
 from sweep.networks.datasets import Dataset
 from sweep.signals import stopping, unchanged, whole
@@ -204,7 +204,13 @@ class RayRunner:
         if self._address is None:
             self._start_local(quiet)
             return
-        _reach(self._address)
+        if self._address.startswith(("http://", "https://")):
+            raise InputError(
+                f"--address {self._address}: takes jobs only (`ray job submit`); give HOST:6379 on a node of the "
+                "cluster, or ray://HOST:10001 from another machine"
+            )
+        if _reach(self._address) and (refused := refusal(self._address)):
+            raise SweepError(refused)
         if not self._insecure and is_remote(self._address) and lets_anyone_in(self._address):
             raise InputError(
                 f"--address {self._address}: this cluster takes work from anyone who reaches it; start it with "
@@ -217,8 +223,14 @@ class RayRunner:
         except (RuntimeError, ValueError, OSError, self._ray.exceptions.RayError) as error:
             if "Version mismatch" in str(error):
                 raise VersionError(f"the Ray cluster at {self._address}: {_mismatch(str(error))}") from None
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            raise SweepError(f"no Ray cluster answers at {self._address}: {reason[0]}") from None
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            if self._address.startswith("ray://"):
+                advice = "ray:// needs the port of Ray's client server on the head, 10001 by default"
+                raise SweepError(f"no Ray cluster answers at {self._address}: {reason}; {advice}") from None
+            raise SweepError(
+                f"the Ray cluster at {self._address} answers, but this machine is no node of it ({reason}); "
+                f"from another machine, give ray://{self._address.rpartition(':')[0]}:10001, or run this command as a job on it"
+            ) from None
 
     def _start_local(self, options: dict[str, Any]) -> None:
         self._scratch = Scratch()
@@ -352,15 +364,19 @@ def _mismatch(text: str) -> str:
     return f"{' and '.join(found[:2])} there, {' and '.join(found[2:])} here; install the same everywhere"
 
 
-def _reach(address: str) -> None:
-    """Raise SweepError when nothing listens at `host:port`; Ray itself would try for minutes."""
+def _reach(address: str) -> bool:
+    """Raise SweepError when nothing listens at `host:port`; Ray itself would try for minutes.
+
+    Returns whether it is the head itself that listens; otherwise it is Ray's client server, or a form that Ray knows.
+    """
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdigit():
-        return  # "auto", or a form that Ray knows
+        return False  # "auto", or a form that Ray knows
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:
         raise SweepError(f"no Ray cluster answers at {address}: {error}") from None
+    return not address.startswith("ray://")
 
 
 def _import_ray(local: bool) -> Any:

@@ -1,6 +1,7 @@
 """Ray's surroundings: the scratch folder, the heartbeat, and which clusters are used."""
 
 import platform
+import socket
 import subprocess
 import sys
 import time
@@ -53,6 +54,43 @@ def test_the_scratch_folder_of_a_driver_that_was_killed_goes_with_the_next(tmp_p
 )
 def test_which_addresses_are_remote(address: str, remote: bool):
     assert tokens.is_remote(address) is remote
+
+
+@pytest.mark.parametrize("address", ["http://head:8265", "https://head:8265"])
+def test_where_jobs_are_submitted_is_no_address(address: str):
+    with pytest.raises(InputError, match=rf"--address {address}: takes jobs only .*; give HOST:6379 on a node of the"):
+        RayRunner(address).__enter__()
+
+
+def test_what_listens_and_is_no_cluster_is_told_from_one_that_is_not_there(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tokens, "PROBE_SECONDS", 1)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = "127.0.0.1:{}".format(server.getsockname()[1])
+        with pytest.raises(SweepError, match=f"^what listens at {address} is no Ray cluster; its head listens at HOST"):
+            RayRunner(address).__enter__()
+    with pytest.raises(SweepError, match=f"^no Ray cluster answers at {address}: .*refused"):
+        RayRunner(address).__enter__()
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("10.0.0.5:6379", r"^the Ray cluster at 10\.0\.0\.5:6379 answers, but this machine is no node of it \(No node info"
+         r" found\); from another machine, give ray://10\.0\.0\.5:10001, or run this command as a job on it$"),
+        ("ray://10.0.0.5:6379", r"^no Ray cluster answers at ray://10\.0\.0\.5:6379: No node info found; ray:// needs the p"),
+    ],
+)  # fmt: skip
+def test_a_cluster_of_which_this_machine_is_no_node(monkeypatch: pytest.MonkeyPatch, address: str, message: str):
+    import ray
+
+    def init(**options: object) -> None:
+        raise RuntimeError("No node info found")
+
+    monkeypatch.setattr(cluster, "_reach", lambda _: True)
+    monkeypatch.setattr(cluster, "refusal", lambda _: "")
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(SweepError, match=message):
+        RayRunner(address, insecure=True).__enter__()
 
 
 def test_a_remote_cluster_without_tokens_is_refused(monkeypatch: pytest.MonkeyPatch):
