@@ -52,10 +52,8 @@ class CompiledNetwork:
             sites: see `Graph`.
 
         Raises:
-            Unsupported: llvmlite is not installed, or a layer has no compiled form.
+            Unsupported: a layer has no compiled form.
         """
-        if not machine_code.available():
-            raise Unsupported("compiled evaluation needs llvmlite, which is not installed")
         self.graph = Graph(model, varied, sites)
         self.graph.check_rest()
         self.varied = self.graph.varied

@@ -7,17 +7,9 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
-try:
-    import llvmlite.binding as llvm
-except ImportError:  # an optional dependency: without it, networks run stacked
-    llvm = None
+import llvmlite.binding as llvm
 
 Emit = Callable[..., Sequence[str] | None]
-
-
-def available() -> bool:
-    """True if llvmlite is installed."""
-    return llvm is not None
 
 
 @cache

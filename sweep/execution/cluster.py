@@ -229,7 +229,7 @@ class RayRunner:
                 raise SweepError(f"no Ray cluster answers at {self._address}: {reason}; {advice}") from None
             raise SweepError(
                 f"the Ray cluster at {self._address} answers, but this machine is no node of it ({reason}); "
-                f"from another machine, give ray://{self._address.rpartition(':')[0]}:10001, or run this command as a job on it"
+                f"give ray://{self._address.rpartition(':')[0]}:10001, or run this command as a job on the cluster"
             ) from None
 
     def _start_local(self, options: dict[str, Any]) -> None:

@@ -50,9 +50,9 @@ def refusal(address: str) -> str:
         has = os.environ.get("RAY_AUTH_MODE") == "token"
         wrong = "does not take the token of this process" if has else "asks for a token, and this process shows none"
         return f"the Ray cluster at {address} {wrong}; set RAY_AUTH_MODE=token and its RAY_AUTH_TOKEN"
-    return (
-        "" if status == 0 else f"what listens at {address} is no Ray cluster; its head listens at HOST:6379 by default"
-    )
+    if status == 0:
+        return ""
+    return f"what listens at {address} is no Ray cluster; a head listens at HOST:6379 by default"
 
 
 def _tried(address: str, environment: dict[str, str]) -> int | None:

@@ -10,7 +10,6 @@ import pytest
 from architectures import SimpleBuilder, assert_same, draw_weights, plain, randomize
 from keras import layers as kl
 
-from sweep.engine import machine_code
 from sweep.engine.compiled import CompiledNetwork
 from sweep.engine.graph import Unsupported
 
@@ -101,11 +100,4 @@ def test_unsupported_layers_are_named() -> None:
         CompiledNetwork(model, [0])
     model = keras.Sequential([keras.Input((4,)), kl.Dense(3), kl.LayerNormalization(name="norm"), kl.Dense(2)])
     with pytest.raises(Unsupported, match=r"layer norm \(LayerNormalization\)"):
-        CompiledNetwork(model, [0])
-
-
-def test_without_llvmlite(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine_code, "llvm", None)
-    model = keras.Sequential([keras.Input((4,)), kl.Dense(3)])
-    with pytest.raises(Unsupported, match="llvmlite"):
         CompiledNetwork(model, [0])

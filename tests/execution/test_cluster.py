@@ -1,6 +1,7 @@
 """Ray's surroundings: the scratch folder, the heartbeat, and which clusters are used."""
 
 import platform
+import re
 import socket
 import subprocess
 import sys
@@ -65,8 +66,8 @@ def test_where_jobs_are_submitted_is_no_address(address: str):
 def test_what_listens_and_is_no_cluster_is_told_from_one_that_is_not_there(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tokens, "PROBE_SECONDS", 1)
     with socket.create_server(("127.0.0.1", 0)) as server:
-        address = "127.0.0.1:{}".format(server.getsockname()[1])
-        with pytest.raises(SweepError, match=f"^what listens at {address} is no Ray cluster; its head listens at HOST"):
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(SweepError, match=f"^what listens at {address} is no Ray cluster; a head listens at HOST"):
             RayRunner(address).__enter__()
     with pytest.raises(SweepError, match=f"^no Ray cluster answers at {address}: .*refused"):
         RayRunner(address).__enter__()
@@ -75,11 +76,10 @@ def test_what_listens_and_is_no_cluster_is_told_from_one_that_is_not_there(monke
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ("10.0.0.5:6379", r"^the Ray cluster at 10\.0\.0\.5:6379 answers, but this machine is no node of it \(No node info"
-         r" found\); from another machine, give ray://10\.0\.0\.5:10001, or run this command as a job on it$"),
-        ("ray://10.0.0.5:6379", r"^no Ray cluster answers at ray://10\.0\.0\.5:6379: No node info found; ray:// needs the p"),
+        ("10.0.0.5:6379", "^the Ray cluster at {} answers, but this machine is no node of it"),
+        ("ray://10.0.0.5:6379", "^no Ray cluster answers at {}: No node info found; ray:// needs the port of Ray's cl"),
     ],
-)  # fmt: skip
+)
 def test_a_cluster_of_which_this_machine_is_no_node(monkeypatch: pytest.MonkeyPatch, address: str, message: str):
     import ray
 
@@ -89,7 +89,7 @@ def test_a_cluster_of_which_this_machine_is_no_node(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(cluster, "_reach", lambda _: True)
     monkeypatch.setattr(cluster, "refusal", lambda _: "")
     monkeypatch.setattr(ray, "init", init)
-    with pytest.raises(SweepError, match=message):
+    with pytest.raises(SweepError, match=message.format(re.escape(address))):
         RayRunner(address, insecure=True).__enter__()
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sweep.networks import training
 from sweep.networks.backend import import_tensorflow
+from sweep.networks.cards import card, measured, same_training
 from sweep.networks.datasets import Dataset, load_dataset, prepare_images
 from sweep.networks.decisions import decide
 from sweep.networks.files import file_digest
@@ -67,6 +69,25 @@ def test_the_card_agrees_with_the_recipe():
         assert f"| training seed | {recipe.seed} |" in card
         assert f"{recipe.epochs} epochs over 60000 images in batches of {recipe.batch}" in card
         assert recipe.notes.strip() in card
+
+
+@pytest.mark.parametrize("name", BITS)
+def test_the_card_is_what_the_code_writes(name):
+    """Row by row, from the shipped files; the versions, of which nothing tells today, are those of the training."""
+    recipe, path = read_recipe(MODELS / "mnist_tf2_fw.toml"), MODELS / f"{name}.h5"
+    model = import_tensorflow().keras.models.load_model(path)
+    training._compile(recipe, model)  # a loss that was read from a file has lost its name
+    sets = load_dataset(recipe.dataset, "train"), load_dataset(recipe.dataset, "test")
+    shipped = (MODELS / f"{name}.md").read_text(encoding="utf-8")
+    told = measured(shipped, path.name)
+    assert told is not None
+    written = card(recipe, model, name, BITS[name], {path.name: file_digest(path)}, told[1], sets)
+    versions = re.compile(
+        r"^\| versions \| Python [\d.]+, Keras [\d.]+, TensorFlow [\d.]+, NumPy [\d.]+ \|$", re.MULTILINE
+    )
+    assert len(versions.findall(shipped)) == 1
+    assert versions.sub("", shipped) == versions.sub("", written)
+    assert same_training(shipped, recipe, sets[0].digest)
 
 
 def test_the_recipe_for_several_trainings_has_the_articles_layers_and_a_folder_of_its_own():
