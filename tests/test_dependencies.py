@@ -22,7 +22,9 @@ def module(requirement: str) -> str:
 
 
 REQUIRED = {module(requirement) for requirement in PROJECT["dependencies"]}
-OPTIONAL = {module(requirement): extra for extra, found in EXTRAS.items() for requirement in found if extra != "dev"}
+OPTIONAL = {
+    module(r): extra for extra, found in EXTRAS.items() if extra != "dev" for r in found if module(r) not in REQUIRED
+}
 
 
 def imported(path: Path) -> dict[str, bool]:

@@ -1,5 +1,8 @@
 """The wheel: one top-level name, and a study that runs from it alone, in another folder."""
 
+import json
+import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -7,6 +10,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+from sweep.version import VERSION
 
 PIP = ["-m", "pip", "--disable-pip-version-check", "--quiet"]
 
@@ -72,3 +77,36 @@ def test_a_study_runs_from_the_wheel_in_another_folder(wheel: Path, place: Path)
     assert done.returncode == 0, done.stderr
     assert "rounded, then noisy" in done.stdout
     assert (place / "results" / "small" / "summary.csv").exists()
+
+
+UNINSTALLED = """
+import importlib.metadata
+found = importlib.metadata.Distribution.from_name.__func__
+def absent(cls, name):
+    if name == "noisesweep":
+        raise importlib.metadata.PackageNotFoundError(name)
+    return found(cls, name)
+importlib.metadata.Distribution.from_name = classmethod(absent)
+"""
+
+
+@pytest.mark.parametrize("runner", ["inline", "ray"])
+def test_a_study_runs_from_an_unpacked_source(root: Path, place: Path, runner: str):
+    """Where no distribution of this name is installed, in the driver or in the workers."""
+    (place / "there").mkdir()
+    shutil.copytree(root / "sweep", place / "there" / "sweep", ignore=shutil.ignore_patterns("__pycache__"))
+    (place / "there" / "sitecustomize.py").write_text(UNINSTALLED)
+    done = subprocess.run(
+        [sys.executable, "-m", "sweep", "run", "study.toml", "--runner", runner, "--workers", "1"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": str(place / "there")},
+    )
+    assert done.returncode == 0, done.stderr
+    manifest = json.loads((place / "results" / "small" / "manifest.json").read_text())
+    assert manifest["versions"]["noisesweep"] == VERSION
+
+
+def test_the_version_of_the_wheel_is_the_one_in_the_code(wheel: Path):
+    assert wheel.name.startswith(f"noisesweep-{VERSION}-")
