@@ -247,6 +247,16 @@ def test_nothing_is_written_through_a_link(run: Path, made: Path, folder: str):
     assert outside(run.parent) == before
 
 
+def test_a_run_into_a_folder_with_a_link_says_so_before_it_computes(place: Path):
+    (place / "run").mkdir()
+    (place / "elsewhere").mkdir()
+    (place / "run" / "figures").symlink_to(place / "elsewhere")
+    with pytest.raises(StoreError, match="figures is a link"):
+        sweep.run("study.toml", "run", runner="inline")
+    assert not (place / "run" / "trials").exists()
+    assert not any((place / "elsewhere").iterdir())
+
+
 def test_a_report_replaces_a_link_and_not_what_it_leads_to(run: Path):
     (run / "report.html").unlink()
     (run / "report.html").symlink_to(run.parent / "victim" / "report.html")

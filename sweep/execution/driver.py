@@ -28,7 +28,7 @@ from sweep.storage.merge import merge
 from sweep.storage.paths import Folder
 from sweep.storage.schema import parquet_bytes
 from sweep.storage.shards import commit
-from sweep.storage.store import RESOLVED, Store
+from sweep.storage.store import FIGURES, RESOLVED, Store
 from sweep.study import CLEAN
 from sweep.version import VERSION
 
@@ -82,6 +82,7 @@ def run(
     """
     folder = Folder.at(place)
     folder.check_writable()
+    folder.names(FIGURES)  # written at the end; that it is a link, which nothing is written through, is said now
     try:
         store = open_store(prepared, place)
         _run(prepared, store, runner, ChunkSize(fixed=chunk_trials), threads, engine, deadline)
