@@ -82,6 +82,37 @@ def stateful() -> keras.Model:
     return keras.Sequential([inputs, kl.Reshape((12, 1)), kl.GRU(4, stateful=True), kl.Dense(4)])
 
 
+def called_as_in_training() -> keras.Model:
+    """`predict` overrides what layers were called with."""
+    inputs = keras.Input((8, 8, 3))
+    x = kl.BatchNormalization()(kl.Conv2D(4, 3, activation="relu")(inputs), training=True)
+    x = kl.Dense(5, "relu")(kl.Flatten()(kl.Dropout(0.5)(x, training=True)))
+    return keras.Model(inputs, kl.Dense(4)(x))
+
+
+def half_precision(policy: str = "mixed_float16") -> keras.Model:
+    """Dense layers alone: what convolutions give in half precision depends on the size of the batch."""
+    layers = [kl.Flatten(), kl.Dense(6, "relu", dtype=policy), kl.Dense(5, "tanh", dtype=policy), kl.Dense(4)]
+    return keras.Sequential([keras.Input((8, 8, 3)), *layers])
+
+
+def channels_first() -> keras.Model:
+    inputs = keras.Input((8, 8, 3))
+    x = kl.GlobalAveragePooling2D(data_format="channels_first")(kl.Conv2D(4, 3, activation="relu")(inputs))
+    return keras.Model(inputs, kl.Dense(4)(x))
+
+
+def any_size() -> keras.Model:
+    layers = [
+        kl.Conv2D(5, 3, activation="relu"),
+        kl.RandomFlip(),
+        kl.GlobalMaxPooling2D(),
+        kl.Dense(6, "relu"),
+        kl.Dense(4),
+    ]
+    return keras.Sequential([keras.Input((None, None, 3)), *layers])
+
+
 def eight_bits() -> keras.Model:
     model = keras.Sequential([keras.Input((8, 8, 3)), kl.Flatten(), kl.Dense(6, "relu", name="few"), kl.Dense(4)])
     model.quantize("int8", filters=lambda layer: isinstance(layer, kl.Dense))
@@ -187,6 +218,11 @@ NETWORKS: dict[str, Build] = {
     "an attention mask": masked(
         lambda x: kl.MultiHeadAttention(2, 4)(x, x, attention_mask=keras.ops.ones((1, 12, 12))), whole
     ),
+    "called as in training": called_as_in_training,
+    "half precision": half_precision,
+    "bfloat16": lambda: half_precision("mixed_bfloat16"),
+    "channels first": channels_first,
+    "any size": any_size,
     "eight bits": eight_bits,
     "Dense": image(lambda: kl.Dense(6, "relu")),
     "EinsumDense": image(lambda: kl.EinsumDense("abcd,de->abce", (8, 8, 5), activation="relu")),
@@ -241,7 +277,7 @@ def test_every_layer_of_this_keras_is_met_by_a_decision():
 
 def data(model: keras.Model, rng: np.random.Generator) -> np.ndarray:
     """Images, or tokens padded with 0."""
-    shape = model.input_shape[1:]
+    shape = tuple(size or 8 for size in model.input_shape[1:])
     if len(shape) == 3:
         return rng.random((IMAGES, *shape)).astype(np.float32)
     tokens = rng.integers(1, 20, (IMAGES, *shape))
