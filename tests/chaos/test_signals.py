@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -117,6 +118,21 @@ def test_a_run_that_is_told_to_end_at_any_phase(
     place: Path, phase: str, runner: tuple[str, ...], number: str, whole_group: bool
 ):
     run_and_stop(phase, runner, number, place, whole_group, again=phase in WITH_RAY)
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_run_that_is_told_to_end_while_it_connects(place: Path, number: str):
+    """To something that takes the connection and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with command("run", "study.toml", "--out", "run", "--address", address) as (process, mark):
+            server.accept()[0].close()  # looks whether anything listens
+            connection = server.accept()[0]
+            process.send_signal(signal.Signals[number])
+            assert said(process) == (1, "sweep: stopped\n")
+            connection.close()
+            assert not scene.left(mark)
+    assert not Path("run").exists()
 
 
 @pytest.mark.parametrize("number", ["SIGTERM", "SIGINT"])
