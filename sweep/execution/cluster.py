@@ -316,12 +316,13 @@ def _task() -> Callable[[bytes, list[Any], bytes], tuple[str, str, Any]]:
             internal_kv._internal_kv_put(mark, f"{node} {host}".encode(), overwrite=True)
         try:
             from sweep.execution import worker
-
-            found: Any = worker.run_shared(shared, ray.get, pickle.loads(chunk))
-        except ImportError as error:
+        except Exception as error:
             from sweep.errors import NodeError
 
-            found = NodeError(f"{type(error).__name__}: {error}")
+            return node, host, NodeError(f"{type(error).__name__}: {error}")
+        found: Any
+        try:
+            found = worker.run_shared(shared, ray.get, pickle.loads(chunk))
         except Exception as error:
             found = worker.portable(error)
         with contextlib.suppress(Exception):

@@ -196,6 +196,8 @@ def portable(error: Exception) -> Exception:
     """An error that can be read in a process that knows nothing but this package and its dependencies."""
     if isinstance(error, SweepError):
         return error
+    if isinstance(error, ImportError):  # what the driver could import
+        return NodeError(f"{type(error).__name__}: {error}")
     return TaskError(f"{type(error).__name__}: {error}")
 
 
