@@ -33,7 +33,6 @@ LOST_SECONDS = 30.0  # without an answer of the cluster; Ray would end this proc
 ROOM_SECONDS = 10.0  # at the start, for a node to join that can run a task
 REJOIN_SECONDS = 30.0  # later on, when there was one
 SHUTDOWN_SECONDS = 3.0  # for a cluster that does not answer any more
-NODE_LABEL = "ray.io/node-id"  # Ray gives it to each node
 RETRIES = 3  # of a task whose process or node died, by Ray, before the driver takes its chunk apart
 
 
@@ -123,8 +122,7 @@ class RayRunner:
         """How many nodes of a cluster take part, and how many tasks they run at a time."""
         if self._address is None:
             return ""
-        nodes, slots = len(self.nodes), self.slots
-        return f"{nodes} node{'s' * (nodes > 1)} with {slots} slot{'s' * (slots > 1)}"
+        return f"{len(self.nodes)} node{'s' * (len(self.nodes) > 1)} with {self.slots} slot{'s' * (self.slots > 1)}"
 
     def avoid(self, nodes: frozenset[str]) -> None:
         """Submit no more tasks to these nodes."""
@@ -153,7 +151,7 @@ class RayRunner:
             strategy = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(target, soft=True)
             task = task.options(scheduling_strategy=strategy)
         elif self._avoided:
-            task = task.options(label_selector={NODE_LABEL: f"!in({','.join(sorted(self._avoided))})"})
+            task = task.options(label_selector={"ray.io/node-id": f"!in({','.join(sorted(self._avoided))})"})
         shared = [self._job, self._models[chunk.model], self._dataset]
         reference = task.remote(mark, shared, pickle.dumps(chunk))
         self._pending[reference] = chunk, mark
