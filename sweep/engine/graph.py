@@ -80,8 +80,8 @@ class Graph:
             raise ValueError("varied must name at least one weight")
         self.variables = tuple(id(everything[i]) for i in self.varied)
         self._weights = model.weights
-        self._input_dtype = model.inputs[0].dtype
         self.steps, self.input, self.output = _walk(model, self.inserts)
+        self._input_dtype = model.inputs[0].dtype
         self.shapes = {self.input: tuple(model.inputs[0].shape[1:])}
         for step in self.steps:
             self.shapes.update(zip(step.outputs, step.shapes, strict=True))
