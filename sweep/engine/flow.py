@@ -32,7 +32,8 @@ class Site:
 class Insert:
     """A site as an operation of a graph; it is its own and only variable.
 
-    The value of that variable is (4,) offset, step, lowest and highest code of the levels, or the noise (B, ...).
+    The value of that variable is (4,) offset, step, lowest and highest code of the levels, or the noise (B, ...),
+    that of one use after the other.
     """
 
     def __init__(self, site: Site) -> None:

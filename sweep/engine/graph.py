@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
@@ -122,17 +123,28 @@ class Graph:
         return _run(self.steps, self._begin(images), mapping, inserted)[self.output]
 
     def taps(self, images: Tensor) -> list[Tensor]:
-        """What the clean network hands to each site, for images (B, ...)."""
+        """What the clean network hands to each site, for images (B, ...); (B, values) where it acts more than once."""
         slots = _run(self.steps, self._begin(images), [], {})
-        reads = {id(step.operation): step.inputs[0] for step in reversed(self.steps)}
-        return [slots[reads[id(insert)]] for insert in self.inserts]
+        taps = []
+        for insert in self.inserts:
+            read = [slots[step.inputs[0]] for step in self._uses(insert)]
+            flat = [keras.ops.reshape(x, (keras.ops.shape(x)[0], -1)) for x in read] if len(read) > 1 else read
+            taps.append(tf_ops.concatenate(flat, 1) if len(read) > 1 else read[0])
+        return taps
 
     def shape_at(self, index: int) -> tuple[int, ...]:
-        """Shape of what the site of this number hands on, without the images; Unsupported where it is not known."""
-        shape = next(step.shapes[0] for step in self.steps if step.operation is self.inserts[index])
-        if None in shape:
+        """Shape of what a trial gives the site of this number, without the images; Unsupported where it is not known.
+
+        That of the activation; where the site acts more than once, because its layer is used several times or has
+        several outputs, (values of all of them,).
+        """
+        shapes = [step.shapes[0] for step in self._uses(self.inserts[index])]
+        if any(None in shape for shape in shapes):
             raise Unsupported(f"{self.inserts[index].name} acts on activations of any size")
-        return shape
+        return shapes[0] if len(shapes) == 1 else (sum(map(math.prod, shapes)),)
+
+    def _uses(self, insert: Insert) -> list[Step]:
+        return [step for step in self.steps if step.operation is insert]
 
     def _begin(self, images: Tensor) -> dict[int, Tensor]:
         return {self.input: tf_ops.cast(images, self._input_dtype)}
@@ -142,12 +154,13 @@ def _run(
     steps: Sequence[Step], slots: dict[int, Tensor], mapping: list[tuple[Any, Tensor]], inserted: Mapping[int, Tensor]
 ) -> dict[int, Tensor]:
     """All slots after some steps, as `predict` runs them; sites without a value let everything through."""
+    taken: dict[int, int] = {}
     with keras.StatelessScope(state_mapping=mapping, collect_losses=False):
         for step in steps:
             inputs = [slots[i] for i in step.inputs]
             if isinstance(step.operation, Insert):
                 value = inserted.get(id(step.operation))
-                outputs = inputs if value is None else [act(step.operation, inputs[0], value)]
+                outputs = inputs if value is None else [act(step.operation, inputs[0], _share(step, value, taken))]
             else:
                 args, kwargs = step.fill(inputs)
                 if isinstance(step.operation, keras.Layer):  # some take the default for training, and are random
@@ -155,6 +168,16 @@ def _run(
                 outputs = keras.tree.flatten(step.operation(*args, **kwargs))
             slots.update(zip(step.outputs, outputs, strict=True))
     return slots
+
+
+def _share(step: Step, value: Tensor, taken: dict[int, int]) -> Tensor:
+    """What one use of a site gets of its value: draws of its own; `taken` counts those that earlier uses have had."""
+    shape = step.shapes[0]
+    if step.operation.site.kind != "noise" or tuple(value.shape[1:]) == shape:
+        return value
+    begin = taken.get(id(step.operation), 0)
+    taken[id(step.operation)] = end = begin + math.prod(shape)
+    return tf_ops.reshape(value[:, begin:end], [-1, *shape])
 
 
 def act(insert: Insert, x: Tensor, value: Tensor) -> Tensor:
