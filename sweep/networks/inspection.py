@@ -92,26 +92,39 @@ def quantized_of(model: keras.Model) -> str:
 
 
 _SCALINGS = ("Rescaling", "Normalization", "Discretization")
-_LOOKUPS = ("Embedding", "ReversibleEmbedding", "CategoryEncoding")
+_LOOKUPS = ("Embedding", "ReversibleEmbedding", "CategoryEncoding", "OneHot", "MultiHot")
 _ARITHMETIC = ("Add", "Subtract", "Multiply", "Divide", "TrueDivide")
+_UNITS = frozenset({  # functions of one array that mean something in certain units only
+    "Arctan", "Ceil", "Clip", "Digitize", "Equal", "Exp", "Exp2", "Expm1", "Floor", "FloorDivide", "Gelu",
+    "Greater", "GreaterEqual", "HardSigmoid", "HardTanh", "Less", "LessEqual", "Log", "Log10", "Log1p", "Log2",
+    "Logaddexp", "Maximum", "Minimum", "Mod", "NotEqual", "Power", "Reciprocal", "Relu6", "Round", "Sigmoid",
+    "Silu", "Softmax", "Softplus", "Softsign", "Sqrt", "Square", "Tanh", "Trunc", "Where",
+})  # fmt: skip
 
 
 def beginning_of(model: keras.Model) -> tuple[str, str]:
     """What a model does to its images before any weight: names of a layer that scales them, of one that looks them up.
 
     Each with its class, such as "rescaling (Rescaling)", or empty. Arithmetic with a number, such as `x / 127.5 - 1`,
-    is scaling too. `model` has one input.
+    is scaling too, and so are functions such as `log1p(x)`, and layers without weights that are not Keras's or bring
+    code of their own: what these do to an image cannot be told. `model` has one input.
     """
     scaling = lookup = ""
     for operation, inputs in _before_weights(model):
         kind = type(operation).__name__
         text = f"{operation.name} ({kind})"
-        by_a_number = kind in _ARITHMETIC and inputs == 1  # the layers of that name take several
+        by_a_number = (kind in _ARITHMETIC or kind in _UNITS) and inputs == 1  # layers of that name take several
         if kind in _LOOKUPS:
             lookup = lookup or text
-        elif kind in _SCALINGS or by_a_number:
+        elif kind in _SCALINGS or by_a_number or _is_own(operation):
             scaling = scaling or text
     return scaling, lookup
+
+
+def _is_own(operation: Any) -> bool:
+    """Whether an operation without weights is a class or a function of a user's own."""
+    own = not type(operation).__module__.startswith("keras.") or type(operation).__name__ == "Lambda"
+    return own and not getattr(operation, "weights", ())
 
 
 def _before_weights(model: keras.Model) -> Iterator[tuple[Any, int]]:
