@@ -65,6 +65,11 @@ class Cell:
         """Whether two seeds can differ; a cell without randomness has one trial."""
         return any(t.random for t in self.transforms)
 
+    @property
+    def is_clean(self) -> bool:
+        """Whether it is the unperturbed network: in the family of that name, a run of 0.1.0 may have others."""
+        return self.family == CLEAN and all(t.is_identity for t in self.transforms)
+
 
 @dataclass(frozen=True)
 class Family:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 import sweep
+from sweep.api import verify
 from sweep.errors import InputError, Interrupted, StoreError, SweepError, TaskError
 from sweep.execution import worker
 from sweep.execution.runner import InlineRunner
@@ -239,3 +240,39 @@ def test_a_cell_that_fails_is_isolated_and_the_others_completed(place: Path, mon
     assert "net/gaussian/scale=0.3: MemoryError: too large" in str(caught.value)
     assert len(sweep.open_run("run").trials()) == 28 - 6
     pd.testing.assert_frame_equal(results(run_inline()), results(run_inline("undisturbed")), check_exact=True)
+
+
+def own_clean(perturbed: str) -> None:
+    """The small study with a family called `clean`."""
+    text = Path("study.toml").read_text().partition("[[family]]")[0]
+    more = '[[family]]\nname = "g"\nperturb = [ { op = "gaussian", scale = 0.3 } ]\n'
+    Path("study.toml").write_text(f'{text}[[family]]\nname = "clean"\nperturb = [ {perturbed} ]\n{more}')
+
+
+def test_a_new_study_has_no_family_called_clean_that_perturbs(place: Path):
+    own_clean('{ op = "fixed_point", bits = 2 }')
+    with pytest.raises(InputError, match="'clean' is the family of the unperturbed network") as refused:
+        run_inline()
+    assert len(refused.value.problems) == 1
+    assert not Path("run").exists()
+
+
+@pytest.mark.parametrize(
+    "perturbed", ['{ op = "fixed_point", bits = 2 }', '{ op = "gaussian", scale = [0, 0.2] }'], ids=["fixed", "swept"]
+)
+def test_a_run_of_0_1_0_whose_family_clean_perturbs_goes_on(
+    place: Path, monkeypatch: pytest.MonkeyPatch, perturbed: str
+):
+    own_clean(perturbed)
+    with monkeypatch.context() as as_0_1_0:
+        as_0_1_0.setattr("sweep.execution.driver.own_clean", lambda study: [])
+        run_inline(seeds=2)
+    run = run_inline(seeds=3)
+    assert (run.trials().groupby("cell").size().loc[[c.id for c in run.study.cells if c.random]] == 3).all()
+    summary = run.summary().set_index("cell")
+    assert verify("run").sound
+    if "bits" in perturbed:  # nothing here is the clean network, and no loss is said against what is not
+        assert "loss" not in summary
+    else:
+        clean = summary.loc["net/clean,scale=0" if "net/clean,scale=0" in summary.index else "net/clean/scale=0"]
+        assert summary["loss"].drop(clean.name).equals((clean["mean"] - summary["mean"]).drop(clean.name))

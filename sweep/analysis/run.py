@@ -67,7 +67,8 @@ class Run:
         trials = self.trials()
         if trials.empty:
             raise InputError(f"{self.store.folder.uri}: holds no trials yet; `sweep run` makes them")
-        return summarise(trials, self.parameters, self._fixed, self.study.published or None, self._chance)
+        clean = [cell.id for cell in self.study.cells if cell.is_clean]
+        return summarise(trials, self.parameters, self._fixed, self.study.published or None, self._chance, clean)
 
     def components(self) -> pd.DataFrame | None:
         """For a study of several networks: how much of the spread lies between them, and how much between chips.

@@ -40,6 +40,7 @@ def summarise(
     deterministic: Collection[str] = (),
     published: Mapping[str, float] | None = None,
     chance: Mapping[str, float] | None = None,
+    clean: Collection[str] | None = None,
 ) -> pd.DataFrame:
     """Summarise the accuracy of each cell over its chips.
 
@@ -51,6 +52,7 @@ def summarise(
         deterministic: ids of the cells without randomness. Their one trial is exact for this test set: standard
             deviation 0, intervals of no width; on new images they have Wilson's interval.
         chance: accuracy (a fraction) by chance, by model, where it is known.
+        clean: ids of the cells of unperturbed networks; None for those of the family `clean` without randomness.
         published: accuracy (a fraction) that someone else reported for a cell, by cell id; ids of cells that
             have no trials yet are passed over.
 
@@ -89,10 +91,10 @@ def summarise(
     if "n_nonfinite" in trials:
         void = (trials["n_nonfinite"] > 0).groupby([trials[key] for key in keys], sort=False).sum()
         summary["nonfinite"] = void.to_numpy(dtype=np.int64)
-    of_clean = summary["family"].eq(CLEAN) & summary["cell"].isin(list(deterministic))
+    of_clean = summary["family"].eq(CLEAN) & summary["cell"].isin(list(deterministic if clean is None else clean))
     if of_clean.any():
-        clean = summary[of_clean].drop_duplicates("model").set_index("model")["mean"]
-        summary["loss"] = (summary["model"].map(clean) - summary["mean"]).where(~of_clean)
+        unperturbed = summary[of_clean].drop_duplicates("model").set_index("model")["mean"]
+        summary["loss"] = (summary["model"].map(unperturbed) - summary["mean"]).where(~of_clean)
         summary["chance"] = summary["model"].map(dict(chance or {})).astype(np.float64).where(of_clean)
     if published is not None:
         values = [published.get(cell) for cell in summary["cell"]]

@@ -12,7 +12,7 @@ from typing import Any
 from sweep.errors import InputError, Interrupted, NondeterminismError, StoreError, TaskError, VersionError
 from sweep.execution.clock import Clock
 from sweep.execution.failures import Failures, said
-from sweep.execution.inputs import Prepared
+from sweep.execution.inputs import Prepared, own_clean
 from sweep.execution.nodes import Nodes
 from sweep.execution.plan import DEADLINE_SECONDS, Chunk, ChunkSize, Cutter, Trial, missing, wanted
 from sweep.execution.progress import Progress
@@ -29,7 +29,6 @@ from sweep.storage.paths import Folder
 from sweep.storage.schema import parquet_bytes
 from sweep.storage.shards import commit
 from sweep.storage.store import FIGURES, RESOLVED, Store
-from sweep.study import CLEAN
 from sweep.version import VERSION
 
 SAVE_SECONDS = 5.0  # between two writes of the manifest
@@ -37,7 +36,10 @@ SAVE_SHARE = 0.05  # of the time, at most, where these take long
 
 
 def open_store(prepared: Prepared, place: str | Path) -> Store:
-    """The run folder for a study, new or begun; refuses the folder of another study, saying what differs."""
+    """The run folder for a study, new or begun; refuses the folder of another study, saying what differs.
+
+    A family called `clean` that perturbs goes on in a run that has begun with it, as noisesweep 0.1.0 let it.
+    """
     store = Store(place)
     if store.load():
         if not store.manifest.get("identity"):
@@ -49,6 +51,8 @@ def open_store(prepared: Prepared, place: str | Path) -> Store:
                 f"{store.folder.uri}: holds results of another study called {store.manifest['name']!r}:\n{lines}\n"
                 "  give this study another name, or another folder with --out"
             )
+    elif problems := list(own_clean(prepared.study)):
+        raise InputError(problems)
     store.expect(prepared.study)
     return store
 
@@ -179,7 +183,7 @@ class _Sweep:
         self._job = job
         self._clock = clock
         self._failures = Failures(len(prepared.study.cells))
-        self._clean = {cell.id: cell.model for cell in prepared.study.cells if cell.family == CLEAN}
+        self._clean = {cell.id: cell.model for cell in prepared.study.cells if cell.is_clean}
         self._nodes = Nodes()
         self._again: list[tuple[Chunk, frozenset[str]]] = []  # with the nodes to try them on, where it matters
         self._save_next = time.monotonic() + SAVE_SECONDS

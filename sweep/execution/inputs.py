@@ -72,7 +72,6 @@ def prepare(study: Study, trust: bool = False) -> Prepared:
     With `trust`, model files are not looked into before Keras loads them, and may bring code of their own.
     """
     problems: list[str] = []
-    problems += _own_clean(study)
     study = with_models(study, problems)
     tables = study.to_dict()
     files = read_files(study.models, tables, study.source, trust)
@@ -134,12 +133,12 @@ def _unsteady(study: Study, networks: Mapping[str, Network], dataset: Dataset) -
             _steady.add(key)
 
 
-def _own_clean(study: Study) -> Iterator[str]:
-    """A family called `clean` that perturbs."""
+def own_clean(study: Study) -> Iterator[str]:
+    """Problems of a study with a family called `clean` that perturbs."""
     for i, family in enumerate(study.family):
         if family.name == CLEAN:
             cells = family.cells("")
-            if len(cells) > 1 or not all(t.is_identity for cell in cells for t in cell.transforms):
+            if len(cells) > 1 or not all(cell.is_clean for cell in cells):
                 yield (
                     f"{study.source}: family[{i}].name: {CLEAN!r} is the family of the unperturbed network, which "
                     "every study evaluates; give this one another name"
