@@ -36,9 +36,12 @@ class Insert:
     that of one use after the other.
     """
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, layer: str = "") -> None:
+        """At a layer of this name; without one, at the images."""
         self.site = site
-        self.name = f"the {site.kind} at the {site.side} of layer {site.layer}"
+        self.name = (
+            f"the {site.kind} at the {site.side} of layer {layer}" if layer else f"the {site.kind} at the images"
+        )
         self.weights: tuple[Any, ...] = (self,)
 
 

@@ -74,7 +74,8 @@ class Graph:
         Raises:
             Unsupported: another kind of model, or a site that is not part of it.
         """
-        self.inserts = [Insert(site) for site in sites]
+        names = [layer.name for layer in leaves_of(model)] if sites else []
+        self.inserts = [Insert(site, names[site.layer] if 0 <= site.layer < len(names) else "") for site in sites]
         everything = [*model.weights, *self.inserts]
         self.varied = tuple(sorted({*varied, *range(len(model.weights), len(everything))}))
         if not self.varied:
@@ -215,6 +216,14 @@ def _walk(model: keras.Model, inserts: Sequence[Insert] = ()) -> tuple[list[Step
                 steps.append(Step(operation, (read,), (found[k],), lambda values: (tuple(values), {}), (shape,)))
         return found
 
+    def check_lookup(operation: Any, layer: int | None, read: Sequence[int]) -> None:
+        """Raise Unsupported where a site changes the indices that a layer looks up."""
+        text = f"layer {operation.name} ({type(operation).__name__}) takes indices, not values"
+        if made_by_site.intersection(read):
+            raise Unsupported(text)
+        if any((i.site.layer, i.site.side) == (layer, "input") for i in inserts):
+            raise Unsupported(f'{text}; leave it out: layers = "!{operation.name}"')
+
     def new_slots(tensors: Sequence[Any]) -> list[int]:
         nonlocal count
         count += len(tensors)
@@ -235,11 +244,9 @@ def _walk(model: keras.Model, inserts: Sequence[Insert] = ()) -> tuple[list[Step
                     made = open_model(operation, read)
                 else:
                     layer = leaves.get(id(operation))
+                    if isinstance(operation, _LOOKS_UP) and not _is_reversed(node):
+                        check_lookup(operation, layer, read)
                     read = insert(read, node.arguments.keras_tensors, layer, "input")
-                    if isinstance(operation, _LOOKS_UP) and made_by_site.intersection(read):
-                        raise Unsupported(
-                            f"layer {operation.name} ({type(operation).__name__}) takes indices, not values"
-                        )
                     made = new_slots(node.outputs)
                     shapes = tuple(tuple(x.shape[1:]) for x in node.outputs)
                     steps.append(Step(operation, tuple(read), tuple(made), _filler(node), shapes, _is_given_mask(node)))
@@ -260,6 +267,11 @@ def _walk(model: keras.Model, inserts: Sequence[Insert] = ()) -> tuple[list[Step
     if missing:
         raise Unsupported(f"{model.name}: {', '.join(missing)} is not part of the way to the output")
     return steps, start[0], output
+
+
+def _is_reversed(node: Any) -> bool:
+    """Whether a layer that looks up indices is used the other way round, as a matrix on values."""
+    return node.arguments.kwargs.get("reverse") is True or any(a is True for a in node.arguments.args)
 
 
 def _filler(node: Any) -> Callable[[list[Any]], tuple[tuple[Any, ...], dict[str, Any]]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
 import pytest
@@ -98,6 +100,52 @@ def test_a_place_that_no_score_depends_on():
     model = keras.Model(inputs, keras.layers.Dense(2)(inputs))
     with pytest.raises(Unsupported, match="not part of the way to the output"):
         Graph(model, [0], [Site(7)])
+
+
+def tied() -> keras.Model:
+    """Tokens looked up in a matrix that makes the scores, too."""
+    inputs = keras.Input((6,), dtype="int32")
+    both = keras.layers.ReversibleEmbedding(20, 8, tie_weights=True, name="both")
+    x = keras.layers.Dense(8, name="mid")(keras.layers.GlobalAveragePooling1D()(both(inputs)))
+    return keras.Model(inputs, both(x, reverse=True))
+
+
+def looked_up(dtype: str) -> Callable[[], keras.Model]:
+    def build() -> keras.Model:
+        layers = [keras.layers.Embedding(20, 8, name="words"), keras.layers.Flatten(), keras.layers.Dense(4)]
+        return keras.Sequential([keras.Input((6,), dtype=dtype), *layers])
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("build", "name"),
+    [(looked_up("int32"), "words"), (looked_up("float32"), "words"), (tied, "both")],
+    ids=["whole", "floating", "tied"],
+)
+def test_indices_are_not_changed_and_the_layer_that_takes_them_is_named(build: Callable[[], keras.Model], name: str):
+    with pytest.raises(Unsupported, match=rf'takes indices, not values; leave it out: layers = "!{name}"'):
+        Graph(build(), [0], [Site(0, "input")])
+
+
+def test_a_matrix_of_tokens_used_the_other_way_round_takes_values():
+    model = tied()
+    mid = [layer.name for layer in leaves_of(model)].index("mid")
+    graph = Graph(model, [0], [Site(mid)])
+    values = [np.asarray(w) for w in model.get_weights()]
+    tokens = np.random.default_rng(1).integers(0, 20, (IMAGES, 6))
+    found = np.asarray(graph.run(keras.ops.convert_to_tensor(tokens), [*values, np.float32([0, 2.0**-3, -9, 9])]))
+    before = keras.Model(model.input, model.get_layer("mid").output)(tokens)
+    rounded = np.clip(np.rint(np.asarray(before) * 8), -9, 9) / 8
+    assert np.allclose(found, rounded @ values[0].T, atol=1e-5)
+
+
+def test_a_place_of_any_size_is_named():
+    inputs = keras.Input((None, None, 3))
+    conv = keras.layers.Conv2D(4, 3, name="conv")(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(conv)))
+    with pytest.raises(Unsupported, match="the noise at the output of layer conv acts on activations of any size"):
+        Graph(model, [0], [Site(0, "output", "noise")]).shape_at(0)
 
 
 WAYS = ("plain", "stacked", "compiled")
