@@ -144,6 +144,10 @@ class Graph:
             raise Unsupported(f"{self.inserts[index].name} acts on activations of any size")
         return shapes[0] if len(shapes) == 1 else (sum(map(math.prod, shapes)),)
 
+    def times(self, index: int) -> int:
+        """How often the site of this number acts."""
+        return len(self._uses(self.inserts[index]))
+
     def _uses(self, insert: Insert) -> list[Step]:
         return [step for step in self.steps if step.operation is insert]
 

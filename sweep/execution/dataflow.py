@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 
 from sweep.engine.flow import Entry, Noise, Site
 from sweep.errors import InputError
 from sweep.networks.datasets import Dataset
+from sweep.networks.inspection import leaves_of
 from sweep.networks.loading import Network
 from sweep.networks.variables import Layer
-from sweep.perturb.base import Array, Resolved
+from sweep.perturb.base import Array, Resolved, Transform
 from sweep.perturb.dataflow import ActivationNoise, DataFlow, Rounding
 from sweep.perturb.selection import select_layers
 from sweep.randomness import stream
@@ -93,3 +95,30 @@ def _placed(position: int, transform: DataFlow, layer: Layer, site: Site, sample
 def sites_of(placed: Sequence[Placed]) -> tuple[Site, ...]:
     """The wiring that a cell needs."""
     return tuple(p.site for p in placed)
+
+
+def corrected(cells: Sequence[Cell], networks: Mapping[str, Network], flow: Flow) -> Iterator[str]:
+    """Layers at which noisesweep 0.1.0 got the data flow of these cells wrong, each in words; see CHANGELOG.md.
+
+    There, layers that are random unless told otherwise were so, and all uses of one layer had the draws, and the
+    range, of its first.
+    """
+    from sweep.engine.graph import Graph
+
+    for label, network in networks.items():
+        own = [(cell, p) for cell in cells if cell.model == label for p in flow.get(cell.id, ())]
+        if not own:
+            continue
+        for leaf in leaves_of(network.model):
+            training = signature(leaf.call).parameters.get("training")
+            if training is not None and training.default is True:
+                yield f"layer {leaf.name} of {label} was random"
+        drawn = {p.site: p.layer for c, p in own if p.levels is None or _is_calibrated(c.transforms[p.position])}
+        graph = Graph(network.model, range(len(network.model.weights)), list(drawn))
+        for number, layer in enumerate(drawn.values()):
+            if graph.times(number) > 1:
+                yield f"layer {layer.layer} of {label} is used {graph.times(number)} times, and was as in its first use"
+
+
+def _is_calibrated(transform: Transform) -> bool:
+    return isinstance(transform, DataFlow) and transform.calibrated

@@ -11,6 +11,7 @@ from typing import Any
 
 from sweep.errors import InputError, Interrupted, NondeterminismError, StoreError, TaskError, VersionError
 from sweep.execution.clock import Clock
+from sweep.execution.dataflow import corrected
 from sweep.execution.failures import Failures, said
 from sweep.execution.inputs import Prepared, own_clean
 from sweep.execution.nodes import Nodes
@@ -50,6 +51,17 @@ def open_store(prepared: Prepared, place: str | Path) -> Store:
             raise InputError(
                 f"{store.folder.uri}: holds results of another study called {store.manifest['name']!r}:\n{lines}\n"
                 "  give this study another name, or another folder with --out"
+            )
+        wrong = (
+            []
+            if "chance" in store.manifest
+            else list(corrected(prepared.study.cells, prepared.networks, prepared.flow))
+        )
+        if wrong:
+            raise InputError(
+                f"{store.folder.uri}: holds trials of noisesweep 0.1.0, wrong in the data flow "
+                f"({'; '.join(wrong)}), which do not go together with right ones; "
+                "run this study in another folder, with --out"
             )
     elif problems := list(own_clean(prepared.study)):
         raise InputError(problems)

@@ -1,5 +1,6 @@
 """Layers that act more than once in a network: each use has draws of its own, and ranges are those of all uses."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 from keras import layers as kl
 
+import sweep
+from sweep.errors import InputError
 from sweep.execution.dataflow import STREAMS
 from sweep.execution.inputs import prepare
 from sweep.execution.plan import Chunk, wanted
@@ -103,3 +106,49 @@ def test_each_use_has_draws_of_its_own_and_ranges_are_those_of_all(name: str, tm
     seen = np.concatenate([y.ravel() for y in uses(model, images[:30])])
     step = (max(seen.max(), 0) - min(seen.min(), 0)) / 7
     assert placed.resolved.step == pytest.approx(step, rel=1e-5)
+
+
+def rotated() -> keras.Model:
+    layers = [kl.RandomRotation(0.5, name="turned"), kl.Conv2D(3, 3, name="several"), kl.Flatten(), kl.Dense(4)]
+    return keras.Sequential([keras.Input((8, 8, 2)), *layers])
+
+
+def once() -> keras.Model:
+    return keras.Sequential([keras.Input((8, 8, 2)), kl.Conv2D(3, 3, name="several"), kl.Flatten(), kl.Dense(4)])
+
+
+ROUNDED = '[ { op = "activation_fixed_point", bits = 4 } ]'
+NOISY = '[ { op = "activation_noise", scale = 0.4, layers = "several" } ]'
+WEIGHTS = '[ { op = "gaussian", scale = 0.1 } ]'
+
+
+@pytest.mark.parametrize(
+    ("build", "perturb", "wrong"),
+    [
+        (rotated, ROUNDED, "layer turned of net was random"),
+        (one_size, NOISY, "layer several of net is used 2 times, and was as in its first use"),
+        (rotated, WEIGHTS, ""),
+        (one_size, ROUNDED, ""),
+        (once, NOISY, ""),
+    ],
+    ids=["random", "draws", "weights alone", "levels alone", "one use"],
+)
+def test_wrong_trials_of_0_1_0_are_not_mixed_with_right_ones(
+    build: Callable[[], keras.Model], perturb: str, wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    build().save("net.keras")
+    rng = np.random.default_rng(7)
+    np.savez("data.npz", x_test=rng.random((IMAGES, 8, 8, 2)).astype(np.float32), y_test=np.arange(IMAGES) % 4)
+    text = STUDY.format(".").partition("[[family]]")[0]
+    Path("s.toml").write_text(f'{text}[[family]]\nname = "f"\nperturb = {perturb}\n')
+    sweep.run("s.toml", "run", runner="inline")
+    assert sweep.plan("s.toml", "run", seeds=5).done >= 2  # of this version
+    manifest = json.loads(Path("run/manifest.json").read_text())
+    del manifest["chance"]  # 0.1.0 did not write it
+    Path("run/manifest.json").write_text(json.dumps(manifest))
+    if wrong:
+        with pytest.raises(InputError, match=f"holds trials of noisesweep 0.1.0, wrong in the data flow \\({wrong}\\)"):
+            sweep.run("s.toml", "run", seeds=5, runner="inline")
+    else:
+        assert len(sweep.run("s.toml", "run", seeds=5, runner="inline").trials()) >= 2
