@@ -15,7 +15,7 @@ from sweep.execution.runner import InlineRunner
 from sweep.execution.worker import Outcome
 
 NOISY = "net/gaussian/scale=0.1"
-ALL = 3 + 4 * 20  # trials of the study: three cells are not random
+ALL = 4 + 4 * 20  # trials of the study: the clean network and three cells are not random
 
 
 class Cluster(InlineRunner):
