@@ -1,5 +1,6 @@
 """What the documentation says exists: links, commands, targets, the study to copy."""
 
+import hashlib
 import re
 import subprocess
 import tomllib
@@ -54,3 +55,10 @@ def test_the_makefile_lists_its_targets():
     shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for target in ("install", "sweep", "test", "train", "lint", "clean"):
         assert f"make {target} " in shown
+
+
+def test_the_licence_is_the_text_of_apache_2():
+    """Byte for byte what is published at https://www.apache.org/licenses/LICENSE-2.0.txt."""
+    digest = hashlib.sha256((ROOT / "LICENSE").read_bytes()).hexdigest()
+    assert digest == "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30"
+    assert "the noisesweep authors" in (ROOT / "NOTICE").read_text()

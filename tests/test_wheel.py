@@ -52,6 +52,16 @@ def test_the_only_top_level_name_is_sweep(wheel: Path):
     assert {name for name in names if not name.endswith(".dist-info")} == {"sweep"}
 
 
+def test_the_wheel_says_its_licence_and_brings_the_text_and_the_notice(wheel: Path, root: Path):
+    with zipfile.ZipFile(wheel) as files:
+        (info,) = {name.split("/")[0] for name in files.namelist()} - {"sweep"}
+        metadata = files.read(f"{info}/METADATA").decode().splitlines()
+        assert "License-Expression: Apache-2.0" in metadata
+        for name in ("LICENSE", "NOTICE"):
+            assert f"License-File: {name}" in metadata
+            assert files.read(f"{info}/licenses/{name}") == (root / name).read_bytes()
+
+
 def test_a_study_runs_from_the_wheel_in_another_folder(wheel: Path, place: Path):
     """In a fresh environment that sees this one's dependencies, but neither the tree nor its editable install."""
     subprocess.run([sys.executable, "-m", "venv", "fresh"], check=True)
