@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from sweep import api, signals
 from sweep.analysis.layout import FORMATS
 from sweep.errors import Interrupted, SweepError, printable
+from sweep.version import VERSION
 
 ENGINES = ("plain", "stacked", "compiled")
 
@@ -134,6 +135,7 @@ def _parser() -> argparse.ArgumentParser:
         description="How much accuracy a trained Keras network keeps when its weights are imprecise.",
         epilog="example: sweep run jobs/smoke.toml",
     )
+    parser.add_argument("--version", action="version", version=f"noisesweep {VERSION}", help="say the version and exit")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def add(name: str, body: Callable[[argparse.Namespace], None], text: str, example: str) -> _Parser:

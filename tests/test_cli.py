@@ -4,13 +4,16 @@ import io
 import json
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
-from sweep import cli
+import sweep
+from sweep import cli, version
 from sweep.execution import cluster
 
 COMMANDS = ("run", "plan", "status", "table", "train")
@@ -79,6 +82,17 @@ def test_every_command_is_in_the_help_and_the_readme(root: Path, capsys: pytest.
     for command in COMMANDS:
         assert f"    {command} " in shown
         assert f"sweep {command}" in readme
+
+
+def test_the_version_is_said_from_its_one_home(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(cli, "VERSION", "1.2.3")
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["--version"])
+    assert exit_.value.code == 0
+    assert capsys.readouterr().out == "noisesweep 1.2.3\n"
+    said = subprocess.run([sys.executable, "-m", "sweep", "--version"], capture_output=True, text=True, check=True)
+    assert said.stdout == f"noisesweep {version.VERSION}\n"
+    assert sweep.__version__ == version.VERSION
 
 
 def test_the_dry_run_writes_nothing(place: Path, capsys: pytest.CaptureFixture[str]):
