@@ -5,11 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-# The same examples each time, however long they take; others under SWEEP_LONG.
-settings.register_profile("repeatable", derandomize="SWEEP_LONG" not in os.environ, deadline=None)
-settings.load_profile("repeatable")
+# The same examples each time, however long they take. With HYPOTHESIS_PROFILE=fresh, as in CI, or SWEEP_LONG, other
+# ones each time; what fails then says how to have it again. A busy machine may be slow to make examples.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.register_profile(
+    "fresh", derandomize=False, print_blob=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fresh" if "SWEEP_LONG" in os.environ else "repeatable"))
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 

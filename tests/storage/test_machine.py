@@ -200,6 +200,5 @@ TestDrivers.settings = settings(
     max_examples=1000 if LONG else 50,
     stateful_step_count=20 if LONG else 12,
     deadline=None,
-    derandomize=not LONG,
     suppress_health_check=list(HealthCheck),
 )
