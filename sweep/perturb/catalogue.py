@@ -109,8 +109,8 @@ def _rows(transform: type[Transform]) -> Iterator[str]:
     for field in sorted(dataclasses.fields(transform), key=lambda field: field.name in of_random):
         if field.name in kinds:
             default = "" if field.default is dataclasses.MISSING else f"`{_toml(field.default)}`"
-            values = _values(kinds[field.name], field.metadata)
-            yield f"| `{field.name}` | {values} | {default} | {field.metadata['text']} |"
+            values, text = _values(kinds[field.name], field.metadata), field.metadata["text"].replace("|", "\\|")
+            yield f"| `{field.name}` | {values} | {default} | {text} |"
 
 
 def _values(kind: Any, valid: Any) -> str:
