@@ -8,6 +8,7 @@ RUN     ?= results/article
 ADDRESS ?= $(RAY_ADDRESS)
 CHAOS   ?= tests/chaos tests/storage
 ARGS    ?=
+COVERAGE ?=
 
 BIN     := .venv/bin
 .DEFAULT_GOAL := help
@@ -15,7 +16,7 @@ BIN     := .venv/bin
 STUDIES := dataflow devices faults sensitivity
 REFERENCE := article $(STUDIES) trainings
 
-.PHONY: help install sweep $(STUDIES) trainings report notebook reference train bench test test-chaos lint clean
+.PHONY: help install sweep $(STUDIES) trainings report notebook reference train bench test test-chaos lint docs clean
 
 help:  ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -33,6 +34,10 @@ help:  ## List the targets.
 
 .venv/installed-dev: .venv/installed
 	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+.venv/installed-docs: .venv/installed
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
 	@touch $@
 
 install: .venv/installed  ## Make .venv with everything that a sweep needs.
@@ -73,8 +78,8 @@ train: .venv/installed  ## Train the shipped network again from RECIPE.
 bench: .venv/installed  ## Measure how fast trials run here: MODEL on DATASET, and a ResNet-20.
 	@$(BIN)/sweep bench $(MODEL) $(DATASET) $(ARGS)
 
-test: .venv/installed-dev  ## Run the tests.
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+test: .venv/installed-dev  ## Run the tests; COVERAGE=1 measures which branches they take, and fails below the floor.
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(if $(COVERAGE),--cov) $(ARGS)
 
 test-chaos: .venv/installed-dev  ## Kill workers, nodes, drivers; fill disks; damage shards; half an hour (SWEEP_KILL_RUNS=10: more).
 	@SWEEP_LONG=1 $(BIN)/python -m pytest $(CHAOS) $(ARGS)
@@ -84,6 +89,11 @@ lint: .venv/installed-dev  ## Check style (ruff) and types (mypy, strict).
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
+docs: .venv/installed-docs  ## Build the documentation pages into site/; a warning is an error.
+	@rm -rf site
+	@$(BIN)/python -m sphinx -c docs --fail-on-warning --keep-going --quiet . site
+	@echo site/index.html
+
 clean:  ## Remove .venv and caches; results stay.
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* site build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
