@@ -118,6 +118,47 @@ def test_the_check_sees_an_import_that_goes_the_wrong_way(module: str, line: str
     assert violations(sources)
 
 
+def wordless(sources: dict[str, str]) -> list[str]:
+    """Public methods without a docstring, but for those that override one with it, or that a protocol describes."""
+    classes: dict[str, list[ast.ClassDef]] = {}
+    for source in sources.values():
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.ClassDef):
+                classes.setdefault(node.name, []).append(node)
+
+    def described(node: ast.ClassDef) -> set[str]:
+        own = {m.name for m in node.body if isinstance(m, ast.FunctionDef) and ast.get_docstring(m)}
+        return own.union(*(described(base) for base in bases(node)))
+
+    def bases(node: ast.ClassDef) -> list[ast.ClassDef]:
+        names = {ast.unparse(base).partition("[")[0].rpartition(".")[2] for base in node.bases}
+        return [found for name in names for found in classes.get(name, ())]
+
+    known = [node for found in classes.values() for node in found]
+    protocols = [described(node) for node in known if "Protocol" in map(ast.unparse, node.bases)]
+    problems = []
+    for node in known:
+        public = {m.name for m in node.body if isinstance(m, ast.FunctionDef) and not m.name.startswith("_")}
+        fields = {name.id for item in node.body for name in ast.walk(item) if isinstance(name, ast.Name)}
+        implemented = (names for names in protocols if {n for n in names if n[0] != "_"} <= public | fields)
+        if not node.name.startswith("_"):
+            problems += [f"{node.name}.{name}" for name in public - described(node).union(*implemented)]
+    return problems
+
+
+def test_public_methods_say_what_they_do_once():
+    assert wordless(files()) == []
+
+
+def test_the_check_sees_a_method_without_words():
+    base = 'class A:\n    def f(self):\n        """Say."""\n'
+    inherits = "class B(A):\n    def f(self): ...\n"
+    assert wordless({"a": base, "b": inherits}) == []
+    assert wordless({"a": base, "b": inherits + "    def g(self): ...\n"}) == ["B.g"]
+    assert wordless({"a": base, "b": "class B:\n    def f(self): ...\n"}) == ["B.f"]
+    assert wordless({"a": base.replace("A:", "A(Protocol):"), "b": "class B:\n    def f(self): ...\n"}) == []
+
+
 def test_import_sweep_brings_no_heavy_library():
     heavy = ("tensorflow", "keras", "ray", "matplotlib")
     code = f"import sys, sweep, sweep.cli; print([m for m in {heavy} if m in sys.modules])"

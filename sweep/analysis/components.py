@@ -168,9 +168,11 @@ def _interval_of_mean(centre: float, squares: NDArray[np.float64], a: int, n: in
 
 
 def _interval_of_trainings(ms_t: float, ms_r: float, a: int, n: int) -> tuple[float, float]:
-    """The 95 % interval of σ_T, in the notation of Burdick & Graybill 1992, Confidence Intervals on Variance
-    Components: n1 and n2 degrees of freedom, upper and lower points of χ²/ν and of F.
-    """  # fmt: skip
+    """The 95 % interval of σ_T.
+
+    In the notation of Burdick & Graybill 1992, Confidence Intervals on Variance Components: n1 and n2 degrees of
+    freedom, upper and lower points of χ²/ν and of F.
+    """
     n1, n2, tail = a - 1, (a - 1) * (n - 1), (1 - CONFIDENCE) / 2
     top1, top2 = special.chdtri(n1, tail) / n1, special.chdtri(n2, tail) / n2
     end1, end2 = special.chdtri(n1, 1 - tail) / n1, special.chdtri(n2, 1 - tail) / n2

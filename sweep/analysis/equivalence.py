@@ -142,9 +142,10 @@ def _match(noise: Curve, rounding: Curve, falls_with_first: bool, seed: int) -> 
 def _bootstrap(
     noise: Curve, rounding: Curve, estimator: Callable[[Array, Array], Array], seed: int
 ) -> tuple[Array, Array, Array]:
-    """Estimates and 95 % limits, each of shape (k,); the estimator takes means, (draws, levels) and (draws, bits), to
-    (draws, k).
-    """  # fmt: skip
+    """Estimates and 95 % limits, each of shape (k,).
+
+    The estimator takes means, (draws, levels) and (draws, bits), to (draws, k).
+    """
     seeds = np.union1d(noise.seeds, rounding.seeds).astype(np.int64)
     both = np.vstack([_aligned(noise, seeds), _aligned(rounding, seeds)])
     estimate = estimator(noise.means[None], rounding.means[None])[0]

@@ -209,9 +209,10 @@ def _ratios(first: _Law, second: _Law, truth: _Law, rng: np.random.Generator) ->
 
 
 def _logistic(first: Array, second: Array) -> tuple[float, float]:
-    """Intercept and slope of the probability of the first law given the ratio, both laws weighing the same; Platt's
-    targets, short of 0 and 1, keep the slope finite where the laws never overlap.
-    """  # fmt: skip
+    """Intercept and slope of the probability of the first law given the ratio, both laws weighing the same.
+
+    Platt's targets, short of 0 and 1, keep the slope finite where the laws never overlap.
+    """
     x = np.concatenate([first, second])
     weight = np.concatenate([np.full(len(law), 0.5 / len(law)) for law in (first, second)])
     target = np.concatenate([np.full(len(first), (len(first) + 1) / (len(first) + 2)),

@@ -271,7 +271,7 @@ class Pool:
 
     @property
     def weights(self) -> int:
-        """None."""
+        """Floats of its packed weights: none."""
         return 0
 
     def emit(self, code: Code) -> None:

@@ -78,7 +78,6 @@ class Plain:
         self._blocks = [[tf_ops.constant(step) for step in steps(b, images_per_step)] for b in subject.blocks]
 
     def scores(self, entries: Sequence[Sequence[Entry]], block: int = 0) -> Scores:
-        """See `Way`."""
         trials = len(entries[0]) if entries else 1  # nothing varies: the clean network
         return np.stack([self._trial([e[t] for e in entries], block) for t in range(trials)])
 
@@ -133,7 +132,6 @@ class Compiled:
         self._blocks = [self._network.blocks(block) for block in _prefix_blocks(self._network, subject)]
 
     def scores(self, entries: Sequence[Sequence[Entry]], block: int = 0) -> Scores:
-        """See `Way`."""
         return self._network.forward(self._blocks[block], [np.stack(e) for e in _arrays(entries)])
 
 

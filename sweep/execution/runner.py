@@ -67,15 +67,13 @@ class InlineRunner:
 
     @property
     def nodes(self) -> Collection[str]:
-        """None."""
         return ()
 
     def avoid(self, nodes: frozenset[str]) -> None:
-        """Nothing to avoid."""
+        pass
 
     @property
     def pending(self) -> int:
-        """Chunks in the queue."""
         return len(self._queue)
 
     def submit(self, chunk: Chunk, among: frozenset[str] = frozenset()) -> None:  # noqa: ARG002

@@ -52,11 +52,9 @@ class DataFlow(Transform):
 
     @property
     def random(self) -> bool:
-        """False unless it draws."""
         return False
 
     def apply(self, weight: Array, variable: Variable, generator: np.random.Generator) -> Array:  # noqa: ARG002
-        """The weight as it is."""
         return weight
 
 
@@ -103,7 +101,6 @@ class ActivationFixedPoint(Rounding):
     bits: int = parameter("fractional bits", minimum=0, maximum=64)
 
     def levels(self, sample: npt.NDArray[np.float32] | None) -> Levels:  # noqa: ARG002
-        """Step 2^−bits."""
         return Levels(2.0**-self.bits)
 
 
@@ -131,7 +128,6 @@ class ActivationAffine(Rounding):
 
     @property
     def calibrated(self) -> bool:
-        """Always."""
         return True
 
     def levels(self, sample: npt.NDArray[np.float32] | None) -> Levels:
@@ -177,7 +173,6 @@ class Converter(Rounding):
         return [f"low {self.low:g} is not below high {self.high:g}"] if self.low >= self.high else []
 
     def levels(self, sample: npt.NDArray[np.float32] | None) -> Levels:  # noqa: ARG002
-        """From low to high."""
         top = 2**self.bits - 1
         return Levels((self.high - self.low) / top, self.low, 0.0, float(top))
 
@@ -246,17 +241,14 @@ class ActivationNoise(DataFlow):
 
     @property
     def random(self) -> bool:
-        """False at scale 0."""
         return self.scale > 0
 
     @property
     def is_identity(self) -> bool:
-        """At scale 0."""
         return self.scale == 0
 
     @property
     def calibrated(self) -> bool:
-        """With basis `range`."""
         return self.basis == "range"
 
     def sigma(self, sample: npt.NDArray[np.float32] | None) -> float:

@@ -89,7 +89,6 @@ class StandIn(Transform):
 
     @property
     def is_identity(self) -> bool:
-        """As it was stored."""
         return self._fact("is_identity")
 
     def apply(self, weight: Array, variable: Variable, generator: np.random.Generator) -> Array:  # noqa: ARG002

@@ -47,7 +47,6 @@ class Drift(Random):
 
     @property
     def random(self) -> bool:
-        """False where all devices drift alike."""
         return self.nu_std > 0 and self.time > 0
 
     @property
@@ -107,7 +106,6 @@ class ConductanceNoise(Random):
 
     @property
     def random(self) -> bool:
-        """False without noise."""
         return self.scale > 0 and any(sigma > 0 for _, sigma in self.table)
 
     def targets(self, weight: Array) -> tuple[tuple[Array, Array], np.float32]:

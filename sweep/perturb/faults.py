@@ -26,12 +26,10 @@ class Fault(Random):
 
     @property
     def random(self) -> bool:
-        """False at rate 0."""
         return self.rate > 0
 
     @property
     def is_identity(self) -> bool:
-        """At rate 0."""
         return self.rate == 0
 
 

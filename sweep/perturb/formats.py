@@ -42,7 +42,6 @@ class Floating(Transform):
 
     @property
     def random(self) -> bool:
-        """Never."""
         return False
 
     @property
@@ -51,7 +50,6 @@ class Floating(Transform):
         return np.float32(ml_dtypes.finfo(FORMATS[self.format]).max)  # type: ignore[no-untyped-call]
 
     def apply(self, weight: Array, variable: Variable, generator: np.random.Generator) -> Array:  # noqa: ARG002
-        """To the format and back."""
         clipped = np.clip(weight, -self.largest, self.largest)
         return clipped.astype(FORMATS[self.format]).astype(np.float32)
 

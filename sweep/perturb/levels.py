@@ -26,7 +26,6 @@ class Scaled(Transform):
 
     @property
     def random(self) -> bool:
-        """Never."""
         return False
 
     def mean(self, size: Codes, chosen: Mask, variable: Variable) -> Codes:

@@ -24,12 +24,10 @@ class Additive(Random):
 
     @property
     def random(self) -> bool:
-        """False at scale 0."""
         return self.scale > 0
 
     @property
     def is_identity(self) -> bool:
-        """At scale 0."""
         return self.scale == 0
 
     def apply(self, weight: Array, variable: Variable, generator: np.random.Generator) -> Array:
@@ -84,7 +82,6 @@ class Gaussian(Additive):
     spread = 1.0
 
     def draw(self, shape: tuple[int, ...], generator: np.random.Generator) -> Array:
-        """ξ ~ N(0, 1)."""
         return generator.standard_normal(shape, dtype=np.float32)
 
 
@@ -105,7 +102,6 @@ class Uniform(Additive):
     spread = 12**-0.5
 
     def draw(self, shape: tuple[int, ...], generator: np.random.Generator) -> Array:
-        """A draw u ~ U[0, 1)."""
         return generator.random(shape, dtype=np.float32)
 
 
@@ -133,7 +129,6 @@ class UniformSymmetric(Additive):
     spread = 3**-0.5
 
     def draw(self, shape: tuple[int, ...], generator: np.random.Generator) -> Array:
-        """2u − 1, u ~ U[0, 1)."""
         return np.float32(2) * generator.random(shape, dtype=np.float32) - np.float32(1)
 
 
@@ -156,12 +151,10 @@ class LogNormal(Random):
 
     @property
     def random(self) -> bool:
-        """False at scale 0."""
         return self.scale > 0
 
     @property
     def is_identity(self) -> bool:
-        """At scale 0."""
         return self.scale == 0
 
     def apply(self, weight: Array, variable: Variable, generator: np.random.Generator) -> Array:  # noqa: ARG002

@@ -68,7 +68,6 @@ class PhaseChangeMemory(Random):
 
     @property
     def random(self) -> bool:
-        """False where nothing happens."""
         return self.programming or self.read or (self.drift and self.time > 0)
 
     def conductances(self, target: Array, draws: Draws) -> tuple[Array, Array]:

@@ -33,7 +33,6 @@ class Quantizer(Transform):
 
     @property
     def random(self) -> bool:
-        """Only with stochastic rounding."""
         return self.rounding == "stochastic"
 
     def round(self, codes: Codes, generator: np.random.Generator) -> Codes:
@@ -120,7 +119,6 @@ class FixedPoint(Even):
         return self.bits >= _FLOAT_BITS
 
     def grid(self, weight: Array, variable: Variable) -> Grid:  # noqa: ARG002
-        """Step 2^−bits, without ends."""
         return Grid(2.0**-self.bits, -np.inf, np.inf)
 
 
@@ -177,7 +175,6 @@ class Symmetric(Even):
     per: str = parameter(PER_TEXT, choices=PER, default="tensor")
 
     def grid(self, weight: Array, variable: Variable) -> Grid:
-        """N steps to either side."""
         codes = 2.0 ** (self.bits - 1) - 1
         return Grid(largest(weight, variable, self.per) / codes, -codes, codes)
 
