@@ -45,6 +45,11 @@ def inference_problem(network: Network, images: Array) -> str | None:
         scores = predict(network, few)
     except Exception as error:  # Keras raises whatever its many parts raise
         return f"keras.Model.predict fails on these images: {reason(error)}"
+    if len(network.model.weights) != len(network.variables):
+        return (
+            "it makes some of its weights when it is first called, such as those of an activation that is a layer; "
+            "call it once on images before it is saved"
+        )
     softmax = ties.is_softmax(scores)
     if not _same(predict(network, few), scores, softmax):
         return (

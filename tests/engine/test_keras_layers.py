@@ -293,6 +293,16 @@ def randomize(model: keras.Model, rng: np.random.Generator) -> None:
             variable.assign(value if len(variable.shape) > 1 else value**2)
 
 
+def test_weights_that_are_made_at_the_first_call_are_refused(tmp_path: Path):
+    """Others than those that the file holds: indices would shift."""
+    layers = [kl.Conv2D(4, 3, activation=kl.PReLU()), kl.Flatten(), kl.Dense(5), kl.Dense(4)]
+    model = keras.Sequential([keras.Input((8, 8, 3)), *layers])
+    model.save(tmp_path / "net.keras")
+    np.savez(tmp_path / "data.npz", x_test=data(model, np.random.default_rng(1)), y_test=np.arange(IMAGES) % 4)
+    with pytest.raises(InputError, match="makes some of its weights when it is first called"):
+        prepare(Study.from_text(STUDY.format(tmp_path)))
+
+
 @pytest.mark.parametrize("layer", [Noisy, Crowd])
 def test_scores_that_are_not_of_their_image_alone_are_refused(layer: type[keras.Layer], tmp_path: Path):
     model = keras.Sequential([keras.Input((8, 8, 3)), layer(), kl.Flatten(), kl.Dense(5), kl.Dense(4)])
