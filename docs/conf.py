@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sphinx.application import Sphinx
-from sphinx.errors import SphinxError
+from sphinx.util import logging
 
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
@@ -32,6 +32,7 @@ maximum_signature_line_length = 80
 html_theme = "furo"
 html_title = project
 html_copy_source = False
+html_domain_indices = False
 html_show_sphinx = False
 
 
@@ -48,7 +49,7 @@ def to_pages_only(app: Sphinx, page: str, source: list[str]) -> None:
 
     def link(match: re.Match[str]) -> str:
         target = (here / match[2]).resolve()
-        left_out = target.suffix == ".md" and str(target.relative_to(ROOT).with_suffix("")) not in app.env.found_docs
+        left_out = target.suffix == ".md" and target.exists() and app.env.path2doc(target) not in app.env.found_docs
         return match[1] if left_out or target.is_dir() else match[0]
 
     source[0] = re.sub(r"\[([^\]]*)\]\(([^)#\s:]+)(?:#[^)\s]*)?\)", link, source[0])
@@ -67,5 +68,6 @@ def finish(app: Sphinx, error: Exception | None) -> None:
     if error is None:
         out = Path(app.outdir)
         (out / "index.html").write_text(f'<meta http-equiv="refresh" content="0; url={root_doc}.html">\n')
-        if found := problems(out):
-            raise SphinxError("\n".join(found))
+        for problem in problems(out):
+            logging.getLogger(__name__).error(problem)
+            app.statuscode = 1
