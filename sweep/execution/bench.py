@@ -143,7 +143,7 @@ class _Task:
         self.prepared = prepare(Study("bench", str(model), str(dataset), 1, families, source="bench"))
         self.dataset: Dataset = self.prepared.dataset
         self.subject = Subject(self.network, prepare_images(self.dataset.images, self.network.input_shape))
-        self.everywhere, self.last = self.prepared.study.cells
+        _, self.everywhere, self.last = self.prepared.study.cells  # the clean network comes first
         self.varied = self._varied(self.everywhere)
         self.clean: list[Array] = [np.asarray(w) for w in self.network.model.get_weights()]
 
