@@ -79,7 +79,7 @@ bench: .venv/installed  ## Measure how fast trials run here: MODEL on DATASET, a
 	@$(BIN)/sweep bench $(MODEL) $(DATASET) $(ARGS)
 
 test: .venv/installed-dev  ## Run the tests; COVERAGE=1 measures which branches they take, and fails below the floor.
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(if $(COVERAGE),--cov) $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(if $(COVERAGE),--cov=sweep) $(ARGS)
 
 test-chaos: .venv/installed-dev  ## Kill workers, nodes, drivers; fill disks; damage shards; half an hour (SWEEP_KILL_RUNS=10: more).
 	@SWEEP_LONG=1 $(BIN)/python -m pytest $(CHAOS) $(ARGS)
