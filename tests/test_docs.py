@@ -212,9 +212,13 @@ def test_hooks_stop_a_commit_that_ruff_would(tmp_path: Path):
 
 
 def test_ci_calls_what_the_readme_says():
-    script = (ROOT / ".ci" / "run").read_text()
-    assert "make test" in script
+    """And measures coverage, with a floor that fails."""
+    script = (ROOT / ".ci" / "run").read_text().splitlines()
+    assert {"make lint", "make docs", "make test COVERAGE=1"} <= set(script)
     assert "make test" in (ROOT / "README.md").read_text()
+    coverage = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["coverage"]
+    assert coverage["run"]["branch"]
+    assert coverage["report"]["fail_under"] >= 90
 
 
 def test_the_makefile_lists_its_targets():
