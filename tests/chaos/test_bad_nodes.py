@@ -10,16 +10,16 @@ from tests.chaos import scene
 from tests.chaos.nodes import AUTHENTICATED, Node
 
 FAULTS = {
-    "raise ModuleNotFoundError(\"No module named 'pandas'\")": "ModuleNotFoundError: No module named 'pandas'",
+    "raise ModuleNotFoundError(\"No module named 'tomli_w'\")": "ModuleNotFoundError: No module named 'tomli_w'",
     "import os; os.kill(os.getpid(), 9)": "its process died, 4 times in a row; the node's memory may be too small",
     "raise OSError(28, 'No space left on device')": "OSError: [Errno 28] No space left on device",
 }
 
 
 def bad(fault: str) -> str:
-    """A folder from which pandas cannot be imported."""
+    """A folder from which tomli_w cannot be imported."""
     Path("bad").mkdir()
-    Path("bad/pandas.py").write_text(f"{fault}\n")
+    Path("bad/tomli_w.py").write_text(f"{fault}\n")
     return str(Path("bad").absolute())
 
 
@@ -59,7 +59,7 @@ def test_a_cluster_of_bad_nodes_ends_the_run_in_one_line(place: Path):
     assert status == 1
     last = errors.splitlines()[-1]
     assert last.startswith("sweep: no node can do this work: workers on "), errors
-    assert last.endswith(": ModuleNotFoundError: No module named 'pandas'")
+    assert last.endswith(": ModuleNotFoundError: No module named 'tomli_w'")
 
 
 @scene.LONG
