@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +176,8 @@ def keeping(place: str | Path) -> Iterator[None]:
         store = Store(place)
         if not store.load():
             raise
+        with suppress(StoreError):
+            store.tidy()  # what tasks were writing
         kept = sum(shard.rows for shard in store.shards.values())
         raise Interrupted(
             f"stopped; {kept:,} trials are kept in {store.folder.uri}, and the same command goes on"

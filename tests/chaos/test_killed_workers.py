@@ -22,16 +22,19 @@ def test_workers_that_are_killed(place: Path, monkeypatch, seed: int):
     trials = scene.write_study(1500, seconds=0.05)
     env = scene.environment()
     begun = time.monotonic()
+    killed = 0
     with scene.running("--out", "run", "--workers", "4", "--chunk", str(CHUNK), env=env) as process:
         for _ in range(KILLS):
             before = len(scene.logged())
             scene.until(lambda n=before: len(scene.logged()) > n + CHUNK, process)
             time.sleep(rng.random())
-            workers = [pid for pid, title in scene.started(env[scene.MARK]).items() if title.startswith("ray::run_in")]
+            workers = [pid for pid, title in scene.started(env[scene.MARK]).items() if title.startswith("ray::task")]
             if workers:
                 os.kill(rng.choice(workers), signal.SIGKILL)
+                killed += 1
         status, errors = scene.finish(process)
     assert status == 0, errors
+    assert killed > KILLS / 2
     took = time.monotonic() - begun
     log = scene.logged()
     repeated = len(log) - len(set(log)) - 3  # the driver applies the transform of each cell once, before all
