@@ -83,7 +83,7 @@ def test_a_driver_that_dies_takes_its_ray_along(place: Path, monkeypatch: pytest
     with scene.running("--out", "run", "--chunk", "10", env=env) as process:
         status, errors = scene.finish(process)
     assert status == 0, errors
-    assert len(scene.logged()) - 3 == 1200 - len(before), "what was committed is not computed again"
+    assert len(scene.logged()) - 3 == 1201 - len(before), "what was committed is not computed again"
     scene.check("run", scene.undisturbed(monkeypatch), env[scene.MARK])
     assert not Path(scratch).exists()
     print(f"every process was gone after {took:.0f} s")
