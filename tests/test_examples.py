@@ -38,18 +38,20 @@ print(json.dumps([run(), run()]))
 """
 
 
+@pytest.mark.parametrize("elsewhere", [{}, {"CI": "true"}])  # hypothesis has other defaults there
 @pytest.mark.parametrize(
     ("profile", "fresh"),
     [({}, False), ({"HYPOTHESIS_PROFILE": "fresh"}, True), ({"SWEEP_LONG": "1"}, True)],
 )
 def test_fresh_examples_are_others_each_time_and_can_be_had_again(
-    root: Path, tmp_path: Path, profile: dict[str, str], fresh: bool
+    root: Path, tmp_path: Path, profile: dict[str, str], fresh: bool, elsewhere: dict[str, str]
 ):
-    environment = {k: v for k, v in os.environ.items() if k not in ("HYPOTHESIS_PROFILE", "SWEEP_LONG")}
+    unset = ("HYPOTHESIS_PROFILE", "SWEEP_LONG", "CI")
+    environment = {k: v for k, v in os.environ.items() if k not in unset}
     done = subprocess.run(
         [sys.executable, "-c", TWICE, root / "tests" / "conftest.py"],
         cwd=tmp_path,  # where hypothesis keeps what failed
-        env={**environment, **profile},
+        env={**environment, **elsewhere, **profile},
         capture_output=True,
         text=True,
         check=True,
