@@ -12,9 +12,14 @@ __version__ = VERSION
 if TYPE_CHECKING:
     from sweep.api import Plan, Run, catalogue, open_run, plan, run, status
     from sweep.errors import InputError, SweepError
-    from sweep.study import Family, Study
+    from sweep.study.study import Family, Study
 
-_HOMES = {"InputError": "sweep.errors", "SweepError": "sweep.errors", "Family": "sweep.study", "Study": "sweep.study"}
+_HOMES = {
+    "InputError": "sweep.errors",
+    "SweepError": "sweep.errors",
+    "Family": "sweep.study.study",
+    "Study": "sweep.study.study",
+}
 
 __all__ = [
     "Family",

@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from sweep.analysis.run import Run, open_run
 from sweep.errors import InputError
 from sweep.execution.plan import DEADLINE_SECONDS, count_done, count_wanted
 from sweep.perturb import REGISTRY
-from sweep.places import in_run_folder
+from sweep.reporting.run import Run, open_run
 from sweep.storage.kept import Trust, trusted_study
 from sweep.storage.store import Store
-from sweep.study import Study
-from sweep.study_checks import hint
+from sweep.study.checks import hint
+from sweep.study.paths import in_run_folder
+from sweep.study.study import Study
 
 if TYPE_CHECKING:  # TensorFlow is not for everyone who imports this
-    from sweep.execution.bench_result import Benchmark
-    from sweep.execution.inputs import Prepared
+    from sweep.bench.result import Benchmark
     from sweep.execution.verify import Verdict
+    from sweep.preparation.inputs import Prepared
 
 MANY_TRIALS = 1_000_000  # of a study: to be confirmed
 MOST_TRIALS = 100_000_000  # at a time: the driver holds the list of what is missing, 10 GB then
@@ -81,8 +81,8 @@ def _prepared(
     study: Study | str | Path, seeds: int | Mapping[str, int] | None, trust: bool, trust_plugins: Trust
 ) -> Prepared:
     """A study with its files read and checked; InputError names every mistake in all of them."""
-    from sweep.execution.inputs import prepare
-    from sweep.execution.salvage import further_problems
+    from sweep.preparation.inputs import prepare
+    from sweep.preparation.salvage import further_problems
 
     try:
         read = read_study(study, seeds, trust_plugins)
@@ -127,7 +127,7 @@ def run(
         engine: how to evaluate; None takes what measures fastest. The counts do not depend on it,
             but where the data flow is rounded (docs/engine.md).
         deadline: seconds after which a task is given up, in Ray.
-        trust_model: load model files without the checks of `sweep.networks.safety`: code stored in them may run.
+        trust_model: load model files without the checks of `sweep.networks.checks.safety`: code stored in them may run.
         trust_plugins: for a study file that lies in a run folder: run the plugins that lie there, too. Or who is asked,
             given what would run.
         insecure_cluster: also use a cluster on other machines that takes work from anyone, without a token.
@@ -154,7 +154,7 @@ def run(
     if runner == "inline":
         chosen = InlineRunner()
     else:
-        from sweep.execution.cluster import RayRunner
+        from sweep.execution.ray.cluster import RayRunner
 
         chosen = RayRunner(address, workers, gpus, insecure_cluster)
     with driver.keeping(folder):
@@ -183,7 +183,7 @@ def plan(
 ) -> Plan:
     """What `run` would do, after the same checks; computes nothing and writes nothing."""
     from sweep.execution.driver import open_store, present
-    from sweep.execution.reach import reach
+    from sweep.preparation.reach import reach
 
     prepared = _prepared(study, seeds, trust_model, trust_plugins)
     study = prepared.study
@@ -217,11 +217,11 @@ def verify(
 
 
 def train(recipe: str | Path, **options: Any) -> list[Any]:
-    """Train the networks of a recipe; see `sweep.networks.training.train`.
+    """Train the networks of a recipe; see `sweep.training.training.train`.
 
     With `seeds=N`, N networks with consecutive seeds; those that are there already are not trained again.
     """
-    from sweep.networks import training
+    from sweep.training import training
 
     return training.train(recipe, **options)
 
@@ -261,7 +261,7 @@ def bench(
     Raises:
         InputError: no model or dataset for `cnn` or `both`, or one that cannot be used.
     """
-    from sweep.execution import bench as benchmark
+    from sweep.bench import bench as benchmark
 
     return benchmark.bench(model, dataset, network=network, seconds=seconds)
 

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 
 from sweep import api, signals
-from sweep.analysis.layout import FORMATS
 from sweep.errors import Interrupted, SweepError, printable
+from sweep.reporting.tables.layout import FORMATS
 from sweep.version import VERSION
 
 ENGINES = ("plain", "stacked", "compiled")

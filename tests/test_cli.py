@@ -14,7 +14,7 @@ import pytest
 
 import sweep
 from sweep import cli, version
-from sweep.execution import cluster
+from sweep.execution.ray import cluster
 
 COMMANDS = ("run", "plan", "status", "table", "train")
 

@@ -13,7 +13,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 PAGES = [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("jobs/**/*.md"), *ROOT.glob("results/*.md")]
 MODULES = {"mlflow-skinny": "mlflow"}  # packages that are imported under another name than their own
-RIVALS = {"torch": ["rivals.py"]}  # `sweep bench` compares with it where it happens to be installed
+RIVALS = {"torch": ["baselines.py"]}  # `sweep bench` compares with it where it happens to be installed
 
 
 def module(requirement: str) -> str:

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from sweep import cli
-from sweep.study import Study
+from sweep.study.study import Study
 
 ROOT = Path(__file__).parent.parent
 INSTALLED = {".venv", "node_modules"}

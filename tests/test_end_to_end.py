@@ -222,7 +222,7 @@ class Catching(InlineRunner):
 
 def test_a_cell_that_fails_is_isolated_and_the_others_completed(place: Path, monkeypatch: pytest.MonkeyPatch):
     from sweep.execution import driver
-    from sweep.execution.inputs import prepare
+    from sweep.preparation.inputs import prepare
 
     apply = Gaussian.apply
 

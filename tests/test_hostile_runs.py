@@ -16,9 +16,9 @@ import tomli_w
 
 import sweep
 from sweep import api, cli
-from sweep.analysis.layout import FORMATS
 from sweep.errors import InputError, StoreError, SweepError, UntrustedError
 from sweep.perturb import REGISTRY
+from sweep.reporting.tables.layout import FORMATS
 from sweep.storage.paths import Folder
 from sweep.storage.store import Store
 from tests import hostile
@@ -122,7 +122,7 @@ def test_readers_of_stand_ins_say_what_the_plugin_itself_would(made: Path, run: 
     """In a process that runs the study, and in this one, which knows the transforms by description only."""
     code = """
 import sweep
-from sweep.study import Study
+from sweep.study.study import Study
 from sweep.storage.store import Store
 study = Study.from_toml("own.toml")
 run = sweep.run("own.toml", "run", runner="inline")

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 import sweep
-from sweep.execution import tokens
+from sweep.execution.ray import authentication
 from sweep.storage.schema import PROVENANCE
 from tests.chaos.scene import MARK, left
 
@@ -127,7 +127,7 @@ def test_an_existing_cluster(place: Path):
         assert done.returncode == 2
         assert "--gpus 1: the cluster at 127.0.0.1:6399 has no such GPU; leave it out to run on CPUs" in done.stderr
 
-        assert not tokens.lets_anyone_in("127.0.0.1:6399")
+        assert not authentication.lets_anyone_in("127.0.0.1:6399")
         done = run("--out", "other", environment={**environment, "RAY_AUTH_TOKEN": "1" * 64})
         assert done.returncode == 1
         assert "sweep: the Ray cluster at 127.0.0.1:6399 does not take the token of this process; set" in done.stderr

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from sweep.data.datasets import Dataset
 from sweep.engine import tf_ops
-from sweep.engine.flow import Site
+from sweep.engine.backends import images_per_step, steps
 from sweep.engine.graph import Graph, Unsupported
 from sweep.engine.proof import IMAGES as PROVEN
 from sweep.engine.proof import flow_problem
-from sweep.engine.ways import images_per_step, steps
-from sweep.networks.datasets import Dataset
+from sweep.engine.sites import Site
 from sweep.networks.feeding import feed
 from sweep.networks.loading import Network
 from sweep.perturb.base import Array

@@ -12,15 +12,15 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sweep.engine import tf_ops, ties
-from sweep.engine.flow import IDENTITY, Entry, Noise, Site
+from sweep.data.datasets import Dataset
+from sweep.data.decisions import decide
+from sweep.engine import near_ties, tf_ops
+from sweep.engine.backends import Compiled, Plain, Scores, Stacked, Subject, Way, cut, forward_of, steps
 from sweep.engine.graph import Unsupported
 from sweep.engine.proof import BATCH as PREDICT_BATCH
 from sweep.engine.proof import predict
-from sweep.engine.ways import Compiled, Plain, Scores, Stacked, Subject, Way, cut, forward_of, steps
+from sweep.engine.sites import IDENTITY, Entry, Noise, Site
 from sweep.errors import SweepError
-from sweep.networks.datasets import Dataset
-from sweep.networks.decisions import decide
 from sweep.networks.feeding import feed
 from sweep.networks.loading import Network
 from sweep.perturb.base import Array
@@ -75,13 +75,13 @@ class Evaluator:
         self.notes: list[str] = []
         self.ties = 0
         self._engine = engine
-        self._tie = ties.TIE
+        self._tie = near_ties.TIE
         self._labels = dataset.labels
         self.images = len(dataset)
         self._subject = Subject(network, feed(network, dataset, rescale), self.sites)
         self._passing = forward_of(self._subject)[0]
         few = tf_ops.constant(self._subject.images[:PREDICT_BATCH])
-        self._softmax = ties.is_softmax(np.asarray(self._passing(few, self.weights)))
+        self._softmax = near_ties.is_softmax(np.asarray(self._passing(few, self.weights)))
         self._fallback: dict[tuple[tuple[int, ...], int | None], Way] = {}
         self._ways: OrderedDict[tuple[tuple[int, ...], int | None], Way] = OrderedDict()
 
@@ -135,7 +135,7 @@ class Evaluator:
         arrays = [e for e in entries if not isinstance(e, Noise)]
         if len(arrays) < len(entries):
             return decisions
-        close = ties.within_rounding(scores, self.network.threshold, self._softmax, self._tie)
+        close = near_ties.within_rounding(scores, self.network.threshold, self._softmax, self._tie)
         again = np.flatnonzero(close & (not self.sites))
         self.ties += len(again)
         tensors = [tf_ops.constant(w) for w in arrays] if len(again) else []
@@ -179,11 +179,11 @@ class Evaluator:
             except Unsupported as reason:
                 refusal = str(reason)
                 continue
-            error = ties.difference(way.scores(_entries(trials, way)), expected, self._softmax)
-            if error > ties.LARGEST_ERROR:
+            error = near_ties.difference(way.scores(_entries(trials, way)), expected, self._softmax)
+            if error > near_ties.LARGEST_ERROR:
                 self.notes.append(f"{way.name} evaluation differs from plain Keras here, and is not used")
                 continue
-            self._tie = max(self._tie, ties.MARGIN * error)
+            self._tie = max(self._tie, near_ties.MARGIN * error)
             if self.sites:
                 return make
             best = min(best, (_seconds(way, trials), make), key=lambda pair: pair[0])
@@ -198,7 +198,7 @@ class Evaluator:
         batches = [tf_ops.constant(few) for few in steps(images, PREDICT_BATCH)]
         for weights, scores in zip(given, expected, strict=True):
             passing = np.concatenate([np.asarray(self._passing(few, list(weights))) for few in batches])
-            if ties.difference(passing, scores, self._softmax) > ties.LARGEST_ERROR:
+            if near_ties.difference(passing, scores, self._softmax) > near_ties.LARGEST_ERROR:
                 raise SweepError("evaluated as a function of its weights, the network differs from keras.Model.predict")
 
     def _candidates(self) -> list[_Maker]:

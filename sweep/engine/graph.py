@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 from sweep.engine import tf_ops
-from sweep.engine.flow import Insert, Site
+from sweep.engine.sites import Insert, Site
 from sweep.networks.inspection import leaves_of
 
 _FUNCTIONAL = type(keras.Model(inputs := keras.Input((1,)), inputs))

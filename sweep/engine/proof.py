@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sweep.engine import tf_ops, ties
+from sweep.engine import near_ties, tf_ops
 from sweep.engine.graph import Graph
-from sweep.networks.files import reason
+from sweep.files import reason
 from sweep.networks.loading import Network
 from sweep.perturb.base import Array
 
@@ -50,7 +50,7 @@ def inference_problem(network: Network, images: Array) -> str | None:
             "it makes some of its weights when it is first called, such as those of an activation that is a layer; "
             "call it once on images before it is saved"
         )
-    softmax = ties.is_softmax(scores)
+    softmax = near_ties.is_softmax(scores)
     if not _same(predict(network, few), scores, softmax):
         return (
             "it gives other scores when it sees the same images again: something in it is random at inference, or "
@@ -66,10 +66,10 @@ def flow_problem(network: Network, graph: Graph, images: Array) -> str | None:
     few = images[:IMAGES]
     expected = predict(network, few)
     passing = np.asarray(tf_ops.compile_function(graph.run)(tf_ops.constant(few), network.model.get_weights()))
-    if _same(passing, expected, ties.is_softmax(expected)):
+    if _same(passing, expected, near_ties.is_softmax(expected)):
         return None
     return "layer by layer, it gives other scores than keras.Model.predict"
 
 
 def _same(scores: Array, expected: Array, softmax: bool) -> bool:
-    return ties.difference(scores, expected, softmax) <= ties.LARGEST_ERROR
+    return near_ties.difference(scores, expected, softmax) <= near_ties.LARGEST_ERROR

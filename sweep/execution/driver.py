@@ -9,20 +9,18 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from sweep.data.decisions import chance_warning, is_near_chance
 from sweep.errors import InputError, Interrupted, NondeterminismError, StoreError, TaskError, VersionError
 from sweep.execution.clock import Clock
-from sweep.execution.dataflow import corrected
 from sweep.execution.failures import Failures, said
-from sweep.execution.inputs import Prepared, own_clean
 from sweep.execution.nodes import Nodes
 from sweep.execution.plan import DEADLINE_SECONDS, Chunk, ChunkSize, Cutter, Trial, missing, wanted
 from sweep.execution.progress import Progress
-from sweep.execution.resolved import resolved_table
 from sweep.execution.runner import Runner
 from sweep.execution.worker import Job, Outcome, versions
-from sweep.networks.decisions import chance_warning, is_near_chance
-from sweep.perturb.plugins import FOLDER, kept_name, loaded
-from sweep.places import MANIFEST, STUDY
+from sweep.preparation.inputs import Prepared, own_clean
+from sweep.preparation.resolved import resolved_table
+from sweep.preparation.sites import corrected
 from sweep.signals import stopping
 from sweep.storage.kept import described
 from sweep.storage.merge import merge
@@ -30,6 +28,8 @@ from sweep.storage.paths import Folder
 from sweep.storage.schema import parquet_bytes
 from sweep.storage.shards import commit
 from sweep.storage.store import FIGURES, RESOLVED, Store
+from sweep.study.paths import MANIFEST, STUDY
+from sweep.study.plugins import FOLDER, kept_name, loaded
 from sweep.version import VERSION
 
 SAVE_SECONDS = 5.0  # between two writes of the manifest

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sweep.storage.contents import FIXED_SEED
-from sweep.study import Study
+from sweep.study.study import Study
 
 Trial = tuple[str, int]  # (id of the cell, seed)
 

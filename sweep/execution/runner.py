@@ -7,9 +7,10 @@ from collections.abc import Collection, Mapping
 from types import TracebackType
 from typing import Protocol, Self
 
+from sweep.data.datasets import Dataset
 from sweep.execution.plan import Chunk
-from sweep.execution.worker import Job, ModelFile, Outcome, run_chunk
-from sweep.networks.datasets import Dataset
+from sweep.execution.worker import Job, Outcome, run_chunk
+from sweep.preparation.inputs import ModelFile
 
 
 class Runner(Protocol):

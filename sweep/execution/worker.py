@@ -13,26 +13,25 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from sweep.data.datasets import Dataset
 from sweep.errors import NodeError, SweepError, TaskError, VersionError
-from sweep.execution.dataflow import Flow, Placed, sites_of
 from sweep.execution.plan import DEADLINE_SECONDS, Chunk, Trial
-from sweep.networks.datasets import Dataset
 from sweep.perturb.base import REGISTRY
 from sweep.perturb.perturbation import block_of, reached, reads
-from sweep.perturb.plugins import Plugin, ops_of, run_plugins
-from sweep.places import MANIFEST
+from sweep.preparation.inputs import ModelFile
+from sweep.preparation.sites import Flow, Placed, sites_of
 from sweep.storage.paths import Folder
 from sweep.storage.schema import trial_table
 from sweep.storage.shards import Shard, commit
-from sweep.study import Cell
+from sweep.study.paths import MANIFEST
+from sweep.study.plugins import Plugin, ops_of, run_plugins
+from sweep.study.study import Cell
 
 if TYPE_CHECKING:  # TensorFlow is for the workers alone
     from sweep.engine.evaluator import Evaluator
-    from sweep.engine.flow import Entry, Site
+    from sweep.engine.sites import Entry, Site
     from sweep.networks.loading import Network
 
 
@@ -69,15 +68,6 @@ class _Packed:
 
     op: str
     values: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class ModelFile:
-    """A network as it travels: the file's bytes as a uint8 array, which workers read without a copy."""
-
-    content: npt.NDArray[np.uint8]
-    suffix: str
-    digest: str
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from sweep.data.datasets import AS_STORED, RESCALES, Dataset, prepare_images
 from sweep.errors import InputError
-from sweep.networks.datasets import AS_STORED, RESCALES, Dataset, prepare_images
 from sweep.networks.loading import Network
 
 DEFAULT = "0..1"  # of uint8 images

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sweep.data.datasets import Dataset, fits
 from sweep.errors import InputError
+from sweep.files import copy_file, file_digest, reason, require_file
 from sweep.networks.backend import import_keras, quiet_advice
-from sweep.networks.datasets import Dataset, fits
-from sweep.networks.files import copy_file, file_digest, reason, require_file
+from sweep.networks.checks.safety import MAX_FILE, check_model_bytes, check_model_file, variables_within
 from sweep.networks.inspection import beginning_of, layers_of, quantized_of, threshold_of, variables_of
-from sweep.networks.leftovers import without_leftovers
-from sweep.networks.safety import MAX_FILE, check_model_bytes, check_model_file, variables_within
+from sweep.networks.keras2 import without_leftovers
 from sweep.networks.variables import Layer, Variable
 
 if TYPE_CHECKING:
@@ -58,11 +58,11 @@ class Network:
 def load_network(path: str | Path, trust: bool = False) -> Network:
     """Reads a network from a .keras or .h5 file, of Keras 2 or 3; Python code stored in the file is refused.
 
-    What Keras 2 left in a file without meaning (see `sweep.networks.leftovers`) is passed over, and a slash in its
+    What Keras 2 left in a file without meaning (see `sweep.networks.keras2`) is passed over, and a slash in its
     layers' names becomes a line, since Keras 3 has none; the digest is that of the file as it lies there.
 
     Args:
-        path: the file. It is looked into before Keras sees it (see `sweep.networks.safety`).
+        path: the file. It is looked into before Keras sees it (see `sweep.networks.checks.safety`).
         trust: skip that, and let code stored in the file run; only for files that are as safe as a program of yours.
 
     Raises:

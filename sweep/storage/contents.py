@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from sweep.storage.schema import trial_schema
-from sweep.study import Study
+from sweep.study.study import Study
 
 FIXED_SEED = 0  # of the one trial of a cell without randomness, whatever seeds the study asks for
 

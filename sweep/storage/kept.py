@@ -7,12 +7,12 @@ from typing import Any
 
 from sweep.errors import InputError, StoreError, UntrustedError
 from sweep.perturb.base import REGISTRY
-from sweep.perturb.described import describe, is_ours, stand_in
-from sweep.perturb.plugins import FOLDER, Plugin, Register, have_run, kept_name, run_plugins
-from sweep.places import MANIFEST, STUDY
 from sweep.storage.store import Store
-from sweep.study import Study, tables_of
-from sweep.study_checks import swept_columns
+from sweep.study.checks import swept_columns
+from sweep.study.described import describe, is_ours, stand_in
+from sweep.study.paths import MANIFEST, STUDY
+from sweep.study.plugins import FOLDER, Plugin, Register, have_run, kept_name, run_plugins
+from sweep.study.study import Study, tables_of
 
 Trust = bool | Callable[[str], bool]
 """Whether code that a run folder brings may run: yes, no, or who is asked, given what would run."""

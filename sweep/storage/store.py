@@ -14,8 +14,6 @@ import pandas as pd
 import pyarrow as pa
 
 from sweep.errors import InputError, NondeterminismError, StoreError
-from sweep.perturb.plugins import FOLDER
-from sweep.places import MANIFEST
 from sweep.storage.contents import Expected
 from sweep.storage.disk import MOST_BYTES
 from sweep.storage.manifest import parse as parse_manifest
@@ -23,7 +21,9 @@ from sweep.storage.parallel import each
 from sweep.storage.paths import Folder
 from sweep.storage.schema import FORMAT, result_columns, trial_schema
 from sweep.storage.shards import REMEDY, TRIALS, Shard, check_study, parse, sound
-from sweep.study import Study
+from sweep.study.paths import MANIFEST
+from sweep.study.plugins import FOLDER
+from sweep.study.study import Study
 
 RESOLVED = "resolved.parquet"
 DAMAGED = "damaged"

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from sweep.analysis.report import report
-from tests.analysis.synthetic import EXTRAS, HOSTILE, SyntheticRun
+from sweep.reporting.html import report
 from tests.browser import chrome
+from tests.reporting.synthetic import EXTRAS, HOSTILE, SyntheticRun
 
 ROOT = Path(__file__).parent.parent.parent
 AXE = Path(os.environ.get("AXE", ROOT / "node_modules" / "axe-core" / "axe.min.js"))

@@ -17,10 +17,10 @@ import time
 from pathlib import Path
 
 from sweep.execution import driver, worker
-from sweep.execution.inputs import prepare
 from sweep.execution.plan import wanted
 from sweep.execution.runner import InlineRunner
-from sweep.study import Study
+from sweep.preparation.inputs import prepare
+from sweep.study.study import Study
 
 CHUNK = 10
 

@@ -10,7 +10,8 @@ import pytest
 import tomli_w
 
 from sweep import cli
-from sweep.execution import cluster, files
+from sweep.execution.ray import cluster
+from sweep.preparation import files
 from tests.chaos.broken import KINDS, plant, valid
 
 STUDIES = int(os.environ.get("SWEEP_BROKEN", "200"))

@@ -12,9 +12,9 @@ import pytest
 from sweep import cli
 from sweep.errors import SweepError
 from sweep.execution import driver
-from sweep.execution.inputs import Prepared, prepare
 from sweep.execution.runner import InlineRunner
-from sweep.study import Study
+from sweep.preparation.inputs import Prepared, prepare
+from sweep.study.study import Study
 from tests.chaos import scene
 
 PAGE = 4096

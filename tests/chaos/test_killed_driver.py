@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 
 from sweep.execution import driver
-from sweep.execution.inputs import prepare
 from sweep.execution.runner import InlineRunner
-from sweep.study import Study
+from sweep.preparation.inputs import prepare
+from sweep.study.study import Study
 from tests.chaos import killed_commit, scene
 
 STEP = 1 if "SWEEP_LONG" in os.environ else 20

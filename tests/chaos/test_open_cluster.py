@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sweep.errors import InputError
-from sweep.execution import cluster, tokens
+from sweep.execution.ray import authentication, cluster
 from tests.chaos import scene
 from tests.chaos.nodes import AUTHENTICATED, Node
 
@@ -18,7 +18,7 @@ def test_a_cluster_that_lets_anyone_in(place: Path, monkeypatch: pytest.MonkeyPa
     env = {**os.environ, **AUTHENTICATED, "RAY_AUTH_MODE": mode}
     with ExitStack() as stack:
         head = Node(stack, env).wait()
-        assert tokens.lets_anyone_in(head.address) is (mode == "disabled")
+        assert authentication.lets_anyone_in(head.address) is (mode == "disabled")
         monkeypatch.setattr(cluster, "is_remote", lambda _: True)
         if mode == "disabled":
             with pytest.raises(InputError, match="takes work from anyone"):

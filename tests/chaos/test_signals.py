@@ -27,18 +27,18 @@ STOPPED = r"sweep: stopped\n"
 PHASES = {
     "importing": ("pandas", False),
     "importing TensorFlow": ("tensorflow", False),
-    "checking files": ("sweep.execution.inputs:prepare", False),
+    "checking files": ("sweep.preparation.inputs:prepare", False),
     "merging": ("sweep.storage.store:Store.replace", True),
-    "writing the summary": ("sweep.analysis.run:summary_files", True),
-    "drawing figures": ("sweep.analysis.figures:save_figures", True),
-    "writing the report": ("sweep.analysis.report:report", True),
+    "writing the summary": ("sweep.reporting.run:summary_files", True),
+    "drawing figures": ("sweep.reporting.figures:save_figures", True),
+    "writing the report": ("sweep.reporting.html:report", True),
     "computing": ("sweep.storage.store:Store.add", True),
 }
 WITH_RAY = {
     "starting Ray": ("ray:init", False),
     "Ray's processes are there": ("ray._private.worker:connect", False),
-    "Ray has started": ("sweep.execution.heartbeat:Heartbeat.room", False),
-    "workers start": ("sweep.execution.cluster:RayRunner.wait", True),
+    "Ray has started": ("sweep.execution.ray.heartbeat:Heartbeat.room", False),
+    "workers start": ("sweep.execution.ray.cluster:RayRunner.wait", True),
 }
 BEFORE = [phase for phase, (_, begun) in PHASES.items() if not begun]
 AFTER = [phase for phase, (_, begun) in PHASES.items() if begun]
@@ -238,11 +238,11 @@ formats = ["keras"]
 layer = [ { type = "Flatten" }, { type = "Dense", units = 5, activation = "softmax" } ]
 """
 OTHERS = [
-    (("train", "recipe.toml", "--out", "own"), "sweep.networks.training:_fit"),
+    (("train", "recipe.toml", "--out", "own"), "sweep.training.training:_fit"),
     (("verify", "run"), "sweep.execution.verify:evaluate_chunk"),
-    (("bench", "net.keras", "data.npz", "--network", "cnn"), "sweep.engine.sgemm:Sgemm.rate"),
-    (("report", "run"), "sweep.analysis.report:report"),
-    (("export", "run", "exported"), "sweep.analysis.export:summary_files"),
+    (("bench", "net.keras", "data.npz", "--network", "cnn"), "sweep.bench.sgemm:Sgemm.rate"),
+    (("report", "run"), "sweep.reporting.html:report"),
+    (("export", "run", "exported"), "sweep.reporting.export:summary_files"),
 ]
 
 
@@ -307,7 +307,7 @@ def test_a_program_that_runs_a_study_keeps_its_handlers(place: Path, where: str)
 
 def test_rays_processes_can_be_told_to_end(place: Path):
     """What the command blocks for itself is not blocked in the processes that it starts, SIGHUP apart."""
-    with command("run", "study.toml", pause="sweep.execution.heartbeat:Heartbeat.room") as (process, mark):
+    with command("run", "study.toml", pause="sweep.execution.ray.heartbeat:Heartbeat.room") as (process, mark):
         reached(process)
         (raylet,) = [pid for pid, title in scene.started(mark).items() if "raylet/raylet" in title.split()[0]]
         (blocked,) = re.findall(r"^SigBlk:\t(\w+)", Path(f"/proc/{raylet}/status").read_text(), re.MULTILINE)

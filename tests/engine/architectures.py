@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import layers as kl
 
-from sweep.engine.stacked import StackedNetwork
+from sweep.engine.stacked.network import StackedNetwork
 
 ACTIVATIONS = ["relu", "relu", "tanh", "gelu", "elu", "sigmoid", "softplus", "leaky_relu", None, "softmax"]
 

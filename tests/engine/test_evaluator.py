@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from keras import layers
 
+from sweep.data.datasets import load_dataset
+from sweep.engine import backends as ways_module
 from sweep.engine import evaluator as module
-from sweep.engine import ways as ways_module
 from sweep.engine.evaluator import Evaluator
-from sweep.networks.datasets import load_dataset
 from sweep.networks.loading import load_network
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

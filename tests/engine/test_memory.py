@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sweep.data.datasets import Dataset, load_dataset
 from sweep.engine import tf_ops
 from sweep.engine.evaluator import Evaluator
-from sweep.networks.datasets import Dataset, load_dataset
 from sweep.networks.loading import load_network
 from sweep.perturb.noise import Gaussian
 from sweep.perturb.perturbation import perturb, reached

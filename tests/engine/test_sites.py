@@ -8,10 +8,10 @@ import keras
 import numpy as np
 import pytest
 
-from sweep.engine.compiled import CompiledNetwork
-from sweep.engine.flow import IDENTITY, Site
+from sweep.engine.compiled.network import CompiledNetwork
 from sweep.engine.graph import Graph, Unsupported
-from sweep.engine.stacked import StackedNetwork
+from sweep.engine.sites import IDENTITY, Site
+from sweep.engine.stacked.network import StackedNetwork
 from sweep.networks.inspection import leaves_of
 from tests.engine.architectures import Builder, SimpleBuilder, draw_weights, randomize
 

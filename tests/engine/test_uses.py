@@ -13,11 +13,11 @@ from keras import layers as kl
 
 import sweep
 from sweep.errors import InputError
-from sweep.execution.dataflow import STREAMS
-from sweep.execution.inputs import prepare
 from sweep.execution.plan import Chunk, wanted
 from sweep.execution.worker import Job, evaluate_chunk
-from sweep.study import Study
+from sweep.preparation.inputs import prepare
+from sweep.preparation.sites import STREAMS
+from sweep.study.study import Study
 from tests.oracle import draw
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

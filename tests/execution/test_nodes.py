@@ -8,11 +8,11 @@ import pytest
 import sweep
 from sweep.errors import NodeError, TaskError
 from sweep.execution import driver
-from sweep.execution.inputs import prepare
 from sweep.execution.nodes import Nodes
 from sweep.execution.plan import Chunk
 from sweep.execution.runner import InlineRunner
 from sweep.execution.worker import Outcome
+from sweep.preparation.inputs import prepare
 
 NOISY = "net/gaussian/scale=0.1"
 ALL = 4 + 4 * 20  # trials of the study: the clean network and three cells are not random

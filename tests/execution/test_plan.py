@@ -2,7 +2,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweep.execution.plan import CHUNKS_PER_SECOND, FIXED_SEED, ChunkSize, Cutter, missing, wanted
-from sweep.study import Study
+from sweep.study.study import Study
 
 
 def study(seeds: object = 4, models: object = "a.h5") -> Study:

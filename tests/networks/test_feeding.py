@@ -11,8 +11,8 @@ import pytest
 from keras import layers as kl
 
 import sweep
+from sweep.data.datasets import Dataset
 from sweep.errors import InputError
-from sweep.networks.datasets import Dataset
 from sweep.networks.feeding import rescale_of
 from sweep.networks.loading import load_network
 

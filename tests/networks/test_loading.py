@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sweep.data.datasets import Dataset
 from sweep.errors import InputError
 from sweep.networks.backend import import_keras
-from sweep.networks.datasets import Dataset
 from sweep.networks.loading import Network, check_fit, load_network, load_network_bytes
 
 # Keras 3.15 converts its variables to arrays in a way that NumPy 2 is about to drop.

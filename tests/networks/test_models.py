@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sweep.networks import training
+from sweep.data.datasets import Dataset, load_dataset, prepare_images
+from sweep.data.decisions import decide
+from sweep.files import file_digest
 from sweep.networks.backend import import_tensorflow
-from sweep.networks.cards import card, measured, same_training
-from sweep.networks.datasets import Dataset, load_dataset, prepare_images
-from sweep.networks.decisions import decide
-from sweep.networks.files import file_digest
 from sweep.networks.loading import check_fit, load_network
-from sweep.networks.recipes import read_recipe
+from sweep.training import training
+from sweep.training.cards import card, measured, same_training
+from sweep.training.recipes import read_recipe
 
 # Keras 3.15 converts its variables to arrays in a way that NumPy 2 is about to drop.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn:DeprecationWarning")

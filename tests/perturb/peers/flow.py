@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from sweep.execution.dataflow import STREAMS
 from sweep.perturb import REGISTRY
+from sweep.preparation.sites import STREAMS
 from tests.perturb.peers.checks import many, peer, same_law, same_values
 
 Array = np.ndarray
@@ -138,7 +138,7 @@ def neurosim_input() -> None:
 
 def noisy(scale: float) -> Array:
     """What our transform adds to an activation of 0, as the engine draws it."""
-    from sweep.engine.flow import Noise
+    from sweep.engine.sites import Noise
     from sweep.randomness import stream
 
     sigma = REGISTRY["activation_noise"](scale=scale).sigma(None)

@@ -1,0 +1,264 @@
+"""The benchmark: every way to evaluate trials, side by side, taking turns in one run."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from sweep.bench import baselines
+from sweep.bench.flops import count_flops
+from sweep.bench.resnet import write_example
+from sweep.bench.result import ARTICLE, Benchmark, NetworkResult, WayResult
+from sweep.bench.sgemm import Sgemm
+from sweep.bench.throughput import Steady, peak_of_workers
+from sweep.data.datasets import Dataset, prepare_images
+from sweep.engine import tf_ops
+from sweep.engine.backends import Compiled, Plain, Stacked, Subject, Way, cut
+from sweep.engine.evaluator import CPU_STACKS, PREFIX_BYTES, SAMPLE, Evaluator
+from sweep.engine.graph import Unsupported
+from sweep.errors import InputError
+from sweep.execution.ray.cluster import RayRunner, available_cores
+from sweep.execution.runner import Runner
+from sweep.networks.loading import Network, load_network
+from sweep.perturb.base import Array
+from sweep.perturb.perturbation import perturb, reached
+from sweep.preparation.inputs import prepare
+from sweep.study.study import Cell, Family, Study
+from sweep.version import VERSION
+
+ROUNDS = 3
+RESIDUAL_IMAGES = 1000
+VMAP_TRIALS = 8
+NOISE = {"op": "gaussian", "scale": 0.2, "basis": "layer_std"}
+
+Log = Callable[[str], None]
+
+
+def say(text: str) -> None:
+    """A line of progress on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def bench(
+    model: str | Path | None, dataset: str | Path | None, *, network: str, seconds: float, log: Log = say
+) -> Benchmark:
+    """Measure every way on every network asked for; see `sweep.api.bench`."""
+    started = time.monotonic()
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    if not 0 < seconds < float("inf"):
+        raise InputError(f"seconds: {seconds:g} is not a time to measure for")
+    if network != "resnet" and (model is None or dataset is None):
+        raise InputError("name a model and a dataset, or choose the network resnet, which needs neither")
+    tf_ops.configure(available_cores())
+    results = []
+    with tempfile.TemporaryDirectory(prefix="sweep-bench-") as folder:
+        if network != "resnet" and model is not None and dataset is not None:
+            results.append(measure(Path(model), Path(dataset), seconds, RayRunner(), log))
+        if network != "cnn":
+            log("writing a ResNet-20 and images for it")
+            results.append(measure(*write_example(Path(folder), RESIDUAL_IMAGES), seconds, RayRunner(), log))
+    versions: dict[str, str | None] = {"python": platform.python_version(), "noisesweep": VERSION}
+    versions |= {name: version(name) for name in ("tensorflow", "keras", "ray", "numpy")}
+    versions["torch"] = baselines.torch_version()
+    machine = {"processor": _processor(), "cores": available_cores(), "load": load}
+    return Benchmark(tuple(results), machine, versions, time.monotonic() - started)
+
+
+def measure(model: Path, dataset: Path, seconds: float, runner: Runner, log: Log) -> NetworkResult:
+    """All ways on one network.
+
+    Args:
+        model, dataset: files.
+        seconds: to measure each way for, in `ROUNDS` rounds in which all take turns.
+        runner: for the ways through workers, which use as many as it has slots.
+        log: takes lines of progress.
+    """
+    task = _Task(model, dataset)
+    notes: list[str] = []
+    with ExitStack() as stack:
+        contestants = []
+        for contestant in _in_process(task, notes):
+            log(f"{model.name}: ready: {contestant.label}")
+            contestants.append(contestant)
+        log(f"{model.name}: starting workers")
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="sweep-bench-"))
+        steady = Steady(task.prepared, stack.enter_context(runner), folder)
+        contestants += _through_workers(task, steady)
+        products = {n: stack.enter_context(Sgemm(n)) for n in sorted({1, *(c.cores for c in contestants)})}
+        sgemm: dict[int, list[float]] = {n: [] for n in products}
+        rates: dict[str, list[float]] = {contestant.key: [] for contestant in contestants}
+        for turn in range(ROUNDS):
+            for n, product in products.items():
+                sgemm[n].append(product.rate(seconds / ROUNDS))
+            for contestant in contestants:
+                rate = contestant.rate(seconds / ROUNDS)
+                rates[contestant.key].append(rate)
+                log(f"{model.name}: round {turn + 1} of {ROUNDS}: {contestant.label}: {rate:.3g} trials/s")
+        return NetworkResult(
+            name=model.name,
+            images=len(task.dataset),
+            sgemm={n: tuple(values) for n, values in sgemm.items()},
+            ways=tuple(
+                WayResult(c.key, c.label, c.cores, tuple(rates[c.key]), c.correct, c.flops) for c in contestants
+            ),
+            engine=steady.engine(task.everywhere.id),
+            worker_bytes=peak_of_workers(),
+            notes=(*notes, *steady.notes),
+        )
+
+
+@dataclass(frozen=True)
+class _Contestant:
+    """A way to evaluate, ready to run; `rate` takes seconds and gives trials a second. Else as `WayResult`."""
+
+    key: str
+    label: str
+    cores: int
+    correct: int
+    flops: int | None
+    rate: Callable[[float], float]
+
+
+class _Task:
+    """What all ways evaluate: a network and a dataset, with noise on all layers or on the last."""
+
+    def __init__(self, model: Path, dataset: Path) -> None:
+        self.path = model
+        self.network = load_network(model)
+        kernels = [v.layer for v in self.network.variables if v.kernel]
+        if not kernels:
+            raise InputError(f"{model}: no layer has a kernel to perturb")
+        families = [Family("all layers", [NOISE]), Family("last layer", [{**NOISE, "layers": kernels[-1]}])]
+        self.prepared = prepare(Study("bench", str(model), str(dataset), 1, families, source="bench"))
+        self.dataset: Dataset = self.prepared.dataset
+        self.subject = Subject(self.network, prepare_images(self.dataset.images, self.network.input_shape))
+        _, self.everywhere, self.last = self.prepared.study.cells  # the clean network comes first
+        self.varied = self._varied(self.everywhere)
+        self.clean: list[Array] = [np.asarray(w) for w in self.network.model.get_weights()]
+
+    def weights(self, seeds: Sequence[int]) -> list[list[Array]]:
+        """All layers perturbed, one set a seed."""
+        root, transforms = self.prepared.study.root_seed, self.everywhere.transforms
+        return [perturb(self.clean, self.network.variables, transforms, root, seed) for seed in seeds]
+
+    def flops(self, cell: Cell) -> int | None:
+        """Of a trial, or None where they cannot be counted."""
+        try:
+            return len(self.dataset) * count_flops(self.network.model, self._varied(cell))
+        except Unsupported:
+            return None
+
+    def _varied(self, cell: Cell) -> tuple[int, ...]:
+        return reached(self.network.variables, cell.transforms)
+
+
+class _Fixed(Evaluator):
+    """An evaluator that is told its way."""
+
+    def __init__(self, network: Network, dataset: Dataset, way: Way) -> None:
+        super().__init__(network, dataset)
+        self._told = way
+
+    def way(self, varied: Sequence[int], block: int | None = None) -> Way:  # noqa: ARG002
+        """The one it was told."""
+        return self._told
+
+
+def _in_process(task: _Task, notes: list[str]) -> Iterator[_Contestant]:
+    """The ways that need no workers; TensorFlow and PyTorch may use all cores."""
+    cores, flops = available_cores(), task.flops(task.everywhere)
+
+    def ready(key: str, label: str, evaluate: baselines.Evaluate, trials: int = 1, n: int = cores) -> _Contestant:
+        correct = evaluate(task.weights(range(trials)))[0]
+        return _Contestant(key, label, n, correct, flops, partial(_rate, task, evaluate, trials))
+
+    def ours(way: Way) -> baselines.Evaluate:
+        evaluator = _Fixed(task.network, task.dataset, way)
+        return lambda trials: evaluator.correct(trials, task.varied)
+
+    yield ready(ARTICLE, "the article's loop", baselines.article_loop(task.path, task.dataset))
+    yield ready("evaluate", "model.evaluate, batch 1,000", baselines.kept_model(task.path, task.dataset))
+    one = baselines.torch_evaluate(task.network, task.dataset)
+    some = baselines.torch_evaluate(task.network, task.dataset, VMAP_TRIALS)
+    if one and some:
+        yield ready("torch", "PyTorch, one trial at a time", one)
+        yield ready("torch_vmap", f"torch.func.vmap over {VMAP_TRIALS} trials", some, VMAP_TRIALS)
+    else:
+        why = "it is not installed" if baselines.torch_version() is None else "it has no translation of this network"
+        notes.append(f"PyTorch did not run: {why}")
+    plain = Plain(task.subject, task.varied)
+    yield ready("plain", "one compiled Keras trial at a time", ours(plain))
+    key = cut(task.subject, task.varied, PREFIX_BYTES)
+    try:
+        trials, step = _best_stack(task, key)
+        stacked = Stacked(task.subject, key, step, trials)
+        yield ready("stacked", f"stacked: {trials} trials, {step} images a step", ours(stacked), trials)
+    except Unsupported as reason:
+        notes.append(f"stacked did not run: {reason}")
+    try:
+        compiled = Compiled(task.subject, key)
+        yield ready("compiled", "machine code", ours(compiled), n=1)
+    except Unsupported as reason:
+        notes.append(f"machine code did not run: {reason}")
+
+
+def _through_workers(task: _Task, steady: Steady) -> list[_Contestant]:
+    """The way that calibration chooses, on one thread a worker."""
+    counts = {cell.id: steady.warm_up(cell.id) for cell in (task.everywhere, task.last)}
+
+    def workers(key: str, label: str, cell: Cell, n: int) -> _Contestant:
+        rate = partial(steady.rate, cell.id, n)
+        return _Contestant(key, label, n, counts[cell.id], task.flops(cell), rate)
+
+    several = f"{steady.slots} workers" if steady.slots > 1 else "1 worker"
+    found = [
+        workers("ray_all", f"through {several}", task.everywhere, steady.slots),
+        workers("ray_last_layer", f"through {several}, last layer only", task.last, steady.slots),
+    ]
+    one = workers("ray_one", "through 1 worker", task.everywhere, 1)
+    return [one, *found]
+
+
+def _best_stack(task: _Task, varied: tuple[int, ...]) -> tuple[int, int]:
+    """The faster of the stacks that calibration tries, on a sample: (trials, images a step)."""
+    times = {}
+    sample = dataclasses.replace(task.subject, images=task.subject.images[:SAMPLE])
+    for trials, step in CPU_STACKS:
+        way = Stacked(sample, varied, step, trials)
+        sets = task.weights(range(trials))
+        weights = [[w[i] for w in sets] for i in way.varied]
+        way.scores(weights)
+        start = time.perf_counter()
+        way.scores(weights)
+        times[trials, step] = (time.perf_counter() - start) / trials
+    return min(times, key=lambda stack: times[stack])
+
+
+def _rate(task: _Task, evaluate: baselines.Evaluate, trials: int, seconds: float) -> float:
+    """Trials a second, perturbing included, over at least so many seconds and one call."""
+    start, done = time.perf_counter(), 0
+    while done == 0 or time.perf_counter() - start < seconds:
+        evaluate(task.weights(range(done, done + trials)))
+        done += trials
+    return done / (time.perf_counter() - start)
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

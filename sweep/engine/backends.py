@@ -1,0 +1,202 @@
+"""The ways to evaluate trials: one at a time, stacked, or as machine code; all give the scores of T trials."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from sweep.engine import tf_ops
+from sweep.engine.compiled.network import CompiledNetwork
+from sweep.engine.graph import Graph, Unsupported
+from sweep.engine.sites import Entry, Noise, Site
+from sweep.engine.stacked.network import StackedNetwork
+from sweep.networks.loading import Network
+from sweep.perturb.base import Array
+
+Scores = npt.NDArray[np.float32]
+STEP_BYTES = 16 * 1024**2  # of the largest activation of a step
+IMAGES_PER_STEP = 500
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is evaluated.
+
+    Attributes:
+        network: a network.
+        images: (n, ...) as it takes them.
+        sites: where transforms act on its data flow.
+        block: images that share their draws where weights are read anew; None for all.
+    """
+
+    network: Network
+    images: Array
+    sites: tuple[Site, ...] = ()
+    block: int | None = None
+
+    @property
+    def blocks(self) -> list[Array]:
+        """The images, block by block."""
+        return steps(self.images, self.block or len(self.images))
+
+
+class Way(Protocol):
+    """One way to evaluate one network on fixed images.
+
+    Attributes:
+        name: goes into the `engine` column.
+        varied: indices into `model.weights`, and beyond them into the sites, of what `scores` takes, ascending.
+        trials: how many trials to give `scores` at a time, at most.
+    """
+
+    name: str
+    varied: tuple[int, ...]
+    trials: int
+
+    def scores(self, entries: Sequence[Sequence[Entry]], block: int = 0) -> Scores:
+        """Outputs (T, images of the block, outputs) for the T values of each varied entry."""
+
+
+class Plain:
+    """Keras's own forward pass, compiled once, with the weights as arguments: the reference of all others."""
+
+    name = "plain"
+    trials = 1
+
+    def __init__(self, subject: Subject, varied: Sequence[int]) -> None:
+        model = subject.network.model
+        self._first_site = len(model.weights)
+        self.varied = (*sorted(varied), *range(self._first_site, self._first_site + len(subject.sites)))
+        self._entries: list[Any] = [tf_ops.constant(w) for w in model.get_weights()] + [None] * len(subject.sites)
+        self._forward, graph, images_per_step = forward_of(subject)
+        noisy = [k for k, site in enumerate(subject.sites) if site.kind == "noise"]
+        self._shapes = {self._first_site + k: graph.shape_at(k) for k in noisy} if graph else {}
+        self._blocks = [[tf_ops.constant(step) for step in steps(b, images_per_step)] for b in subject.blocks]
+
+    def scores(self, entries: Sequence[Sequence[Entry]], block: int = 0) -> Scores:
+        trials = len(entries[0]) if entries else 1  # nothing varies: the clean network
+        return np.stack([self._trial([e[t] for e in entries], block) for t in range(trials)])
+
+    def _trial(self, varied: Sequence[Entry], block: int) -> Scores:
+        entries = list(self._entries)
+        for i, entry in zip(self.varied, varied, strict=True):
+            entries[i] = entry if isinstance(entry, Noise) else tf_ops.constant(entry)
+        scores = []
+        for images in self._blocks[block]:
+            values = [self._draw(i, e, len(images)) if isinstance(e, Noise) else e for i, e in enumerate(entries)]
+            scores.append(np.asarray(self._forward(images, values)))
+        return np.concatenate(scores)
+
+    def _draw(self, index: int, noise: Noise, images: int) -> Any:
+        return tf_ops.constant(noise.take(images, self._shapes[index]))
+
+
+class Stacked:
+    """T trials in one pass; see `stacked`."""
+
+    name = "stacked"
+
+    def __init__(self, subject: Subject, varied: Sequence[int], images_per_step: int, trials: int) -> None:
+        _refuse_noise(subject)
+        self.trials = trials
+        self._network = StackedNetwork(subject.network.model, varied, subject.sites)
+        self.varied = self._network.varied
+        self._blocks = [_whole_steps(block, images_per_step) for block in _prefix_blocks(self._network, subject)]
+        self._forward = tf_ops.compile_steps(self._network.forward)
+
+    def scores(self, entries: Sequence[Sequence[Entry]], block: int = 0) -> Scores:
+        """See `Way`; fewer than T trials are filled up, so that no new shape is compiled."""
+        given = len(entries[0])
+        full = [tf_ops.constant(np.stack([*e, *[e[0]] * (self.trials - given)])) for e in _arrays(entries)]
+        passes = []
+        for steps_of_a_size in self._blocks[block]:
+            scores = np.asarray(self._forward(steps_of_a_size, full))  # (steps, T, images of a step, outputs)
+            passes += list(scores)
+        return np.concatenate(passes, axis=1)[:given]
+
+
+class Compiled:
+    """Machine code for this processor; see `compiled`."""
+
+    name = "compiled"
+    trials = 8
+
+    def __init__(self, subject: Subject, varied: Sequence[int]) -> None:
+        _refuse_noise(subject)
+        self._network = CompiledNetwork(subject.network.model, varied, subject.sites)
+        self.varied = self._network.varied
+        self._blocks = [self._network.blocks(block) for block in _prefix_blocks(self._network, subject)]
+
+    def scores(self, entries: Sequence[Sequence[Entry]], block: int = 0) -> Scores:
+        return self._network.forward(self._blocks[block], [np.stack(e) for e in _arrays(entries)])
+
+
+def forward_of(subject: Subject) -> tuple[Any, Graph | None, int]:
+    """The plain pass as a compiled function of images and entries; its graph if it has one; images for a step.
+
+    Raises Unsupported when there are sites, and the network is not one whose data flow is known.
+    """
+    model = subject.network.model
+    try:
+        graph = Graph(model, range(len(model.weights)), subject.sites)
+    except Unsupported:
+        if subject.sites:
+            raise
+        return tf_ops.compile_function(tf_ops.stateless(model)), None, IMAGES_PER_STEP
+    function = graph.run if subject.sites else tf_ops.stateless(model)
+    return tf_ops.compile_function(function), graph, images_per_step(graph)
+
+
+def images_per_step(graph: Graph) -> int:
+    """Images of a plain pass: few enough for its largest activation to stay small."""
+    largest = max(4 * int(np.prod([n or 1 for n in shape])) for shape in graph.shapes.values())
+    return max(32, min(IMAGES_PER_STEP, STEP_BYTES // largest))
+
+
+def _arrays(entries: Sequence[Sequence[Entry]]) -> list[list[Array]]:
+    """The entries of ways that refuse noise."""
+    return [[value for value in trials if not isinstance(value, Noise)] for trials in entries]
+
+
+def _refuse_noise(subject: Subject) -> None:
+    if any(site.kind == "noise" for site in subject.sites):
+        raise Unsupported("noise on activations is drawn for every image of every trial")
+
+
+def _prefix_blocks(network: StackedNetwork | CompiledNetwork, subject: Subject) -> list[list[Array]]:
+    """For each block, what no varied weight reaches, computed once for all images: tensors (images, ...)."""
+    if not network.has_prefix:
+        return [[block] for block in subject.blocks]
+    forward = tf_ops.compile_function(network.prefix)
+    parts = [forward(tf_ops.constant(step)) for step in steps(subject.images, images_per_step(network.graph))]
+    tensors = [np.concatenate([np.asarray(part) for part in tensor]) for tensor in zip(*parts, strict=True)]
+    cuts = [steps(tensor, subject.block or len(tensor)) for tensor in tensors]
+    return [list(block) for block in zip(*cuts, strict=True)]
+
+
+def _whole_steps(block: Sequence[Array], size: int) -> list[list[Any]]:
+    """Tensors (images, ...) cut into steps: as (steps, size, ...), and what is left as (1, fewer, ...)."""
+    images = len(block[0])
+    whole = images - images % size
+    parts = [[x[:whole].reshape(-1, size, *x.shape[1:]) for x in block], [x[None, whole:] for x in block]]
+    return [[tf_ops.constant(x) for x in part] for part in parts if part[0].size]
+
+
+def cut(subject: Subject, varied: Sequence[int], most_bytes: int) -> tuple[int, ...]:
+    """The variables to treat as varied: those that are, or all of them where the prefix is too large to keep."""
+    model = subject.network.model
+    graph = Graph(model, varied, subject.sites)
+    graph.check_rest()
+    floats = len(subject.images) * sum(int(np.prod(graph.shapes[slot])) for slot in graph.boundary)
+    if graph.has_prefix and 4 * floats > most_bytes:
+        return tuple(range(len(model.weights)))
+    return tuple(varied)
+
+
+def steps(array: npt.NDArray[Any], size: int) -> list[npt.NDArray[Any]]:
+    """An array cut along images."""
+    return [array[i : i + size] for i in range(0, len(array), size)]

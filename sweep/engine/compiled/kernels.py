@@ -1,0 +1,380 @@
+"""Machine code for small networks: a few images in the lanes of each SIMD register, made by LLVM at run time.
+
+A *block* is as many images as a SIMD register has lanes (8 with AVX2, 16 with AVX-512). An activation of a block
+is an array (rows, columns, channels, lanes), so that every instruction does the same for all images of the block:
+no shuffles, no remainder, no copies into matrix form, and any kernel size, stride or dilation costs only its
+multiplications. A convolution keeps a tile of outputs (pixels x filters) in registers, walks over the input
+channels with its taps written out, and ends with what follows in the network: bias, residual addition,
+activation, max-pooling.
+
+Each kernel is a frozen description whose `emit` writes the body of one LLVM function
+``void kernel(ptr x, ptr w, ptr r, ptr y)``: input, packed weights, second input, output.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Literal
+
+from sweep.engine.compiled.llvm import Code, compile_assembly, lanes
+
+# Sums kept in registers at a time: with fewer, a fused multiply-add waits for the one before it (latency 4, two a
+# cycle); with more, sixteen registers do not hold them and what they are made from.
+SUMS = 8
+
+
+@dataclass(frozen=True)
+class Clamp:
+    """The activations a kernel can end with: x -> min(max(x, slope·x), top)."""
+
+    slope: float = 1.0
+    top: float | None = None
+
+    def emit(self, code: Code, x: str) -> str:
+        """The clamped value."""
+        if self.slope != 1:
+            low = "zeroinitializer" if self.slope == 0 else code.binary("fmul", x, code.constant(self.slope))
+            x = code.larger(low, x)
+        return x if self.top is None else code.smaller(code.constant(self.top), x)
+
+
+LEVELS = 4  # numbers that say how results are rounded: offset, step, lowest and highest code
+
+
+def round_to_levels(code: Code, x: str, levels: Sequence[str]) -> str:
+    """clip(rint((x - offset) / step), lowest, highest) · step + offset, each operation rounded by itself."""
+    offset, step, lowest, highest = levels
+    codes = code.nearest(code.binary("fdiv", code.binary("fsub", x, offset), step))
+    codes = code.smaller(highest, code.larger(lowest, codes))
+    return code.binary("fadd", code.binary("fmul", codes, step), offset)
+
+
+Segment = tuple[int, int, int]
+
+
+def segments(count: int, tile: int) -> list[Segment]:
+    """(start, repeats, size) of the pieces that cover `count`: as many of size `tile` as fit, and what is left."""
+    whole, rest = divmod(count, tile)
+    return [s for s in ((0, whole, tile), (whole * tile, 1, rest)) if s[1] and s[2]]
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution, a dense layer (1x1 on one pixel), and what can be done while its results are in registers.
+
+    Attributes:
+        rows, columns: of the result, before pooling, as far as pooling reads it.
+        channels, filters: C and F.
+        window, strides, dilation, pool: each (over rows, over columns); pool (1, 1) for none.
+        x_row, y_row: floats from one row to the next of input and output.
+        r_row: the same of a second input that is added, or 0 for none.
+        clamp: the activation function.
+        rounded: whether results are rounded to levels in the end.
+    """
+
+    rows: int
+    columns: int
+    channels: int
+    filters: int
+    window: tuple[int, int]
+    strides: tuple[int, int]
+    dilation: tuple[int, int]
+    pool: tuple[int, int]
+    x_row: int
+    y_row: int
+    r_row: int
+    clamp: Clamp
+    rounded: bool = False
+
+    @property
+    def tile(self) -> tuple[int, int, int]:
+        """Rows, columns and filters whose sums are kept in registers."""
+        if self.pool != (1, 1):
+            filters = 1 if self.channels == 1 else max(1, SUMS // (self.pool[0] * self.pool[1]))
+            return (*self.pool, min(filters, self.filters))
+        filters = min(self.filters, 4 if self.rows * self.columns > 1 else SUMS)
+        if self.rows * self.columns == 1:  # equal shares: a small remainder would wait for its own sums
+            filters = -(-self.filters // -(-self.filters // SUMS))
+        columns = min(self.columns, SUMS // filters)
+        return max(1, min(self.rows, SUMS // filters // columns)), columns, filters
+
+    @property
+    def weights(self) -> int:
+        """Floats of its packed weights: for each group of filters (C, kh, kw, filters), the biases, the levels."""
+        return (self.channels * self.window[0] * self.window[1] + 1) * self.filters + LEVELS * self.rounded
+
+    def emit(self, code: Code) -> None:
+        """One block: loops over tiles of rows, columns and filters."""
+        rows, columns, _ = self.tile
+        start = self.weights - LEVELS
+        levels = [code.spread(code.at("%w", start + k)) for k in range(LEVELS)] if self.rounded else []
+        for row, column in product(segments(self.rows, rows), segments(self.columns, columns)):
+            self._emit_area(code, row, column, levels)
+
+    def _emit_area(self, code: Code, rows: Segment, columns: Segment, levels: Sequence[str]) -> None:
+        """All tiles of one height and one width."""
+        (row, n_rows, height), (column, n_columns, width) = rows, columns
+        (ph, pw), (sh, sw), taps = self.pool, self.strides, self.channels * self.window[0] * self.window[1]
+        x_step, y_step = self.channels * code.lanes * sw, self.filters * code.lanes
+        r_step = y_step if self.r_row else 0
+
+        def each_row(i: str) -> None:
+            x = code.at("%x", row * sh * self.x_row, i, height * sh * self.x_row)
+            y = code.at("%y", row // ph * self.y_row, i, height // ph * self.y_row)
+            r = code.at("%r", row * self.r_row, i, height * self.r_row)
+
+            def each_column(j: str) -> None:
+                xj = code.at(x, column * x_step, j, width * x_step)
+                yj = code.at(y, column // pw * y_step, j, width // pw * y_step)
+                rj = code.at(r, column * r_step, j, width * r_step)
+                for first, groups, filters in segments(self.filters, self.tile[2]):
+
+                    def each_group(g: str, first: int = first, filters: int = filters) -> None:
+                        w = code.at("%w", first * taps, g, filters * taps)
+                        bias = code.at("%w", self.filters * taps + first, g, filters)
+                        yg = code.at(yj, first * code.lanes, g, filters * code.lanes)
+                        rg = code.at(rj, first * code.lanes, g, filters * code.lanes)
+                        self._emit_tile(code, (height, width, filters), xj, w, bias, rg, yg, levels)
+
+                    code.loop(groups, each_group)
+
+            code.loop(n_columns, each_column)
+
+        code.loop(n_rows, each_row)
+
+    def _emit_tile(
+        self, code: Code, tile: Segment, x: str, w: str, bias: str, r: str, y: str, levels: Sequence[str]
+    ) -> None:
+        height, width, filters = tile
+        (kh, kw), (sh, sw), (dh, dw) = self.window, self.strides, self.dilation
+        # For each pixel of the patch that the tile reads: which sum it enters, by which tap.
+        uses: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        for a, b, ky, kx in product(range(height), range(width), range(kh), range(kw)):
+            uses.setdefault((a * sh + ky * dh, b * sw + kx * dw), []).append((a * width + b, ky * kw + kx))
+
+        def each_channel(c: str, *start: str) -> list[str]:
+            sums = list(start)
+            xc = code.at(x, 0, c, code.lanes)
+            wc = code.at(w, 0, c, kh * kw * filters)
+            row, taps = -1, dict[int, str]()
+            for (line, column), entries in sorted(uses.items()):
+                if line != row:  # taps are read again for each row: all of them would not fit in registers
+                    row, taps = line, {}
+                pixel = code.load(code.at(xc, line * self.x_row + column * self.channels * code.lanes))
+                for (to, tap), f in product(entries, range(filters)):
+                    k = tap * filters + f
+                    if k not in taps:
+                        taps[k] = code.spread(code.at(wc, k))
+                    sums[to * filters + f] = code.multiply_add(pixel, taps[k], sums[to * filters + f])
+            return sums
+
+        zeros = ["zeroinitializer"] * (height * width * filters)
+        sums = code.loop(self.channels, each_channel, zeros)
+        ph, pw = self.pool
+        for f in range(filters):
+            offset = code.spread(code.at(bias, f))
+            for i, j in product(range(height // ph), range(width // pw)):
+                pooled = [(i * ph + p) * width + j * pw + q for p, q in product(range(ph), range(pw))]
+                best = sums[pooled[0] * filters + f]
+                for k in pooled[1:]:
+                    best = code.larger(best, sums[k * filters + f])
+                best = code.binary("fadd", best, offset)
+                to = (j * self.filters + f) * code.lanes
+                if self.r_row:
+                    best = code.binary("fadd", best, code.load(code.at(r, i * self.r_row + to)))
+                best = self.clamp.emit(code, best)
+                best = round_to_levels(code, best, levels) if levels else best
+                code.store(best, code.at(y, i * self.y_row + to))
+
+
+@dataclass(frozen=True)
+class Pointwise:
+    """y = clamp(x · scale + offset + r), the last two and the scale only if wanted; also copies.
+
+    Attributes:
+        rows, columns, channels: of the arrays.
+        affine: True if packed weights begin with C scales and C offsets.
+        x_row, y_row: floats from one row to the next of input and output; r_row of the second input, 0 for none.
+        y_column: floats from one pixel of the output to the next.
+        clamp: the activation function.
+        rounded: whether results are rounded to levels in the end.
+    """
+
+    rows: int
+    columns: int
+    channels: int
+    affine: bool
+    x_row: int
+    y_row: int
+    r_row: int
+    y_column: int
+    clamp: Clamp
+    rounded: bool = False
+
+    @property
+    def weights(self) -> int:
+        """Floats of its packed weights."""
+        return (2 * self.channels if self.affine else 0) + LEVELS * self.rounded
+
+    def emit(self, code: Code) -> None:
+        """One block."""
+        lanes, start = code.lanes, self.weights - LEVELS
+        levels = [code.spread(code.at("%w", start + k)) for k in range(LEVELS)] if self.rounded else []
+
+        def each_row(i: str) -> None:
+            x, y, r = (code.at(p, 0, i, s) for p, s in (("%x", self.x_row), ("%y", self.y_row), ("%r", self.r_row)))
+
+            def each_column(j: str) -> None:
+                step = self.channels * lanes
+                xj, yj, rj = code.at(x, 0, j, step), code.at(y, 0, j, self.y_column), code.at(r, 0, j, step)
+
+                def each_channel(c: str) -> None:
+                    value = code.load(code.at(xj, 0, c, lanes))
+                    if self.affine:
+                        scale = code.spread(code.at("%w", 0, c, 1))
+                        value = code.multiply_add(value, scale, code.spread(code.at("%w", self.channels, c, 1)))
+                    if self.r_row:
+                        value = code.binary("fadd", value, code.load(code.at(rj, 0, c, lanes)))
+                    value = self.clamp.emit(code, value)
+                    value = round_to_levels(code, value, levels) if levels else value
+                    code.store(value, code.at(yj, 0, c, lanes))
+
+                code.loop(self.channels, each_channel)
+
+            code.loop(self.columns, each_column)
+
+        code.loop(self.rows, each_row)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Pooling without padding, or over everything.
+
+    Attributes:
+        kind: the largest of the window, or its mean.
+        rows, columns, channels: of the result.
+        window, strides: each (over rows, over columns).
+        x_row, y_row: floats from one row to the next of input and output.
+    """
+
+    kind: Literal["max", "mean"]
+    rows: int
+    columns: int
+    channels: int
+    window: tuple[int, int]
+    strides: tuple[int, int]
+    x_row: int
+    y_row: int
+
+    @property
+    def weights(self) -> int:
+        """Floats of its packed weights: none."""
+        return 0
+
+    def emit(self, code: Code) -> None:
+        """One block."""
+        step, (height, width) = self.channels * code.lanes, self.window
+
+        def at_position(x: str, y: str) -> None:
+            def each_channel(c: str) -> None:
+                xc = code.at(x, 0, c, code.lanes)
+
+                def each_line(p: str, value: str) -> Sequence[str]:
+                    line = code.at(xc, 0, p, self.x_row)
+
+                    def each_pixel(q: str, value: str) -> list[str]:
+                        pixel = code.load(code.at(line, 0, q, step))
+                        if self.kind == "max":
+                            return [code.larger(value, pixel)]
+                        return [code.binary("fadd", value, pixel)]
+
+                    return code.loop(width, each_pixel, [value])
+
+                start = code.load(xc) if self.kind == "max" else "zeroinitializer"
+                (value,) = code.loop(height, each_line, [start])
+                if self.kind == "mean":
+                    value = code.binary("fmul", value, code.constant(1 / (height * width)))
+                code.store(value, code.at(y, 0, c, code.lanes))
+
+            code.loop(self.channels, each_channel)
+
+        def each_row(i: str) -> None:
+            x, y = code.at("%x", 0, i, self.strides[0] * self.x_row), code.at("%y", 0, i, self.y_row)
+            code.loop(
+                self.columns,
+                lambda j: at_position(code.at(x, 0, j, self.strides[1] * step), code.at(y, 0, j, step)),
+            )
+
+        code.loop(self.rows, each_row)
+
+
+Kernel = Convolution | Pointwise | Pool
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an array of a block begins: `start` floats into one of the pointers of the program."""
+
+    pointer: str
+    start: int
+    block: int = 0  # floats from one block to the next
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """A kernel and what it works on; `weights` is the offset of its packed weights."""
+
+    kernel: Kernel
+    x: Place
+    r: Place
+    y: Place
+    weights: int
+
+
+def build(instructions: Sequence[Instruction], inputs: int) -> Callable[..., None]:
+    """Compiles a program ``run(weights, scratch, output, blocks, input 0, ...)``, which releases Python's lock.
+
+    All arguments but the number of blocks are addresses of float32 arrays, aligned to a SIMD register.
+    """
+    width, kernels = lanes(), dict[Kernel, str]()
+    text: list[str] = []
+    for instruction in instructions:
+        if instruction.kernel not in kernels:
+            kernels[instruction.kernel] = f"kernel{len(kernels)}"
+            code = Code(width)
+            instruction.kernel.emit(code)
+            arguments = "ptr noalias %x, ptr noalias %w, ptr noalias %r, ptr noalias %y"
+            head = f"define internal void @{kernels[instruction.kernel]}({arguments}) noinline nounwind"
+            text += [head, "{", "entry:", *code.lines, "ret void", "}"]
+    text += _driver(instructions, kernels, inputs, width)
+    v = f"<{width} x float>"
+    text.append(f"declare {v} @llvm.fmuladd.v{width}f32({v}, {v}, {v})")
+    text.append(f"declare {v} @llvm.rint.v{width}f32({v})")
+    engine = compile_assembly("\n".join(text))
+    kinds = [ctypes.c_void_p] * 3 + [ctypes.c_int64] + [ctypes.c_void_p] * inputs
+    function = ctypes.CFUNCTYPE(None, *kinds)(engine.get_function_address("run"))
+
+    def run(*arguments: int) -> None:
+        function(*arguments)
+
+    run.engine = engine  # type: ignore[attr-defined]  # the machine code lives as long as its engine
+    return run
+
+
+def _driver(instructions: Sequence[Instruction], kernels: dict[Kernel, str], inputs: int, width: int) -> list[str]:
+    """The loop over blocks, which calls the kernels one after the other."""
+    code = Code(width)
+
+    def each_block(i: str) -> None:
+        for step in instructions:
+            x, r, y = (code.at(p.pointer, p.start, i, p.block) for p in (step.x, step.r, step.y))
+            w = code.at("%weights", step.weights)
+            code.lines.append(f"call void @{kernels[step.kernel]}(ptr {x}, ptr {w}, ptr {r}, ptr {y})")
+
+    code.loop("%blocks", each_block)
+    pointers = ", ".join(f"ptr %input{k}" for k in range(inputs))
+    head = f"define void @run(ptr %weights, ptr %scratch, ptr %output, i64 %blocks, {pointers})"
+    return [head, "{", "entry:", *code.lines, "ret void", "}"]

@@ -1,0 +1,210 @@
+"""Networks of convolutions and dense layers as machine code: one trial at a time, images in the SIMD lanes.
+
+The second way to evaluate many trials, beside `stacked`, for networks whose perturbed part is made of the layers
+that `operations` knows. It is one native call per trial, in one thread, without Python's lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import keras
+import numpy as np
+
+from sweep.engine.compiled import kernels, llvm
+from sweep.engine.compiled.kernels import Instruction, Place, Pointwise
+from sweep.engine.compiled.lowering import Array, Operation, Planner, Slot, complete
+from sweep.engine.graph import Graph, Tensor, Unsupported
+from sweep.engine.sites import Site
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Images, or what the prefix makes of them, as a compiled network reads them; to be kept for the dataset.
+
+    Attributes:
+        images: N.
+        arrays: for each tensor of the boundary (blocks, rows, columns, channels, lanes), with zeros around.
+    """
+
+    images: int
+    arrays: tuple[Array, ...]
+
+
+class CompiledNetwork:
+    """The forward pass of a network as machine code for this processor, for one weight set after the other.
+
+    Not for use in two threads at once.
+
+    Attributes:
+        graph: the steps of the model and where they are cut.
+        varied: the sorted indices into `model.weights` that trials perturb.
+    """
+
+    def __init__(self, model: keras.Model, varied: Collection[int], sites: Sequence[Site] = ()) -> None:
+        """Plans and compiles the pass (about a second).
+
+        Args:
+            model: as for `StackedNetwork`.
+            varied: indices into `model.weights` of the variables that trials perturb, at least one.
+            sites: see `Graph`.
+
+        Raises:
+            Unsupported: a layer has no compiled form.
+        """
+        self.graph = Graph(model, varied, sites)
+        self.graph.check_rest()
+        self.varied = self.graph.varied
+        plan = Planner(self.graph)
+        self._slots, self._tail, self._operations = plan.slots, plan.tail, plan.operations
+        self._outputs = tuple(self.graph.shapes[plan.output])
+        self._variables = {id(v): v for v in model.weights}
+        self._constant: dict[int, Array] = {}
+        places = _Places(self._slots, self.graph.boundary, plan.output, self._operations)
+        program, self._weights = [], 0
+        for operation in self._operations:
+            if not places.is_view(operation):
+                program.append(places.instruction(operation, self._weights))
+                self._weights += operation.kernel.weights
+        self._scratch = _aligned((places.scratch,))
+        self._run = kernels.build(program, len(self.graph.boundary))
+
+    @property
+    def has_prefix(self) -> bool:
+        """False if the boundary is just the images."""
+        return self.graph.has_prefix
+
+    def prefix(self, images: Tensor) -> tuple[Tensor, ...]:
+        """What all trials share: the boundary (B, ...) of images (B, ...); see `StackedNetwork.prefix`."""
+        return self.graph.run_prefix(images)
+
+    def blocks(self, boundary: Sequence[Array]) -> Blocks:
+        """The boundary of N images, tensors (N, ...), in the form that `forward` reads."""
+        lanes, arrays, images = llvm.lanes(), [], len(boundary[0])
+        for slot, values in zip(self.graph.boundary, boundary, strict=True):
+            (rows, columns, channels), (top, left, *_) = self._slots[slot].shape, self._slots[slot].pads
+            out = _aligned((-(-images // lanes), *self._slots[slot].padded, lanes))
+            inside = out[:, top : top + rows, left : left + columns]
+            for lane in range(lanes):
+                part = np.asarray(values[lane::lanes], np.float32)
+                inside[: len(part), ..., lane] = part.reshape(-1, rows, columns, channels)
+            arrays.append(out)
+        return Blocks(images, tuple(arrays))
+
+    def forward(self, blocks: Blocks, weights: Sequence[Array]) -> Array:
+        """The outputs of T trials.
+
+        Args:
+            blocks: what `blocks` returned for N images.
+            weights: the values (T, *shape) of the varied weights, then of the sites, in the order of `varied`.
+
+        Returns:
+            (T, N, outputs).
+        """
+        packed = self._pack(weights)
+        pointers = [array.ctypes.data for array in blocks.arrays]
+        count, lanes, size = len(blocks.arrays[0]), llvm.lanes(), int(np.prod(self._outputs))
+        raw = _aligned((count, size, lanes))
+        out = np.empty((len(packed), blocks.images, *self._outputs), np.float32)
+        for trial, row in enumerate(packed):
+            self._run(row.ctypes.data, self._scratch.ctypes.data, raw.ctypes.data, count, *pointers)
+            scores = raw.transpose(0, 2, 1).reshape(-1, *self._outputs)[: blocks.images]
+            out[trial] = scores if self._tail is None else _activate(self._tail, scores)
+        return out
+
+    def _pack(self, weights: Sequence[Array]) -> Array:
+        """The weights of all operations (T, floats), those that no trial perturbs packed once for all."""
+        given = dict(zip(self.graph.variables, weights, strict=True))
+        out = np.empty((len(weights[0]), self._weights), np.float32)
+        at = 0
+        for index, operation in enumerate(self._operations):
+            if operation.pack is None:
+                continue
+            if operation.variables & given.keys():
+                part = operation.pack(lambda v: given[id(v)] if id(v) in given else v.numpy()[None])
+            else:
+                if index not in self._constant:
+                    self._constant[index] = operation.pack(lambda v: v.numpy()[None])
+                part = self._constant[index]
+            out[:, at : at + part.shape[1]] = part
+            at += part.shape[1]
+        return out
+
+
+class _Places:
+    """Gives every slot its memory; arrays of one geometry share it when their lives do not overlap."""
+
+    def __init__(
+        self, slots: dict[int, Slot], boundary: Sequence[int], output: int, operations: Sequence[Operation]
+    ) -> None:
+        self._slots, self._lanes, self.scratch = slots, llvm.lanes(), 0
+        self._output = output
+        self._places = {slot: Place(f"%input{k}", 0, slots[slot].size * self._lanes) for k, slot in enumerate(boundary)}
+        self._places[output] = Place("%output", 0, slots[output].size * self._lanes)
+        self._base = {slot: slot for slot in slots}
+        for operation in operations:
+            if self.is_view(operation):
+                self._base[operation.y] = self._base[operation.x]
+        last = {self._base[s]: i for i, o in enumerate(operations) for s in (o.x, o.r) if s is not None}
+        shifted = {o.y for o in operations if o.y_from != (0, 0, 0)}
+        free: dict[object, list[Place]] = {}
+        for index, operation in enumerate(operations):
+            slot = self._base[operation.y]
+            if slot not in self._places:
+                geometry = (slots[slot].shape, slots[slot].pads)
+                # Zero padding counts on zeros inside its array that another owner would overwrite.
+                reuse = free.get(geometry) and slot not in shifted
+                self._places[slot] = free[geometry].pop() if reuse else self._new(slots[slot])
+            for over in {self._base[s] for s in (operation.x, operation.r) if s is not None}:
+                if last[over] == index and over not in shifted and self._places[over].pointer == "%scratch":
+                    free.setdefault((slots[over].shape, slots[over].pads), []).append(self._places[over])
+
+    def _new(self, slot: Slot) -> Place:
+        place = Place("%scratch", self.scratch)
+        self.scratch += slot.size * self._lanes
+        return place
+
+    def is_view(self, operation: Operation) -> bool:
+        """True if an operation has nothing to do: no zeros around, and not the output."""
+        pads = self._slots[operation.x].pads + self._slots[operation.y].pads
+        return operation.view and not any(pads) and operation.y != self._output
+
+    def instruction(self, operation: Operation, weights: int) -> Instruction:
+        """The operation with its places."""
+        x, y = self._slots[operation.x], self._slots[operation.y]
+        r = self._slots[operation.r] if operation.r is not None else None
+        kernel = operation.kernel
+        if operation.view and isinstance(kernel, Pointwise):
+            if any(x.pads) and any(y.pads):
+                raise Unsupported("an activation is padded both before and after it is reshaped")
+            # Both in the shape of the one that has zeros around it.
+            x, y = (x, Slot(x.shape)) if any(x.pads) else (Slot(y.shape), y)
+            rows, columns, channels = x.shape
+            kernel = replace(kernel, rows=rows, columns=columns, channels=channels, y_column=channels)
+        kernel = complete(kernel, x, y, r, self._lanes)
+        from_x = self._inside(operation.x, x.offset(*operation.x_from))
+        from_r = self._inside(operation.r, r.offset()) if operation.r is not None and r is not None else from_x
+        return Instruction(kernel, from_x, from_r, self._inside(operation.y, y.offset(*operation.y_from)), weights)
+
+    def _inside(self, slot: int, offset: int) -> Place:
+        place = self._places[self._base[slot]]
+        return Place(place.pointer, place.start + offset * self._lanes, place.block)
+
+
+def _activate(function: Any, scores: Array) -> Array:
+    """The last activation function; softmax without the way through TensorFlow."""
+    if function is not keras.activations.softmax:
+        return np.asarray(function(keras.ops.convert_to_tensor(scores)))
+    with np.errstate(invalid="ignore", over="ignore"):  # infinity less infinity
+        powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+
+
+def _aligned(shape: tuple[int, ...]) -> Array:
+    """Zeros that begin at a multiple of 64 bytes."""
+    size = int(np.prod(shape))
+    whole = np.zeros(size + 16, np.float32)
+    start = -(whole.ctypes.data // 4) % 16
+    return whole[start : start + size].reshape(shape)

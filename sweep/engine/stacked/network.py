@@ -1,0 +1,83 @@
+"""Many trials of one network in one forward pass.
+
+T perturbed copies of a network see the same images. Their activations are carried together (`layouts`), each layer
+acts on all of them at once (`layers`), and what no perturbed weight has reached yet is computed once for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import keras
+
+from sweep.engine.graph import Graph, Unsupported
+from sweep.engine.sites import Site
+from sweep.engine.stacked.layouts import Activation, Layout
+from sweep.engine.stacked.rules import RULES, Call
+from sweep.engine.tf_ops import Tensor
+
+
+class StackedNetwork:
+    """The forward pass of T perturbed copies of a network, as pure tensor code.
+
+    The caller wraps `prefix` and `forward` in compiled functions of fixed shapes (T is read from the weights).
+
+    Attributes:
+        graph: the steps of the model and where they are cut.
+        varied: the sorted indices into `model.weights` that trials perturb.
+    """
+
+    def __init__(self, model: keras.Model, varied: Collection[int], sites: Sequence[Site] = ()) -> None:
+        """Plans the pass.
+
+        Args:
+            model: a built Sequential or Functional model, others nested in it or not, with one input and one
+                output.
+            varied: indices into `model.weights` of the variables that trials perturb, at least one.
+            sites: see `Graph`.
+
+        Raises:
+            Unsupported: a layer after the first perturbed one is not in the list of `layers`, or not in this form.
+        """
+        self.graph = Graph(model, varied, sites)
+        self.graph.check_rest()
+        self.varied = self.graph.varied
+        for step in self.graph.rest:
+            if type(step.operation) not in RULES:
+                raise Unsupported(f"{step} is not in the list of stacked layers")
+
+    @property
+    def has_prefix(self) -> bool:
+        """False if the boundary is just the images, so that there is nothing to keep."""
+        return self.graph.has_prefix
+
+    def prefix(self, images: Tensor) -> tuple[Tensor, ...]:
+        """What all trials share.
+
+        Args:
+            images: (B, ...), as the model takes them.
+
+        Returns:
+            the boundary: tensors (B, ...) that the perturbed layers read, to be kept and sliced along images.
+        """
+        return self.graph.run_prefix(images)
+
+    def forward(self, boundary: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
+        """The outputs of all trials.
+
+        Args:
+            boundary: what `prefix` returned, for B images.
+            weights: the values (T, *shape) of the varied weights, then of the sites, in the order of `varied`.
+
+        Returns:
+            (T, B, outputs).
+        """
+        graph, trials = self.graph, int(weights[0].shape[0])
+        varied: Mapping[int, Tensor] = dict(zip(graph.variables, weights, strict=True))
+        slots = {i: Activation(x, Layout.SHARED, trials) for i, x in zip(graph.boundary, boundary, strict=True)}
+        with keras.StatelessScope(state_mapping=[], collect_losses=False):
+            for step in graph.rest:
+                inputs = tuple(slots[i] for i in step.inputs)
+                call = Call(step.operation, inputs, step.fill, varied, trials)
+                slots[step.outputs[0]] = RULES[type(step.operation)](call)
+        return slots[graph.output].per_trial()

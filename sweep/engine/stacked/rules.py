@@ -1,0 +1,287 @@
+"""The layers that the stacked pass knows, each with the rule that applies it to many trials at once.
+
+To add a layer, name its class in one of the `@rule(...)` lines below: `any_layout` if it treats every channel by
+itself with no weights; `as_larger_batch` if it treats every image by itself with no weights; `one_trial_at_a_time`
+for everything else that treats every image by itself. That is enough for it to be right; a rule of its own makes
+it fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+from keras import layers as kl
+
+from sweep.engine import tf_ops
+from sweep.engine.sites import Insert
+from sweep.engine.stacked.layouts import Activation, Layout, from_trials
+from sweep.engine.tf_ops import Tensor
+
+
+@dataclass(frozen=True)
+class Call:
+    """One use of a layer in the graph, for all trials.
+
+    Attributes:
+        operation: the layer, or the operation on tensors (`x + y`).
+        inputs: its inputs, in the order of the graph.
+        fill: puts tensors, one for each input, into the arguments with which the layer was called.
+        varied: for the `id` of each variable that trials perturb, its values (T, ...).
+        trials: T.
+    """
+
+    operation: Any
+    inputs: tuple[Activation, ...]
+    fill: Callable[[list[Tensor]], tuple[tuple[Any, ...], dict[str, Any]]]
+    varied: Mapping[int, Tensor]
+    trials: int
+
+    def weight(self, variable: Any) -> Tensor:
+        """The values (T, ...) of a variable."""
+        if id(variable) in self.varied:
+            return self.varied[id(variable)]
+        return tf_ops.broadcast_trials(variable.value, self.trials)
+
+    def varies(self) -> bool:
+        """True if trials perturb a weight of this layer."""
+        return any(id(v) in self.varied for v in getattr(self.operation, "weights", ()))
+
+    def apply(self, inputs: list[Activation]) -> Activation:
+        """The layer as it is, on inputs of one layout."""
+        args, kwargs = self.fill([x.tensor for x in inputs])
+        return inputs[0].with_tensor(self.operation.call(*args, **kwargs))
+
+
+Rule = Callable[[Call], Activation]
+RULES: dict[type, Rule] = {}
+
+
+def rule(*classes: type) -> Callable[[Rule], Rule]:
+    """Registers a rule for exactly these classes: a subclass may override `call`, so it does not count."""
+
+    def register(function: Rule) -> Rule:
+        RULES.update(dict.fromkeys(classes, function))
+        return function
+
+    return register
+
+
+def _operators() -> list[type]:
+    """The classes behind `x + y` and the like on symbolic tensors."""
+    x = keras.Input((1,))
+    results = (x + x, x - x, x * x, x / x, -x, keras.ops.maximum(x, x), keras.ops.minimum(x, x))
+    functions = (keras.ops.relu, keras.ops.sigmoid, keras.ops.tanh, keras.ops.square, keras.ops.gelu)
+    return [type(y._keras_history.operation) for y in (*results, *(f(x) for f in functions))]
+
+
+_ELEMENTWISE = {
+    keras.activations.get(name)
+    for name in (
+        *("celu", "elu", "exponential", "gelu", "hard_shrink", "hard_sigmoid", "hard_silu", "hard_tanh"),
+        *(
+            "leaky_relu",
+            "linear",
+            "log_sigmoid",
+            "mish",
+            "relu",
+            "relu6",
+            "selu",
+            "sigmoid",
+            "silu",
+            "soft_shrink",
+        ),
+        *("softplus", "softsign", "sparse_plus", "squareplus", "tanh", "tanh_shrink", "threshold"),
+    )
+}
+
+
+def activate(x: Activation, function: Any) -> Activation:
+    """An activation function: anywhere if it acts on single elements, else per image (softmax over channels)."""
+    if function is None or function is keras.activations.linear:
+        return x
+    if function not in _ELEMENTWISE:
+        x = x.as_images()
+    return x.with_tensor(function(x.tensor))
+
+
+@rule(
+    *(kl.Dropout, kl.SpatialDropout1D, kl.SpatialDropout2D, kl.SpatialDropout3D, kl.AlphaDropout),
+    *(kl.GaussianNoise, kl.GaussianDropout, kl.ActivityRegularization, kl.Identity),
+)
+def identity(call: Call) -> Activation:
+    """Does nothing at inference."""
+    return call.inputs[0]
+
+
+@rule(
+    *(kl.MaxPooling1D, kl.MaxPooling2D, kl.AveragePooling1D, kl.AveragePooling2D),
+    *(kl.GlobalMaxPooling1D, kl.GlobalMaxPooling2D, kl.GlobalAveragePooling1D, kl.GlobalAveragePooling2D),
+    *(kl.ZeroPadding1D, kl.ZeroPadding2D, kl.Cropping1D, kl.Cropping2D, kl.UpSampling1D, kl.UpSampling2D),
+    *(kl.ReLU, kl.LeakyReLU, kl.ELU),
+)
+def any_layout(call: Call) -> Activation:
+    """No weights, and every channel by itself: it does not matter where the trials are."""
+    return call.apply([call.inputs[0]])
+
+
+@rule(
+    *(kl.Flatten, kl.Reshape, kl.Permute, kl.RepeatVector, kl.Softmax, kl.Rescaling, kl.UnitNormalization),
+    *(kl.MaxPooling3D, kl.AveragePooling3D, kl.GlobalMaxPooling3D, kl.GlobalAveragePooling3D),
+    *(kl.ZeroPadding3D, kl.Cropping3D, kl.UpSampling3D),
+)
+def as_larger_batch(call: Call) -> Activation:
+    """No weights, and every image by itself: the images of all trials are one larger batch."""
+    return call.apply([x.as_images() for x in call.inputs])
+
+
+@rule(
+    *(kl.LayerNormalization, kl.RMSNormalization, kl.GroupNormalization, kl.PReLU, kl.EinsumDense),
+    *(kl.Conv3D, kl.Conv1DTranspose, kl.Conv2DTranspose, kl.Conv3DTranspose),
+)
+def one_trial_at_a_time(call: Call) -> Activation:
+    """Any layer that treats every image by itself: one larger batch, or trial by trial if its weights differ."""
+    if not call.varies():
+        return as_larger_batch(call)
+    layer = call.operation
+    inputs = [tf_ops.unstack(x.per_trial()) for x in call.inputs]
+    variables = [*layer.trainable_variables, *layer.non_trainable_variables]
+    values = [tf_ops.unstack(call.weight(v)) for v in variables]
+    split = len(layer.trainable_variables)
+    outputs = []
+    for trial in range(call.trials):
+        weights = [v[trial] for v in values]
+        args, kwargs = call.fill([x[trial] for x in inputs])
+        outputs.append(layer.stateless_call(weights[:split], weights[split:], *args, **kwargs)[0])
+    return Activation(tf_ops.concatenate(outputs, 0), Layout.IMAGES, call.trials)
+
+
+@rule(kl.Activation)
+def activation(call: Call) -> Activation:
+    """Activation: as its function."""
+    return activate(call.inputs[0], call.operation.activation)
+
+
+def _same_layout(inputs: tuple[Activation, ...]) -> list[Activation]:
+    """Inputs of a layer that combines them, in one layout: among the channels if their channels match."""
+    channels = {(len(x.shape), x.shape[-1]) for x in inputs}
+    if len(channels) == 1 and any(x.layout is Layout.CHANNELS for x in inputs):
+        return [x.as_channels() for x in inputs]
+    return [x.as_images() for x in inputs]
+
+
+@rule(kl.Add, kl.Subtract, kl.Multiply, kl.Average, kl.Maximum, kl.Minimum, *_operators())
+def combine(call: Call) -> Activation:
+    """Element by element."""
+    return call.apply(_same_layout(call.inputs))
+
+
+@rule(kl.Concatenate)
+def concatenate(call: Call) -> Activation:
+    """Concatenate: along the channels, those of one trial come together."""
+    axis, inputs, trials = call.operation.axis, call.inputs, call.trials
+    rank = len(inputs[0].shape) + 1
+    if axis not in (-1, rank - 1):
+        return call.apply(_same_layout(inputs))
+    if not any(x.layout is Layout.CHANNELS for x in inputs):
+        return as_larger_batch(call)
+    parts = [tf_ops.reshape(x.as_channels().tensor, [-1, *x.shape[:-1], trials, x.shape[-1]]) for x in inputs]
+    channels = sum(x.shape[-1] for x in inputs)
+    merged = tf_ops.reshape(tf_ops.concatenate(parts, -1), [-1, *inputs[0].shape[:-1], trials * channels])
+    return Activation(merged, Layout.CHANNELS, trials)
+
+
+def _add_bias(call: Call, x: Tensor) -> Activation:
+    """Bias, if the layer has one, and activation function of a convolution whose result has stacked channels."""
+    layer = call.operation
+    if layer.use_bias:
+        x = x + tf_ops.reshape(call.weight(layer.bias), [-1])
+    return activate(Activation(x, Layout.CHANNELS, call.trials), layer.activation)
+
+
+@rule(kl.Conv1D, kl.Conv2D)
+def convolution(call: Call) -> Activation:
+    """Conv1D, Conv2D: one convolution with T times the filters, in T groups unless its input is still shared."""
+    layer, x = call.operation, call.inputs[0]
+    if x.layout is not Layout.SHARED or layer.groups > 1:
+        x = x.as_channels()
+    kernel = tf_ops.stack_filters(call.weight(layer.kernel))
+    y = tf_ops.convolve(x.tensor, kernel, layer.strides, layer.padding, layer.dilation_rate)
+    return _add_bias(call, y)
+
+
+@rule(kl.DepthwiseConv1D, kl.DepthwiseConv2D)
+def depthwise_convolution(call: Call) -> Activation:
+    """DepthwiseConv1D, DepthwiseConv2D: depthwise over the channels of all trials."""
+    layer = call.operation
+    kernel = tf_ops.stack_depthwise(call.weight(layer.kernel))
+    x = call.inputs[0].as_channels().tensor
+    return _add_bias(call, tf_ops.convolve_depthwise(x, kernel, layer.strides, layer.padding, layer.dilation_rate))
+
+
+@rule(kl.SeparableConv1D, kl.SeparableConv2D)
+def separable_convolution(call: Call) -> Activation:
+    """SeparableConv1D, SeparableConv2D: depthwise, then 1x1 in T groups."""
+    layer = call.operation
+    depthwise = tf_ops.stack_depthwise(call.weight(layer.depthwise_kernel))
+    pointwise = tf_ops.stack_filters(call.weight(layer.pointwise_kernel))
+    x = call.inputs[0].as_channels().tensor
+    x = tf_ops.convolve_depthwise(x, depthwise, layer.strides, layer.padding, layer.dilation_rate)
+    ones = [1] * len(layer.strides)
+    return _add_bias(call, tf_ops.convolve(x, pointwise, ones, "valid", ones))
+
+
+@rule(kl.Dense)
+def dense(call: Call) -> Activation:
+    """Dense: a batched product, over the last axis whatever the rank."""
+    layer, x = call.operation, call.inputs[0]
+    if not call.varies():
+        return as_larger_batch(call)
+    *middle, features = x.shape
+    rows = tf_ops.expand(x.tensor, 0) if x.layout is Layout.SHARED else x.per_trial()
+    rows = tf_ops.reshape(rows, [rows.shape[0], -1, features])
+    y = tf_ops.multiply(rows, call.weight(layer.kernel))
+    if layer.use_bias:
+        y = y + tf_ops.expand(call.weight(layer.bias), 1)
+    y = tf_ops.reshape(y, [call.trials, -1, *middle, layer.units])
+    return activate(from_trials(y, call.trials), layer.activation)
+
+
+@rule(kl.BatchNormalization)
+def batch_normalization(call: Call) -> Activation:
+    """BatchNormalization at inference: a scale and an offset per channel."""
+    layer, x = call.operation, call.inputs[0]
+    rank = len(x.shape) + 1
+    if layer.axis not in (-1, rank - 1):
+        return one_trial_at_a_time(call)
+    scale, offset = normalization(call)
+    x = x.as_channels()
+    return x.with_tensor(x.tensor * tf_ops.reshape(scale, [-1]) + tf_ops.reshape(offset, [-1]))
+
+
+def normalization(call: Call) -> tuple[Tensor, Tensor]:
+    """Scale and offset (T, C) that a BatchNormalization amounts to at inference."""
+    layer = call.operation
+    scale = tf_ops.rsqrt(call.weight(layer.moving_variance) + layer.epsilon)
+    if layer.scale:
+        scale = scale * call.weight(layer.gamma)
+    offset = -call.weight(layer.moving_mean) * scale
+    if layer.center:
+        offset = offset + call.weight(layer.beta)
+    return scale, offset
+
+
+@rule(Insert)
+def round_to_levels(call: Call) -> Activation:
+    """A transform of the data flow: every trial has its own levels."""
+    x, values, trials = call.inputs[0], call.varied[id(call.operation)], call.trials
+    numbers = [values[:, k] for k in range(4)]
+    if x.layout is Layout.CHANNELS or len(x.shape) > 1:
+        x = x.as_channels()
+        columns = [tf_ops.reshape(n, [trials, 1]) for n in numbers]
+        wide = [tf_ops.reshape(tf_ops.repeat_channels(n, x.shape[-1]), [-1]) for n in columns]
+        return x.with_tensor(tf_ops.round_to_levels(x.tensor, *wide))
+    tall = [tf_ops.reshape(n, [trials, 1, *[1] * len(x.shape)]) for n in numbers]
+    return from_trials(tf_ops.round_to_levels(x.per_trial(), *tall), trials)

@@ -1,0 +1,144 @@
+"""Model files from strangers: what they may be, found out before Keras sees them.
+
+A file passes when it is one local file of the right kind, whose tables of contents lead nowhere else and declare no
+more than they store, and whose configuration names only what `sweep.networks.checks.allowed` lists. Then Keras may
+load it with `compile=False, safe_mode=True`, inside `variables_within`. `safe_mode` alone is not enough: it refuses
+code that is stored in the file, but not layers that read other files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from sweep.errors import InputError
+from sweep.files import open_file, reason, require_file
+from sweep.networks.backend import import_keras
+from sweep.networks.checks import configs
+from sweep.networks.checks.archives import check_zip
+from sweep.networks.checks.hdf5 import MARK, Contents, check_hdf5
+from sweep.networks.checks.hdf5_records import Bytes, Damaged
+
+MAX_FILE = 8 << 30
+"""Largest model file, in bytes."""
+MAX_PROBLEMS = 20
+"""Most lines that one file's problems take."""
+
+_ZIP, _HDF5 = (".keras",), (".h5", ".hdf5")
+_MAGIC = {_ZIP: (b"PK\x03\x04", "a .keras archive"), _HDF5: (MARK, "an HDF5 file")}
+
+
+def check_model_file(path: str | Path, shown: str = "") -> int:
+    """Refuses a model file that could do anything but be a network; Keras is neither needed nor imported.
+
+    Only the file itself is opened; its tensors are not read.
+
+    Args:
+        path: a .keras, .h5 or .hdf5 file.
+        shown: what messages call it; default its path.
+
+    Returns:
+        The bytes that its tensors take, for `variables_within`.
+
+    Raises:
+        InputError: it is damaged, or not safe to load: all reasons found, one line each, each naming the file.
+    """
+    path = require_file(path)
+    with open_file(path) as file:
+        return _check(file, os.fstat(file.fileno()).st_size, path.suffix, shown or str(path))
+
+
+def check_model_bytes(content: bytes, suffix: str, shown: str) -> int:
+    """As `check_model_file`, for the content of a file.
+
+    Args:
+        content: the file's bytes.
+        suffix: the file's suffix, such as ".h5".
+        shown: what messages call the file.
+
+    Raises:
+        InputError: as `check_model_file`.
+    """
+    return _check(io.BytesIO(content), len(content), suffix, shown)
+
+
+@contextlib.contextmanager
+def variables_within(stored: int) -> Iterator[None]:
+    """Keeps the layers that Keras builds meanwhile from taking much more memory than a file stores for them.
+
+    A configuration of a few lines can ask for layers of any size, and Keras makes them before it looks for their
+    values. Four times the stored bytes are granted, and 64 MiB: weights may be stored in fewer bits, and a compiled
+    model within the model brings an optimizer's copies.
+
+    Args:
+        stored: bytes, as `check_model_file` returns them.
+
+    Raises:
+        InputError: more is asked for; within the block Keras may report it as an error of its own.
+    """
+    kind = import_keras().Variable
+    limit, taken = 4 * stored + (64 << 20), 0
+    refusal = f"its layers ask for more than {limit} bytes of weights; the file stores {stored}"
+    validate = kind._validate_shape
+
+    def counted(self: object, shape: object) -> object:
+        nonlocal taken
+        sizes = validate(self, shape)
+        size = 4  # bytes of most types; of the others within the limit's factor
+        for length in sizes:
+            size *= int(length)
+        taken += size
+        if taken > limit:
+            raise InputError(refusal)
+        return sizes
+
+    kind._validate_shape = counted
+    try:
+        yield
+    finally:
+        kind._validate_shape = validate
+    if taken > limit:
+        raise InputError(refusal)
+
+
+def _check(file: BinaryIO, size: int, suffix: str, shown: str) -> int:
+    found, problems = Contents(), []
+    try:
+        kind = _kind(file, size, suffix)
+        check = check_zip(file, size, found) if kind is _ZIP else check_hdf5(Bytes(file, 0, size), found)
+        for problem in check:
+            problems.append(f"not safe to load: {problem}")
+            if len(problems) > MAX_PROBLEMS:
+                break
+        if found.config is not None:
+            config = configs.parse(found.config)
+            for problem in configs.problems_of(config, found.values):
+                problems.append(f"not safe to load: {problem}")
+                if len(problems) > MAX_PROBLEMS:
+                    break
+        elif not problems:
+            raise Damaged("No model config found in the file; it may hold weights only")
+    except (Damaged, ValueError) as error:
+        problems.append(f"not a model that Keras can load: {reason(error)}")
+    except MemoryError:
+        problems.append("not a model that Keras can load: there is not enough memory to look into it")
+    if len(problems) > MAX_PROBLEMS:
+        problems[MAX_PROBLEMS - 1 :] = ["not safe to load: … and more of the kind"]
+    if problems:
+        raise InputError(f"{shown}: {problem}" for problem in problems)
+    return found.size
+
+
+def _kind(file: BinaryIO, size: int, suffix: str) -> tuple[str, ...]:
+    if size > MAX_FILE:
+        raise Damaged(f"it has {size} bytes; at most {MAX_FILE} are read")
+    for kind, (magic, words) in _MAGIC.items():
+        if suffix.lower() in kind:
+            if file.read(len(magic)) != magic:
+                raise Damaged(f"it does not begin like {words}, which its name says it is")
+            return kind
+    raise Damaged(f"its name must end in {' or '.join((*_ZIP, *_HDF5))}")

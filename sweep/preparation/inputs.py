@@ -1,0 +1,207 @@
+"""A study's inputs: found, read, and checked against each other, before anything is computed."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sweep.data.datasets import Dataset, load_dataset
+from sweep.data.decisions import chance
+from sweep.errors import InputError
+from sweep.networks.feeding import DEFAULT, fed, feed, rescale_of
+from sweep.networks.loading import Network
+from sweep.perturb.dataflow import DataFlow
+from sweep.perturb.selection import select, select_layers
+from sweep.preparation.files import expand, read_files
+from sweep.preparation.sites import Flow, Placed, place
+from sweep.study.study import CLEAN, Family, Study, digest
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A network as it travels: the file's bytes as a uint8 array, which workers read without a copy."""
+
+    content: npt.NDArray[np.uint8]
+    suffix: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A study whose every input has been read and checked.
+
+    Attributes:
+        study: with globs and "per-layer" written out.
+        models: by label.
+        dataset: the test set.
+        identity: all that the results depend on.
+        flow: what acts on the data flow, by cell.
+        networks: the models, loaded.
+        trusted: whether the model files were loaded unchecked.
+    """
+
+    study: Study
+    models: Mapping[str, ModelFile]
+    dataset: Dataset
+    identity: dict[str, Any]
+    flow: Flow
+    networks: Mapping[str, Network]
+    trusted: bool = False
+
+    @property
+    def chance(self) -> dict[str, float]:
+        """The accuracy by chance of each model, by label."""
+        return {label: chance(self.dataset.labels, network.outputs) for label, network in self.networks.items()}
+
+    def fed(self) -> list[str]:
+        """What goes into the networks and what they are asked for, a line for those of which the same is true."""
+        lines: dict[str, list[str]] = {}
+        labels = f"labels 0 to {self.dataset.labels.max()}"
+        for label, network in self.networks.items():
+            text = f"{fed(network, self.dataset, self.study.rescale)}; {labels}, {network.outputs} outputs"
+            lines.setdefault(text, []).append(label)
+        return [text if len(lines) == 1 else f"{text} ({', '.join(labels)})" for text, labels in lines.items()]
+
+    @property
+    def digest(self) -> str:
+        """Digest of all that the results depend on."""
+        return digest(self.identity)
+
+
+def prepare(study: Study, trust: bool = False) -> Prepared:
+    """Load models and dataset, and check that they fit each other and the study; InputError names all problems.
+
+    With `trust`, model files are not looked into before Keras loads them, and may bring code of their own.
+    """
+    problems: list[str] = []
+    study = with_models(study, problems)
+    tables = study.to_dict()
+    files = read_files(study.models, tables, study.source, trust)
+    problems += files.problems
+    training = None
+    if files.dataset is not None:
+        try:
+            training = _training_images(study, files.found["dataset"])
+        except InputError as error:
+            problems += [f"{study.source}: dataset: {problem}" for problem in error.problems]
+    if problems or files.dataset is None:
+        raise InputError(dict.fromkeys(problems))
+    problems = [f"{study.source}: {problem}" for problem in _unsteady(study, files.networks, files.dataset)]
+    if problems:
+        raise InputError(problems)
+    study = with_layers(study, files.networks)
+    flow: dict[str, tuple[Placed, ...]] = {}
+    for label, network in files.networks.items():
+        cells = [cell for cell in study.cells if cell.model == label]
+        try:
+            flow.update(place(cells, network, (files.dataset, training), study.rescale))
+        except InputError as error:
+            problems += [f"{study.source}: {problem} ({label})" for problem in error.problems]
+    if problems:
+        raise InputError(dict.fromkeys(problems))
+    models = {label: _model_file(files.found[f"model {label}"], n) for label, n in files.networks.items()}
+    digests = {"dataset": files.dataset.digest, **{f"model {m}": f.digest for m, f in models.items()}}
+    identity = study.identity(digests)
+    rescales = {label: rescale_of(n, files.dataset, study.rescale) for label, n in files.networks.items()}
+    special = {label: rescale for label, rescale in rescales.items() if rescale not in (None, DEFAULT)}
+    if special:
+        identity["rescale"] = special
+    matrices = {label: own for label, network in files.networks.items() if (own := _own_matrices(network))}
+    if matrices:
+        identity["matrices of own layers"] = matrices
+    return Prepared(study, models, files.dataset, identity, flow, files.networks, trust)
+
+
+def _own_matrices(network: Network) -> list[str]:
+    """Variables that count as kernels though they are not called so."""
+    return [v.path for v in network.variables if v.kernel and not v.path.endswith(("kernel", "embeddings"))]
+
+
+_steady: set[tuple[str, str, str | None]] = set()  # networks whose scores were found to be their own, with their data
+
+
+def _unsteady(study: Study, networks: Mapping[str, Network], dataset: Dataset) -> Iterator[str]:
+    """Networks whose scores are not a function of their image alone; asked once a process."""
+    from sweep.engine.proof import IMAGES, inference_problem
+
+    for label, network in networks.items():
+        key = (network.digest, dataset.digest, study.rescale)
+        if key in _steady:
+            continue
+        problem = inference_problem(network, feed(network, dataset.first(IMAGES), study.rescale))
+        if problem:
+            yield f"model: {study.models[label]}: {problem}"
+        else:
+            _steady.add(key)
+
+
+def own_clean(study: Study) -> Iterator[str]:
+    """Problems of a study with a family called `clean` that perturbs."""
+    for i, family in enumerate(study.family):
+        if family.name == CLEAN:
+            cells = family.cells("")
+            if len(cells) > 1 or not all(cell.is_clean for cell in cells):
+                yield (
+                    f"{study.source}: family[{i}].name: {CLEAN!r} is the family of the unperturbed network, which "
+                    "every study evaluates; give this one another name"
+                )
+
+
+def with_models(study: Study, problems: list[str]) -> Study:
+    """The study with the files that its globs name, in alphabetical order; what is wrong is added to `problems`."""
+    paths = expand(study.models.values(), study.source, problems)
+    return study if paths == list(study.models.values()) or problems else dataclasses.replace(study, model=paths)
+
+
+def with_layers(study: Study, networks: Mapping[str, Network]) -> Study:
+    """The study with "per-layer" families over the names of the layers that they reach, the same in all networks."""
+    families = []
+    for i, family in enumerate(study.family):
+        if family.sensitivity == "per-layer":
+            names = {label: _reached_layers(family, label, network) for label, network in networks.items()}
+            first = next(iter(names.values()))
+            if any(found != first for found in names.values()):
+                raise InputError(f"{study.source}: family[{i}].sensitivity: the models differ in their layers: {names}")
+            family = dataclasses.replace(family, sensitivity=first)
+        families.append(family)
+    return dataclasses.replace(study, family=families)
+
+
+def _reached_layers(family: Family, label: str, network: Network) -> list[str]:
+    names: list[str] = []
+    for transform in family.cells(label)[0].transforms:
+        if isinstance(transform, DataFlow):
+            names += [layer.layer for layer in select_layers(network.layers, transform.layers, transform.side)]
+        else:
+            names += [network.variables[i].layer for i in select(network.variables, transform.layers)]
+    return list(dict.fromkeys(names))
+
+
+def _training_images(study: Study, path: Path) -> Dataset | None:
+    """The training images, if a transform of the data flow may want to know what it acts on; InputError if one must."""
+    transforms = [t for cell in study.cells for t in cell.transforms if isinstance(t, DataFlow)]
+    if not transforms:
+        return None
+    try:
+        return load_dataset(path, "train")
+    except InputError as error:
+        wanting = [t.op for t in transforms if t.calibrated]
+        if wanting:
+            raise InputError(
+                f"{problem}; {wanting[0]} calibrates on training images" for problem in error.problems
+            ) from None
+        return None
+
+
+def _model_file(path: Path, network: Network) -> ModelFile:
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != network.digest:
+        raise InputError(f"{path}: was written to while it was being read; run again")
+    return ModelFile(np.frombuffer(content, np.uint8), path.suffix, network.digest)

@@ -1,0 +1,124 @@
+"""The data-flow transforms of a study, placed in each network and in the units of its activations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from inspect import signature
+
+from sweep.data.datasets import Dataset
+from sweep.engine.sites import Entry, Noise, Site
+from sweep.errors import InputError
+from sweep.networks.inspection import leaves_of
+from sweep.networks.loading import Network
+from sweep.networks.variables import Layer
+from sweep.perturb.base import Array, Resolved, Transform
+from sweep.perturb.dataflow import ActivationNoise, DataFlow, Rounding
+from sweep.perturb.selection import select_layers
+from sweep.randomness import stream
+from sweep.study.study import Cell
+
+STREAMS = 2**32  # the layer at position k of the data flow draws from stream STREAMS + 1 + k; below are variables
+
+
+@dataclass(frozen=True)
+class Placed:
+    """One transform at one place of a network.
+
+    Attributes:
+        position: of the transform in the perturbation.
+        layer: where.
+        site: the same for the engine.
+        levels: (4,) of a rounding.
+        resolved: what it amounts to; `sigma` of noise is what is drawn.
+    """
+
+    position: int
+    layer: Layer
+    site: Site
+    levels: Array | None
+    resolved: Resolved
+
+    def entry(self, root_seed: int, seed: int) -> Entry:
+        """What a trial gives this site."""
+        if self.levels is not None:
+            return self.levels
+        index = STREAMS + 1 + self.layer.position
+        return Noise(self.resolved.sigma or 0.0, lambda: stream(root_seed, seed, self.position, index))
+
+
+Flow = Mapping[str, tuple[Placed, ...]]  # cell ids → what acts on its data flow, in order
+
+
+def place(cells: Sequence[Cell], network: Network, sets: tuple[Dataset, Dataset | None], rescale: str | None) -> Flow:
+    """Where and how the data-flow transforms of the cells of one network act; empty for cells without any.
+
+    `sets` are the test and the training set; the latter is not None where a transform is `calibrated`. Raises
+    InputError when a transform selects no layer, or when the network's data flow is not known.
+    """
+    from sweep.engine.calibration import observe
+    from sweep.engine.graph import Unsupported
+
+    chosen = {cell.id: _sites(cell, network.layers) for cell in cells}
+    sites = list(dict.fromkeys(site for found in chosen.values() for _, _, _, site in found))
+    if not sites:
+        return {}
+    try:
+        samples = dict(zip(sites, observe(network, sets, rescale, sites), strict=True))
+    except Unsupported as reason:
+        raise InputError(f"transforms of the data flow cannot act here: {reason}") from None
+    return {cell: tuple(_placed(*where, samples[where[3]]) for where in found) for cell, found in chosen.items()}
+
+
+def _sites(cell: Cell, layers: Sequence[Layer]) -> list[tuple[int, DataFlow, Layer, Site]]:
+    found = []
+    for position, transform in enumerate(cell.transforms):
+        if isinstance(transform, ActivationNoise) and not transform.random:
+            continue
+        if isinstance(transform, DataFlow):
+            kind = "noise" if isinstance(transform, ActivationNoise) else "levels"
+            for layer in select_layers(layers, transform.layers, transform.side):
+                side = transform.side if layer.position >= 0 else "output"
+                found.append((position, transform, layer, Site(layer.position, side, kind)))  # type: ignore[arg-type]
+    return found
+
+
+def _placed(position: int, transform: DataFlow, layer: Layer, site: Site, sample: Array | None) -> Placed:
+    if isinstance(transform, ActivationNoise):
+        return Placed(position, layer, site, None, Resolved(sigma=transform.sigma(sample)))
+    if not isinstance(transform, Rounding):
+        raise InputError(f"{transform.op}: is neither a Rounding nor an ActivationNoise, and cannot act")
+    levels = transform.levels(sample)
+    return Placed(position, layer, site, levels.array(), transform.describe(sample))
+
+
+def sites_of(placed: Sequence[Placed]) -> tuple[Site, ...]:
+    """The wiring that a cell needs."""
+    return tuple(p.site for p in placed)
+
+
+def corrected(cells: Sequence[Cell], networks: Mapping[str, Network], flow: Flow) -> Iterator[str]:
+    """Layers at which noisesweep 0.1.0 got the data flow of these cells wrong, each in words; see CHANGELOG.md.
+
+    There, layers that are random unless told otherwise were so, and all uses of one layer had the draws, and the
+    range, of its first.
+    """
+    from sweep.engine.graph import Graph
+
+    for label, network in networks.items():
+        own = [(cell, p) for cell in cells if cell.model == label for p in flow.get(cell.id, ())]
+        if not own:
+            continue
+        for leaf in leaves_of(network.model):
+            training = signature(leaf.call).parameters.get("training")
+            if training is not None and training.default is True:
+                yield f"layer {leaf.name} of {label} was random"
+        drawn = {p.site: p.layer for c, p in own if p.levels is None or _is_calibrated(c.transforms[p.position])}
+        graph = Graph(network.model, range(len(network.model.weights)), list(drawn))
+        for number, layer in enumerate(drawn.values()):
+            if graph.times(number) > 1:
+                yield f"layer {layer.layer} of {label} is used {graph.times(number)} times, and was as in its first use"
+
+
+def _is_calibrated(transform: Transform) -> bool:
+    return isinstance(transform, DataFlow) and transform.calibrated

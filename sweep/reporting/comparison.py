@@ -1,0 +1,91 @@
+"""Cells against cells: families, levels, bit-widths, networks, runs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from sweep.errors import InputError
+from sweep.statistics.differences import difference
+
+Selection = str | Mapping[str, Any]
+"""Cells of a run: a family's name, a cell's id, or values by column, such as {"family": "gaussian", "scale": 0.1}."""
+
+
+def compare(
+    first: pd.DataFrame,
+    second: pd.DataFrame,
+    selections: tuple[Selection, Selection],
+    parameters: Sequence[str],
+    deterministic: Collection[str] = (),
+) -> pd.DataFrame:
+    """How much accuracy the first cells have above the second ones, chip by chip where chips are the same.
+
+    Cells are compared where they agree in model, family and swept parameters, those that a selection names apart.
+
+    Args:
+        first, second: trials of one run, or of two: `model`, `family`, `cell`, those in `parameters`, `accuracy` (a
+            fraction), indexed by what chips have in common, such as the seed.
+        selections: which of the first trials, and which of the second.
+        parameters: columns of the swept parameters.
+        deterministic: ids of the cells without randomness.
+
+    Returns:
+        One row per pair of cells, in the first's order: the columns that they agree in (where they are not all
+        alike), `first`, `second` (means over all their chips), `difference`, `difference_low`, `difference_high` (95 %,
+        of `sweep.statistics.differences.difference`), `pairs`. Accuracies are fractions.
+
+    Raises:
+        InputError: a selection that names no cells, or cells that cannot be paired.
+    """
+    named = {column for selection in selections for column in _columns(selection, first)}
+    keys = [] if "cell" in named else [k for k in ("model", "family", *parameters) if k not in named]
+    ours, theirs = (
+        _cells(trials, selection, keys) for trials, selection in zip((first, second), selections, strict=True)
+    )
+    rows = []
+    for key, (cell, accuracy) in ours.items():
+        if key in theirs:
+            other, others = theirs[key]
+            of_both = [float(a.iloc[0]) if c in deterministic else a for c, a in ((cell, accuracy), (other, others))]
+            found = difference(*of_both)
+            rows.append((*key, accuracy.mean(), others.mean(), *found))
+    if not rows:
+        raise InputError(f"compare: no two cells agree in {', '.join(keys)}; name what differs in both selections")
+    table = pd.DataFrame(
+        rows, columns=[*keys, "first", "second", "difference", "difference_low", "difference_high", "pairs"]
+    )
+    alike = [key for key in keys if table[key].nunique(dropna=False) < 2]
+    return table.drop(columns=alike)
+
+
+def _columns(selection: Selection, trials: pd.DataFrame) -> list[str]:
+    if not isinstance(selection, str):
+        return list(selection)
+    return ["family"] if (trials["family"] == selection).any() else ["cell"]
+
+
+def _cells(trials: pd.DataFrame, selection: Selection, keys: Sequence[str]) -> dict[Any, tuple[str, pd.Series]]:
+    """(values of `keys`, None where missing) → the cell and its accuracies."""
+    chosen = trials
+    if isinstance(selection, str):
+        selection = {"family" if (trials["family"] == selection).any() else "cell": selection}
+    for column, value in selection.items():
+        if column not in trials:
+            raise InputError(f"compare: no column {column!r}; there are {', '.join(trials.columns)}")
+        kept = chosen[chosen[column] == value]
+        if kept.empty:
+            shown = "family" if column == "cell" else column
+            there = ", ".join(str(v) for v in chosen[shown].dropna().unique())
+            raise InputError(f"compare: no {column} {value!r}; {shown}: {there}")
+        chosen = kept
+    found: dict[Any, tuple[str, pd.Series]] = {}
+    for cell, group in chosen.groupby("cell", sort=False):
+        row = group.iloc[0]
+        key = tuple(None if pd.isna(row[k]) else row[k] for k in keys)
+        if key in found:
+            raise InputError(f"compare: {selection!r} takes both {found[key][0]} and {cell}; name more columns")
+        found[key] = str(cell), group["accuracy"]
+    return found

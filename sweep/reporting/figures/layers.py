@@ -1,0 +1,86 @@
+"""Accuracy over kinds that have no order of size: layers above all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from sweep.reporting.figures.curves import FEWEST_FOR_BAND
+from sweep.reporting.figures.legend import add_legend
+from sweep.reporting.figures.marks import mark, series_id
+from sweep.reporting.figures.style import ACCURACY, MARKERS, RULE, ramp
+from sweep.reporting.labels import Labels, axis_label, value_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_REACH = 0.36  # of a row, above and below its middle
+_MOST_COLOURS = 7
+
+
+def layer_sensitivity(
+    axes: Axes,
+    summary: pd.DataFrame,
+    category: str = "layer",
+    parameter: str | None = None,
+    labels: Labels | None = None,
+) -> Axes:
+    """Draw accuracy for each layer (or other kind), a row each, and within it for each level of a parameter.
+
+    A marker is a mean; from 20 chips on a bar goes from the 5 % to the 95 % quantile over chips.
+
+    Args:
+        axes: where to draw; its labels, ticks and legend are set.
+        summary: the cells of one family and one model, as `sweep.reporting.summary.summarise` returns them; one for
+            each value of `category` and level.
+        category: the column of rows, in the order of first appearance from the top.
+        parameter: the column of levels; None where nothing else is swept.
+        labels: by family and column, as `parameter_labels` gives them.
+
+    Returns:
+        `axes`.
+    """
+    kinds = summary[category].unique().tolist()
+    row = summary[category].map({kind: i for i, kind in enumerate(kinds)}).to_numpy(dtype=np.float64)
+    levels = [None] if parameter is None else sorted(summary[parameter].unique().tolist())
+    colours = ramp(min(len(levels), _MOST_COLOURS))
+    step = 2 * _REACH / max(len(levels), 1)
+    for number, level in enumerate(levels):
+        chosen = (
+            np.full(len(summary), True) if parameter is None else (summary[parameter] == level).to_numpy(dtype=bool)
+        )
+        cells, y = summary[chosen], row[chosen] + (number - (len(levels) - 1) / 2) * step
+        colour, series = colours[number * len(colours) // len(levels)], series_id(number)
+        if cells["trials"].max() >= FEWEST_FOR_BAND:
+            bars = axes.hlines(y, 100 * cells["q05"], 100 * cells["q95"], color=colour, linewidth=1.6, alpha=0.55)
+            bars.set_gid(f"{series}-bars")
+        (mean,) = axes.plot(
+            100 * cells["mean"],
+            y,
+            linestyle="none",
+            marker=MARKERS[number % len(MARKERS)],
+            markersize=6.5,
+            color=colour,
+            markeredgecolor="white",
+            markeredgewidth=0.7,
+            label=None if parameter is None else f"{parameter} {value_text(parameter, level)}",
+            zorder=3,
+        )
+        mean.set_gid(f"{series}-mean")
+        mark(axes, cells["cell"].tolist(), (100 * cells["mean"]).tolist(), y.tolist(), series)
+    families = summary["family"].unique().tolist()
+    axes.set_yticks(range(len(kinds)), [str(kind) for kind in kinds])
+    axes.set_ylim(len(kinds) - 0.5, -0.5)
+    axes.set_ylabel(axis_label(category, families, labels or {}))
+    axes.set_xlabel(ACCURACY)
+    axes.grid(axis="x", color=RULE, linewidth=0.6)
+    for border in np.arange(len(kinds) - 1) + 0.5:
+        axes.axhline(border, color=RULE, linewidth=0.6, zorder=0)
+    axes.tick_params(axis="y", length=0)
+    axes.set_axisbelow(True)
+    bars_shown = summary["trials"].max() >= FEWEST_FOR_BAND
+    meaning = "" if parameter is None else axis_label(parameter, families, labels or {})
+    add_legend(axes, "; ".join(filter(None, [meaning, "bar: 5 % to 95 % of chips" if bars_shown else ""])) or None)
+    return axes

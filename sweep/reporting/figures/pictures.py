@@ -1,0 +1,218 @@
+"""Which pictures a run gets: chosen by what each family sweeps."""
+
+from __future__ import annotations
+
+import math
+import re
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from sweep.reporting.figures.curves import FEWEST_FOR_BAND, accuracy_curve
+from sweep.reporting.figures.heatmaps import heat_map
+from sweep.reporting.figures.layers import layer_sensitivity
+from sweep.reporting.figures.legend import MOST_CURVES, set_heading, size_with_legend
+from sweep.reporting.figures.yields import yield_curve
+from sweep.reporting.labels import Labels, axis_label, value_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_MOST_PANELS = 12
+_HEADING = 0.25  # inches
+_LETTERS_OF_PANEL = 42
+_LAYER = "layer"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture of a run.
+
+    Attributes:
+        name: of its files; unique in the run.
+        title: what it shows, for a heading.
+        draw: draws it into an empty figure with constrained layout, and sets the figure's size.
+    """
+
+    name: str
+    title: str
+    draw: Callable[[Figure], None]
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Families that sweep the same columns in the same meaning.
+
+    Attributes:
+        cells: their rows of the summary.
+        numbers, words: the columns that they sweep.
+    """
+
+    cells: pd.DataFrame
+    numbers: tuple[str, ...]
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The cells of one of several axes, and their heading."""
+
+    heading: str
+    cells: pd.DataFrame
+
+
+def pictures(
+    trials: pd.DataFrame, summary: pd.DataFrame, parameters: Sequence[str], labels: Labels | None = None
+) -> list[Picture]:
+    """The pictures of a run.
+
+    Families with one swept number are curves in one picture, those with a word beside it (a layer, a range) too.
+    Two numbers make a heat map; more, a heat map for each combination of the rest. Layers have rows of their own.
+    Families with 20 chips or more and one swept number also show their distributions.
+
+    Args:
+        trials: one row per trial, as `accuracy_curve` takes them.
+        summary: of these trials.
+        parameters: the columns of all swept parameters.
+        labels: by family and column, as `parameter_labels` gives them; families whose labels differ have pictures of
+            their own.
+    """
+    labels = labels or {}
+    found: list[Picture] = []
+    for group in _groups(summary, parameters, labels):
+        if len(group.numbers) > 1:
+            found.append(_heat_maps(group, labels))
+            continue
+        if _LAYER in group.words or (group.words and not group.numbers):
+            found.append(_rows(group, labels))
+        if group.numbers:
+            found += _curves(trials, group, labels)
+    seen: dict[str, int] = {}
+    unique = []
+    for picture in found:
+        seen[picture.name] = seen.get(picture.name, 0) + 1
+        number = seen[picture.name]
+        name = picture.name if number == 1 else f"{picture.name}-{number}"
+        unique.append(Picture(name, picture.title, picture.draw))
+    return unique
+
+
+def _groups(summary: pd.DataFrame, parameters: Sequence[str], labels: Labels) -> Iterator[_Group]:
+    families: dict[tuple[tuple[str, ...], tuple[str | None, ...]], list[str]] = {}
+    for family, cells in summary.groupby("family", sort=False):
+        swept = tuple(name for name in parameters if cells[name].notna().any())
+        meaning = tuple(labels.get((str(family), name)) for name in swept)
+        families.setdefault((swept, meaning), []).append(str(family))
+    for (swept, _), names in families.items():
+        numbers = tuple(name for name in swept if _is_number(summary[name]))
+        words = tuple(name for name in swept if name not in numbers)
+        yield _Group(summary[summary["family"].isin(names)], numbers, words)
+
+
+def _is_number(column: pd.Series) -> bool:
+    return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+
+
+def _curves(trials: pd.DataFrame, group: _Group, labels: Labels) -> Iterator[Picture]:
+    (parameter,), words = group.numbers, group.words
+    by = "".join(f"-by-{word}" for word in words)
+    title = f"Accuracy against {parameter}" + (f", by {' and '.join(words)}" if words else "")
+    lines = group.cells.groupby(["family", "model", *words], sort=False, dropna=False).ngroups
+    split = lines > MOST_CURVES and group.cells["family"].nunique() > 1
+    panels = list(panels_of(group.cells, ["family"] if split else []))
+
+    def draw(axes: Axes, panel: Panel) -> None:
+        accuracy_curve(axes, trials, panel.cells, parameter, [parameter, *words], labels)
+
+    yield Picture(f"accuracy-{_slug(parameter)}{_slug(by)}", title, in_grid(panels, draw, legends=True))
+    chips = group.cells[group.cells["trials"] >= FEWEST_FOR_BAND]
+    panels = list(panels_of(chips, ["family", "model", *words]))
+    if 0 < len(panels) <= _MOST_PANELS:
+        limits = float(chips["min"].min()), float(chips["max"].max())
+
+        def draw_yield(axes: Axes, panel: Panel) -> None:
+            yield_curve(axes, trials, panel.cells, parameter, limits)
+
+        heading = f"Distribution over chips, by {parameter}"
+        label = axis_label(parameter, chips["family"].unique().tolist(), labels)
+        yield Picture(f"yield-{_slug(parameter)}{_slug(by)}", heading, in_grid(panels, draw_yield, label))
+
+
+def _rows(group: _Group, labels: Labels) -> Picture:
+    first = _LAYER if _LAYER in group.words else group.words[0]
+    rest = [word for word in group.words if word != first]
+    parameter = group.numbers[0] if group.numbers else None
+    panels = list(panels_of(group.cells, ["family", "model", *rest]))
+
+    def draw(axes: Axes, panel: Panel) -> None:
+        layer_sensitivity(axes, panel.cells, first, parameter, labels)
+
+    name = "-".join(filter(None, [f"{first}s" if first == _LAYER else f"accuracy-{first}", *rest, parameter]))
+    title = f"Accuracy by {first}" + (f" and {parameter}" if parameter else "")
+    height = 0.9 + max(panel.cells[first].nunique() for panel in panels) * (0.5 if parameter is None else 0.75)
+    return Picture(_slug(name), title, in_grid(panels, draw, legends=True, height=max(height, 2.4)))
+
+
+def _heat_maps(group: _Group, labels: Labels) -> Picture:
+    *rest, down, across = *group.words, *group.numbers
+    panels = list(panels_of(group.cells, ["family", "model", *rest]))
+    limits = float(group.cells["mean"].min()), float(group.cells["mean"].max())
+
+    def draw(axes: Axes, panel: Panel) -> None:
+        heat_map(axes, panel.cells, across, down, limits, labels)
+
+    title = f"Accuracy over {down} and {across}" + (f", by {' and '.join(rest)}" if rest else "")
+    return Picture(_slug("-".join(["accuracy", *rest, down, across])), title, in_grid(panels, draw, colour_bar=True))
+
+
+def panels_of(cells: pd.DataFrame, keys: Sequence[str]) -> Iterator[Panel]:
+    """The cells by those keys that differ, each with what sets it apart as its heading."""
+    differing = [key for key in keys if cells[key].nunique(dropna=False) > 1]
+    if not differing:
+        if len(cells):
+            yield Panel("", cells)
+        return
+    for values, group in cells.groupby(differing, sort=False, dropna=False):
+        pairs = zip(differing, values, strict=True)
+        yield Panel(", ".join(str(v) if k == "family" else f"{k} {value_text(k, v)}" for k, v in pairs), group)
+
+
+def in_grid(
+    panels: Sequence[Panel],
+    draw: Callable[[Axes, Panel], None],
+    note: str = "",
+    *,
+    legends: bool = False,
+    height: float = 4.2,
+    colour_bar: bool = False,
+) -> Callable[[Figure], None]:
+    """Axes with their headings: below one another where they have legends, else also beside; inches of one."""
+
+    def draw_all(figure: Figure) -> None:
+        columns = 1 if legends else min(len(panels), 3)
+        rows = math.ceil(len(panels) / columns)
+        grid = [figure.add_subplot(rows, columns, i + 1) for i in range(len(panels))]
+        for axes, panel in zip(grid, panels, strict=True):
+            draw(axes, panel)
+            if panel.heading:
+                set_heading(axes, textwrap.fill(panel.heading, _LETTERS_OF_PANEL))
+        sizes = [size_with_legend(axes, height) for axes in grid]
+        if legends or len(panels) == 1:
+            heading = 0.0 if len(panels) == 1 else _HEADING
+            figure.set_size_inches(max(w for w, _ in sizes), sum(h + heading for _, h in sizes))
+        else:
+            figure.set_size_inches(max(6.4, 3.4 * columns), 3.1 * rows + 0.4)
+        if colour_bar:
+            figure.colorbar(grid[0].collections[0], ax=grid, label="Mean accuracy (%)", fraction=0.05, pad=0.02)
+        if note:
+            figure.suptitle(note, x=0.01, ha="left", fontsize="small")
+
+    return draw_all
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^\w-]+", "-", name)

@@ -1,0 +1,179 @@
+"""One picture at a time, for notebooks: `run.plot.curve()`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from sweep.errors import InputError
+from sweep.reporting.figures.curves import accuracy_curve
+from sweep.reporting.figures.equivalence import equivalence_curve
+from sweep.reporting.figures.heatmaps import heat_map
+from sweep.reporting.figures.layers import layer_sensitivity
+from sweep.reporting.figures.legend import size_with_legend
+from sweep.reporting.figures.style import house_style
+from sweep.reporting.figures.yields import yield_curve
+from sweep.reporting.labels import Labels
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+_HEIGHT = 4.2  # inches
+
+
+class Plot:
+    """The pictures of a run, each drawn into given axes or into a new figure of pyplot's, and returned as `Axes`.
+
+    Families and models are chosen by name; without, all that sweep the parameter are drawn. Accuracies are in %.
+    """
+
+    def __init__(
+        self,
+        trials: pd.DataFrame,
+        summary: pd.DataFrame,
+        parameters: Sequence[str],
+        labels: Labels,
+        equivalent: pd.DataFrame | None = None,
+    ) -> None:
+        self._trials = trials
+        self._summary = summary
+        self._parameters = parameters
+        self._labels = labels
+        self._equivalent = equivalent
+
+    def curve(
+        self,
+        parameter: str | None = None,
+        family: str | Sequence[str] | None = None,
+        model: str | None = None,
+        axes: Axes | None = None,
+    ) -> Axes:
+        """Mean accuracy against a swept parameter, with a band from the 5 % to the 95 % quantile and every chip a dot.
+
+        Raises InputError when nothing sweeps it.
+        """
+        cells, name = self._cells(parameter, family, model)
+        return _draw(axes, lambda at: accuracy_curve(at, self._trials, cells, name, self._parameters, self._labels))
+
+    def distribution(
+        self,
+        family: str | None = None,
+        parameter: str | None = None,
+        model: str | None = None,
+        axes: Axes | None = None,
+    ) -> Axes:
+        """The share of chips that reach an accuracy, a line for each level of one family.
+
+        Raises InputError when nothing sweeps the parameter, or several families, models or further parameters do.
+        """
+        cells, name = self._one(parameter, family, model, 1)
+        return _draw(axes, lambda at: yield_curve(at, self._trials, cells, name))
+
+    def layers(
+        self,
+        family: str | None = None,
+        parameter: str | None = None,
+        model: str | None = None,
+        axes: Axes | None = None,
+    ) -> Axes:
+        """Accuracy with one layer perturbed at a time, of a family with `sensitivity = "per-layer"`.
+
+        Raises InputError when there is no such family.
+        """
+        cells, name = self._cells("layer", family, model)
+        rest = [p for p in self._swept(cells) if p != name]
+        return _draw(
+            axes, lambda at: layer_sensitivity(at, cells, name, parameter or (rest[0] if rest else None), self._labels)
+        )
+
+    def heat_map(
+        self, family: str | None = None, across: str | None = None, down: str | None = None, axes: Axes | None = None
+    ) -> Axes:
+        """Mean accuracy over two swept parameters of a family.
+
+        Raises InputError when no family sweeps two.
+        """
+        cells = self._chosen(family, None)
+        swept = {name: self._swept(group) for name, group in cells.groupby("family", sort=False)}
+        two = [str(name) for name, columns in swept.items() if len(columns) >= 2]
+        if not two:
+            raise InputError("plot: no family sweeps two parameters")
+        cells = cells[cells["family"] == two[0]]
+        first, second = swept[two[0]][:2]
+        return _draw(axes, lambda at: heat_map(at, cells, across or second, down or first, labels=self._labels))
+
+    def equivalence(self, noise: str | None = None, model: str | None = None, axes: Axes | None = None) -> Axes:
+        """For each bit-width the noise level that costs as much accuracy, of one family of noise.
+
+        Raises InputError when the study has no families of plain noise and of plain rounding.
+        """
+        if self._equivalent is None:
+            raise InputError("plot: needs a family that sweeps the scale of plain noise, and one of fixed-point bits")
+        table = self._equivalent
+        noise, model = noise or table["noise"].iloc[0], model or table["model"].iloc[0]
+        table = table[(table["noise"] == noise) & (table["model"] == model)]
+        if table.empty:
+            raise InputError(f"plot: no equivalence of {noise!r}, model {model!r}")
+        return _draw(axes, lambda at: equivalence_curve(at, table))
+
+    def _chosen(self, family: str | Sequence[str] | None, model: str | None) -> pd.DataFrame:
+        cells = self._summary
+        for column, wanted in (("family", family), ("model", model)):
+            names = [wanted] if isinstance(wanted, str) else wanted
+            for name in names or []:
+                if name not in set(cells[column]):
+                    raise InputError(f"plot: no {column} {name!r}; there are {', '.join(cells[column].unique())}")
+            if names is not None:
+                cells = cells[cells[column].isin(list(names))]
+        return cells
+
+    def _swept(self, cells: pd.DataFrame) -> list[str]:
+        return [name for name in self._parameters if cells[name].notna().any()]
+
+    def _cells(
+        self, parameter: str | None, family: str | Sequence[str] | None, model: str | None
+    ) -> tuple[pd.DataFrame, str]:
+        """The cells that sweep a parameter, by default the first number."""
+        cells = self._chosen(family, model)
+        swept = [column for column in self._swept(cells) if parameter or pd.api.types.is_numeric_dtype(cells[column])]
+        if not swept or (parameter is not None and parameter not in swept):
+            raise InputError(f"plot: nothing sweeps {parameter or 'anything'}; there are {', '.join(swept) or 'none'}")
+        name = parameter or swept[0]
+        return cells[cells[name].notna()], name
+
+    def _one(self, parameter: str | None, family: str | None, model: str | None, most: int) -> tuple[pd.DataFrame, str]:
+        """The cells of one family and model that sweep `most` parameters at the most."""
+        cells, name = self._cells(parameter, family, model)
+        for column in ("family", "model"):
+            there = cells[column].unique()
+            if len(there) > 1:
+                raise InputError(f"plot: name one {column} of {', '.join(there)}")
+        if len(self._swept(cells)) > most:
+            raise InputError(f"plot: the family sweeps {', '.join(self._swept(cells))}; plot it from trials()")
+        return cells, name
+
+
+def _draw(axes: Axes | None, draw: Callable[[Axes], Axes]) -> Axes:
+    """Into given axes, or into a new figure as large as its legend needs."""
+    if axes is not None:
+        from matplotlib.text import Text
+
+        with house_style():
+            draw(axes)
+        for text in axes.findobj(Text):  # those that were there before the house's style
+            text.set_parse_math(False)
+        return axes
+    import matplotlib
+    from matplotlib import pyplot
+
+    # A notebook's backend starts with its first figure, and sets what must outlast the house's style.
+    pyplot.switch_backend(matplotlib.get_backend())
+    with house_style():
+        figure, new = pyplot.subplots(layout="constrained")
+        draw(new)
+        if new.get_legend() or figure.legends:
+            figure.set_size_inches(*size_with_legend(new, _HEIGHT))
+        return new

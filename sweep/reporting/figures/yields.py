@@ -1,0 +1,78 @@
+"""The distribution of accuracy over chips, as the share of chips that reach an accuracy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from sweep.reporting.figures.marks import mark, series_id
+from sweep.reporting.figures.style import ACCURACY, LINES, RAMP, RULE, ramp
+from sweep.reporting.labels import value_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MOST_LEVELS = len(RAMP)
+_MARGIN = 0.06  # of the range of accuracies
+_LEGEND = 0.35  # likewise, at the left
+
+
+def yield_curve(
+    axes: Axes,
+    trials: pd.DataFrame,
+    summary: pd.DataFrame,
+    parameter: str,
+    limits: tuple[float, float] | None = None,
+) -> Axes:
+    """Draw for each level of a parameter the share of chips that reach an accuracy.
+
+    One minus the empirical distribution function: every chip is a step, nothing is smoothed, and the yield at any
+    accuracy can be read off. Skewed and bounded distributions keep their shape, which a violin's kernel would push
+    past 100 %.
+
+    Args:
+        axes: where to draw; its labels, ticks and legend are set.
+        trials: one row per trial: `cell`, `accuracy` (a fraction); others than those of `summary` are passed over.
+        summary: cells of one family and one model with all other parameters fixed, as
+            `sweep.reporting.summary.summarise` returns them. Cells with one trial are left out; of more than
+            `MOST_LEVELS` levels some between the first and the last one are.
+        parameter: the column of levels; numbers.
+        limits: the lowest and the highest accuracy (fractions) of the horizontal axis; those of these chips by default.
+
+    Returns:
+        `axes`.
+    """
+    cells = summary[summary["trials"] > 1].sort_values(parameter, kind="stable")
+    if len(cells) > MOST_LEVELS:
+        cells = cells.iloc[np.linspace(0, len(cells) - 1, MOST_LEVELS).round().astype(int)]
+    for number, (cell, level, colour) in enumerate(zip(cells["cell"], cells[parameter], ramp(len(cells)), strict=True)):
+        accuracy = 100 * np.sort(trials.loc[trials["cell"] == cell, "accuracy"].to_numpy(dtype=np.float64))
+        share = 100 * (1 - np.arange(accuracy.size + 1) / accuracy.size)
+        series = series_id(number)
+        (line,) = axes.step(
+            np.concatenate([[0], accuracy, [100]]),
+            np.concatenate([[100], share]),
+            where="pre",
+            color=colour,
+            linestyle=LINES[number % len(LINES)],
+            linewidth=1.5,
+            label=value_text(parameter, level),
+        )
+        line.set_gid(f"{series}-mean")
+        mark(axes, [cell], [float(np.median(accuracy))], [50.0], series)
+    if limits is None:
+        limits = float(cells["min"].min()), float(cells["max"].max())
+    spread = max(limits[1] - limits[0], 0.001)
+    axes.set_xlim(100 * (limits[0] - _LEGEND * spread), 100 * min(1, limits[1] + _MARGIN * spread))
+    axes.set_xticks(
+        [tick for tick in axes.get_xticks() if axes.get_xlim()[0] <= tick <= axes.get_xlim()[1] and tick >= 0]
+    )
+    axes.set_ylim(-2, 102)
+    axes.set_xlabel(ACCURACY)
+    axes.set_ylabel("Chips that reach it (%)")
+    axes.grid(color=RULE, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.legend(title=parameter, title_fontsize="small", fontsize="small", loc="lower left", framealpha=0.85)
+    return axes

@@ -1,0 +1,194 @@
+"""The questions that a study's families answer together: how far, how many bits, which law, what was published."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+
+from sweep.reporting.tables.frames import Answer
+from sweep.statistics.equivalence import check_claims, equivalent_levels
+from sweep.statistics.likelihood_ratio import compare_families
+from sweep.statistics.monotone import Curve, curve_of
+from sweep.statistics.published import fits, percentiles
+from sweep.statistics.thresholds import Spacing, thresholds
+from sweep.study.study import Family, Study
+
+DROPS = (0.01, 0.02, 0.05)
+STD_PER_LEVEL = {"gaussian": 1.0, "uniform": 1 / math.sqrt(12), "uniform_symmetric": 1 / math.sqrt(3)}
+FEWEST = {"bits": True}  # of these the smallest is sought, of all others the largest
+SPACINGS: dict[str, Spacing] = {"scale": "square", "time": "log"}
+
+
+def answers(study: Study, trials: pd.DataFrame) -> list[Answer]:
+    """What can be said of a study beyond one cell at a time.
+
+    Args:
+        study: the study, as run.
+        trials: its trials, as `Run.trials` returns them.
+
+    Returns:
+        thresholds, noise-equivalent bits, published values against ours and the law they fit, each where the study has
+        the families for it. Accuracies in the tables are fractions.
+    """
+    found = [_thresholds(study, trials), *_equivalence(study, trials), *_published(study, trials)]
+    return [answer for answer in found if answer is not None and not answer.table.empty]
+
+
+def _thresholds(study: Study, trials: pd.DataFrame) -> Answer | None:
+    parts = []
+    for model, family, parameter, curve in _curves(study, trials):
+        clean = _clean(study, trials, model)
+        if clean is None:
+            continue
+        for statistic, quantile in (("mean", None), ("5 % quantile", 0.05)):
+            if quantile is not None and curve.exact.all():  # no chips that differ
+                continue
+            spacing = SPACINGS.get(parameter, "linear")
+            if spacing == "log" and curve.levels.min() <= 0:
+                continue
+            table = thresholds(curve, clean, DROPS, quantile, FEWEST.get(parameter, False), spacing)
+            table = table.rename(columns={"low": "level_low", "high": "level_high"})
+            parts.append(table.assign(model=model, family=family.name, parameter=parameter, of=statistic))
+    if not parts:
+        return None
+    first = ["model", "family", "parameter", "of"]
+    table = pd.concat(parts, ignore_index=True)
+    return Answer(
+        "thresholds",
+        "How far it goes",
+        table[first + [name for name in table.columns if name not in first]],
+        "The largest level (of bits, the smallest) that keeps the mean accuracy, or that of all but 5 % of the chips, "
+        "within a drop of the clean accuracy, with its 95 % interval; swept: the last level that was run and keeps it.",
+        ("drop", "limit"),
+    )
+
+
+def _equivalence(study: Study, trials: pd.DataFrame) -> Iterator[Answer]:
+    curves = list(_curves(study, trials))
+    noise = [c for c in curves if c[2] == "scale" and _is_plain(c[1], tuple(STD_PER_LEVEL))]
+    rounding = [c for c in curves if c[2] == "bits" and _is_plain(c[1], ("fixed_point",))]
+    levels, claims = [], []
+    for n, r in itertools.product(noise, rounding):
+        if n[0] != r[0]:
+            continue
+        found = equivalent_levels(n[3], r[3], STD_PER_LEVEL[n[1].perturb[0]["op"]])
+        levels.append(_named(found, model=n[0], noise=n[1].name))
+        said = {p["bits"]: p["noise"] for p in r[1].published if "noise" in p and p["bits"] in r[3].levels}
+        if said:
+            claims.append(_named(check_claims(n[3], r[3], said), model=n[0], noise=n[1].name))
+    if levels:
+        yield Answer(
+            "equivalent-bits",
+            "Bits and the noise that costs as much",
+            pd.concat(levels, ignore_index=True),
+            "For each bit-width the noise level with the same mean accuracy, with a bootstrap interval; theory: the "
+            "level whose standard deviation is that of rounding, 2^-bits / √12; article: 2^-bits / 3.",
+            ("accuracy",),
+        )
+    if claims:
+        yield Answer(
+            "claims",
+            "Is that the noise that is said to cost as much?",
+            pd.concat(claims, ignore_index=True),
+            "claimed: the level that is said to cost as much as so many bits; level: the one that does; difference: "
+            "mean accuracy with so many bits less that at the claimed level, in points; holds: the claimed level lies "
+            "within the interval.",
+            ("difference",),
+        )
+
+
+def _named(table: pd.DataFrame, **names: str) -> pd.DataFrame:
+    """A table with further columns before its own."""
+    return table.assign(**names)[[*names, *table.columns]]
+
+
+def _published(study: Study, trials: pd.DataFrame) -> Iterator[Answer]:
+    published, fixed = study.published, _fixed(study)
+    if not published:
+        return
+    yield Answer(
+        "published",
+        "Published values among our chips",
+        percentiles(trials, list(study.columns), published, fixed),
+        "Accuracies in %; percentile: where the published accuracy stands among our single chips of that cell, with a "
+        "95 % interval. Cells without randomness have none.",
+        ("mean", "published", "difference", "percentile"),
+    )
+    yield Answer(
+        "fit",
+        "Could the published tables be draws of ours?",
+        fits(trials, published, fixed),
+        "p-values that the whole table was drawn from our distributions: a new draw for each level (independent), or "
+        "one draw scaled (common).",
+    )
+    names = [f.name for f in study.family if f.published and any(t["op"] in STD_PER_LEVEL for t in f.perturb)]
+    for pair in itertools.combinations(names, 2):
+        try:
+            table = compare_families(trials, list(study.columns), pair, published, fixed)
+        except ValueError:  # no level in common
+            continue
+        yield Answer(
+            re.sub(r"[^\w-]+", "-", f"law-{pair[0]}-{pair[1]}"),
+            f"Which law do they fit: {pair[0]} or {pair[1]}?",
+            table,
+            f"{_verdict(table, pair)} probability: of {pair[0]} at even odds; log_ratio: of the likelihoods, above 0 "
+            f"for {pair[0]}, with its standard error. The common row counts only where one scaled draw is not refused "
+            "above.",
+        )
+
+
+def _verdict(table: pd.DataFrame, pair: tuple[str, str]) -> str:
+    """In words: which law, of new draws for each level, and whether that is sure."""
+    row = table[table["draws"] == "independent"].iloc[0]
+    first = row["probability"] >= 0.5
+    chance, low, high = (
+        x if first else 1 - x for x in (row["probability"], row["probability_low"], row["probability_high"])
+    )
+    low, high = min(low, high), max(low, high)
+    sure = "" if low > 0.5 else "; that is not sure"
+    return (
+        f"With a new draw for each level, {pair[0] if first else pair[1]} fits better: {100 * chance:.0f} % at even "
+        f"odds, 95 % interval {100 * low:.0f} to {100 * high:.0f} %{sure}."
+    )
+
+
+def _curves(study: Study, trials: pd.DataFrame) -> Iterator[tuple[str, Family, str, Curve]]:
+    """(model, family, parameter, curve) of families that sweep one number."""
+    fixed = _fixed(study)
+    for model in study.models:
+        for family in study.family:
+            swept = list(family.swept)
+            if family.sensitivity or len(swept) != 1 or study.columns[swept[0]] not in (int, float):
+                continue
+            own = trials[(trials["model"] == model) & (trials["family"] == family.name)]
+            if own[swept[0]].nunique() >= 2:
+                yield model, family, swept[0], curve_of(own, swept[0], fixed)
+
+
+def _clean(study: Study, trials: pd.DataFrame, model: str) -> float | None:
+    """The accuracy without perturbation: the clean network's, or in an older run that at scale or rate 0 or 32 bits."""
+    for cell in study.cells:
+        if cell.model == model and all(t.is_identity for t in cell.transforms):
+            found = trials.loc[trials["cell"] == cell.id, "accuracy"]
+            if len(found):
+                return float(found.iloc[0])
+    return None
+
+
+def _is_plain(family: Family, ops: Sequence[str]) -> bool:
+    """Whether a family is one of these transforms alone, in absolute units and on all layers."""
+    table = family.perturb[0]
+    return (
+        len(family.perturb) == 1
+        and table["op"] in ops
+        and table.get("basis", "absolute") == "absolute"
+        and table.get("layers", "*") == "*"
+    )
+
+
+def _fixed(study: Study) -> list[str]:
+    return [cell.id for cell in study.cells if not cell.random]

@@ -1,0 +1,203 @@
+"""A run folder as a reader sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from sweep.errors import InputError
+from sweep.reporting.comparison import Selection, compare
+from sweep.reporting.export import export, summary_files
+from sweep.reporting.findings import answers
+from sweep.reporting.summary import summarise
+from sweep.reporting.tables.frames import Answer, as_table
+from sweep.reporting.tables.layout import FOR_PROGRAMS, layout
+from sweep.reporting.tables.summary_tables import render
+from sweep.statistics.variance_components import components
+from sweep.storage.kept import Trust, read_study
+from sweep.storage.paths import Folder
+from sweep.storage.store import REPORT, Store
+
+if TYPE_CHECKING:  # matplotlib is not for everyone who imports this
+    from sweep.reporting.figures.pictures import Picture
+    from sweep.reporting.figures.plot import Plot
+
+
+_COMPONENTS = (
+    "components",
+    "Trainings and chips",
+    "Over all networks: mean with 95 % interval, then standard deviations between trainings, between chips, and of how "
+    "one chip suits one network, in points.",
+    ("mean", "std_trainings", "std_chips", "std_interaction"),
+)
+
+
+class Run:
+    """The results of one study: trials, summary, tables, figures. Nothing of the folder is executed.
+
+    Attributes:
+        study: the study, as run.
+        store: its folder.
+    """
+
+    def __init__(self, store: Store, trust_plugins: Trust = False) -> None:
+        self.store = store
+        self.study = read_study(store, trust_plugins)
+        store.expect(self.study)
+
+    def trials(self) -> pd.DataFrame:
+        """One row per trial, by cell in the study's order, then by seed.
+
+        `accuracy` is a fraction; swept parameters stand in columns of their own, missing where a family does not
+        sweep them; `seconds`, `host`, `device` and `engine` say how the row came about.
+        """
+        return self.store.trials([cell.id for cell in self.study.cells])
+
+    def summary(self) -> pd.DataFrame:
+        """One row per cell: count, mean and standard deviation with 95 % intervals, quantiles, void trials.
+
+        Accuracies are fractions, over chips (seeds), on this test set, but for `new_low` and `new_high`: at least 95 %
+        for the mean on another test set of this size. Cells without randomness have one trial, a standard deviation of
+        0 and, on this test set, intervals of no width.
+        """
+        trials = self.trials()
+        if trials.empty:
+            raise InputError(f"{self.store.folder.uri}: holds no trials yet; `sweep run` makes them")
+        clean = [cell.id for cell in self.study.cells if cell.is_clean]
+        return summarise(trials, self.parameters, self._fixed, self.study.published or None, self._chance, clean)
+
+    def components(self) -> pd.DataFrame | None:
+        """For a study of several networks: how much of the spread lies between them, and how much between chips.
+
+        One row per family and swept values; see `sweep.statistics.variance_components`. None for one network.
+        """
+        if len(self.study.models) < 2:
+            return None
+        return components(self.trials(), self.parameters, self._fixed)
+
+    def answers(self) -> list[Answer]:
+        """What the cells say together: trainings against chips, thresholds, equivalent bits, published values."""
+        return self._answers
+
+    @cached_property
+    def _answers(self) -> list[Answer]:
+        found = answers(self.study, self.trials())
+        parts = self.components()
+        return found if parts is None else [Answer(*_COMPONENTS[:2], parts, *_COMPONENTS[2:]), *found]
+
+    def compare(self, first: Selection, second: Selection, other: Run | None = None) -> pd.DataFrame:
+        """How much more accurate the first cells are than the second, with 95 % intervals; fractions.
+
+        `run.compare("gaussian", "uniform")` compares two families level by level, `run.compare({"bits": 4}, {"bits":
+        3})` two bit-widths, `run.compare({"model": "a"}, {"model": "b"})` two networks. Chips are compared with
+        themselves where both have them, which makes intervals narrow.
+
+        Args:
+            first, second: a family's name, a cell's id, or values by column.
+            other: the run from which the second come; None for this one.
+
+        Returns:
+            One row per pair; see `sweep.reporting.comparison.compare`.
+
+        Raises:
+            InputError: a selection that names no cells, or cells that cannot be paired.
+        """
+        theirs = other or self
+        parameters = [name for name in self.parameters if name in theirs.parameters]
+        fixed = {*self._fixed, *theirs._fixed}
+        return compare(self._by_chip(), theirs._by_chip(), (first, second), parameters, fixed)
+
+    def _by_chip(self) -> pd.DataFrame:
+        """Trials by what makes a chip: seeds are the same draws under the same root seed only."""
+        trials = self.trials()
+        chips = [(self.study.root_seed, seed) for seed in trials["seed"]]
+        return trials.set_axis(pd.Index(chips, tupleize_cols=False), axis="index")
+
+    @property
+    def plot(self) -> Plot:
+        """Pictures for notebooks: `curve()`, `distribution()`, `layers()`, `heat_map()` and `equivalence()`."""
+        from sweep.reporting.figures import parameter_labels
+        from sweep.reporting.figures.plot import Plot
+
+        labels = parameter_labels(self.study)
+        equivalent = next((answer.table for answer in self.answers() if answer.name == "equivalent-bits"), None)
+        return Plot(self.trials(), self.summary(), self.parameters, labels, equivalent)
+
+    def report(self) -> str:
+        """Everything as one HTML page that needs no network: tables, figures, methods, provenance."""
+        from sweep.reporting.html import report
+
+        return report(self, self.answers())
+
+    def write_report(self) -> str:
+        """Write report.html into the run folder; returns where."""
+        self.store.folder.write(REPORT, self.report().encode())
+        return f"{self.store.folder.uri}/{REPORT}"
+
+    @property
+    def parameters(self) -> Sequence[str]:
+        """Columns of the swept parameters."""
+        return list(self.study.columns)
+
+    def table(self, format: str = "text", answers: bool = False) -> str:
+        """The summary as text, markdown, csv, latex or json; with `answers`, those tables too, for people."""
+        if answers and format not in FOR_PROGRAMS:
+            summary = render(self.summary(), self.parameters, format, self.study.name)
+            return "\n\n".join([summary, *(layout([as_table(answer)], "", format) for answer in self.answers())])
+        return render(self.summary(), self.parameters, format, self.study.name, self.components())
+
+    def write_summary(self) -> None:
+        """Write summary.parquet, summary.csv, summary.md and the figures into the run folder."""
+        from sweep.reporting.figures import save_figures
+
+        for name, content in summary_files(self, ("parquet", "csv", "markdown")):
+            self.store.folder.write(name, content)
+        save_figures(self._pictures(), lambda name, content: self.store.folder.write(f"figures/{name}", content))
+
+    def export(self, place: str | Path) -> list[str]:
+        """Write everything but the trials into a folder: tables as CSV, Markdown, LaTeX, JSON and Parquet, figures.
+
+        Args:
+            place: a folder, a local path or a URI; files of the same names are replaced.
+
+        Returns:
+            The names of the files.
+        """
+        return export(self, self._pictures(), Folder.at(place))
+
+    def log_to_mlflow(self, experiment: str | None = None) -> str:
+        """Log to MLflow, with the extra `mlflow`; see `sweep.reporting.mlflow.log_to_mlflow`. Returns its run's id."""
+        from sweep.reporting.mlflow import log_to_mlflow
+
+        return log_to_mlflow(self, experiment)
+
+    def _pictures(self) -> list[Picture]:
+        from sweep.reporting.figures import answer_pictures, parameter_labels, pictures
+
+        labels = parameter_labels(self.study)
+        return pictures(self.trials(), self.summary(), self.parameters, labels) + answer_pictures(self.answers())
+
+    @property
+    def _chance(self) -> dict[str, float]:
+        """The accuracy by chance of each network, as the manifest says it; nothing where it does not."""
+        said = self.store.manifest.get("chance")
+        found = said.items() if isinstance(said, dict) else ()
+        return {str(name): float(share) for name, share in found if isinstance(share, float) and 0 <= share <= 1}
+
+    @property
+    def _fixed(self) -> list[str]:
+        """Ids of the cells without randomness."""
+        return [cell.id for cell in self.study.cells if not cell.random]
+
+
+def open_run(place: str | Path, trust_plugins: Trust = False) -> Run:
+    """The results in a run folder, a local path or a URI; raises InputError when there are none.
+
+    Nothing of the folder is executed, unless `trust_plugins` says so for one that noisesweep 0.1.0 left with plugins,
+    and without the words on them that readers need.
+    """
+    return Run(Store.open(place), trust_plugins)

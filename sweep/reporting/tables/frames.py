@@ -1,0 +1,108 @@
+"""Any data frame as people read it: intervals in one column, fractions in percent, numbers in short."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from sweep.reporting.tables.layout import Table
+
+_EXACT = 2.0**53  # whole numbers below are exact
+
+
+class Value(NamedTuple):
+    """A cell of a table: what is read, and what is sorted by (a number, or None for the text itself)."""
+
+    text: str
+    number: float | None = None
+
+
+class Answer(NamedTuple):
+    """One table that answers a question.
+
+    Attributes:
+        name: of its files.
+        title: the question, for people.
+        table: the figures; accuracies are fractions.
+        note: a sentence on what they are.
+        percent: columns of fractions that people read in percent.
+    """
+
+    name: str
+    title: str
+    table: pd.DataFrame
+    note: str
+    percent: tuple[str, ...] = ()
+
+
+class Readable(NamedTuple):
+    """A table for people: a name for each column, and a value for each column of each row."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[Value, ...], ...]
+
+
+def readable(frame: pd.DataFrame, percent: Collection[str] = ()) -> Readable:
+    """What people read of a data frame.
+
+    A column `x` with its limits `x_low` and `x_high` becomes two, the value and its 95 % interval; the column `cell`,
+    columns without any value, and `model` where there is only one are left out.
+
+    Args:
+        frame: any table.
+        percent: columns of fractions to be shown in percent, with their limits.
+    """
+    columns = list(_columns(frame))
+    rows = frame.to_dict("records")
+    return Readable(
+        tuple(header for header, _, _ in columns),
+        tuple(tuple(_value(row, keys, owner in percent) for _, keys, owner in columns) for row in rows),
+    )
+
+
+def as_table(answer: Answer) -> Table:
+    """An answer as a table of texts, for `sweep.reporting.tables.layout.layout`."""
+    header, rows = readable(answer.table, answer.percent)
+    return Table(answer.title, header, tuple(tuple(value.text for value in row) for row in rows), (answer.note,))
+
+
+def _columns(frame: pd.DataFrame) -> Iterator[tuple[str, tuple[str, ...], str]]:
+    """Heading, the columns that stand below it (one, or the two limits), and whose value or limits they are."""
+    names = [str(name) for name in frame.columns]
+    limits = {f"{name}{end}" for name in names for end in ("_low", "_high") if f"{name}_low" in names}
+    for name in names:
+        alone = name == "cell" or (name == "model" and frame[name].nunique() < 2)
+        if name in limits or alone or not _says_something(frame[name]):
+            continue
+        yield name.replace("_", " "), (name,), name
+        if f"{name}_low" in limits and _says_something(frame[f"{name}_low"]):
+            yield "95 % interval", (f"{name}_low", f"{name}_high"), name
+
+
+def _says_something(column: pd.Series) -> bool:
+    return bool((column.notna() & (column.astype(object) != "")).any())
+
+
+def _value(row: dict[Any, Any], keys: tuple[str, ...], percent: bool) -> Value:
+    parts = [_plain(row[key], percent) for key in keys]
+    texts = [part.text for part in parts]
+    if len(parts) == 1 or not any(texts):
+        return parts[0]
+    return Value(" – ".join(text or "?" for text in texts), parts[0].number)
+
+
+def _plain(value: Any, percent: bool) -> Value:
+    if value is None or (pd.api.types.is_scalar(value) and pd.isna(value)):
+        return Value("")
+    if isinstance(value, bool | np.bool_):
+        return Value("yes" if value else "no")
+    if isinstance(value, int | float | np.number):
+        number = float(value)
+        if percent:
+            return Value(f"{100 * number:.2f}", 100 * number)
+        whole = number.is_integer() and abs(number) < _EXACT
+        return Value(f"{int(value)}" if whole else f"{number:.4g}", number)
+    return Value(str(value))

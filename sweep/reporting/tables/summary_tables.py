@@ -1,0 +1,140 @@
+"""A summary as text, Markdown, CSV, LaTeX or JSON: one small table a family."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pandas as pd
+
+from sweep.reporting.tables.columns import columns_of, notes
+from sweep.reporting.tables.layout import FOR_PROGRAMS, WIDTH, Table, for_programs, layout
+from sweep.study.study import CLEAN
+
+_INTERVAL = "95 % interval"
+
+
+def render(
+    summary: pd.DataFrame,
+    parameters: Sequence[str],
+    format: str,
+    title: str = "",
+    components: pd.DataFrame | None = None,
+) -> str:
+    """Render a summary.
+
+    CSV and JSON (a list of objects, one per cell) carry every column of the summary with full precision:
+    fractions, missing values empty and null. The others are for people: accuracies in %, one small table per
+    family and model with the parameters that it sweeps and the brief ones of `sweep.reporting.tables.columns`, and
+    below it what each of these is. A table wider than 79 characters is split by its first swept parameters. LaTeX
+    needs the package booktabs.
+
+    Args:
+        summary: one row per cell, as `sweep.reporting.summary.summarise` returns it.
+        parameters: names of the columns of swept parameters.
+        format: text, markdown, csv, latex or json.
+        title: stands above the tables; CSV and JSON have none.
+        components: for several networks, as `sweep.statistics.variance_components` returns them; one more table a
+            family at the end, but not in CSV and JSON.
+
+    Returns:
+        The whole text, without a line feed at its end.
+
+    Raises:
+        InputError: `format` is none of these.
+    """
+    if format in FOR_PROGRAMS:
+        return for_programs(summary, format)
+    tables = list(_tables(summary, parameters))
+    if components is not None:
+        tables += _component_tables(components, parameters)
+    return layout(tables, title, format)
+
+
+def _tables(summary: pd.DataFrame, parameters: Sequence[str]) -> Iterator[Table]:
+    several_models = summary["model"].nunique() > 1
+    for family in summary["family"].unique():
+        of_family = summary[summary["family"] == family]
+        swept = [name for name in parameters if of_family[name].notna().any()]
+        if family == CLEAN and several_models:
+            yield _table(CLEAN, of_family, ["model", *swept])
+            continue
+        for model in of_family["model"].unique():
+            caption = f"{family}, model {model}" if several_models else str(family)
+            yield from _narrow(caption, of_family[of_family["model"] == model], swept)
+
+
+def _narrow(caption: str, cells: pd.DataFrame, swept: Sequence[str]) -> Iterator[Table]:
+    """One table, or where it is too wide, one for each value of its first swept parameter."""
+    table = _table(caption, cells, swept)
+    if len(swept) < 2 or table.width <= WIDTH:
+        yield table
+        return
+    first, *others = swept
+    for value in cells[first].unique():
+        yield from _narrow(f"{caption}, {first} {_value(value)}", cells[cells[first] == value], others)
+
+
+def _table(caption: str, cells: pd.DataFrame, swept: Sequence[str]) -> Table:
+    columns = columns_of(cells, brief=True)
+    return Table(
+        caption=caption,
+        header=(*swept, *(column.heading for column in columns)),
+        rows=tuple(
+            (*(_value(cell[name]) for name in swept), *(column.value(cell).text for column in columns))
+            for cell in cells.to_dict("records")
+        ),
+        notes=tuple(notes(cells, columns, swept)),
+    )
+
+
+def _component_tables(components: pd.DataFrame, parameters: Sequence[str]) -> Iterator[Table]:
+    """For each family, the spread over all networks and where it comes from."""
+    for family in components["family"].unique():
+        rows = components[components["family"] == family]
+        swept = [name for name in parameters if rows[name].notna().any()]
+        yield Table(
+            caption=f"{family}, all networks",
+            header=(*swept, "networks", "chips", "mean", _INTERVAL, "± trainings", "± chips", "± rest"),
+            rows=tuple(
+                (
+                    *(_value(row[name]) for name in swept),
+                    str(row["networks"]),
+                    str(row["chips"]),
+                    _percent(row["mean"]),
+                    _interval(row["mean_low"], row["mean_high"]),
+                    *(_percent(row[f"std_{name}"]) for name in ("trainings", "chips", "interaction")),
+                )
+                for row in rows.to_dict("records")
+            ),
+            notes=tuple(_component_notes(rows)),
+        )
+
+
+def _component_notes(rows: pd.DataFrame) -> Iterator[str]:
+    yield (
+        "Over all networks: mean with 95 % interval, then standard deviations between networks (trainings), between "
+        "chips, and of how one chip suits one network (crossed random effects)."
+    )
+    if (rows["truncated"] != "").any():
+        yield "An estimated variance below 0 is given as 0."
+    if (rows["left_out"] > 0).any():
+        yield f"{rows['left_out'].sum():,} trials left out: their seeds are not run on every network."
+    if rows["std_trainings"].isna().any():
+        yield "One chip: the parts cannot be told apart."
+
+
+def _interval(low: Any, high: Any) -> str:
+    low, high = _percent(low), _percent(high)
+    return f"{low} – {high}" if low and high else ""
+
+
+def _value(value: Any) -> str:
+    """A swept value; a number without the digits that it does not need."""
+    if pd.isna(value):
+        return ""
+    return f"{value:.10g}" if isinstance(value, float) else str(value)
+
+
+def _percent(fraction: Any) -> str:
+    return "" if pd.isna(fraction) else f"{100 * fraction:.2f}"

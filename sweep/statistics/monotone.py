@@ -1,0 +1,165 @@
+"""Accuracy as a monotone curve over the levels of one swept parameter: read off, inverted, resampled by chip."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+from sweep.statistics.estimates import CONFIDENCE
+
+Array = NDArray[np.float64]
+
+_ROUNDING = 1e-12  # accuracies are counts over images; closer ones differ by arithmetic only
+_HALVINGS = 60  # of an interval between two levels: to the last bit
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The trials of one family and one model, all other swept parameters fixed.
+
+    Attributes:
+        levels: rising; shape (levels,).
+        seeds: of the random cells, rising; shape (chips,). Empty where no cell is random.
+        accuracies: fractions; nan where a cell lacks a seed; the one accuracy of a cell without randomness stands for
+            every seed. Shape (levels, chips), or (levels, 1) without seeds.
+        exact: whether the level's cell is without randomness; shape (levels,).
+    """
+
+    levels: Array
+    seeds: NDArray[np.int64]
+    accuracies: Array
+    exact: NDArray[np.bool_]
+
+    @property
+    def means(self) -> Array:
+        """Mean accuracy at each level; shape (levels,)."""
+        return np.asarray(np.nanmean(self.accuracies, axis=1), dtype=np.float64)
+
+
+def curve_of(trials: pd.DataFrame, parameter: str, deterministic: Collection[str] = ()) -> Curve:
+    """The curve of some trials.
+
+    Args:
+        trials: of one family and one model: `cell`, `seed`, `accuracy` (a fraction) and the column `parameter`.
+        parameter: the column of levels; numbers.
+        deterministic: ids of the cells without randomness.
+
+    Raises:
+        ValueError: no trials, or a level with several cells: other swept parameters, or models, are not fixed.
+    """
+    cells = trials.groupby(parameter)["cell"]
+    if trials.empty or (cells.nunique() > 1).any():
+        raise ValueError(f"trials: expected one cell for each {parameter} of one family and model, at least one")
+    exact = cells.first().isin(list(deterministic)).to_numpy()
+    wide = trials.pivot(index=parameter, columns="seed", values="accuracy").astype(np.float64)
+    random = wide.loc[~exact].dropna(axis="columns", how="all")
+    accuracies = wide.reindex(columns=random.columns if len(random) else wide.columns[:1]).to_numpy(copy=True)
+    accuracies[exact] = wide.loc[exact].mean(axis="columns").to_numpy()[:, None]
+    seeds = random.columns.to_numpy(dtype=np.int64)
+    return Curve(wide.index.to_numpy(dtype=np.float64), seeds, accuracies, exact)
+
+
+def falling(values: ArrayLike, weights: ArrayLike | None = None) -> Array:
+    """The falling sequences nearest to these in weighted least squares: isotonic regression.
+
+    By the min-max formula (Barlow, Bartholomew, Bremner & Brunk 1972, Statistical Inference under Order Restrictions,
+    chapter 1), for many sequences at once.
+
+    Args:
+        values: shape (..., levels).
+        weights: positive, one for each level; equal by default. Shape (levels,).
+    """
+    y = np.asarray(values, dtype=np.float64)
+    k = y.shape[-1]
+    w = np.ones(k) if weights is None else np.asarray(weights, dtype=np.float64)
+    zero = np.zeros((*y.shape[:-1], 1))
+    sums = np.concatenate([zero, np.cumsum(w * y, axis=-1)], axis=-1)
+    totals = np.concatenate([[0.0], np.cumsum(w)])
+    start, end = np.arange(k)[:, None], np.arange(k)[None, :]
+    inside = start <= end
+    width = np.where(inside, totals[end + 1] - totals[start], 1)
+    means = np.where(inside, (sums[..., end + 1] - sums[..., start]) / width, -np.inf)
+    highest = np.flip(np.maximum.accumulate(np.flip(means, -1), axis=-1), -1)  # over ends from here on
+    return np.asarray(np.where(inside, highest, np.inf).min(axis=-2), dtype=np.float64)
+
+
+def furthest(levels: Array, curves: ArrayLike, target: ArrayLike) -> Array:
+    """The largest level at which falling curves still reach a target.
+
+    Between levels the curves are interpolated by cubics that stay monotone (Fritsch & Butland 1984, SIAM Journal on
+    Scientific and Statistical Computing 5, 300-304: PCHIP).
+
+    Args:
+        levels: strictly rising; shape (levels,).
+        curves: falling; shape (levels,) or (curves, levels).
+        target: one for all curves, or one each; shape () or (curves,).
+
+    Returns:
+        Shape (curves,): -inf where even the lowest level misses the target, inf where the highest one passes it, so
+        that the answer lies outside what was swept.
+    """
+    from scipy.interpolate import PchipInterpolator  # takes half a second to import
+
+    y = np.atleast_2d(np.asarray(curves, dtype=np.float64))
+    goal = np.broadcast_to(np.asarray(target, dtype=np.float64), y.shape[:1])
+    reached = np.count_nonzero(y >= goal[:, None] - _ROUNDING, axis=1)
+    last = np.maximum(reached, 1) - 1
+    met = y[np.arange(len(y)), last] <= goal + _ROUNDING  # at a level, not between two
+    found = np.where(reached == 0, -np.inf, np.where(met, levels[last], np.inf))
+    (inside,) = np.nonzero((reached > 0) & (reached < len(levels)) & ~met)
+    if inside.size == 0:
+        return found
+    segment = last[inside]
+    c3, c2, c1, c0 = PchipInterpolator(levels, y.T).c[:, segment, inside]
+    low, high = np.zeros(inside.size), np.diff(levels)[segment]
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        keeps = ((c3 * middle + c2) * middle + c1) * middle + c0 >= goal[inside]
+        low, high = np.where(keeps, middle, low), np.where(keeps, high, middle)
+    found[inside] = levels[segment] + low
+    return found
+
+
+def interpolate(levels: Array, curves: Array, level: float) -> Array:
+    """Curves between levels, as `furthest` sees them; nan outside. Shapes (levels,), (curves, levels) → (curves,)."""
+    from scipy.interpolate import PchipInterpolator
+
+    return np.asarray(PchipInterpolator(levels, curves.T, extrapolate=False)(level), dtype=np.float64)
+
+
+def resampled_means(accuracies: Array, draws: int, rng: np.random.Generator) -> Array:
+    """Means over chips drawn with replacement: the bootstrap, the same chips at every level.
+
+    Args:
+        accuracies: nan where a level lacks a chip, as in `Curve`; shape (levels, chips).
+        draws: how many times.
+
+    Returns:
+        Shape (draws, levels); where none of a level's chips was drawn, the mean of all of them.
+    """
+    chips = accuracies.shape[1]
+    counts = rng.multinomial(chips, np.full(chips, 1 / chips), size=draws).astype(np.float64)
+    there = ~np.isnan(accuracies)
+    drawn = counts @ there.T
+    means = counts @ np.where(there, accuracies, 0).T / np.maximum(drawn, 1)
+    return np.asarray(np.where(drawn > 0, means, np.nanmean(accuracies, axis=1)), dtype=np.float64)
+
+
+def percentile_limits(replicates: Array, chips: int) -> tuple[float, float]:
+    """The 95 % interval from bootstrap replicates, infinite ones included.
+
+    Percentiles, moved outwards as far as Student's t with chips - 1 degrees of freedom and the divisor n of the
+    resampled variance ask for: the expanded percentile interval (Hesterberg 2015, What teachers should know about the
+    bootstrap, The American Statistician 69, 371-386). One chip has none (nan).
+    """
+    if chips < 2:
+        return np.nan, np.nan
+    reach = np.sqrt(chips / (chips - 1)) * special.stdtrit(chips - 1, (1 + CONFIDENCE) / 2)
+    ordered = np.sort(replicates)
+    rank = int(special.ndtr(-reach) * ordered.size)
+    return float(ordered[rank]), float(ordered[-1 - rank])

@@ -1,0 +1,188 @@
+"""Transforms of a user's own, in Python files that a study names."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from types import ModuleType
+from typing import Any
+
+from sweep.errors import InputError
+from sweep.perturb.base import REGISTRY, Transform, parameters
+from sweep.perturb.dataflow import ActivationNoise, DataFlow, Rounding
+from sweep.study.described import KINDS
+from sweep.study.paths import in_run_folder, locate
+
+FOLDER = "plugins"  # of a run folder, which keeps them
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A plugin file, as it was run or is to be run.
+
+    Attributes:
+        path: where it was found.
+        content: what stands in it.
+        digest: SHA-256 of that, in hex.
+    """
+
+    path: str
+    content: bytes
+    digest: str
+
+    @classmethod
+    def of(cls, path: str, content: bytes) -> Plugin:
+        """One with this content."""
+        return cls(path, content, hashlib.sha256(content).hexdigest())
+
+
+@dataclass(frozen=True)
+class Register:
+    """The transforms that a study may name.
+
+    Attributes:
+        ops: by name.
+        digests: SHA-256 in hex of the study's plugins, by the name that its identity has for them.
+    """
+
+    ops: Mapping[str, type[Transform]] = field(default_factory=lambda: REGISTRY)
+    digests: Mapping[str, str] = field(default_factory=dict)
+
+
+_loaded: dict[str, Plugin] = {}  # by digest
+_ops: dict[str, frozenset[str]] = {}
+
+
+def load_plugins(paths: Any, source: str) -> dict[str, str]:
+    """Run each file once a process, so that its transforms are registered.
+
+    Args:
+        paths: Python files, absolute, or relative to the study file's folder, the current one or the repository.
+        source: the study file. One that lies in a run folder may be a stranger's, and has its plugins run by
+            `run_plugins` only, when the user says so.
+
+    Returns:
+        SHA-256 in hex by file name, or by path as written where two different files have one name.
+
+    Raises:
+        InputError: a file is missing, fails, or registers nothing, what is there already, or what cannot be used.
+    """
+    if not isinstance(paths, list | tuple) or not all(isinstance(path, str) for path in paths):
+        raise InputError(f"{source}: plugins: {paths!r} is not a list of Python files")
+    if paths and in_run_folder(source):
+        raise InputError(
+            f"{source}: plugins: it lies in a run folder, whose code runs only with --trust-plugins; "
+            "or run your own study"
+        )
+    found: list[tuple[str, Plugin]] = []
+    problems = []
+    for path in paths:
+        try:
+            place = _locate(path, source)
+            found.append((path, Plugin.of(str(place.absolute()), _content(place))))
+            run_plugins([found[-1][1]])
+        except InputError as error:
+            problems += [f"{source}: plugins: {problem}" for problem in error.problems]
+    if problems:
+        raise InputError(problems)
+    return _by_name(found)
+
+
+def run_plugins(plugins: Iterable[Plugin]) -> None:
+    """Run these, each content once a process; raises InputError as `load_plugins`."""
+    for plugin in plugins:
+        if plugin.digest not in _loaded:
+            _ops[plugin.digest] = _run(plugin)
+            _loaded[plugin.digest] = plugin
+
+
+def have_run(digests: Iterable[str]) -> bool:
+    """Whether all of these have run in this process already."""
+    return all(digest in _loaded for digest in digests)
+
+
+def ops_of(plugins: Iterable[Plugin]) -> frozenset[str]:
+    """The transforms that these have registered here."""
+    return frozenset().union(*(_ops[plugin.digest] for plugin in plugins))
+
+
+def loaded(digests: Iterable[str]) -> tuple[Plugin, ...]:
+    """Plugins that have run here, each once: what another process needs to run, too."""
+    return tuple(_loaded[digest] for digest in dict.fromkeys(digests))
+
+
+def kept_name(name: str, digest: str) -> str:
+    """The file in a run's folder `plugins` that keeps a plugin, given its name and digest in the study's identity."""
+    base = PurePath(name.replace("\\", "/")).name
+    return base if base == name else f"{digest[:16]}-{base}"
+
+
+def _by_name(found: list[tuple[str, Plugin]]) -> dict[str, str]:
+    of_name: dict[str, set[str]] = {}
+    for _, plugin in found:
+        of_name.setdefault(Path(plugin.path).name, set()).add(plugin.digest)
+    names = {}
+    for written, plugin in found:
+        base = Path(plugin.path).name
+        names[base if len(of_name[base]) == 1 else PurePath(written).as_posix()] = plugin.digest
+    return names
+
+
+def _locate(path: str, source: str) -> Path:
+    beside = Path(source).parent / Path(path).expanduser()
+    return beside if beside.is_file() else locate(path, source)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _run(plugin: Plugin) -> frozenset[str]:
+    """Run it in a module of its own, which has the same name in every process; the ops that it registers."""
+    before = dict(REGISTRY)
+    name = f"noisesweep_plugin_{plugin.digest[:16]}"
+    module = ModuleType(name)
+    module.__file__ = plugin.path
+    sys.modules[name] = module  # dataclasses look their own module up
+    try:
+        exec(compile(plugin.content, plugin.path, "exec", dont_inherit=True), module.__dict__)
+        new = {op: transform for op, transform in REGISTRY.items() if op not in before}
+        problems = [f"{plugin.path}: {op}: {why}" for op, t in new.items() if (why := _unfit(t))]
+        if not new:
+            problems = [f"{plugin.path}: registers no transform; see the README for an example"]
+        if problems:
+            raise InputError(problems)
+    except InputError:
+        _undo(name, before)
+        raise
+    except Exception as error:
+        _undo(name, before)
+        raise InputError(f"{plugin.path}: {type(error).__name__}: {error}") from error
+    return frozenset(new)
+
+
+def _undo(name: str, before: Mapping[str, type[Transform]]) -> None:
+    del sys.modules[name]
+    for op in set(REGISTRY) - set(before):
+        del REGISTRY[op]
+
+
+def _unfit(transform: type[Transform]) -> str | None:
+    """Why a transform cannot be used, or None."""
+    if "__dataclass_params__" not in vars(transform) and vars(transform).get("__annotations__"):
+        return "is no dataclass; @dataclass(frozen=True, kw_only=True) belongs below @register"
+    if issubclass(transform, DataFlow) and not issubclass(transform, Rounding | ActivationNoise):
+        return "is a bare DataFlow; make it a subclass of Rounding (levels) or of ActivationNoise (sigma)"
+    if inspect.isabstract(transform):
+        return f"lacks {', '.join(sorted(transform.__abstractmethods__))}"
+    for name, kind in parameters(transform).items():
+        if kind not in KINDS.values():
+            return f"{name}: {kind} is no type of a parameter; valid: float, int, bool, str and Table"
+    return None

@@ -1,0 +1,287 @@
+"""Training a network from a recipe: fit, round, measure, and write each model with its card."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import h5py
+import numpy as np
+
+from sweep.data.datasets import Dataset, fits, load_dataset, prepare_images
+from sweep.data.decisions import decide
+from sweep.errors import InputError
+from sweep.files import file_digest, reason
+from sweep.networks.backend import import_keras, import_tensorflow, quiet_advice
+from sweep.networks.inspection import threshold_of, variables_of
+from sweep.training.cards import card, measured, same_training
+from sweep.training.recipes import OPTIMIZERS, Recipe, check_seeds, read_recipe
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model file that was written.
+
+    Attributes:
+        path: the file.
+        digest: its SHA-256, in hex.
+        n_correct: test images it classifies correctly.
+        n_images: test images.
+        card: the Markdown file that describes it.
+    """
+
+    path: Path
+    digest: str
+    n_correct: int
+    n_images: int
+    card: Path
+
+
+def train(
+    recipe: str | Path | Recipe, out: str | Path | None = None, *, seed: int | None = None, seeds: int | None = None
+) -> list[TrainedModel]:
+    """Trains the network of a recipe, and writes it and the models derived from it, each with its card.
+
+    Progress goes to standard output: Keras's bar on a terminal, else one line an epoch. Equal recipes and
+    seeds give equal weights on the same machine with the same versions; for that, TensorFlow's operations are
+    made deterministic and stay so in this process.
+
+    Args:
+        recipe: a recipe, or the path of its TOML file.
+        out: the folder for the files; by default what the recipe says, or its file's own.
+        seed: in place of the recipe's; it then becomes a part of the files' names.
+        seeds: how many trainings: with the seeds `seed`, `seed` + 1, …, each named in its files' names. What lies
+            there already, with cards of the same recipe and seed, is not trained again; so a stopped call can be
+            repeated.
+
+    Returns:
+        The files of each training in turn: the trained model first, in each format, then the rounded ones.
+
+    Raises:
+        InputError: the recipe, the dataset, the seeds or the folder are unusable; nothing has been trained.
+    """
+    if not isinstance(recipe, Recipe):
+        recipe = read_recipe(recipe)
+        out = recipe.folder if out is None else out
+    if out is None:
+        raise InputError("out: missing; a recipe without a file needs a folder to write to")
+    first = recipe.seed if seed is None else seed
+    problems = check_seeds(first, 1 if seeds is None else seeds)
+    if problems:
+        raise InputError(problems)
+    folder = _writable(Path(out))
+    sets = load_dataset(recipe.dataset, "train"), load_dataset(recipe.dataset, "test")
+    if seeds is None:
+        return _train(recipe if seed is None else _with_seed(recipe, seed), sets, folder)
+    written = []
+    for number in range(seeds):
+        one = _with_seed(recipe, first + number)
+        there = _found(one, sets[0], folder)
+        models = there or _train(one, sets, folder)
+        accuracy = 100 * models[0].n_correct / models[0].n_images
+        done = "there already, " if there else ""
+        print(f"{one.name}: {done}{accuracy:.2f} %, training {number + 1} of {seeds}", flush=True)
+        written += models
+    return written
+
+
+def _train(recipe: Recipe, sets: tuple[Dataset, Dataset], folder: Path) -> list[TrainedModel]:
+    with quiet_advice(), _seeded(recipe.seed):
+        model = _build(recipe)
+        _check_data(recipe, model, sets)
+        _fit(recipe, model, sets[0])
+        written = _save(recipe, model, recipe.name, None, sets, folder)
+        trained = model.get_weights()
+        for rounded in recipe.rounded:
+            model.set_weights(_round_kernels(model, trained, rounded.bits))
+            written += _save(recipe, model, rounded.name, rounded.bits, sets, folder)
+    return written
+
+
+def _with_seed(recipe: Recipe, seed: int) -> Recipe:
+    return replace(
+        recipe,
+        seed=seed,
+        name=f"{recipe.name}-seed{seed}",
+        rounded=tuple(replace(item, name=f"{item.name}-seed{seed}") for item in recipe.rounded),
+    )
+
+
+def _found(recipe: Recipe, train_set: Dataset, folder: Path) -> list[TrainedModel]:
+    """The files that this training would write, when all are there as their cards say; else none."""
+    found = []
+    for name in (recipe.name, *(item.name for item in recipe.rounded)):
+        card_path = folder / f"{name}.md"
+        text = card_path.read_text(encoding="utf-8") if card_path.is_file() else ""
+        for suffix in recipe.formats:
+            path = folder / f"{name}.{suffix}"
+            told = measured(text, path.name)
+            if told is None or not path.is_file() or not same_training(text, recipe, train_set.digest):
+                return []
+            digest, n_correct, n_images = told
+            if file_digest(path) != digest:
+                return []
+            found.append(TrainedModel(path, digest, n_correct, n_images, card_path))
+    return found
+
+
+def _writable(folder: Path) -> Path:
+    probe = folder / f".sweep-{os.getpid()}.partial"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"{folder}: cannot write here ({folder.resolve()}): {reason(error)}") from error
+    return folder
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Deterministic training inside; Python's and NumPy's own global generators are put back afterwards."""
+    # Taken first, because Keras draws from Python's generator already while it is imported.
+    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
+    tensorflow, keras = import_tensorflow(), import_keras()
+    tensorflow.config.experimental.enable_op_determinism()
+    keras.utils.set_random_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)  # noqa: NPY002
+
+
+def _build(recipe: Recipe) -> keras.Model:
+    keras = import_keras()
+    model = keras.Sequential([keras.Input(recipe.input_shape, name="images")], name=recipe.name)
+    for index, entry in enumerate(recipe.layers):
+        # Keras would number unnamed layers by what else this process has built.
+        arguments = {"name": f"{entry['type'].lower()}_{index}"} | entry
+        kind = arguments.pop("type")
+        try:
+            model.add(getattr(keras.layers, kind)(**arguments))
+        except Exception as error:  # Keras raises whatever its many parts raise
+            raise InputError(f"{recipe.name}: layer {index} ({kind}): {reason(error)}") from error
+    return model
+
+
+def _check_data(recipe: Recipe, model: keras.Model, sets: tuple[Dataset, Dataset]) -> None:
+    problems = []
+    if len(model.output_shape) != 2:
+        problems.append(f"the last layer's output has shape {model.output_shape}; it must be (images, outputs)")
+    outputs = model.output_shape[-1]
+    if _loss(model) is None:
+        problems.append("the last layer must end in softmax over the classes, or in sigmoid with one unit")
+    for split, dataset in zip(("train", "test"), sets, strict=True):
+        if not fits(dataset.images.shape, recipe.input_shape):
+            have = dataset.images.shape[1:]
+            problems.append(f"input_shape is {recipe.input_shape}, but x_{split} in {recipe.dataset} has {have}")
+        highest = max(outputs - 1, 1)
+        if dataset.labels.max() > highest:
+            found = dataset.labels.max()
+            problems.append(f"y_{split} in {recipe.dataset} has label {found}; the outputs allow 0 to {highest}")
+    if problems:
+        raise InputError(f"{recipe.name}: {problem}" for problem in problems)
+
+
+def _loss(model: keras.Model) -> str | None:
+    keras = import_keras()
+    activation = getattr(model.layers[-1], "activation", None)
+    if activation is keras.activations.softmax and model.output_shape[-1] > 1:
+        return "categorical_crossentropy"
+    if activation is keras.activations.sigmoid and model.output_shape[-1] == 1:
+        return "binary_crossentropy"
+    return None
+
+
+def _compile(recipe: Recipe, model: keras.Model) -> None:
+    kind = getattr(import_keras().optimizers, OPTIMIZERS[recipe.optimizer])
+    # Named, because Keras would number it by what else this process has built, and the file would differ.
+    optimizer = kind(recipe.learning_rate, name=recipe.optimizer)
+    model.compile(optimizer=optimizer, loss=_loss(model), metrics=["accuracy"])
+
+
+def _fit(recipe: Recipe, model: keras.Model, dataset: Dataset) -> None:
+    keras = import_keras()
+    outputs = model.output_shape[-1]
+    targets = dataset.labels[:, None] if outputs == 1 else np.eye(outputs, dtype=np.float32)[dataset.labels]
+
+    def say(epoch: int, logs: dict[str, float]) -> None:
+        scores = ", ".join(f"{name} {value:.4f}" for name, value in logs.items())
+        print(f"{recipe.name}: epoch {epoch + 1}/{recipe.epochs}: {scores}", flush=True)
+
+    on_terminal = sys.stdout.isatty()
+    _compile(recipe, model)
+    model.fit(
+        prepare_images(dataset.images, recipe.input_shape),
+        targets,
+        batch_size=recipe.batch,
+        epochs=recipe.epochs,
+        verbose=1 if on_terminal else 0,
+        callbacks=[] if on_terminal else [keras.callbacks.LambdaCallback(on_epoch_end=say)],
+    )
+
+
+def _round_kernels(model: keras.Model, weights: list[np.ndarray], bits: int) -> list[np.ndarray]:
+    scale = 2.0**bits
+    return [
+        (np.rint(value * scale) / scale).astype(np.float32) if variable.kernel else value
+        for value, variable in zip(weights, variables_of(model), strict=True)
+    ]
+
+
+def _save(
+    recipe: Recipe,
+    model: keras.Model,
+    name: str,
+    bits: int | None,
+    sets: tuple[Dataset, Dataset],
+    folder: Path,
+) -> list[TrainedModel]:
+    test_set = sets[1]
+    scores = model.predict(prepare_images(test_set.images, recipe.input_shape), batch_size=1000, verbose=0)
+    n_correct = int(np.count_nonzero(decide(scores, threshold_of(model)) == test_set.labels))
+    card_path = folder / f"{name}.md"
+    written = []
+    for suffix in recipe.formats:
+        path = folder / f"{name}.{suffix}"
+        with _replacing(path) as partial:
+            _write(recipe, model, partial)
+        written.append(TrainedModel(path, file_digest(path), n_correct, len(test_set), card_path))
+    digests = {item.path.name: item.digest for item in written}
+    with _replacing(card_path) as partial:
+        partial.write_text(card(recipe, model, name, bits, digests, n_correct, sets), encoding="utf-8")
+    return written
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A path to write to, which takes the place of `path` once all is written."""
+    partial = path.with_name(f".{path.stem}-{os.getpid()}.partial{path.suffix}")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _write(recipe: Recipe, model: keras.Model, path: Path) -> None:
+    """Writes the model compiled and ready to train on, with a new optimizer: the old one's state is large."""
+    _compile(recipe, model)
+    if path.suffix == ".keras":
+        # Loading builds the optimizer, and then refuses the file if the saved one was not.
+        model.optimizer.build(model.trainable_variables)
+    model.save(path)
+    if path.suffix == ".h5":
+        # With any optimizer state in an .h5 file, Keras 3 loads a Sequential that cannot train on.
+        with h5py.File(path, "r+") as file:
+            del file["optimizer_weights"]

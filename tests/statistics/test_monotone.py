@@ -1,0 +1,91 @@
+"""Monotone curves: regression against scipy, inversion against the curve itself, the bootstrap against theory."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import optimize, stats
+from scipy.interpolate import PchipInterpolator
+
+from sweep.statistics.monotone import curve_of, falling, furthest, interpolate, percentile_limits, resampled_means
+
+LEVELS = np.array([0.0, 0.04, 0.1, 0.16])
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.integers(1, 9)), min_size=1, max_size=9))
+def test_falling_is_isotonic_regression(points: list[tuple[float, int]]) -> None:
+    values, weights = np.array(points).T
+    expected = optimize.isotonic_regression(values, weights=weights, increasing=False).x
+    np.testing.assert_allclose(falling(values, weights), expected, atol=1e-12)
+
+
+def test_falling_works_on_many_curves_at_once() -> None:
+    curves = np.random.default_rng(0).random((5, 7))
+    np.testing.assert_array_equal(falling(curves), [falling(curve) for curve in curves])
+
+
+def test_the_furthest_level_is_the_inverse_of_the_curve() -> None:
+    curves = np.sort(np.random.default_rng(1).random((50, 4)), axis=1)[:, ::-1]
+    targets = curves[:, 3] + 0.9 * (curves[:, 0] - curves[:, 3])
+    found = furthest(LEVELS, curves, targets)
+    for curve, level, target in zip(curves, found, targets, strict=True):
+        assert PchipInterpolator(LEVELS, curve)(level) == pytest.approx(target, abs=1e-12)
+        assert interpolate(LEVELS, curve[None], level)[0] == pytest.approx(target, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("target", "level"),
+    [(0.9, 0), (0.91, -np.inf), (0.7, 0.1), (0.4, 0.16), (0.39, np.inf), (0.1 + 0.2 + 0.4, 0.1), (0.55, 0.13)],
+)
+def test_plateaus_ends_and_levels_themselves(target: float, level: float) -> None:
+    found = furthest(LEVELS, [0.9, 0.7, 0.7, 0.4], target)
+    assert found == pytest.approx([level], abs=0.011 if target == 0.55 else 0)
+
+
+def test_two_levels_are_joined_by_a_line() -> None:
+    assert furthest(np.array([1.0, 3.0]), [0.9, 0.5], 0.6) == pytest.approx([2.5])
+
+
+def trials(rows: list[tuple[str, float, int, float]]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["cell", "scale", "seed", "accuracy"])
+
+
+def test_a_curve_from_trials() -> None:
+    rows = [("b", 0.1, 0, 0.8), ("b", 0.1, 2, 0.7), ("a", 0.0, 0, 0.9), ("c", 0.2, 1, 0.5), ("c", 0.2, 2, 0.4)]
+    curve = curve_of(trials(rows), "scale", {"a"})
+    np.testing.assert_array_equal(curve.levels, [0, 0.1, 0.2])
+    np.testing.assert_array_equal(curve.seeds, [0, 1, 2])
+    np.testing.assert_array_equal(curve.accuracies, [[0.9, 0.9, 0.9], [0.8, np.nan, 0.7], [np.nan, 0.5, 0.4]])
+    np.testing.assert_array_equal(curve.exact, [True, False, False])
+    assert curve.means == pytest.approx([0.9, 0.75, 0.45])
+
+
+def test_a_curve_without_randomness_has_no_seeds() -> None:
+    curve = curve_of(trials([("a", 1, 0, 0.3), ("b", 2, 0, 0.9)]), "scale", ["a", "b"])
+    assert curve.seeds.size == 0
+    np.testing.assert_array_equal(curve.accuracies, [[0.3], [0.9]])
+
+
+def test_levels_with_several_cells_are_refused() -> None:
+    for rows in ([], [("a", 0.1, 0, 0.3), ("b", 0.1, 0, 0.9)]):
+        with pytest.raises(ValueError, match="one cell for each scale"):
+            curve_of(trials(rows), "scale")
+
+
+def test_the_bootstrap_has_the_spread_of_the_mean_and_keeps_chips_together() -> None:
+    chips = np.random.default_rng(2).random(200)
+    accuracies = np.vstack([chips, chips / 2, np.where(np.arange(200) < 150, chips, np.nan)])
+    means = resampled_means(accuracies, 4000, np.random.default_rng(3))
+    np.testing.assert_allclose(means[:, 1], means[:, 0] / 2)
+    assert means[:, 0].std() == pytest.approx(chips.std() / np.sqrt(200), rel=0.05)
+    assert means[:, 2].std() == pytest.approx(chips[:150].std() / np.sqrt(150), rel=0.05)
+
+
+def test_limits_of_many_chips_are_percentiles_and_of_few_are_wider() -> None:
+    replicates = np.random.default_rng(4).standard_normal(100_000)
+    assert percentile_limits(replicates, 10_000) == pytest.approx((-1.96, 1.96), abs=0.03)
+    expected = stats.t.ppf(0.975, 7) * np.sqrt(8 / 7)
+    assert percentile_limits(replicates, 8) == pytest.approx((-expected, expected), abs=0.06)
+    assert percentile_limits(np.array([0.1, 0.2, np.inf]), 20) == (0.1, np.inf)
+    assert np.isnan(percentile_limits(replicates, 1)).all()
