@@ -40,6 +40,7 @@ ONLY = {
     "tensorflow": {"sweep/engine/", "sweep/networks/", "sweep/training/"},
     "keras": {"sweep/engine/", "sweep/networks/", "sweep/training/", "sweep/bench/"},
     "matplotlib": {"sweep/reporting/figures/"},
+    "pandas": {"sweep/reporting/", "sweep/storage/"},
     "torch": {"sweep/bench/"},
 }
 
@@ -114,6 +115,7 @@ def test_every_file_imports_downwards_only():
         ("sweep.storage.schema", "from sweep.storage.store import Store"),
         ("sweep.execution.worker", "import ray"),
         ("sweep.reporting.summary", "import matplotlib"),
+        ("sweep.statistics.estimates", "def late():\n    import pandas"),
         ("sweep.perturb.base", "def late():\n    from tensorflow import math"),
     ],
 )
@@ -169,6 +171,23 @@ def test_import_sweep_brings_no_heavy_library():
     code = f"import sys, sweep, sweep.cli; print([m for m in {heavy} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def loaded(line: str) -> set[str]:
+    """What a fresh process has imported after this line."""
+    code = f"{line}; import sys; print(*sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return {name for name in result.stdout.split() if name.partition(".")[0] not in sys.stdlib_module_names}
+
+
+def test_statistics_need_numpy_and_scipy_alone():
+    more = loaded("import sweep.statistics") - loaded("import numpy, scipy.special")
+    assert {name for name in more if not name.startswith("sweep.statistics")} <= {
+        "sweep",
+        "sweep.errors",
+        "sweep.version",
+    }
+    assert "sweep.statistics.estimates" in more
 
 
 def test_code_names_no_folder_of_the_project():

@@ -20,17 +20,19 @@ def compare(
     selections: tuple[Selection, Selection],
     parameters: Sequence[str],
     deterministic: Collection[str] = (),
+    shared: bool = True,
 ) -> pd.DataFrame:
     """How much accuracy the first cells have above the second ones, chip by chip where chips are the same.
 
     Cells are compared where they agree in model, family and swept parameters, those that a selection names apart.
 
     Args:
-        first, second: trials of one run, or of two: `model`, `family`, `cell`, those in `parameters`, `accuracy` (a
-            fraction), indexed by what chips have in common, such as the seed.
+        first, second: trials of one run, or of two: `model`, `family`, `cell`, those in `parameters`, `seed`,
+            `accuracy` (a fraction).
         selections: which of the first trials, and which of the second.
         parameters: columns of the swept parameters.
         deterministic: ids of the cells without randomness.
+        shared: whether the same seed is the same chip in both.
 
     Returns:
         One row per pair of cells, in the first's order: the columns that they agree in (where they are not all
@@ -46,12 +48,12 @@ def compare(
         _cells(trials, selection, keys) for trials, selection in zip((first, second), selections, strict=True)
     )
     rows = []
-    for key, (cell, accuracy) in ours.items():
-        if key in theirs:
-            other, others = theirs[key]
-            of_both = [float(a.iloc[0]) if c in deterministic else a for c, a in ((cell, accuracy), (other, others))]
-            found = difference(*of_both)
-            rows.append((*key, accuracy.mean(), others.mean(), *found))
+    for key in [key for key in ours if key in theirs]:
+        pair = ours[key], theirs[key]
+        means = [cell["accuracy"].mean() for cell in pair]
+        a, b = (c["accuracy"].iloc[0] if c["cell"].iloc[0] in deterministic else c["accuracy"] for c in pair)
+        seeds = (pair[0]["seed"], pair[1]["seed"]) if shared else None
+        rows.append((*key, *means, *difference(a, b, seeds)))
     if not rows:
         raise InputError(f"compare: no two cells agree in {', '.join(keys)}; name what differs in both selections")
     table = pd.DataFrame(
@@ -67,8 +69,8 @@ def _columns(selection: Selection, trials: pd.DataFrame) -> list[str]:
     return ["family"] if (trials["family"] == selection).any() else ["cell"]
 
 
-def _cells(trials: pd.DataFrame, selection: Selection, keys: Sequence[str]) -> dict[Any, tuple[str, pd.Series]]:
-    """(values of `keys`, None where missing) → the cell and its accuracies."""
+def _cells(trials: pd.DataFrame, selection: Selection, keys: Sequence[str]) -> dict[Any, pd.DataFrame]:
+    """(values of `keys`, None where missing) → the trials of the cell."""
     chosen = trials
     if isinstance(selection, str):
         selection = {"family" if (trials["family"] == selection).any() else "cell": selection}
@@ -81,11 +83,13 @@ def _cells(trials: pd.DataFrame, selection: Selection, keys: Sequence[str]) -> d
             there = ", ".join(str(v) for v in chosen[shown].dropna().unique())
             raise InputError(f"compare: no {column} {value!r}; {shown}: {there}")
         chosen = kept
-    found: dict[Any, tuple[str, pd.Series]] = {}
+    found: dict[Any, pd.DataFrame] = {}
     for cell, group in chosen.groupby("cell", sort=False):
         row = group.iloc[0]
         key = tuple(None if pd.isna(row[k]) else row[k] for k in keys)
         if key in found:
-            raise InputError(f"compare: {selection!r} takes both {found[key][0]} and {cell}; name more columns")
-        found[key] = str(cell), group["accuracy"]
+            raise InputError(
+                f"compare: {selection!r} takes both {found[key]['cell'].iloc[0]} and {cell}; name more columns"
+            )
+        found[key] = group
     return found

@@ -9,12 +9,10 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
+from sweep.reporting.published import compare_families, fits, percentiles
 from sweep.reporting.tables.frames import Answer
-from sweep.statistics.equivalence import check_claims, equivalent_levels
-from sweep.statistics.likelihood_ratio import compare_families
+from sweep.statistics.inversion import Spacing, check_claims, equivalent_levels, thresholds
 from sweep.statistics.monotone import Curve, curve_of
-from sweep.statistics.published import fits, percentiles
-from sweep.statistics.thresholds import Spacing, thresholds
 from sweep.study.study import Family, Study
 
 DROPS = (0.01, 0.02, 0.05)
@@ -50,8 +48,7 @@ def _thresholds(study: Study, trials: pd.DataFrame) -> Answer | None:
             spacing = SPACINGS.get(parameter, "linear")
             if spacing == "log" and curve.levels.min() <= 0:
                 continue
-            table = thresholds(curve, clean, DROPS, quantile, FEWEST.get(parameter, False), spacing)
-            table = table.rename(columns={"low": "level_low", "high": "level_high"})
+            table = pd.DataFrame(thresholds(curve, clean, DROPS, quantile, FEWEST.get(parameter, False), spacing))
             parts.append(table.assign(model=model, family=family.name, parameter=parameter, of=statistic))
     if not parts:
         return None
@@ -76,17 +73,18 @@ def _equivalence(study: Study, trials: pd.DataFrame) -> Iterator[Answer]:
         if n[0] != r[0]:
             continue
         found = equivalent_levels(n[3], r[3], STD_PER_LEVEL[n[1].perturb[0]["op"]])
-        levels.append(_named(found, model=n[0], noise=n[1].name))
+        levels.append(_named(pd.DataFrame(found._asdict()), model=n[0], noise=n[1].name))
         said = {p["bits"]: p["noise"] for p in r[1].published if "noise" in p and p["bits"] in r[3].levels}
         if said:
-            claims.append(_named(check_claims(n[3], r[3], said), model=n[0], noise=n[1].name))
+            checked = pd.DataFrame(check_claims(n[3], r[3], said)._asdict()).astype({"holds": "boolean"})
+            claims.append(_named(checked, model=n[0], noise=n[1].name))
     if levels:
         yield Answer(
             "equivalent-bits",
             "Bits and the noise that costs as much",
             pd.concat(levels, ignore_index=True),
             "For each bit-width the noise level with the same mean accuracy, with a bootstrap interval; theory: the "
-            "level whose standard deviation is that of rounding, 2^-bits / √12; article: 2^-bits / 3.",
+            "level whose standard deviation is that of rounding, 2^-bits / √12.",
             ("accuracy",),
         )
     if claims:
@@ -166,7 +164,8 @@ def _curves(study: Study, trials: pd.DataFrame) -> Iterator[tuple[str, Family, s
                 continue
             own = trials[(trials["model"] == model) & (trials["family"] == family.name)]
             if own[swept[0]].nunique() >= 2:
-                yield model, family, swept[0], curve_of(own, swept[0], fixed)
+                exact = own["cell"].isin(fixed)
+                yield model, family, swept[0], curve_of(own[swept[0]], own["seed"], own["accuracy"], exact)
 
 
 def _clean(study: Study, trials: pd.DataFrame, model: str) -> float | None:

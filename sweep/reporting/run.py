@@ -13,11 +13,10 @@ from sweep.errors import InputError
 from sweep.reporting.comparison import Selection, compare
 from sweep.reporting.export import export, summary_files
 from sweep.reporting.findings import answers
-from sweep.reporting.summary import summarise
+from sweep.reporting.summary import components, summarise
 from sweep.reporting.tables.frames import Answer, as_table
 from sweep.reporting.tables.layout import FOR_PROGRAMS, layout
 from sweep.reporting.tables.summary_tables import render
-from sweep.statistics.variance_components import components
 from sweep.storage.kept import Trust, read_study
 from sweep.storage.paths import Folder
 from sweep.storage.store import REPORT, Store
@@ -73,7 +72,7 @@ class Run:
     def components(self) -> pd.DataFrame | None:
         """For a study of several networks: how much of the spread lies between them, and how much between chips.
 
-        One row per family and swept values; see `sweep.statistics.variance_components`. None for one network.
+        One row per family and swept values; see `sweep.reporting.summary.components`. None for one network.
         """
         if len(self.study.models) < 2:
             return None
@@ -109,13 +108,8 @@ class Run:
         theirs = other or self
         parameters = [name for name in self.parameters if name in theirs.parameters]
         fixed = {*self._fixed, *theirs._fixed}
-        return compare(self._by_chip(), theirs._by_chip(), (first, second), parameters, fixed)
-
-    def _by_chip(self) -> pd.DataFrame:
-        """Trials by what makes a chip: seeds are the same draws under the same root seed only."""
-        trials = self.trials()
-        chips = [(self.study.root_seed, seed) for seed in trials["seed"]]
-        return trials.set_axis(pd.Index(chips, tupleize_cols=False), axis="index")
+        shared = self.study.root_seed == theirs.study.root_seed
+        return compare(self.trials(), theirs.trials(), (first, second), parameters, fixed, shared)
 
     @property
     def plot(self) -> Plot:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sweep.errors import StoreError
 from sweep.statistics import estimates
-from sweep.statistics.test_set import spread
+from sweep.statistics.variance_components import Components, decompose
 from sweep.study.study import CLEAN
 
 KEYS = ("model", "family", "cell")
@@ -61,7 +61,7 @@ def summarise(
         parameters (dtypes kept), `trials`, `n_images` (of one trial; missing where a cell's trials differ in
         it), `mean`, `std` (ddof = 1), `mean_low`, `mean_high`, `std_low`, `std_high` (95 %, on this test set),
         `new_low`, `new_high` (of the mean, at least 95 % on another test set of this size; see
-        `sweep.statistics.test_set`), `min`, `q05`, `median`, `q95`, `max`, `nonfinite` (trials in which an image had a
+        `estimates.on_new_images`), `min`, `q05`, `median`, `q95`, `max`, `nonfinite` (trials in which an image had a
         score that is no finite number, so that its decision means nothing; where the trials say it), `loss` (the clean
         network's accuracy less the mean; missing for the clean network; where one was evaluated), `chance` (of
         clean networks, where it is known), and `published` (missing where there is none) when it is given. Accuracies
@@ -102,6 +102,41 @@ def summarise(
     return summary
 
 
+def components(trials: pd.DataFrame, parameters: Sequence[str], deterministic: Collection[str] = ()) -> pd.DataFrame:
+    """The components of each perturbation's spread over all models of a study.
+
+    Args:
+        trials: one row per trial, with the columns `model`, `family`, `cell`, those named in `parameters`, `seed` and
+            `accuracy` (a fraction); others are not read.
+        parameters: names of the columns of swept parameters.
+        deterministic: ids of the cells without randomness. Only trainings differ there.
+
+    Returns:
+        One row per family and swept values, in the order of first appearance: `family`, the parameters (dtypes
+        kept), `networks`, `chips`, `left_out`, then the fields of `Components`, `truncated` as words parted by
+        commas. Chips are the seeds that all networks have; `left_out` counts the trials of the others. Without
+        such a seed all figures are nan.
+
+    Raises:
+        ValueError: an accuracy is not a fraction, or a network has two trials of one seed.
+    """
+    keys = ["family", *parameters]
+    table = trials.loc[~trials.duplicated(keys), keys].reset_index(drop=True)
+    sizes: list[tuple[int, int, int]] = []
+    rows: list[Components] = []
+    # sort=False keeps the order of first appearance, which is the order of the rows above.
+    for _, group in trials.groupby(keys, sort=False, dropna=False):
+        crossed = group.pivot(index="model", columns="seed", values="accuracy").dropna(axis="columns")
+        accuracy = crossed.to_numpy(dtype=np.float64)
+        sizes.append((*accuracy.shape, len(group) - accuracy.size))
+        rows.append(decompose(accuracy, exact=set(group["cell"]) <= set(deterministic)))
+    table[["networks", "chips", "left_out"]] = np.array(sizes, dtype=np.int64).reshape(-1, 3)
+    for name in Components._fields:
+        values = [getattr(row, name) for row in rows]
+        table[name] = [", ".join(value) for value in values] if name == "truncated" else np.array(values, dtype=float)
+    return table
+
+
 def _estimated(accuracy: NDArray[np.float64], images: int | None) -> tuple[float, ...]:
     """The statistics of a cell with randomness, in the order of `STATISTICS`."""
     mean, mean_low, mean_high = estimates.mean(accuracy)
@@ -127,5 +162,5 @@ def _new_images(accuracy: NDArray[np.float64], images: int | None, exact: bool =
     """The limits of the mean on another test set of as many images; nan where trials differ in their number."""
     if images is None or images < 2:
         return np.nan, np.nan
-    found = spread(accuracy, images, exact)
-    return found.new_low, found.new_high
+    found = estimates.on_new_images(accuracy, images, exact)
+    return found.low, found.high

@@ -5,12 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
-from scipy import special  # not stats, which takes a second to import
+from numpy.typing import ArrayLike, NDArray
 
-from sweep.statistics.estimates import CONFIDENCE
-
-_ROUNDING = 1e-12  # accuracies are counts over images; closer ones differ by arithmetic only
+from sweep.statistics.estimates import ROUNDING, Floats, student
 
 
 class Difference(NamedTuple):
@@ -18,7 +15,7 @@ class Difference(NamedTuple):
 
     Attributes:
         value, low, high: first less second; limits are nan where the data give none.
-        pairs: the chips that were compared with themselves; 0 where the cells share no two seeds.
+        pairs: the chips that were compared with themselves; 0 where the cells share no two.
     """
 
     value: float
@@ -27,55 +24,62 @@ class Difference(NamedTuple):
     pairs: int
 
 
-def difference(first: pd.Series | float, second: pd.Series | float) -> Difference:
+def difference(first: ArrayLike, second: ArrayLike, chips: tuple[ArrayLike, ArrayLike] | None = None) -> Difference:
     """Estimate the difference of two cells' mean accuracies, first less second, with a 95 % interval.
 
     Trials with the same seed share their draws, so that chips are compared with themselves: Student's t on the
-    differences over common seeds (common random numbers: Law 2015, Simulation Modeling and Analysis, 5th ed., section
-    11.2). The trials of other seeds are then left out, of the value too. Where fewer than two seeds are common, Welch's
-    t on all trials of both (Welch 1947, Biometrika 34, 28-35).
+    differences over common chips (common random numbers: Law 2015, Simulation Modeling and Analysis, 5th ed., section
+    11.2). The trials of other chips are then left out, of the value too. Where fewer than two are common, Welch's t on
+    all trials of both (Welch 1947, Biometrika 34, 28-35).
 
     Args:
-        first, second: accuracies, fractions, indexed by seed, each seed once; or the one accuracy of a cell without
-            randomness, which is the same for every chip.
+        first, second: accuracies, fractions, one per chip, shape (n,) each; or the one accuracy of a cell without
+            randomness, which is the same for every chip, shape ().
+        chips: numbers of the chips of first and second, none twice, in the shape of each, such as their seeds; None
+            where they have none in common.
 
     Returns:
         The difference and limits within [-1, 1]. No limits (nan) where a random cell has one trial. Differences that
         are all equal have an interval of no width.
 
     Raises:
-        ValueError: no trials, repeated seeds, or values that are not fractions.
+        ValueError: no trials, repeated chips, or values that are not fractions.
     """
-    a, b = _by_seed(first, "first"), _by_seed(second, "second")
-    samples = [cell.to_numpy() for cell in (a, b) if isinstance(cell, pd.Series)]
+    a, b = _accuracies(first, "first"), _accuracies(second, "second")
+    samples = [cell for cell in (a, b) if cell.ndim]
     value = float(np.mean(a) - np.mean(b))
     pairs = 0
-    if isinstance(a, pd.Series) and isinstance(b, pd.Series):
-        common = a.index.intersection(b.index)
-        if len(common) > 1:
-            samples = [(a.loc[common] - b.loc[common]).to_numpy()]
-            value, pairs = float(samples[0].mean()), len(common)
+    if len(samples) == 2 and chips is not None:
+        ours, theirs = (_distinct(found, name) for found, name in zip(chips, ("first", "second"), strict=True))
+        common, of_a, of_b = np.intersect1d(ours, theirs, assume_unique=True, return_indices=True)
+        if common.size > 1:
+            samples = [a[of_a] - b[of_b]]
+            value, pairs = float(samples[0].mean()), common.size
     if not samples:
         return Difference(value, value, value, 0)
     if min(sample.size for sample in samples) < 2:
         return Difference(value, np.nan, np.nan, pairs)
     squares = np.array([sample.var(ddof=1) / sample.size for sample in samples])
     total = squares.sum()
-    if total < _ROUNDING**2:
+    if total < ROUNDING**2:
         return Difference(value, value, value, pairs)
     freedom = total**2 / np.sum(squares**2 / np.array([sample.size - 1 for sample in samples]))
-    reach = float(special.stdtrit(freedom, (1 + CONFIDENCE) / 2) * np.sqrt(total))
+    reach = float(student(freedom) * np.sqrt(total))
     return Difference(value, max(value - reach, -1.0), min(value + reach, 1.0), pairs)
 
 
-def _by_seed(cell: pd.Series | float, name: str) -> pd.Series | float:
-    values = np.atleast_1d(np.asarray(cell, dtype=np.float64))
+def _accuracies(cell: ArrayLike, name: str) -> Floats:
+    values = np.asarray(cell, dtype=np.float64)
     if values.size == 0:
         raise ValueError(f"{name}: empty; a difference needs at least one trial of either cell")
     if not ((values >= 0) & (values <= 1)).all():
         raise ValueError(f"{name}: expected accuracies as fractions in [0, 1]")
-    if not isinstance(cell, pd.Series):
-        return float(values[0])
-    if not cell.index.is_unique:
-        raise ValueError(f"{name}: seed {cell.index[cell.index.duplicated()][0]} is there twice")
-    return cell.astype(np.float64)
+    return values
+
+
+def _distinct(chips: ArrayLike, name: str) -> NDArray[np.int64]:
+    numbers = np.asarray(chips, dtype=np.int64)
+    found, times = np.unique(numbers, return_counts=True)
+    if (times > 1).any():
+        raise ValueError(f"{name}: chip {found[times > 1][0]} is there twice")
+    return numbers

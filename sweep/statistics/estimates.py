@@ -1,13 +1,12 @@
 """What a sample of chips says about all chips: arrays of accuracies in, estimates with 95 % intervals out.
 
 Every function takes one accuracy per chip, as a fraction. The intervals describe the spread from chip to chip
-for one trained network on one test set; neither another training nor other images are in them (for those see
-`components` and `spread`).
+for one trained network on one test set; neither another training nor other images are in them. For those see
+`sweep.statistics.variance_components` and `on_new_images`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,13 +14,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special  # not stats, which takes a second to import
 
+Floats = NDArray[np.float64]
+
 CONFIDENCE = 0.95
 """The confidence of every interval in this package."""
+UPPER = (1 + CONFIDENCE) / 2
+"""The probability below the upper limit of such an interval."""
+ROUNDING = 1e-12
+"""Accuracies are counts over images; closer ones differ by arithmetic only."""
+WIDEST = 0.5
+"""No law on [0, 1] has a larger standard deviation."""
 
 _FEWEST_FOR_KURTOSIS = 5
 _SKEWED = 1.5  # standard errors from which on a skewness is taken as real
-_WIDEST = 0.5  # no law on [0, 1] has a larger standard deviation
-_ROUNDING = 1e-12  # accuracies are counts over images; closer ones differ by arithmetic only
 
 
 class Estimate(NamedTuple):
@@ -56,13 +61,11 @@ def mean(accuracies: ArrayLike) -> Estimate:
     n = sample.size
     if n == 1:
         return Estimate(float(sample[0]), np.nan, np.nan)
-    if np.ptp(sample) < _ROUNDING:
+    if np.ptp(sample) < ROUNDING:
         return Estimate(float(sample[0]), float(sample[0]), float(sample[0]))
     centre = float(sample.mean())
     error = sample.std(ddof=1) / np.sqrt(n) / (centre * (1 - centre))
-    reach = special.stdtrit(n - 1, (1 + CONFIDENCE) / 2) * error
-    low, high = special.expit(special.logit(centre) + np.array([-reach, reach]))
-    return Estimate(centre, float(low), float(high))
+    return Estimate(centre, *logit_interval(centre, student(n - 1) * error))
 
 
 def standard_deviation(accuracies: ArrayLike) -> Estimate:
@@ -97,22 +100,21 @@ def standard_deviation(accuracies: ArrayLike) -> Estimate:
     n = sample.size
     if n == 1:
         return Estimate(np.nan, np.nan, np.nan)
-    if np.ptp(sample) < _ROUNDING:
+    if np.ptp(sample) < ROUNDING:
         return Estimate(0.0, 0.0, 0.0)
     spread = float(sample.std(ddof=1))
-    tails = np.array([(1 + CONFIDENCE) / 2, (1 - CONFIDENCE) / 2])
     if n < _FEWEST_FOR_KURTOSIS:
-        low, high = spread * np.sqrt((n - 1) / special.chdtri(n - 1, tails[::-1]))
+        low, high = spread * np.sqrt((n - 1) / special.chdtri(n - 1, np.array([(1 - CONFIDENCE) / 2, UPPER])))
         return Estimate(spread, float(low), _bounded(high, spread))
-    small_sample = n / (n - special.ndtri(tails[0]))
+    small_sample = n / (n - special.ndtri(UPPER))
     kurtosis = max(_kurtosis(sample), _fewest_kurtosis(sample))
     error = small_sample * np.sqrt((kurtosis - (n - 3) / n) / (n - 1))
-    reach = special.stdtrit(n - 1, tails[0]) * error
+    reach = student(n - 1) * error
     low, high = spread * np.sqrt(small_sample * np.exp(np.array([-reach, reach])))
     return Estimate(spread, float(low), _bounded(high, spread))
 
 
-def quantiles(accuracies: ArrayLike, probabilities: Sequence[float]) -> NDArray[np.float64]:
+def quantiles(accuracies: ArrayLike, probabilities: Sequence[float]) -> Floats:
     """Estimate quantiles over chips.
 
     Linear interpolation between order statistics: type 7 of Hyndman & Fan 1996, Sample quantiles in
@@ -145,9 +147,9 @@ def quantile(accuracies: ArrayLike, probability: float) -> Estimate:
         probability: in (0, 1); 0.05 is the accuracy that 95 % of chips pass.
 
     Returns:
-        The quantile as in `quantiles`, and limits. A limit is nan where even the last chip on that side is none: with
-        fewer than `chips_for_quantile(probability)` chips the lower limit of a low quantile (the upper one of a high
-        quantile) does not exist, and the other one holds alone, with 97.5 %.
+        The quantile as in `quantiles`, and limits. A limit is nan where even the last chip on that side is none, and
+        the other one then holds alone, with 97.5 %: from 72 chips on the 5 % and the 95 % quantile have both limits,
+        the median from 6 on.
 
     Raises:
         ValueError: no chips, more than one axis, or values that are not fractions; a probability that is none.
@@ -160,43 +162,100 @@ def quantile(accuracies: ArrayLike, probability: float) -> Estimate:
     return Estimate(float(np.quantile(sample, probability)), low, high)
 
 
-def chips_for_quantile(probability: float) -> int:
-    """The fewest chips that give a quantile both limits of `quantile`: 72 for 5 % or 95 %, 6 for the median."""
-    return math.ceil(math.log((1 - CONFIDENCE) / 2) / math.log(max(probability, 1 - probability)))
+def on_new_images(accuracies: ArrayLike, n_images: int, exact: bool = False) -> Estimate:
+    """Estimate the mean accuracy over all chips on images at large, with an interval of at least 95 %.
 
-
-def chip_yield(accuracies: ArrayLike, threshold: float) -> Estimate:
-    """Estimate the yield, the share of all chips that reach an accuracy, with Wilson's 95 % interval.
-
-    Wilson 1927, Journal of the American Statistical Association 22, 209-212; recommended over Clopper-Pearson, which
-    holds in 97 to 99 % of samples, by Brown, Cai & DasGupta 2001, Statistical Science 16, 101-133, and by the exact
-    coverages in docs/statistics.md.
+    Other chips and another test set of this size and source. The variance that the images leave, by `image_variance`,
+    is added to that of the chips, s²/n; the degrees of freedom are Satterthwaite's, the scale is the logit, as in
+    `mean`, and the interval is never inside that one.
 
     Args:
-        accuracies: fractions in [0, 1], one per chip, any order; shape (n,).
-        threshold: the accuracy to reach, a fraction; a chip that just reaches it counts.
+        accuracies: fractions in [0, 1], one per chip; shape (n,).
+        n_images: of each trial.
+        exact: a cell without randomness, whose one accuracy is that of every chip. It has Wilson's interval.
 
     Returns:
-        The share of chips and limits, fractions. The limits are within [0, 1], and have a width even where all chips
-        or none reach the threshold.
+        Mean and limits, fractions. One chip of a random cell has no interval (nan).
 
     Raises:
-        ValueError: no chips, more than one axis, or values that are not fractions.
+        ValueError: as `mean`; fewer than two images; an exact cell with several accuracies.
     """
     sample = _sample(accuracies)
-    return wilson(float(np.count_nonzero(sample >= threshold - _ROUNDING)), sample.size)
+    images = image_variance(sample, n_images)
+    centre, low, high = mean(sample)
+    if exact:
+        if np.ptp(sample) > 0:
+            raise ValueError("accuracies: a cell without randomness has one accuracy only")
+        return Estimate(centre, *wilson(centre * n_images, n_images)[1:])
+    if sample.size == 1:
+        return Estimate(centre, np.nan, np.nan)
+    chips = float(sample.std(ddof=1)) ** 2 / sample.size if np.ptp(sample) >= ROUNDING else 0.0
+    total = chips + images
+    if total < ROUNDING**2:  # all chips right about every image, or none about any
+        return Estimate(centre, low, high)
+    freedom = (sample.size - 1) * (total / chips) ** 2 if chips > 0 else np.inf
+    new = logit_interval(centre, student(freedom) * np.sqrt(total) / (centre * (1 - centre)))
+    return Estimate(centre, min(new[0], low), max(new[1], high))
+
+
+def image_variance(accuracies: ArrayLike, n_images: int) -> float:
+    """The variance of the mean over chips from one test set to another, at the most.
+
+    Chips i = 1…n and images j = 1…m are taken as random samples, crossed; x_ij is 1 where chip i is right about image
+    j; x_ij = μ + C_i + J_j + (CJ)_ij (Brennan 2001, Generalizability Theory, chapter 2). What is known are the
+    accuracies a_i, the means over j.
+
+    For one chip, the images leave a variance of p_i(1 - p_i)/m, binomial. Over chips that does not average out: all
+    see the same images, and an image that is hard for one is hard for most. The variance of the mean over chips from
+    one test set to another is V/(m - 1), with V the variance over images of the share of chips that are right. Counts
+    do not give V, and bound it: two chips are both right about min(a_i, a_k) of the images at the most (Fréchet 1951),
+    so that V ≤ Σ_ik min(a_i, a_k)/n² - ā² = ā(1 - ā) - Σ_ik |a_i - a_k|/(2n²). The bound is reached where the worse
+    chip fails on all that the better one fails on. It is used as if it were the variance: intervals on new images hold
+    with 95 % or more.
+
+    Args:
+        accuracies: fractions in [0, 1], one per chip; shape (n,).
+        n_images: m, of each trial.
+
+    Raises:
+        ValueError: as `mean`; fewer than two images.
+    """
+    if n_images < 2:
+        raise ValueError(f"n_images: expected two or more; got {n_images}")
+    ordered = np.sort(_sample(accuracies))
+    n, centre = ordered.size, mean(accuracies).value
+    # Σ_ik |a_i - a_k| = 2 Σ_i (2i - n - 1) a_(i)
+    apart = 2 * float(np.sum((2 * np.arange(1, n + 1) - n - 1) * ordered)) / n**2
+    return max(centre * (1 - centre) - apart / 2, 0) / (n_images - 1)
 
 
 def wilson(successes: float, trials: int) -> Estimate:
-    """A share and Wilson's 95 % interval; see `chip_yield`. Successes may be halves, where ties count so."""
-    z2 = float(special.ndtri((1 + CONFIDENCE) / 2)) ** 2
+    """A share with Wilson's 95 % interval; successes may be halves, where ties count so.
+
+    Wilson 1927, Journal of the American Statistical Association 22, 209-212; recommended over Clopper-Pearson, which
+    holds in 97 to 99 % of samples, by Brown, Cai & DasGupta 2001, Statistical Science 16, 101-133, and by the exact
+    coverages in docs/statistics.md. Its limits lie within [0, 1], and have a width even where all trials or none
+    succeed.
+    """
+    z2 = float(special.ndtri(UPPER)) ** 2
     share = successes / trials
     centre = (successes + z2 / 2) / (trials + z2)
     reach = np.sqrt(z2 * (trials * share * (1 - share) + z2 / 4)) / (trials + z2)
     return Estimate(share, float(max(min(centre - reach, share), 0)), float(min(max(centre + reach, share), 1)))
 
 
-def _lower_limit(ordered: NDArray[np.float64], probability: float) -> float:
+def logit_interval(centre: float, reach: float) -> tuple[float, float]:
+    """The limits so far below and above a fraction on the logit scale, taken back to fractions."""
+    low, high = special.expit(special.logit(centre) + np.array([-reach, reach]))
+    return float(low), float(high)
+
+
+def student(freedom: float) -> float:
+    """How many standard errors a limit lies from its estimate: the 97.5 % point of Student's t."""
+    return float(special.stdtrit(freedom, UPPER))
+
+
+def _lower_limit(ordered: Floats, probability: float) -> float:
     """The lower limit of a quantile, with 2.5 %, from ordered values; nan where the lowest is none."""
     n, tail = ordered.size, (1 - CONFIDENCE) / 2
     held = special.bdtr(np.arange(n), n, probability)  # that the quantile lies below the values of rank 1, 2, …, n
@@ -211,10 +270,10 @@ def _lower_limit(ordered: NDArray[np.float64], probability: float) -> float:
 
 def _bounded(high: float, spread: float) -> float:
     """An upper limit that no law on [0, 1] rules out; few chips can scatter wider than any law."""
-    return float(min(high, max(_WIDEST, spread)))
+    return float(min(high, max(WIDEST, spread)))
 
 
-def _kurtosis(sample: NDArray[np.float64]) -> float:
+def _kurtosis(sample: Floats) -> float:
     """Bonett's kurtosis (3 for a normal law): fourth moment about a trimmed mean, variance about the mean."""
     n = sample.size
     # At n = 5 the median is left. At most half is cut, less one chip.
@@ -227,7 +286,7 @@ def _kurtosis(sample: NDArray[np.float64]) -> float:
     return float(n * fourth / second**2)
 
 
-def _fewest_kurtosis(sample: NDArray[np.float64]) -> float:
+def _fewest_kurtosis(sample: Floats) -> float:
     """The kurtosis that a law as skewed as this sample has at the least; 0 where no skewness is to be seen."""
     n = sample.size
     centred = (sample - sample.mean()) / np.ptp(sample)
@@ -236,7 +295,7 @@ def _fewest_kurtosis(sample: NDArray[np.float64]) -> float:
     return float(2.8 + 1.3 * skewness**2) if skewness**2 > _SKEWED**2 * variance else 0.0
 
 
-def _sample(accuracies: ArrayLike) -> NDArray[np.float64]:
+def _sample(accuracies: ArrayLike) -> Floats:
     sample = np.asarray(accuracies, dtype=np.float64)
     if sample.ndim != 1:
         raise ValueError(f"accuracies: expected one axis, one value per chip; got shape {sample.shape}")

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import special
 
-from sweep.statistics.estimates import CONFIDENCE
-from sweep.statistics.published import table_of
-
-Array = NDArray[np.float64]
+from sweep.statistics.estimates import UPPER, Floats
 
 TABLES = 4000
 """Tables drawn from each law to learn what a likelihood ratio is worth."""
@@ -85,7 +80,7 @@ def compare(
     log_ratio = float((laws[0].log_density(_logit(table)[None]) - laws[1].log_density(_logit(table)[None]))[0])
     error = np.nan if common else float(np.hypot(laws[0].error(_logit(table)), laws[1].error(_logit(table))))
     intercept, slope = _logistic(*drawn)
-    reach = special.ndtri((1 + CONFIDENCE) / 2) * error
+    reach = special.ndtri(UPPER) * error
     probability, low, high = special.expit(intercept + slope * (log_ratio + np.array([0, -reach, reach]))).tolist()
     wrong = (np.mean(drawn[0] < 0) + np.mean(drawn[1] > 0)) / 2
     return Comparison(
@@ -101,52 +96,10 @@ def compare(
     )
 
 
-def compare_families(
-    trials: pd.DataFrame,
-    parameters: Sequence[str],
-    families: tuple[str, str],
-    published: Mapping[str, float],
-    deterministic: Collection[str] = (),
-) -> pd.DataFrame:
-    """Which of two families of a study its published table fits better, as `compare` says.
-
-    Args:
-        trials: one row per trial: `model`, `family`, `cell`, `seed`, those in `parameters`, `accuracy` (a fraction).
-        parameters: columns of the swept parameters; values published for both families at the same ones are compared.
-        families: the first and the second law.
-        published: cell ids → accuracy, a fraction.
-        deterministic: ids of the cells without randomness; they do not tell the laws apart.
-
-    Returns:
-        Two rows per model, one for each way the table may have been drawn: `model`, `draws` ("independent" or
-        "common"), then the fields of `Comparison`.
-
-    Raises:
-        ValueError: the families have no published value in common.
-    """
-    rows = []
-    for model, group in trials.groupby("model", sort=False):
-        tables = []
-        for family in families:
-            ours = group[group["family"] == family]
-            values = ours.drop_duplicates("cell").set_index("cell")[list(parameters)]
-            table = table_of(ours, published, deterministic)
-            levels = [(*map(str, values.loc[cell]), published[cell]) for cell in table.columns]
-            tables.append(table.set_axis(pd.Index(levels, tupleize_cols=False), axis="columns"))
-        shared = [level for level in tables[0].columns if level in set(tables[1].columns)]
-        if not shared:
-            raise ValueError(f"published: no value that {families[0]} and {families[1]} both have at the same level")
-        first, second = (table[shared].to_numpy() for table in tables)
-        for common in (False, True):
-            result = compare(first, second, [level[-1] for level in shared], common)
-            rows.append((model, "common" if common else "independent", *result))
-    return pd.DataFrame(rows, columns=["model", "draws", *Comparison._fields])
-
-
 class _Law:
     """The density of tables, estimated from chips."""
 
-    def __init__(self, accuracies: Array, common: bool) -> None:
+    def __init__(self, accuracies: Floats, common: bool) -> None:
         self.logits = _logit(accuracies)
         self.common = common
         if accuracies.ndim != 2 or len(accuracies) < 5:
@@ -162,12 +115,12 @@ class _Law:
         scale = np.sqrt(np.diag(spread))
         self.correlation = (spread / np.outer(scale, scale) + 1e-3 * np.eye(len(scale))) / (1 + 1e-3)
 
-    def log_density(self, logits: Array, own: bool = False) -> Array:
+    def log_density(self, logits: Floats, own: bool = False) -> Floats:
         """Of tables, shape (tables, levels) → (tables,); with `own`, of the chips themselves, each left out in turn."""
         log_densities, scores = self.marginals(logits, own)
         return np.asarray(log_densities.sum(axis=1) + self.dependence(scores), dtype=np.float64)
 
-    def marginals(self, logits: Array, own: bool = False) -> tuple[Array, Array]:
+    def marginals(self, logits: Floats, own: bool = False) -> tuple[Floats, Floats]:
         """Log densities and normal scores at each level; shapes as given."""
         densities, shares = np.empty_like(logits), np.empty_like(logits)
         n = len(self.logits) - own
@@ -182,14 +135,14 @@ class _Law:
             shares[:, level] = (below.sum(axis=1) + 0.5 + np.arctan(tail) / np.pi) / (n + 1)
         return np.log(densities), np.asarray(special.ndtri(shares), dtype=np.float64)
 
-    def error(self, logits: Array) -> float:
+    def error(self, logits: Floats) -> float:
         """Standard error of the log density of one table, levels taken as independent; shape (levels,)."""
         kernels = np.exp(-(((logits - self.logits) / self.bandwidth) ** 2) / 2) / np.sqrt(2 * np.pi) / self.bandwidth
         log_densities, _ = self.marginals(logits[None], own=False)
         influence = np.sum(kernels / np.exp(log_densities), axis=1)
         return float(influence.std(ddof=1) / np.sqrt(len(kernels)))
 
-    def dependence(self, scores: Array) -> Array:
+    def dependence(self, scores: Floats) -> Floats:
         """Log density of the Gaussian copula, (tables, levels) → (tables,); 0 where levels are independent."""
         if not self.common:
             return np.zeros(len(scores))
@@ -198,7 +151,7 @@ class _Law:
         return np.asarray((np.sum(scores * (scores - solved), axis=1) - log_determinant) / 2, dtype=np.float64)
 
 
-def _ratios(first: _Law, second: _Law, truth: _Law, rng: np.random.Generator) -> Array:
+def _ratios(first: _Law, second: _Law, truth: _Law, rng: np.random.Generator) -> Floats:
     """Log ratios of tables that one of the laws made."""
     chips = truth.logits
     if truth.common:
@@ -208,7 +161,7 @@ def _ratios(first: _Law, second: _Law, truth: _Law, rng: np.random.Generator) ->
     return np.asarray(np.take_along_axis(single, drawn, axis=0).sum(axis=1), dtype=np.float64)
 
 
-def _logistic(first: Array, second: Array) -> tuple[float, float]:
+def _logistic(first: Floats, second: Floats) -> tuple[float, float]:
     """Intercept and slope of the probability of the first law given the ratio, both laws weighing the same.
 
     Platt's targets, short of 0 and 1, keep the slope finite where the laws never overlap.
@@ -233,5 +186,5 @@ def _logistic(first: Array, second: Array) -> tuple[float, float]:
     return float(beta[0]), float(beta[1] / scale)
 
 
-def _logit(accuracies: Array) -> Array:
+def _logit(accuracies: Floats) -> Floats:
     return np.asarray(special.logit(np.clip(accuracies, _EDGE, 1 - _EDGE)), dtype=np.float64)

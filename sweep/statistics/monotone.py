@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from sweep.statistics.estimates import CONFIDENCE
+from sweep.statistics.estimates import ROUNDING, Floats, student
 
-Array = NDArray[np.float64]
-
-_ROUNDING = 1e-12  # accuracies are counts over images; closer ones differ by arithmetic only
 _HALVINGS = 60  # of an interval between two levels: to the last bit
 
 
@@ -30,41 +25,43 @@ class Curve:
         exact: whether the level's cell is without randomness; shape (levels,).
     """
 
-    levels: Array
+    levels: Floats
     seeds: NDArray[np.int64]
-    accuracies: Array
+    accuracies: Floats
     exact: NDArray[np.bool_]
 
     @property
-    def means(self) -> Array:
+    def means(self) -> Floats:
         """Mean accuracy at each level; shape (levels,)."""
         return np.asarray(np.nanmean(self.accuracies, axis=1), dtype=np.float64)
 
 
-def curve_of(trials: pd.DataFrame, parameter: str, deterministic: Collection[str] = ()) -> Curve:
-    """The curve of some trials.
+def curve_of(levels: ArrayLike, seeds: ArrayLike, accuracies: ArrayLike, exact: ArrayLike) -> Curve:
+    """The curve of some trials, in any order.
 
     Args:
-        trials: of one family and one model: `cell`, `seed`, `accuracy` (a fraction) and the column `parameter`.
-        parameter: the column of levels; numbers.
-        deterministic: ids of the cells without randomness.
+        levels, seeds, accuracies: of each trial; accuracies are fractions. Shape (trials,).
+        exact: whether the trial's cell is without randomness; shape (trials,).
 
     Raises:
-        ValueError: no trials, or a level with several cells: other swept parameters, or models, are not fixed.
+        ValueError: no trials; two of one seed at one level, or a level that is partly exact: several cells, so that
+            other swept parameters, or models, are not fixed.
     """
-    cells = trials.groupby(parameter)["cell"]
-    if trials.empty or (cells.nunique() > 1).any():
-        raise ValueError(f"trials: expected one cell for each {parameter} of one family and model, at least one")
-    exact = cells.first().isin(list(deterministic)).to_numpy()
-    wide = trials.pivot(index=parameter, columns="seed", values="accuracy").astype(np.float64)
-    random = wide.loc[~exact].dropna(axis="columns", how="all")
-    accuracies = wide.reindex(columns=random.columns if len(random) else wide.columns[:1]).to_numpy(copy=True)
-    accuracies[exact] = wide.loc[exact].mean(axis="columns").to_numpy()[:, None]
-    seeds = random.columns.to_numpy(dtype=np.int64)
-    return Curve(wide.index.to_numpy(dtype=np.float64), seeds, accuracies, exact)
+    values, fixed = np.asarray(accuracies, dtype=np.float64), np.asarray(exact, dtype=np.bool_)
+    seed = np.asarray(seeds, dtype=np.int64)
+    swept, row = np.unique(np.asarray(levels, dtype=np.float64), return_inverse=True)
+    of_level = np.bincount(row, weights=fixed) > 0
+    distinct = np.unique(np.column_stack([row, seed]), axis=0)
+    if not values.size or len(distinct) < values.size or (of_level[row] != fixed).any():
+        raise ValueError("trials: expected one cell at each level, of one family and model, at least one")
+    chips, column = np.unique(seed[~fixed], return_inverse=True)
+    table = np.full((swept.size, max(chips.size, 1)), np.nan)
+    table[row[~fixed], column] = values[~fixed]
+    table[of_level] = (np.bincount(row, weights=values) / np.bincount(row))[of_level, None]
+    return Curve(swept, chips, table, of_level)
 
 
-def falling(values: ArrayLike, weights: ArrayLike | None = None) -> Array:
+def falling(values: ArrayLike, weights: ArrayLike | None = None) -> Floats:
     """The falling sequences nearest to these in weighted least squares: isotonic regression.
 
     By the min-max formula (Barlow, Bartholomew, Bremner & Brunk 1972, Statistical Inference under Order Restrictions,
@@ -88,7 +85,7 @@ def falling(values: ArrayLike, weights: ArrayLike | None = None) -> Array:
     return np.asarray(np.where(inside, highest, np.inf).min(axis=-2), dtype=np.float64)
 
 
-def furthest(levels: Array, curves: ArrayLike, target: ArrayLike) -> Array:
+def furthest(levels: Floats, curves: ArrayLike, target: ArrayLike) -> Floats:
     """The largest level at which falling curves still reach a target.
 
     Between levels the curves are interpolated by cubics that stay monotone (Fritsch & Butland 1984, SIAM Journal on
@@ -107,9 +104,9 @@ def furthest(levels: Array, curves: ArrayLike, target: ArrayLike) -> Array:
 
     y = np.atleast_2d(np.asarray(curves, dtype=np.float64))
     goal = np.broadcast_to(np.asarray(target, dtype=np.float64), y.shape[:1])
-    reached = np.count_nonzero(y >= goal[:, None] - _ROUNDING, axis=1)
+    reached = np.count_nonzero(y >= goal[:, None] - ROUNDING, axis=1)
     last = np.maximum(reached, 1) - 1
-    met = y[np.arange(len(y)), last] <= goal + _ROUNDING  # at a level, not between two
+    met = y[np.arange(len(y)), last] <= goal + ROUNDING  # at a level, not between two
     found = np.where(reached == 0, -np.inf, np.where(met, levels[last], np.inf))
     (inside,) = np.nonzero((reached > 0) & (reached < len(levels)) & ~met)
     if inside.size == 0:
@@ -125,14 +122,14 @@ def furthest(levels: Array, curves: ArrayLike, target: ArrayLike) -> Array:
     return found
 
 
-def interpolate(levels: Array, curves: Array, level: float) -> Array:
+def interpolate(levels: Floats, curves: Floats, level: float) -> Floats:
     """Curves between levels, as `furthest` sees them; nan outside. Shapes (levels,), (curves, levels) → (curves,)."""
     from scipy.interpolate import PchipInterpolator
 
     return np.asarray(PchipInterpolator(levels, curves.T, extrapolate=False)(level), dtype=np.float64)
 
 
-def resampled_means(accuracies: Array, draws: int, rng: np.random.Generator) -> Array:
+def resampled_means(accuracies: Floats, draws: int, rng: np.random.Generator) -> Floats:
     """Means over chips drawn with replacement: the bootstrap, the same chips at every level.
 
     Args:
@@ -150,7 +147,7 @@ def resampled_means(accuracies: Array, draws: int, rng: np.random.Generator) -> 
     return np.asarray(np.where(drawn > 0, means, np.nanmean(accuracies, axis=1)), dtype=np.float64)
 
 
-def percentile_limits(replicates: Array, chips: int) -> tuple[float, float]:
+def percentile_limits(replicates: Floats, chips: int) -> tuple[float, float]:
     """The 95 % interval from bootstrap replicates, infinite ones included.
 
     Percentiles, moved outwards as far as Student's t with chips - 1 degrees of freedom and the divisor n of the
@@ -159,7 +156,7 @@ def percentile_limits(replicates: Array, chips: int) -> tuple[float, float]:
     """
     if chips < 2:
         return np.nan, np.nan
-    reach = np.sqrt(chips / (chips - 1)) * special.stdtrit(chips - 1, (1 + CONFIDENCE) / 2)
+    reach = np.sqrt(chips / (chips - 1)) * student(chips - 1)
     ordered = np.sort(replicates)
     rank = int(special.ndtr(-reach) * ordered.size)
     return float(ordered[rank]), float(ordered[-1 - rank])

@@ -5,23 +5,18 @@ A published value is one draw: one chip of someone else's. The question is wheth
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import special  # not stats, which takes a second to import
 
 from sweep.statistics import estimates
-from sweep.statistics.estimates import Estimate
-
-Array = NDArray[np.float64]
+from sweep.statistics.estimates import ROUNDING, Estimate, Floats
 
 TABLES = 20_000
 """Tables drawn to find how often chance alone fits as badly."""
 
-_ROUNDING = 1e-12  # accuracies are counts over images; closer ones differ by arithmetic only
 _RIDGE = 1e-3  # of a correlation matrix: levels whose chips rank alike leave it without an inverse
 
 
@@ -53,42 +48,9 @@ def percentile(accuracies: ArrayLike, published: float) -> Estimate:
     """
     sample = np.asarray(accuracies, dtype=np.float64)
     estimates.mean(sample)  # refuses what is no sample
-    below = np.count_nonzero(sample < published - _ROUNDING)
-    ties = np.count_nonzero(np.abs(sample - published) <= _ROUNDING)
+    below = np.count_nonzero(sample < published - ROUNDING)
+    ties = np.count_nonzero(np.abs(sample - published) <= ROUNDING)
     return estimates.wilson(below + ties / 2, sample.size)
-
-
-def percentiles(
-    trials: pd.DataFrame,
-    parameters: Sequence[str],
-    published: Mapping[str, float],
-    deterministic: Collection[str] = (),
-) -> pd.DataFrame:
-    """Every published value beside our chips.
-
-    Args:
-        trials: one row per trial: `model`, `family`, `cell`, those in `parameters`, `accuracy` (a fraction).
-        parameters: columns of the swept parameters.
-        published: cell ids → accuracy, a fraction; cells without trials are passed over.
-        deterministic: ids of the cells without randomness: nothing varies there, so they have no percentile.
-
-    Returns:
-        One row per published cell, in order of first appearance: `model`, `family`, `cell`, the parameters, `trials`,
-        `mean`, `published`, `difference` (published less mean), `percentile`, `percentile_low`, `percentile_high`.
-        All are fractions; nan where there is no percentile.
-    """
-    keys = ["model", "family", "cell"]
-    ours = trials[trials["cell"].isin(list(published))]
-    table = ours.loc[~ours.duplicated(keys), [*keys, *parameters]].reset_index(drop=True)
-    rows = []
-    for cell in table["cell"]:
-        accuracy = ours.loc[ours["cell"] == cell, "accuracy"].to_numpy(dtype=np.float64)
-        place = (np.nan,) * 3 if cell in deterministic else percentile(accuracy, published[cell])
-        mean = accuracy.mean()
-        rows.append((len(accuracy), mean, published[cell], published[cell] - mean, *place))
-    names = ["trials", "mean", "published", "difference", "percentile", "percentile_low", "percentile_high"]
-    table[names] = pd.DataFrame(rows, columns=names)
-    return table
 
 
 def fit(accuracies: ArrayLike, published: ArrayLike, seed: int = 0) -> Fit:
@@ -131,33 +93,7 @@ def fit(accuracies: ArrayLike, published: ArrayLike, seed: int = 0) -> Fit:
     return Fit(float(independent), float(common), levels, n)
 
 
-def fits(trials: pd.DataFrame, published: Mapping[str, float], deterministic: Collection[str] = ()) -> pd.DataFrame:
-    """The test of `fit` for every published table: one row per model and family.
-
-    Args:
-        trials, published, deterministic: as in `percentiles`; also the column `seed`. Chips are the seeds that all
-            published cells of the family have.
-
-    Returns:
-        `model`, `family`, then the fields of `Fit`. Families without two chips at some published level are left out.
-    """
-    rows = []
-    for (model, family), group in trials.groupby(["model", "family"], sort=False):
-        chips = table_of(group, published, deterministic)
-        if chips.shape[1] and len(chips) > 1:
-            values = [published[cell] for cell in chips.columns]
-            rows.append((model, family, *fit(chips.to_numpy(), values)))
-    return pd.DataFrame(rows, columns=["model", "family", *Fit._fields])
-
-
-def table_of(trials: pd.DataFrame, cells: Collection[str], deterministic: Collection[str] = ()) -> pd.DataFrame:
-    """Accuracies of the random cells among `cells`, by seed (rows, those that all have) and cell (columns)."""
-    wanted = trials["cell"].isin(list(cells)) & ~trials["cell"].isin(list(deterministic))
-    wide = trials[wanted].pivot(index="seed", columns="cell", values="accuracy").astype(np.float64)
-    return wide[list(dict.fromkeys(trials.loc[wanted, "cell"]))].dropna()
-
-
-def _tables(accuracies: ArrayLike, published: ArrayLike) -> tuple[Array, Array]:
+def _tables(accuracies: ArrayLike, published: ArrayLike) -> tuple[Floats, Floats]:
     ours, theirs = np.asarray(accuracies, dtype=np.float64), np.asarray(published, dtype=np.float64)
     if ours.ndim != 2 or theirs.shape != ours.shape[1:] or theirs.size == 0:
         raise ValueError(
@@ -168,7 +104,7 @@ def _tables(accuracies: ArrayLike, published: ArrayLike) -> tuple[Array, Array]:
     return ours, theirs
 
 
-def _scores(table: Array) -> Array:
+def _scores(table: Floats) -> Floats:
     """Normal scores of each column, ties at their mean rank; shape as given."""
     ordered = np.sort(table, axis=0)
     below = np.array([np.searchsorted(o, t, "left") for o, t in zip(ordered.T, table.T, strict=True)]).T

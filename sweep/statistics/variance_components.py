@@ -7,20 +7,16 @@ chips are crossed: every network is seen on the same chips.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import special  # not stats, which takes a second to import
 
 from sweep.statistics import estimates
-from sweep.statistics.estimates import CONFIDENCE
+from sweep.statistics.estimates import CONFIDENCE, ROUNDING, WIDEST, Floats
 
-_ROUNDING = 1e-12  # accuracies are counts over images; closer ones differ by arithmetic only
 _NOTHING = (np.nan,) * 7
-_WIDEST = 0.5  # no law on [0, 1] has a larger standard deviation
 
 
 class Components(NamedTuple):
@@ -45,44 +41,7 @@ class Components(NamedTuple):
     truncated: tuple[str, ...] = ()
 
 
-def components(trials: pd.DataFrame, parameters: Sequence[str], deterministic: Collection[str] = ()) -> pd.DataFrame:
-    """The components of each perturbation's spread over all models of a study.
-
-    Args:
-        trials: one row per trial, with the columns `model`, `family`, `cell`, those named in `parameters`, `seed` and
-            `accuracy` (a fraction); others are not read.
-        parameters: names of the columns of swept parameters.
-        deterministic: ids of the cells without randomness. Only trainings differ there.
-
-    Returns:
-        One row per family and swept values, in the order of first appearance: `family`, the parameters (dtypes
-        kept), `networks`, `chips`, `left_out`, then the fields of `Components`, `truncated` as words parted by
-        commas. Chips are the seeds that all networks have; `left_out` counts the trials of the others. Without
-        such a seed all figures are nan.
-
-    Raises:
-        ValueError: an accuracy is not a fraction, or a network has two trials of one seed.
-    """
-    keys = ["family", *parameters]
-    table = trials.loc[~trials.duplicated(keys), keys].reset_index(drop=True)
-    sizes: list[tuple[int, int, int]] = []
-    rows: list[Components] = []
-    # sort=False keeps the order of first appearance, which is the order of the rows above.
-    for _, group in trials.groupby(keys, sort=False, dropna=False):
-        crossed = group.pivot(index="model", columns="seed", values="accuracy").dropna(axis="columns")
-        accuracy = crossed.to_numpy(dtype=np.float64)
-        sizes.append((*accuracy.shape, len(group) - accuracy.size))
-        rows.append(
-            _trainings_only(accuracy[:, 0]) if set(group["cell"]) <= set(deterministic) else decompose(accuracy)
-        )
-    table[["networks", "chips", "left_out"]] = np.array(sizes, dtype=np.int64).reshape(-1, 3)
-    for name in Components._fields:
-        values = [getattr(row, name) for row in rows]
-        table[name] = [", ".join(value) for value in values] if name == "truncated" else np.array(values, dtype=float)
-    return table
-
-
-def decompose(accuracies: ArrayLike) -> Components:
+def decompose(accuracies: ArrayLike, exact: bool = False) -> Components:
     """The components of the spread of one perturbation: two-way crossed random effects, one trial a combination.
 
     The model is y_ij = μ + T_i + C_j + R_ij with independent effects of training i = 1…a, chip j = 1…n and their
@@ -112,6 +71,7 @@ def decompose(accuracies: ArrayLike) -> Components:
 
     Args:
         accuracies: fractions in [0, 1], shape (networks, chips).
+        exact: a perturbation without randomness, whose chips are all alike: only trainings differ.
 
     Returns:
         With one network, or one chip, the components cannot be told apart: only the mean is there. Accuracies
@@ -125,11 +85,14 @@ def decompose(accuracies: ArrayLike) -> Components:
         raise ValueError(f"accuracies: expected two axes, (networks, chips); got shape {table.shape}")
     if not ((table >= 0) & (table <= 1)).all():
         raise ValueError("accuracies: expected fractions in [0, 1]")
+    if exact:
+        of_networks = table[:, 0]
+        return Components(*estimates.mean(of_networks), *estimates.standard_deviation(of_networks), 0.0, 0.0)
     a, n = table.shape
     centre = float(table.mean()) if table.size else np.nan
     if a < 2 or n < 2:
         return Components(centre, *_NOTHING)
-    if np.ptp(table) < _ROUNDING:
+    if np.ptp(table) < ROUNDING:
         return Components(centre, centre, centre, 0, 0, 0, 0, 0)
 
     networks, chips = table.mean(axis=1), table.mean(axis=0)
@@ -147,24 +110,17 @@ def decompose(accuracies: ArrayLike) -> Components:
         *_interval_of_trainings(ms_t, ms_r, a, n),
         std["chips"],
         float(np.sqrt(ms_r)),
-        tuple(name for name, variance in variances.items() if variance < -(_ROUNDING**2)),
+        tuple(name for name, variance in variances.items() if variance < -(ROUNDING**2)),
     )
 
 
-def _trainings_only(accuracy: NDArray[np.float64]) -> Components:
-    """Of a perturbation without randomness; shape (networks,)."""
-    return Components(*estimates.mean(accuracy), *estimates.standard_deviation(accuracy), 0.0, 0.0)
-
-
-def _interval_of_mean(centre: float, squares: NDArray[np.float64], a: int, n: int) -> tuple[float, float]:
+def _interval_of_mean(centre: float, squares: Floats, a: int, n: int) -> tuple[float, float]:
     """The 95 % interval of the mean from the mean squares of trainings, chips and interaction."""
     signs, degrees = np.array([1, 1, -1]), np.array([a - 1, n - 1, (a - 1) * (n - 1)])
     total = np.sum(signs * squares)
     freedom = total**2 / np.sum(squares**2 / degrees)
     error = np.sqrt(total / (a * n)) / (centre * (1 - centre))
-    reach = special.stdtrit(freedom, (1 + CONFIDENCE) / 2) * error
-    low, high = special.expit(special.logit(centre) + np.array([-reach, reach]))
-    return float(low), float(high)
+    return estimates.logit_interval(centre, estimates.student(freedom) * error)
 
 
 def _interval_of_trainings(ms_t: float, ms_r: float, a: int, n: int) -> tuple[float, float]:
@@ -185,4 +141,4 @@ def _interval_of_trainings(ms_t: float, ms_r: float, a: int, n: int) -> tuple[fl
     above = (h1 * ms_t) ** 2 + (g2 * ms_r) ** 2 + h12 * ms_t * ms_r
     limits = (ms_t - ms_r + np.array([-1, 1]) * np.sqrt(np.maximum([below, above], 0))) / n
     low, high = np.sqrt(np.maximum(limits, 0))
-    return float(low), float(min(high, max(_WIDEST, low)))
+    return float(low), float(min(high, max(WIDEST, low)))

@@ -10,20 +10,17 @@ import sys
 from collections.abc import Callable, Iterator
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy import special, stats
 
 from sweep.statistics import estimates
 from sweep.statistics.differences import difference
-from sweep.statistics.equivalence import equivalent_levels
+from sweep.statistics.estimates import Floats
+from sweep.statistics.inversion import equivalent_levels, thresholds
 from sweep.statistics.likelihood_ratio import compare
 from sweep.statistics.monotone import Curve, furthest
-from sweep.statistics.published import fit
-from sweep.statistics.test_set import spread
-from sweep.statistics.thresholds import area, thresholds
+from sweep.statistics.published import fit, percentile
 
-Array = NDArray[np.float64]
 Row = tuple[str, str, int, float]
 
 TOP = 0.985
@@ -49,14 +46,14 @@ def beta(mean: float, std: float, top: float = TOP) -> tuple[float, float]:
 
 
 @functools.cache
-def quantile_function(mean: float, std: float) -> Callable[[Array], Array]:
+def quantile_function(mean: float, std: float) -> Callable[[Floats], Floats]:
     """Normal scores → accuracies, by a fine table (the exact inverse is slow)."""
     grid = np.linspace(-6, 6, 4001)
     table = TOP * special.betaincinv(*beta(mean, std), special.ndtr(grid))
     return lambda scores: np.interp(scores, grid, table)
 
 
-def chips_at(laws: list[tuple[float, float]], n: int, rng: np.random.Generator, same: float = SAME_CHIP) -> Array:
+def chips_at(laws: list[tuple[float, float]], n: int, rng: np.random.Generator, same: float = SAME_CHIP) -> Floats:
     """n chips at several levels; shape (n, levels)."""
     scores = np.sqrt(same) * rng.standard_normal((n, 1)) + np.sqrt(1 - same) * rng.standard_normal((n, len(laws)))
     return np.stack([quantile_function(*law)(scores[:, k]) for k, law in enumerate(laws)], axis=1)
@@ -73,9 +70,9 @@ def cells(studies: int, sizes: tuple[int, ...] = SIZES, seed: int = 0) -> Iterat
             ("5 % quantile", estimates.quantile, (0.05,), truth[0.05]),
             ("median", estimates.quantile, (0.5,), truth[0.5]),
             ("95 % quantile", estimates.quantile, (0.95,), truth[0.95]),
-            ("yield of 50 %", estimates.chip_yield, (truth[0.5],), 0.5),
-            ("yield of 80 %", estimates.chip_yield, (truth[0.2],), 0.8),
-            ("yield of 95 %", estimates.chip_yield, (truth[0.05],), 0.95),
+            ("percentile of the median", percentile, (truth[0.5],), 0.5),
+            ("percentile of the 20 % quantile", percentile, (truth[0.2],), 0.2),
+            ("percentile of the 5 % quantile", percentile, (truth[0.05],), 0.05),
         ]
         for n in sizes:
             draws = TOP * np.random.default_rng([seed, n, number]).beta(a, b, (studies, n))
@@ -95,12 +92,12 @@ def differences(studies: int, sizes: tuple[int, ...] = SIZES, seed: int = 1) -> 
             held = []
             for _ in range(studies):
                 chips = chips_at(laws, n, rng, SAME_CHIP if apart == 0 else 0)
-                found = difference(pd.Series(chips[:, 0]), pd.Series(chips[:, 1], index=np.arange(n) + apart))
+                found = difference(chips[:, 0], chips[:, 1], (np.arange(n), np.arange(n) + apart))
                 held.append(found.low <= value <= found.high)
             yield name, "noise 0.04 - 0.06", n, float(np.mean(held))
 
 
-def curve(chips: Array, levels: list[float]) -> Curve:
+def curve(chips: Floats, levels: list[float]) -> Curve:
     """Chips, (n, levels), behind a clean level of accuracy TOP."""
     accuracies = np.vstack([np.full(len(chips), TOP), chips.T])
     exact = np.array([True] + [False] * len(levels))
@@ -108,7 +105,7 @@ def curve(chips: Array, levels: list[float]) -> Curve:
 
 
 def inversions(studies: int, sizes: tuple[int, ...] = SIZES, seed: int = 2) -> Iterator[Row]:
-    """Thresholds, area and equivalence, the error of interpolation apart: the truth is interpolated too."""
+    """Thresholds and equivalence, the error of interpolation apart: the truth is interpolated too."""
     levels = [0.04, 0.06, 0.08, 0.09, 0.10, 0.16]
     axis, means = np.array([0, *levels]), np.array([TOP, *(mean for mean, _ in GAUSSIAN)])
     low = np.array([TOP, *(TOP * float(stats.beta.ppf(0.05, *beta(*law))) for law in GAUSSIAN)])
@@ -119,7 +116,6 @@ def inversions(studies: int, sizes: tuple[int, ...] = SIZES, seed: int = 2) -> I
         "threshold of the mean": [float(furthest(axis, means, TOP - drop)[0]) for drop in drops],
         "threshold of the 5 % quantile": [float(furthest(axis, low, TOP - drop)[0]) for drop in drops],
         "equivalent noise": [float(furthest(axis**2, means, target)[0]) ** 0.5 for target in coarse[::-1]],
-        "area": [float(np.trapezoid(means, axis) / axis[-1])],
     }
     for n in sizes:
         rng = np.random.default_rng([seed, n])
@@ -127,15 +123,11 @@ def inversions(studies: int, sizes: tuple[int, ...] = SIZES, seed: int = 2) -> I
         for _ in range(studies):
             noise = curve(chips_at(GAUSSIAN, n, rng), levels)
             for name, quantile in (("threshold of the mean", None), ("threshold of the 5 % quantile", 0.05)):
-                table = thresholds(noise, TOP, drops, quantile)
-                held[name].append(~((table["low"] > truth[name]) | (table["high"] < truth[name])).to_numpy())
-            table = equivalent_levels(noise, rounding, seed=0)
-            inside = (table["level_low"] <= truth["equivalent noise"]) & (
-                table["level_high"] >= truth["equivalent noise"]
-            )
-            held["equivalent noise"].append(inside.to_numpy())
-            found = area(noise)
-            held["area"].append(np.array([found.low <= truth["area"][0] <= found.high]))
+                pairs = zip(thresholds(noise, TOP, drops, quantile), truth[name], strict=True)
+                held[name].append(np.array([not (t.level_low > true or t.level_high < true) for t, true in pairs]))
+            found = equivalent_levels(noise, rounding, seed=0)
+            true = np.array(truth["equivalent noise"])
+            held["equivalent noise"].append((found.level_low <= true) & (found.level_high >= true))
         for name, values in held.items():
             yield name, "six levels", n, float(np.mean(values))
 
@@ -146,25 +138,16 @@ def images(studies: int, sizes: tuple[int, ...] = (20, 100), m: int = 1000, seed
         scale = np.sqrt(1 + noise**2)
         centre, width = 1.8 * np.sqrt(1 + noise**2), 0.15
         mean = float(special.ndtr(centre / np.sqrt(scale**2 + width**2)))
-        abilities = centre + width * special.ndtri((np.arange(10_000) + 0.5) / 10_000)
-        std = float(np.std(special.ndtr(abilities / scale)))
         for n in sizes:
             rng = np.random.default_rng([seed, n])
             held = []
             for _ in range(studies):
                 ability, difficulty = centre + width * rng.standard_normal((n, 1)), rng.standard_normal(m)
                 luck = noise * rng.standard_normal((n, m), dtype=np.float32) if noise else 0
-                found = spread((ability + luck > difficulty).mean(axis=1), m)
-                held.append(
-                    (
-                        found.mean_low <= mean <= found.mean_high,
-                        found.new_low <= mean <= found.new_high,
-                        found.std_low <= std <= found.std_high,
-                        found.std_new_low <= std <= found.std_new_high,
-                    )
-                )
-            names = ("this set's mean interval, about new images", "mean on new images",
-                     "this set's std interval, about new images", "std on new images")  # fmt: skip
+                accuracies = (ability + luck > difficulty).mean(axis=1)
+                found = estimates.mean(accuracies), estimates.on_new_images(accuracies, m)
+                held.append([interval.low <= mean <= interval.high for interval in found])
+            names = ("this set's mean interval, about new images", "mean on new images")
             for name, share in zip(names, np.mean(held, axis=0), strict=True):
                 yield name, f"luck {noise:g}", n, float(share)
 

@@ -1,6 +1,7 @@
 """Estimates against hand calculation, scipy and simulation."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -176,7 +177,6 @@ def test_limits_of_the_median_are_those_of_hettmansperger_and_sheather() -> None
 
 @pytest.mark.parametrize(("probability", "chips"), [(0.05, 72), (0.95, 72), (0.5, 6), (0.1, 36)])
 def test_a_quantile_has_both_limits_from_so_many_chips_on(probability: float, chips: int) -> None:
-    assert estimates.chips_for_quantile(probability) == chips
     for n, missing in ((chips - 1, True), (chips, False)):
         _, low, high = estimates.quantile(np.linspace(0.2, 0.8, n), probability)
         assert (math.isnan(low) or math.isnan(high)) == missing
@@ -203,16 +203,80 @@ def test_probabilities_of_quantiles_lie_between_0_and_1() -> None:
 
 
 @pytest.mark.parametrize("good", [0, 1, 10, 19, 20])
-def test_yield_is_wilsons(good: int) -> None:
-    sample = [0.9] * good + [0.8] * (20 - good)
+def test_a_share_has_wilsons_interval(good: int) -> None:
     expected = stats.binomtest(good, 20).proportion_ci(method="wilson")
-    share, low, high = estimates.chip_yield(sample, 0.9)
+    share, low, high = estimates.wilson(good, 20)
     assert share == good / 20
     assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
-def test_a_chip_that_just_reaches_the_threshold_counts_whatever_the_arithmetic() -> None:
-    assert estimates.chip_yield([0.3, 0.2], 0.1 + 0.2).value == 0.5
+def test_what_the_images_leave_by_hand() -> None:
+    mean = np.mean(CHIPS)
+    apart = np.mean([[abs(a - b) for a in CHIPS] for b in CHIPS])
+    assert estimates.image_variance(CHIPS, 1001) == pytest.approx((mean * (1 - mean) - apart / 2) / 1000)
+
+
+def test_the_interval_on_new_images_by_hand() -> None:
+    centre, low, high = estimates.on_new_images(CHIPS, 200)
+    assert centre == estimates.mean(CHIPS).value
+    chips = np.var(CHIPS, ddof=1) / 8
+    total = chips + estimates.image_variance(CHIPS, 200)
+    freedom = 7 * (total / chips) ** 2
+    reach = stats.t.ppf(0.975, freedom) * np.sqrt(total) / (centre * (1 - centre))
+    logits = [math.log(limit / (1 - limit)) for limit in (low, high)]
+    assert logits == pytest.approx(math.log(centre / (1 - centre)) + np.array([-reach, reach]))
+
+
+@given(st.integers(0, 2**31), st.integers(2, 9), st.integers(2, 40))
+def test_counts_bound_what_the_images_themselves_say(seed: int, chips: int, images: int) -> None:
+    """The variance over images of the share of chips that are right, over m - 1, from a table of chips and images."""
+    rng = np.random.default_rng(seed)
+    right = rng.random((chips, 1)) + rng.random() * rng.standard_normal((chips, images)) > rng.random(images)
+    known = right.mean(axis=0).var() / (images - 1)
+    assert estimates.image_variance(right.mean(axis=1), images) >= known - 1e-12
+
+
+def test_the_bound_is_reached_where_images_are_ordered_by_difficulty() -> None:
+    ability, difficulty = np.array([[0.5], [0.7], [0.9]]), np.linspace(0, 1, 50)
+    right = ability > difficulty
+    assert estimates.image_variance(right.mean(axis=1), 50) == pytest.approx(right.mean(axis=0).var() / 49)
+
+
+def test_a_cell_without_randomness_has_the_binomial_interval_of_its_images() -> None:
+    expected = stats.binomtest(9845, 10_000).proportion_ci(method="wilson")
+    found = estimates.on_new_images([0.9845], 10_000, exact=True)
+    assert found == pytest.approx((0.9845, expected.low, expected.high))
+    assert estimates.image_variance([0.9845], 10_000) == pytest.approx(0.9845 * 0.0155 / 9999)
+
+
+def test_more_chips_do_not_make_up_for_few_images() -> None:
+    few, many = np.resize(CHIPS, 16), np.resize(CHIPS, 16_000)
+    assert np.ptp(estimates.mean(many)[1:]) < 0.05 * np.ptp(estimates.mean(few)[1:])
+    assert np.ptp(estimates.on_new_images(many, 500)[1:]) > 3.5 * estimates.image_variance(many, 500) ** 0.5
+    assert estimates.image_variance(many, 500) == pytest.approx(estimates.image_variance(few, 500))
+
+
+@given(st.lists(st.integers(0, 1000).map(lambda k: k / 1000), min_size=1, max_size=30))
+def test_an_interval_on_new_images_holds_that_on_this_set(sample: list[float]) -> None:
+    value, low, high = estimates.on_new_images(sample, 1000)
+    here = estimates.mean(sample)
+    if len(sample) == 1:
+        assert np.isnan([low, high]).all()
+    else:
+        assert low <= here.low <= value == here.value <= here.high <= high
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), [((CHIPS, 1), "two or more; got 1"), ((CHIPS, 100, True), "one accuracy only")]
+)
+def test_what_is_no_cell_of_a_test_set_is_refused(arguments: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        estimates.on_new_images(*arguments)
+
+
+def test_an_interval_on_the_logit_scale_is_symmetric_in_the_odds() -> None:
+    low, high = estimates.logit_interval(0.8, math.log(2))
+    assert (low / (1 - low), high / (1 - high)) == pytest.approx((2, 8))
 
 
 @pytest.mark.parametrize(
@@ -236,4 +300,4 @@ def test_what_is_no_sample_of_accuracies_is_refused(accuracies: object, message:
     with pytest.raises(ValueError, match=message):
         estimates.quantile(accuracies, 0.5)
     with pytest.raises(ValueError, match=message):
-        estimates.chip_yield(accuracies, 0.5)
+        estimates.on_new_images(accuracies, 100)

@@ -1,11 +1,10 @@
 """Two laws before a published table."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy import stats
 
-from sweep.statistics.likelihood_ratio import compare, compare_families
+from sweep.statistics.likelihood_ratio import compare
 
 MEANS = np.array([0.9, 0.7])
 
@@ -74,24 +73,6 @@ def test_equal_chips_and_perfect_accuracies_are_no_trouble() -> None:
     found = compare(flat, flat, [0.9, 1.0])
     assert found.log_ratio == pytest.approx(0)
     assert found.probability == pytest.approx(0.5)
-
-
-def test_families_are_compared_where_both_have_a_published_value() -> None:
-    rows = []
-    for family, table in (("a", FIRST), ("b", SECOND)):
-        rows.append(("m", family, f"{family}0", 0.0, 0, 0.98))
-        rows += [("m", family, f"{family}{k + 1}", k + 1.0, seed, x)
-                 for k in range(2) for seed, x in enumerate(table[:, k])]  # fmt: skip
-    trials = pd.DataFrame(rows, columns=["model", "family", "cell", "scale", "seed", "accuracy"])
-    published = {"a0": 0.98, "b0": 0.98, "a1": 0.88, "b1": 0.88, "a2": 0.6, "b2": 0.6}
-    table = compare_families(trials, ["scale"], ("a", "b"), published, {"a0", "b0"})
-    assert table["draws"].tolist() == ["independent", "common"]
-    assert tuple(table.iloc[0, 2:]) == pytest.approx(tuple(compare(FIRST, SECOND, [0.88, 0.6])), nan_ok=True)
-    assert table["levels"].tolist() == [2, 2]
-    one = compare_families(trials, ["scale"], ("a", "b"), {**published, "b2": 0.7}, {"a0", "b0"})
-    assert one["levels"].tolist() == [1, 1]
-    with pytest.raises(ValueError, match="no value that a and b both have"):
-        compare_families(trials, ["scale"], ("a", "b"), {"a1": 0.88}, {"a0", "b0"})
 
 
 @pytest.mark.parametrize(

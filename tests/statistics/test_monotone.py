@@ -1,7 +1,6 @@
 """Monotone curves: regression against scipy, inversion against the curve itself, the bootstrap against theory."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,13 +46,9 @@ def test_two_levels_are_joined_by_a_line() -> None:
     assert furthest(np.array([1.0, 3.0]), [0.9, 0.5], 0.6) == pytest.approx([2.5])
 
 
-def trials(rows: list[tuple[str, float, int, float]]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=["cell", "scale", "seed", "accuracy"])
-
-
 def test_a_curve_from_trials() -> None:
-    rows = [("b", 0.1, 0, 0.8), ("b", 0.1, 2, 0.7), ("a", 0.0, 0, 0.9), ("c", 0.2, 1, 0.5), ("c", 0.2, 2, 0.4)]
-    curve = curve_of(trials(rows), "scale", {"a"})
+    levels, seeds, accuracies = [0.1, 0.1, 0.0, 0.2, 0.2], [0, 2, 0, 1, 2], [0.8, 0.7, 0.9, 0.5, 0.4]
+    curve = curve_of(levels, seeds, accuracies, [False, False, True, False, False])
     np.testing.assert_array_equal(curve.levels, [0, 0.1, 0.2])
     np.testing.assert_array_equal(curve.seeds, [0, 1, 2])
     np.testing.assert_array_equal(curve.accuracies, [[0.9, 0.9, 0.9], [0.8, np.nan, 0.7], [np.nan, 0.5, 0.4]])
@@ -62,15 +57,27 @@ def test_a_curve_from_trials() -> None:
 
 
 def test_a_curve_without_randomness_has_no_seeds() -> None:
-    curve = curve_of(trials([("a", 1, 0, 0.3), ("b", 2, 0, 0.9)]), "scale", ["a", "b"])
+    curve = curve_of([1, 2], [0, 0], [0.3, 0.9], [True, True])
     assert curve.seeds.size == 0
     np.testing.assert_array_equal(curve.accuracies, [[0.3], [0.9]])
 
 
-def test_levels_with_several_cells_are_refused() -> None:
-    for rows in ([], [("a", 0.1, 0, 0.3), ("b", 0.1, 0, 0.9)]):
-        with pytest.raises(ValueError, match="one cell for each scale"):
-            curve_of(trials(rows), "scale")
+def test_seeds_that_no_float_tells_apart_are_two_chips() -> None:
+    assert curve_of([1, 1], [2**53, 2**53 + 1], [0.3, 0.9], [False, False]).seeds.tolist() == [2**53, 2**53 + 1]
+
+
+@pytest.mark.parametrize(
+    ("levels", "seeds", "exact"),
+    [
+        ([], [], []),
+        ([0.1, 0.1], [0, 0], [False, False]),
+        ([0.1, 0.1], [0, 0], [True, True]),
+        ([1, 1], [0, 1], [True, False]),
+    ],
+)
+def test_levels_with_several_cells_are_refused(levels: list[float], seeds: list[int], exact: list[bool]) -> None:
+    with pytest.raises(ValueError, match="one cell at each level"):
+        curve_of(levels, seeds, [0.5] * len(levels), exact)
 
 
 def test_the_bootstrap_has_the_spread_of_the_mean_and_keeps_chips_together() -> None:

@@ -1,11 +1,10 @@
 """Percentiles of published values, and the fit of published tables."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy import stats
 
-from sweep.statistics.published import fit, fits, percentile, percentiles, table_of
+from sweep.statistics.published import fit, percentile
 
 RNG = np.random.default_rng(0)
 CHIP = RNG.standard_normal((200, 1))
@@ -22,34 +21,6 @@ def test_percentile_counts_ties_half() -> None:
     assert percentile([0.5], 0.4).high > 0.5
     with pytest.raises(ValueError, match="fractions"):
         percentile([98.0], 0.4)
-
-
-def trials() -> pd.DataFrame:
-    """A family with a clean cell and three random ones; the last lacks ten chips."""
-    rows = [("m", "noise", "m/0", 0.0, 0, 0.9)]
-    for level in range(3):
-        chips = CHIPS[: 190 if level == 2 else 200, level]
-        rows += [("m", "noise", f"m/{level + 1}", 0.1 * (level + 1), seed, a) for seed, a in enumerate(chips)]
-    return pd.DataFrame(rows, columns=["model", "family", "cell", "scale", "seed", "accuracy"])
-
-
-PUBLISHED = {"m/0": 0.91, "m/3": 0.55, "m/1": 0.9, "m/9": 0.5}
-
-
-def test_percentiles_of_a_run() -> None:
-    table = percentiles(trials(), ["scale"], PUBLISHED, {"m/0"})
-    assert table["cell"].tolist() == ["m/0", "m/1", "m/3"]
-    assert table["scale"].tolist() == pytest.approx([0, 0.1, 0.3])
-    assert table["trials"].tolist() == [1, 200, 190]
-    assert table["difference"].tolist() == pytest.approx((table["published"] - table["mean"]).tolist())
-    assert table.loc[0, ["percentile", "percentile_low", "percentile_high"]].isna().all()
-    assert table.loc[1, "percentile"] == np.mean(CHIPS[:, 0] < 0.9)
-    assert table.loc[2, "percentile_low"] < table.loc[2, "percentile"] < table.loc[2, "percentile_high"]
-
-
-def test_no_published_cell_gives_an_empty_table() -> None:
-    assert percentiles(trials(), ["scale"], {}).empty
-    assert fits(trials(), {}).empty
 
 
 def test_a_table_in_the_middle_fits() -> None:
@@ -86,16 +57,6 @@ def test_p_values_of_a_published_chip_are_those_of_any_chip() -> None:
 
 def test_chips_of_equal_accuracy_fit_a_published_equal() -> None:
     assert fit(np.full((20, 2), 0.5), [0.5, 0.5])[:2] == (1, 1)
-
-
-def test_fits_of_a_run_take_the_chips_that_all_cells_have() -> None:
-    table = fits(trials(), PUBLISHED, {"m/0"})
-    assert table[["model", "family"]].to_numpy().tolist() == [["m", "noise"]]
-    assert table.loc[0, "chips"] == 190
-    assert table.loc[0, "levels"] == 2
-    assert tuple(table.iloc[0, 2:]) == fit(CHIPS[:190][:, [0, 2]], [0.9, 0.55])
-    assert list(table_of(trials(), PUBLISHED, {"m/0"}).columns) == ["m/1", "m/3"]
-    assert fits(trials().query("cell == 'm/0'"), PUBLISHED, {"m/0"}).empty
 
 
 @pytest.mark.parametrize(

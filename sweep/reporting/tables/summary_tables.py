@@ -34,7 +34,7 @@ def render(
         parameters: names of the columns of swept parameters.
         format: text, markdown, csv, latex or json.
         title: stands above the tables; CSV and JSON have none.
-        components: for several networks, as `sweep.statistics.variance_components` returns them; one more table a
+        components: for several networks, as `sweep.reporting.summary.components` returns them; one more table a
             family at the end, but not in CSV and JSON.
 
     Returns:
