@@ -76,6 +76,7 @@ def _equivalence(study: Study, trials: pd.DataFrame) -> Iterator[Answer]:
         levels.append(_named(pd.DataFrame(found._asdict()), model=n[0], noise=n[1].name))
         said = {p["bits"]: p["noise"] for p in r[1].published if "noise" in p and p["bits"] in r[3].levels}
         if said:
+            levels[-1]["claimed"] = levels[-1]["bits"].map(said)
             checked = pd.DataFrame(check_claims(n[3], r[3], said)._asdict()).astype({"holds": "boolean"})
             claims.append(_named(checked, model=n[0], noise=n[1].name))
     if levels:
@@ -84,7 +85,8 @@ def _equivalence(study: Study, trials: pd.DataFrame) -> Iterator[Answer]:
             "Bits and the noise that costs as much",
             pd.concat(levels, ignore_index=True),
             "For each bit-width the noise level with the same mean accuracy, with a bootstrap interval; theory: the "
-            "level whose standard deviation is that of rounding, 2^-bits / √12.",
+            "level whose standard deviation is that of rounding, 2^-bits / √12"
+            + ("; claimed: the level that is said to cost as much." if claims else "."),
             ("accuracy",),
         )
     if claims:

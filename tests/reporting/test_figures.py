@@ -342,6 +342,18 @@ def test_equivalence_shows_measured_levels_with_their_interval_and_the_theory() 
     assert line(axes, "theory: step / √12")[0].tolist() == [1, 3, 4]
 
 
+def test_equivalence_shows_what_is_claimed_where_someone_claims() -> None:
+    table = pd.DataFrame(
+        {"bits": [3.0, 1], "level": [0.04, 0.16], "level_low": [0.03, 0.15], "level_high": [0.05, 0.2]}
+    )
+    table = table.assign(theory=0.1, claimed=[0.06, np.nan])
+    axes = equivalence_curve(Figure().add_subplot(), table)
+    assert labels(axes) == ["theory: step / √12", "published", "measured, 95 % interval"]
+    bits, levels = line(axes, "published")
+    assert (bits[1], levels[1]) == (3, 0.06)
+    assert "published" not in labels(equivalence_curve(Figure().add_subplot(), table.assign(claimed=np.nan)))
+
+
 def test_the_pictures_of_a_run_follow_what_its_families_sweep() -> None:
     chosen = pictures(RUN.trials(), RUN.summary(), RUN.parameters, LABELS)
     assert [picture.name for picture in chosen] == [

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sweep.reporting.figures import axis
 from sweep.reporting.figures.legend import MOST_CURVES, PUBLISHED, add_legend
 from sweep.reporting.figures.marks import mark, series_id
-from sweep.reporting.figures.style import ACCURACY, COLOURS, LINES, MARKERS, RULE
+from sweep.reporting.figures.style import ACCURACY, COLOURS, LINES, MARKERS, PUBLISHED_POINTS, RULE
 from sweep.reporting.labels import Labels, axis_label, value_text
 
 if TYPE_CHECKING:
@@ -175,15 +175,4 @@ def _draw_published(axes: Axes, curves: Sequence[_Curve], parameter: str) -> Non
             points.update(zip(_levels(known, parameter).tolist(), accuracy.tolist(), strict=True))
     if points:
         level, accuracy = np.array(sorted(points)).T
-        axes.plot(
-            level,
-            100 * accuracy,
-            linestyle="none",
-            marker="D",
-            markersize=9,
-            markerfacecolor="none",  # the mean below stays visible
-            markeredgecolor="black",
-            markeredgewidth=1.3,
-            label=PUBLISHED,
-            zorder=4,
-        )
+        axes.plot(level, 100 * accuracy, label=PUBLISHED, **PUBLISHED_POINTS)

@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 
 from sweep.reporting.figures import axis
-from sweep.reporting.figures.legend import add_legend
-from sweep.reporting.figures.style import COLOURS, QUIET, RULE
+from sweep.reporting.figures.legend import PUBLISHED, add_legend
+from sweep.reporting.figures.style import COLOURS, PUBLISHED_POINTS, QUIET, RULE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_THEORY = "theory: step / √12"
 _COLUMNS = ("bits", "level", "level_low", "level_high")
-_THEORIES = {"theory": ("theory: step / √12", "--"), "article": ("the article: step / 3", ":")}
 
 
 def equivalence_curve(
@@ -28,8 +28,8 @@ def equivalence_curve(
     Args:
         axes: where to draw, the noise level on a logarithmic axis; its labels, ticks and legend are set.
         equivalent: one row per bit-width: `bits`, `level`, its 95 % interval `level_low` and `level_high`, and
-            `theory`, the level that the rounding step suggests; a further column `article` is drawn likewise. Missing
-            values are left out; a level with one limit has an arrow on the other side.
+            `theory`, the level that the rounding step suggests; `claimed`, what someone says of it, where there is
+            such a column. Missing values are left out; a level with one limit has an arrow on the other side.
         level: the label of the vertical axis.
 
     Returns:
@@ -39,10 +39,8 @@ def equivalence_curve(
     bits = table["bits"].to_numpy(dtype=np.float64)
     scale = axis.scale_of("bits", bits)
     shown = table[table["level"].notna() & (table["level"] > 0)]
-    for column, (label, line) in _THEORIES.items():
-        if column in table:
-            suggested = table[table["bits"].between(shown["bits"].min(), shown["bits"].max())]
-            axes.plot(suggested["bits"], suggested[column], color=QUIET, linestyle=line, linewidth=1.3, label=label)
+    between = table[table["bits"].between(shown["bits"].min(), shown["bits"].max())]
+    axes.plot(between["bits"], between["theory"], color=QUIET, linestyle="--", linewidth=1.3, label=_THEORY)
     at, value, low, high = (shown[name].to_numpy(dtype=np.float64) for name in _COLUMNS)
     axes.errorbar(
         at,
@@ -62,6 +60,8 @@ def equivalence_curve(
         for x, y in zip(at[np.isnan(missing)], value[np.isnan(missing)], strict=True):
             arrow = {"arrowstyle": "->", "color": COLOURS[0], "linewidth": 1.6, "shrinkA": 0}
             axes.annotate("", (x, y * factor), (x, y), arrowprops=arrow)
+    if "claimed" in table and table["claimed"].notna().any():
+        axes.plot(table["bits"], table["claimed"], label=PUBLISHED, **PUBLISHED_POINTS)
     axes.set_yscale("log")
     axis.dress(axes, "bits", at if at.size else bits, scale)
     axes.yaxis.set_major_formatter("{x:g}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 # Okabe & Ito, Color universal design (2008), without yellow and black; neighbours differ in lightness too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
@@ -13,6 +14,15 @@ MARKERS = ("o", "s", "^", "v", "P", "X", "*")
 LINES = ("-", "--", "-.", ":")
 RULE = "#e5e5e5"
 QUIET = "#595959"
+PUBLISHED_POINTS: dict[str, Any] = {
+    "linestyle": "none",
+    "marker": "D",
+    "markersize": 9,
+    "markerfacecolor": "none",  # the mean below stays visible
+    "markeredgecolor": "black",
+    "markeredgewidth": 1.3,
+    "zorder": 4,
+}
 ACCURACY = "Accuracy on the test set (%)"
 
 _STYLE = {
