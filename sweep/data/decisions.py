@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from sweep.texts import percent
+
 _SURE = 3  # standard errors above chance
 _FAR = 0.05  # of the way from chance to all right, at least
 
@@ -23,8 +25,8 @@ def is_near_chance(accuracy: float, images: int, by_chance: float) -> bool:
 def chance_warning(model: str, accuracy: float, by_chance: float) -> str:
     """What to tell of a clean network whose accuracy is near chance."""
     return (
-        f"{model}: the clean network is right about {100 * accuracy:.1f} % of the images, near chance "
-        f"({100 * by_chance:.1f} %): are the images what it was trained on (`rescale`), and the labels its classes?"
+        f"{model}: the clean network is right about {percent(accuracy, 1)} % of the images, near chance "
+        f"({percent(by_chance, 1)} %): are the images what it was trained on (`rescale`), and the labels its classes?"
     )
 
 

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sweep.execution.plan import Trial
+from sweep.texts import duration, percent
 
 PLAIN_SECONDS = 5.0  # between two plain lines
 WINDOW_SECONDS = 30.0  # the rate is that of the recent past
@@ -41,8 +42,8 @@ class Running:
         if self.count == 0:
             return "–"
         if self.count == 1:
-            return f"{100 * self.mean:.2f}"
-        return f"{100 * self.mean:.2f} ± {100 * math.sqrt(self.squares / (self.count - 1)):.2f}"
+            return percent(self.mean)
+        return f"{percent(self.mean)} ± {percent(math.sqrt(self.squares / (self.count - 1)))}"
 
 
 class Progress:
@@ -120,7 +121,7 @@ class Progress:
         rate = self.rate
         if rate is None:
             return f"{line}, {self._note}"
-        return f"{line}, {rate:.1f} trials/s, {_clock((self._total - self._done) / rate)} left"
+        return f"{line}, {rate:.1f} trials/s, {duration((self._total - self._done) / rate, 2)} left"
 
     @property
     def rate(self) -> float | None:
@@ -146,11 +147,3 @@ class Progress:
         below.add_row(ProgressBar(total=max(1, self._total), completed=self._done, width=min(60, console.width)))
         below.add_row(Text(self.line()))
         return Group(table, below)
-
-
-def _clock(seconds: float) -> str:
-    if seconds < 99.5:
-        return f"{seconds:.0f} s"
-    if seconds < 99.5 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

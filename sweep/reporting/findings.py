@@ -14,6 +14,7 @@ from sweep.reporting.tables.frames import Answer
 from sweep.statistics.inversion import Spacing, check_claims, equivalent_levels, thresholds
 from sweep.statistics.monotone import Curve, curve_of
 from sweep.study.study import Family, Study
+from sweep.texts import percent
 
 DROPS = (0.01, 0.02, 0.05)
 STD_PER_LEVEL = {"gaussian": 1.0, "uniform": 1 / math.sqrt(12), "uniform_symmetric": 1 / math.sqrt(3)}
@@ -151,8 +152,8 @@ def _verdict(table: pd.DataFrame, pair: tuple[str, str]) -> str:
     low, high = min(low, high), max(low, high)
     sure = "" if low > 0.5 else "; that is not sure"
     return (
-        f"With a new draw for each level, {pair[0] if first else pair[1]} fits better: {100 * chance:.0f} % at even "
-        f"odds, 95 % interval {100 * low:.0f} to {100 * high:.0f} %{sure}."
+        f"With a new draw for each level, {pair[0] if first else pair[1]} fits better: {percent(chance, 0)} % at even "
+        f"odds, 95 % interval {percent(low, 0)} to {percent(high, 0)} %{sure}."
     )
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from sweep.perturb.dataflow import DataFlow
 from sweep.study.study import Study
+from sweep.texts import duration, number
 
 Labels = Mapping[tuple[str, str], str]
 """(family, column) → what the column is in that family."""
@@ -33,7 +34,6 @@ _UNITS = {
     "range": "× range of the activations",
 }
 _LONGEST = 40  # characters of a parameter's text
-_SPANS = (("y", 31_536_000.0), ("d", 86_400.0), ("h", 3600.0), ("min", 60.0), ("s", 1.0))
 
 
 def parameter_labels(study: Study) -> dict[tuple[str, str], str]:
@@ -84,12 +84,4 @@ def value_text(column: str, value: Any) -> str:
         return "none"
     if base(column) == "time":
         return duration(float(value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def duration(seconds: float) -> str:
-    """Seconds in the largest unit of which there is one: 90 → 1.5 min; days to years of 365 days."""
-    for unit, size in _SPANS:
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds:g} s"
+    return number(value) if isinstance(value, float) else str(value)

@@ -26,7 +26,6 @@ from sweep.reporting.figures import (
     yield_curve,
 )
 from sweep.reporting.figures.style import house_style
-from sweep.reporting.labels import duration
 from sweep.reporting.summary import summarise
 from tests.reporting.synthetic import HOSTILE, SyntheticRun
 
@@ -288,14 +287,6 @@ def test_times_stand_on_a_logarithmic_axis_with_units() -> None:
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["25 s", "1 h", "1 y"]
     assert places(axes, [25, 3600, 31536000])[1] == pytest.approx(np.log(3601 / 26) / np.log(31536001 / 26))
     assert axes.get_xlabel() == "Time after programming"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "expected"),
-    [(0, "0 s"), (0.5, "0.5 s"), (25, "25 s"), (90, "1.5 min"), (3600, "1 h"), (2592000, "30 d"), (31536000, "1 y")],
-)
-def test_durations_have_the_largest_unit(seconds: float, expected: str) -> None:
-    assert duration(seconds) == expected
 
 
 def test_a_yield_curve_is_the_share_of_chips_that_reach_an_accuracy() -> None:

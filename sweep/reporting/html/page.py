@@ -14,12 +14,13 @@ import pandas as pd
 from sweep.reporting.figures import answer_pictures, inline, parameter_labels, pictures
 from sweep.reporting.html.bibliography import Reference, linked, named, references
 from sweep.reporting.html.methods import paragraphs, sources
-from sweep.reporting.html.provenance import provenance, seconds_text
+from sweep.reporting.html.provenance import provenance
 from sweep.reporting.html.results import Results
 from sweep.reporting.html.tables import answer_table, cell_notes, cell_tables
 from sweep.reporting.labels import value_text
 from sweep.reporting.tables.columns import has_void
 from sweep.reporting.tables.frames import Answer
+from sweep.texts import duration, percent
 
 
 def report(run: Results, answers: Sequence[Answer] = ()) -> str:
@@ -61,10 +62,10 @@ def _headline(run: Results, trials: pd.DataFrame, summary: pd.DataFrame) -> str:
         "cells": f"{len(summary)} of {len(run.study.cells)}, in {summary['family'].nunique()} families",
         "trials": f"{len(trials):,}" + (f", each on {sizes[0]:,} test images" if len(sizes) == 1 else ""),
         "chips a cell, at most": f"{summary['trials'].max():,}",
-        "highest mean accuracy": f"{100 * best['mean']:.2f} % ({_name(best, run.parameters)})",
-        "lowest mean accuracy": f"{100 * worst['mean']:.2f} % ({_name(worst, run.parameters)})",
+        "highest mean accuracy": f"{percent(best['mean'])} % ({_name(best, run.parameters)})",
+        "lowest mean accuracy": f"{percent(worst['mean'])} % ({_name(worst, run.parameters)})",
         **({"void trials": _void(summary)} if has_void(summary) else {}),
-        "worker time": seconds_text(float(trials["seconds"].sum())) if "seconds" in trials else "unknown",
+        "worker time": duration(float(trials["seconds"].sum())) if "seconds" in trials else "unknown",
     }
     items = "\n".join(f"<div><dt>{name}</dt><dd>{html.escape(value)}</dd></div>" for name, value in facts.items())
     return f'<dl class="headline">\n{items}\n</dl>'
@@ -113,18 +114,18 @@ def _name(cell: pd.Series, parameters: Sequence[str]) -> str:
 
 
 def _said(cell: pd.Series, parameters: Sequence[str]) -> str:
-    parts = [f"{_name(cell, parameters)}: {100 * cell['mean']:.2f} %"]
+    parts = [f"{_name(cell, parameters)}: {percent(cell['mean'])} %"]
     if cell["trials"] > 1:
         parts.append(
-            f"95 % interval {100 * cell['mean_low']:.2f} to {100 * cell['mean_high']:.2f}; ± {100 * cell['std']:.2f} "
-            f"between {cell['trials']:,} chips; 5 % to 95 % of chips {100 * cell['q05']:.2f} to {100 * cell['q95']:.2f}"
+            f"95 % interval {percent(cell['mean_low'])} to {percent(cell['mean_high'])}; ± {percent(cell['std'])} "
+            f"between {cell['trials']:,} chips; 5 % to 95 % of chips {percent(cell['q05'])} to {percent(cell['q95'])}"
         )
     if cell.get("nonfinite", 0):
         parts.append(
             f"void, with scores that are no finite numbers: {cell['nonfinite']:,} of {cell['trials']:,} trials"
         )
     if not pd.isna(cell.get("published")):
-        parts.append(f"published {100 * cell['published']:.2f} %")
+        parts.append(f"published {percent(cell['published'])} %")
     return "; ".join(parts)
 
 

@@ -10,20 +10,13 @@ import pandas as pd
 
 from sweep.reporting.html.tables import table
 from sweep.reporting.tables.frames import Value
+from sweep.texts import duration
 
 
 def provenance(manifest: Mapping[str, Any], trials: pd.DataFrame) -> str:
     """In HTML: a list of facts, the hosts, and what each of them did."""
     facts = "\n".join(f"<dt>{html.escape(name)}</dt><dd>{value}</dd>" for name, value in _facts(manifest, trials))
     return "\n".join([f'<dl class="facts">\n{facts}\n</dl>', _hosts(manifest), _work(trials)])
-
-
-def seconds_text(seconds: float) -> str:
-    """A length of time for people: seconds, minutes or hours."""
-    for unit, size in (("h", 3600.0), ("min", 60.0)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} s"
 
 
 def _facts(manifest: Mapping[str, Any], trials: pd.DataFrame) -> Iterator[tuple[str, str]]:
@@ -39,9 +32,9 @@ def _facts(manifest: Mapping[str, Any], trials: pd.DataFrame) -> Iterator[tuple[
         if manifest.get(name):
             yield f"{name}, UTC", html.escape(str(manifest[name]))
     if "wall_seconds" in manifest:
-        yield "wall-clock time, resumptions included", seconds_text(float(manifest["wall_seconds"]))
+        yield "wall-clock time, resumptions included", duration(float(manifest["wall_seconds"]))
     if "seconds" in trials:
-        yield "time in trials, all workers together", seconds_text(float(trials["seconds"].sum()))
+        yield "time in trials, all workers together", duration(float(trials["seconds"].sum()))
 
 
 def _hosts(manifest: Mapping[str, Any]) -> str:

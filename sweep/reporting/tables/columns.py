@@ -13,6 +13,7 @@ import pandas as pd
 
 from sweep.data.decisions import chance_warning, is_near_chance
 from sweep.reporting.tables.frames import Value
+from sweep.texts import percent
 
 
 def _always(cells: pd.DataFrame) -> bool:  # noqa: ARG001
@@ -67,7 +68,7 @@ class Column:
             return Value("")
         if self.count:
             return Value(f"{int(values[0])}", float(values[0]))
-        return Value(" – ".join(f"{100 * value:.2f}" for value in values), 100 * float(values[0]))
+        return Value(" – ".join(percent(value) for value in values), 100 * float(values[0]))
 
     def sentence(self) -> str:
         """What it is."""

@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sweep.reporting.tables.layout import Table
-
-_EXACT = 2.0**53  # whole numbers below are exact
+from sweep.texts import number, percent
 
 
 class Value(NamedTuple):
@@ -86,23 +85,21 @@ def _says_something(column: pd.Series) -> bool:
     return bool((column.notna() & (column.astype(object) != "")).any())
 
 
-def _value(row: dict[Any, Any], keys: tuple[str, ...], percent: bool) -> Value:
-    parts = [_plain(row[key], percent) for key in keys]
+def _value(row: dict[Any, Any], keys: tuple[str, ...], fraction: bool) -> Value:
+    parts = [_plain(row[key], fraction) for key in keys]
     texts = [part.text for part in parts]
     if len(parts) == 1 or not any(texts):
         return parts[0]
     return Value(" – ".join(text or "?" for text in texts), parts[0].number)
 
 
-def _plain(value: Any, percent: bool) -> Value:
+def _plain(value: Any, fraction: bool) -> Value:
     if value is None or (pd.api.types.is_scalar(value) and pd.isna(value)):
         return Value("")
     if isinstance(value, bool | np.bool_):
         return Value("yes" if value else "no")
     if isinstance(value, int | float | np.number):
-        number = float(value)
-        if percent:
-            return Value(f"{100 * number:.2f}", 100 * number)
-        whole = number.is_integer() and abs(number) < _EXACT
-        return Value(f"{int(value)}" if whole else f"{number:.4g}", number)
+        if fraction:
+            return Value(percent(float(value)), 100 * float(value))
+        return Value(number(float(value), 4), float(value))
     return Value(str(value))

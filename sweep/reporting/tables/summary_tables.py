@@ -10,6 +10,7 @@ import pandas as pd
 from sweep.reporting.tables.columns import columns_of, notes
 from sweep.reporting.tables.layout import FOR_PROGRAMS, WIDTH, Table, for_programs, layout
 from sweep.study.study import CLEAN
+from sweep.texts import number, percent
 
 _INTERVAL = "95 % interval"
 
@@ -133,8 +134,8 @@ def _value(value: Any) -> str:
     """A swept value; a number without the digits that it does not need."""
     if pd.isna(value):
         return ""
-    return f"{value:.10g}" if isinstance(value, float) else str(value)
+    return number(value, 10) if isinstance(value, float) else str(value)
 
 
 def _percent(fraction: Any) -> str:
-    return "" if pd.isna(fraction) else f"{100 * fraction:.2f}"
+    return "" if pd.isna(fraction) else percent(fraction)
