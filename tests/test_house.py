@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -172,6 +173,37 @@ def test_import_sweep_brings_no_heavy_library():
     code = f"import sys, sweep, sweep.cli; print([m for m in {heavy} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def idle(sources: dict[str, str]) -> list[str]:
+    """Top-level functions and classes that nothing in sweep/ uses: no name, no attribute, no word of a line of code.
+
+    What a decorator of ours registers is used by it; names that a package hands on are not used by that.
+    """
+    defined, used = {}, set()
+    for module, source in sources.items():
+        tree = ast.parse(source)
+        tops = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+        plain = ("dataclass", "functools.", "contextlib.")
+        tops = [n for n in tops if all(ast.unparse(d).startswith(plain) for d in n.decorator_list)]
+        defined |= {node.name: module for node in tops if not node.name.startswith("__")}
+        tree.body = [n for n in tree.body if not (isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "__all__")]
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Name | ast.Attribute):
+                used.add(node.id if isinstance(node, ast.Name) else node.attr)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and "\n" not in node.value:
+                used |= set(re.findall(r"\w+", node.value))
+    return [f"{module}.{name}" for name, module in defined.items() if name not in used]
+
+
+def test_nothing_is_there_for_the_tests_alone():
+    assert idle(files()) == []
+
+
+def test_the_check_sees_what_nothing_uses():
+    sources = {"a": "def f(): ...\ndef g(): ...\n", "b": "from a import f, g\n__all__ = ['g']\nf()\n"}
+    assert idle(sources) == ["a.g"]
+    assert idle({**sources, "c": "run('-c', 'from a import g')"}) == []
 
 
 def loaded(line: str) -> set[str]:

@@ -61,25 +61,22 @@ def curve_of(levels: ArrayLike, seeds: ArrayLike, accuracies: ArrayLike, exact: 
     return Curve(swept, chips, table, of_level)
 
 
-def falling(values: ArrayLike, weights: ArrayLike | None = None) -> Floats:
-    """The falling sequences nearest to these in weighted least squares: isotonic regression.
+def falling(values: ArrayLike) -> Floats:
+    """The falling sequences nearest to these in least squares: isotonic regression.
 
     By the min-max formula (Barlow, Bartholomew, Bremner & Brunk 1972, Statistical Inference under Order Restrictions,
     chapter 1), for many sequences at once.
 
     Args:
         values: shape (..., levels).
-        weights: positive, one for each level; equal by default. Shape (levels,).
     """
     y = np.asarray(values, dtype=np.float64)
     k = y.shape[-1]
-    w = np.ones(k) if weights is None else np.asarray(weights, dtype=np.float64)
     zero = np.zeros((*y.shape[:-1], 1))
-    sums = np.concatenate([zero, np.cumsum(w * y, axis=-1)], axis=-1)
-    totals = np.concatenate([[0.0], np.cumsum(w)])
+    sums = np.concatenate([zero, np.cumsum(y, axis=-1)], axis=-1)
     start, end = np.arange(k)[:, None], np.arange(k)[None, :]
     inside = start <= end
-    width = np.where(inside, totals[end + 1] - totals[start], 1)
+    width = np.where(inside, end + 1 - start, 1)
     means = np.where(inside, (sums[..., end + 1] - sums[..., start]) / width, -np.inf)
     highest = np.flip(np.maximum.accumulate(np.flip(means, -1), axis=-1), -1)  # over ends from here on
     return np.asarray(np.where(inside, highest, np.inf).min(axis=-2), dtype=np.float64)
