@@ -70,7 +70,8 @@ reference: .venv/installed  ## Make results/reference again: the shipped studies
 	@for name in $(REFERENCE); do \
 	  case $$name in trainings) seeds=100;; dataflow) seeds=300;; *) seeds=1000;; esac; \
 	  $(BIN)/sweep run jobs/$$name.toml --seeds $$seeds --out results/reference-runs/$$name && \
-	  $(BIN)/sweep export results/reference-runs/$$name results/reference/$$name || exit; done
+	  $(BIN)/sweep export results/reference-runs/$$name results/reference/$$name && \
+	  (cd results/reference/$$name && rm -f *.json *.parquet *.tex *.png) || exit; done
 
 train: .venv/installed  ## Train the shipped network again from RECIPE.
 	@$(BIN)/sweep train $(RECIPE) $(ARGS)

@@ -75,7 +75,7 @@ def _answer_files(run: Tables) -> Iterator[tuple[str, bytes]]:
 
 def _page(run: Tables, chosen: Sequence[Picture]) -> bytes:
     """All tables and figures on one page, as sites show them that host repositories."""
-    figures = [f"![{markdown(picture.title)}]({picture.name}.png)" for picture in chosen]
+    figures = [f"![{markdown(picture.title)}]({picture.name}.svg)" for picture in chosen]
     return _lines("\n\n".join([run.table("markdown", answers=True), "## Figures", *figures]))
 
 

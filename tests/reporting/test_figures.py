@@ -1,8 +1,12 @@
 """Figures by what they draw; whether they are worth looking at is for eyes."""
 
+import io
 import itertools
+import re
 import subprocess
 import sys
+from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -25,11 +29,13 @@ from sweep.reporting.figures import (
     save_figures,
     yield_curve,
 )
+from sweep.reporting.figures.saving import compact
 from sweep.reporting.figures.style import house_style
 from sweep.reporting.summary import summarise
 from tests.reporting.synthetic import HOSTILE, SyntheticRun
 
 PARAMETERS = ["scale", "bits"]
+REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 
 
 def trials_of(*cells: tuple[str, float | None, int | None, int], model: str = "net.h5") -> pd.DataFrame:
@@ -215,6 +221,56 @@ def test_figures_have_the_same_bytes_whatever_the_readers_matplotlib_settings() 
         save_figures(pictures(TRIALS, summary_of(TRIALS), PARAMETERS), runs[1].__setitem__)
         assert dict(matplotlib.rcParams) == settings
     assert runs[0] == runs[1]
+
+
+def drawn(svg: str) -> list[tuple[str, dict[str, str], list[tuple[float, ...]]]]:
+    """The elements of an SVG in order: name, attributes without places, places."""
+    found = []
+    for element in ElementTree.fromstring(svg).iter():
+        rest = {key: value for key, value in element.items() if key not in ("d", "x", "y")}
+        moved = rest.pop("transform", "")
+        places = [tuple(map(float, words.split())) for words in re.findall(r"\(([^)]*)\)", moved)]
+        places += [(float(element.get(key, 0)),) for key in "xy"]
+        path = element.get("d", "")
+        rest["commands"] = re.sub(r"[^A-Za-z]", "", path)
+        places += [tuple(map(float, words.split())) for words in re.findall(r"[^A-Za-z]+", path)]
+        found.append((element.tag, rest, places))
+    return found
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_an_svg_has_fewer_digits_and_the_same_drawing(number: int) -> None:
+    noise = ("gaussian", 0.1, None, 300), ("gaussian", 0.2, None, 300)
+    trials = trials_of(*noise, ("fixed-point", None, 3, 1), ("fixed-point", None, 2, 1))
+    picture = pictures(trials, summary_of(trials), PARAMETERS)[number]
+    buffer = io.StringIO()
+    with house_style():
+        figure = Figure(layout="constrained")
+        picture.draw(figure)
+        figure.savefig(buffer, format="svg")
+    short = compact(buffer.getvalue())
+    assert len(short) < 0.9 * len(buffer.getvalue())
+    assert compact(short) == short
+    for (tag, rest, have), (*same, want) in zip(drawn(short), drawn(buffer.getvalue()), strict=True):
+        assert [tag, rest] == same
+        assert list(map(len, have)) == list(map(len, want))
+        np.testing.assert_allclose(np.concatenate(have), np.concatenate(want), rtol=0, atol=0.00501)
+
+
+@pytest.mark.parametrize("path", sorted(REFERENCE.glob("*/*.svg")), ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_tracked_figures_are_as_short_as_they_are_written_today(path: Path) -> None:
+    assert compact(path.read_text()) == path.read_text()
+
+
+def test_tracked_results_are_tables_and_one_picture_a_figure() -> None:
+    names = {path.name for path in REFERENCE.glob("*/*")}
+    assert {Path(name).suffix for name in names} == {".csv", ".md", ".svg"}
+    assert {Path(name).stem for name in names if name.endswith(".csv")} == {
+        Path(name).stem for name in names - {"README.md"} if name.endswith(".md")
+    }
+    for folder in REFERENCE.glob("*/"):
+        shown = set(re.findall(r"!\[[^]]*\]\(([^)]*)\)", (folder / "README.md").read_text()))
+        assert shown == {path.name for path in folder.glob("*.svg")}
 
 
 def boxes_of(trials: pd.DataFrame) -> tuple[Bbox, Bbox, Bbox]:

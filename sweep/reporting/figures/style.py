@@ -27,6 +27,7 @@ ACCURACY = "Accuracy on the test set (%)"
 
 _STYLE = {
     "svg.hashsalt": "noisesweep",  # else element ids differ from call to call
+    "path.simplify_threshold": 0.25,  # points; a curve of a thousand chips has as many steps
     "text.parse_math": False,  # a family's name may have dollars
     "font.size": 10,
     "axes.spines.top": False,
