@@ -1,12 +1,13 @@
-"""Model cards: what a reader must know of a trained network, in one page of Markdown."""
+"""Model cards: what a reader must know of a trained network, as data (JSON), and the page made from them (Markdown)."""
 
 from __future__ import annotations
 
+import json
 import platform
-import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from sweep.data.datasets import Dataset
 from sweep.training.recipes import Recipe, recipe_digest
@@ -14,10 +15,11 @@ from sweep.training.recipes import Recipe, recipe_digest
 if TYPE_CHECKING:
     import keras
 
-_RECIPE = "SHA-256 of the recipe, without its seed"
+Facts = Mapping[str, Any]
+_COMPARED = {"recipe": str, "seed": int, "files": dict, "n_correct": int, "n_images": int}
 
 
-def card(
+def facts_of(
     recipe: Recipe,
     model: keras.Model,
     name: str,
@@ -25,8 +27,8 @@ def card(
     digests: Mapping[str, str],
     n_correct: int,
     sets: tuple[Dataset, Dataset],
-) -> str:
-    """The card of one trained or rounded model, as Markdown.
+) -> Facts:
+    """The facts of one trained or rounded model, of types that JSON has.
 
     Args:
         recipe: how it was made.
@@ -38,72 +40,97 @@ def card(
         sets: the training and the test set.
     """
     train_set, test_set = sets
-    accuracy = 100 * n_correct / len(test_set)
-    facts = [
-        ("clean accuracy", f"{accuracy:.2f} % ({n_correct} of {len(test_set)} test images)"),
-        *((f"SHA-256 of `{file}`", f"`{digest}`") for file, digest in digests.items()),
-        ("parameters", f"{model.count_params()}"),
-        ("input", f"{recipe.input_shape}, float32; uint8 images are divided by 255"),
+    packages = {"Keras": "keras", "TensorFlow": "tensorflow", "NumPy": "numpy"}
+    return {
+        "name": name,
+        "made_from": None if bits is None else recipe.name,
+        "bits": bits,
+        "files": dict(digests),
+        "n_correct": n_correct,
+        "n_images": len(test_set),
+        "parameters": model.count_params(),
+        "input_shape": list(recipe.input_shape),
+        "seed": recipe.seed,
+        "recipe": recipe_digest(recipe, train_set.digest),
+        "epochs": recipe.epochs,
+        "train_images": len(train_set),
+        "batch": recipe.batch,
+        "optimizer": recipe.optimizer,
+        "learning_rate": float(recipe.learning_rate),
+        "loss": model.loss,
+        "dataset": recipe.dataset.name,
+        "dataset_digest": train_set.digest,
+        "versions": {"Python": platform.python_version()} | {key: version(name) for key, name in packages.items()},
+        "layers": [
+            {
+                "name": layer.name,
+                "type": type(layer).__name__,
+                "arguments": {key: value for key, value in entry.items() if key not in ("type", "name")},
+                "output_shape": list(layer.output.shape[1:]),
+                "parameters": layer.count_params(),
+            }
+            for layer, entry in zip(model.layers, recipe.layers, strict=True)
+        ],
+        "notes": recipe.notes.strip(),
+    }
+
+
+def json_of(facts: Facts) -> str:
+    """Facts as the content of a JSON file."""
+    return json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
+
+
+def read_facts(path: Path) -> Facts | None:
+    """The facts in a JSON file; None when it holds none that tell one training from another, or is not there."""
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    fine = isinstance(facts, dict) and all(isinstance(facts.get(key), kind) for key, kind in _COMPARED.items())
+    return facts if fine else None
+
+
+def card(facts: Facts) -> str:
+    """The page that tells the facts, as Markdown."""
+    bits = facts["bits"]
+    rows = [
+        (
+            "clean accuracy",
+            f"{100 * facts['n_correct'] / facts['n_images']:.2f} % "
+            f"({facts['n_correct']} of {facts['n_images']} test images)",
+        ),
+        *((f"SHA-256 of `{file}`", f"`{digest}`") for file, digest in facts["files"].items()),
+        ("parameters", facts["parameters"]),
+        ("input", f"{tuple(facts['input_shape'])}, float32; uint8 images are divided by 255"),
         ("kernels", "as trained, float32" if bits is None else f"rounded to {bits} fractional bits"),
-        ("training seed", f"{recipe.seed}"),
-        (_RECIPE, f"`{recipe_digest(recipe, train_set.digest)}`"),
-        ("training", f"{recipe.epochs} epochs over {len(train_set)} images in batches of {recipe.batch}"),
-        ("optimizer", f"{recipe.optimizer}, learning rate {recipe.learning_rate:g}, constant"),
-        ("loss", f"{model.loss}"),
-        ("dataset", f"`{recipe.dataset.name}`, SHA-256 `{train_set.digest}`"),
-        ("versions", ", ".join(f"{name} {number}" for name, number in _versions())),
+        ("training seed", facts["seed"]),
+        ("SHA-256 of the recipe, without its seed", f"`{facts['recipe']}`"),
+        ("training", f"{facts['epochs']} epochs over {facts['train_images']} images in batches of {facts['batch']}"),
+        ("optimizer", f"{facts['optimizer']}, learning rate {facts['learning_rate']:g}, constant"),
+        ("loss", facts["loss"]),
+        ("dataset", f"`{facts['dataset']}`, SHA-256 `{facts['dataset_digest']}`"),
+        ("versions", ", ".join(f"{name} {number}" for name, number in facts["versions"].items())),
     ]
     layers = [
-        (index, layer.name, type(layer).__name__, _arguments(entry), layer.output.shape[1:], layer.count_params())
-        for index, (layer, entry) in enumerate(zip(model.layers, recipe.layers, strict=True))
+        (index, layer["name"], layer["type"], arguments, tuple(layer["output_shape"]), layer["parameters"])
+        for index, layer in enumerate(facts["layers"])
+        for arguments in [", ".join(f"{key} = {value}" for key, value in layer["arguments"].items())]
     ]
-    parts = [f"# {name}"]
+    parts = [f"# {facts['name']}"]
     if bits is not None:
+        origin = facts["made_from"]
         parts.append(
-            f"Made from [{recipe.name}]({recipe.name}.md): its kernels w are rint(w·2^{bits}) / 2^{bits}, without "
+            f"Made from [{origin}]({origin}.md): its kernels w are rint(w·2^{bits}) / 2^{bits}, without "
             "clipping; nothing was trained again."
         )
     parts += [
-        _table(("", ""), facts),
+        _table(("", ""), rows),
         "## Architecture",
         _table(("index", "layer", "type", "arguments", "output", "parameters"), layers),
     ]
-    if recipe.notes.strip():
-        parts += ["## Notes", recipe.notes.strip()]
+    if facts["notes"]:
+        parts += ["## Notes", facts["notes"]]
     return "\n\n".join(parts) + "\n"
-
-
-def same_training(text: str, recipe: Recipe, dataset_digest: str) -> bool:
-    """Whether a card tells of a training by this recipe, with its seed."""
-    facts = _facts(text)
-    digest = facts.get(_RECIPE)
-    return (digest, facts.get("training seed")) == (f"`{recipe_digest(recipe, dataset_digest)}`", f"{recipe.seed}")
-
-
-def measured(text: str, file: str) -> tuple[str, int, int] | None:
-    """What a card tells of a model file: its SHA-256 in hex, test images classified correctly, test images.
-
-    None when it does not tell.
-    """
-    facts = _facts(text)
-    counts = re.search(r"\((\d+) of (\d+) test images\)", facts.get("clean accuracy", ""))
-    digest = facts.get(f"SHA-256 of `{file}`")
-    return (digest.strip("`"), int(counts[1]), int(counts[2])) if counts and digest else None
-
-
-def _facts(text: str) -> dict[str, str]:
-    """The rows of a card's first table."""
-    return dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", text.split("## Architecture")[0], re.MULTILINE))
-
-
-def _arguments(entry: Mapping[str, object]) -> str:
-    return ", ".join(f"{key} = {value}" for key, value in entry.items() if key not in ("type", "name"))
-
-
-def _versions() -> list[tuple[str, str]]:
-    packages = {"Keras": "keras", "TensorFlow": "tensorflow", "NumPy": "numpy"}
-    found = [(name, version(package)) for name, package in packages.items()]
-    return [("Python", platform.python_version()), *found]
 
 
 def _table(header: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> str:

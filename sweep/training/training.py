@@ -1,4 +1,4 @@
-"""Training a network from a recipe: fit, round, measure, and write each model with its card."""
+"""Training a network from a recipe: fit, round, measure, and write each model with its facts and its card."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from sweep.errors import InputError
 from sweep.files import file_digest, reason
 from sweep.networks.backend import import_keras, import_tensorflow, quiet_advice
 from sweep.networks.inspection import threshold_of, variables_of
-from sweep.training.cards import card, measured, same_training
-from sweep.training.recipes import OPTIMIZERS, Recipe, check_seeds, read_recipe
+from sweep.training.cards import card, facts_of, json_of, read_facts
+from sweep.training.recipes import OPTIMIZERS, Recipe, check_seeds, read_recipe, recipe_digest
 
 if TYPE_CHECKING:
     import keras
@@ -36,7 +36,7 @@ class TrainedModel:
         digest: its SHA-256, in hex.
         n_correct: test images it classifies correctly.
         n_images: test images.
-        card: the Markdown file that describes it.
+        card: the Markdown file that describes it; the JSON file beside it tells the same facts to programs.
     """
 
     path: Path
@@ -60,8 +60,8 @@ def train(
         out: the folder for the files; by default what the recipe says, or its file's own.
         seed: in place of the recipe's; it then becomes a part of the files' names.
         seeds: how many trainings: with the seeds `seed`, `seed` + 1, …, each named in its files' names. What lies
-            there already, with cards of the same recipe and seed, is not trained again; so a stopped call can be
-            repeated.
+            there already, with facts (JSON) of the same recipe and seed, is not trained again; so a stopped call can
+            be repeated.
 
     Returns:
         The files of each training in turn: the trained model first, in each format, then the rounded ones.
@@ -117,20 +117,20 @@ def _with_seed(recipe: Recipe, seed: int) -> Recipe:
 
 
 def _found(recipe: Recipe, train_set: Dataset, folder: Path) -> list[TrainedModel]:
-    """The files that this training would write, when all are there as their cards say; else none."""
-    found = []
+    """The files that this training would write, when all are there as the facts beside them say; else none."""
+    found, training = [], (recipe_digest(recipe, train_set.digest), recipe.seed)
     for name in (recipe.name, *(item.name for item in recipe.rounded)):
         card_path = folder / f"{name}.md"
-        text = card_path.read_text(encoding="utf-8") if card_path.is_file() else ""
+        facts = read_facts(folder / f"{name}.json")
+        if facts is None and card_path.is_file():
+            print(f"{card_path}: no {name}.json beside it, as beside cards of 0.1.0: training again", flush=True)
+        if facts is None or (facts["recipe"], facts["seed"]) != training or not card_path.is_file():
+            return []
         for suffix in recipe.formats:
             path = folder / f"{name}.{suffix}"
-            told = measured(text, path.name)
-            if told is None or not path.is_file() or not same_training(text, recipe, train_set.digest):
+            if not path.is_file() or facts["files"].get(path.name) != (digest := file_digest(path)):
                 return []
-            digest, n_correct, n_images = told
-            if file_digest(path) != digest:
-                return []
-            found.append(TrainedModel(path, digest, n_correct, n_images, card_path))
+            found.append(TrainedModel(path, digest, facts["n_correct"], facts["n_images"], card_path))
     return found
 
 
@@ -258,8 +258,11 @@ def _save(
             _write(recipe, model, partial)
         written.append(TrainedModel(path, file_digest(path), n_correct, len(test_set), card_path))
     digests = {item.path.name: item.digest for item in written}
-    with _replacing(card_path) as partial:
-        partial.write_text(card(recipe, model, name, bits, digests, n_correct, sets), encoding="utf-8")
+    facts = facts_of(recipe, model, name, bits, digests, n_correct, sets)
+    # What `_found` reads comes last.
+    for path, text in ((card_path, card(facts)), (folder / f"{name}.json", json_of(facts))):
+        with _replacing(path) as partial:
+            partial.write_text(text, encoding="utf-8")
     return written
 
 

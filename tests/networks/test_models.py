@@ -14,7 +14,7 @@ from sweep.files import file_digest
 from sweep.networks.backend import import_tensorflow
 from sweep.networks.loading import check_fit, load_network
 from sweep.training import training
-from sweep.training.cards import card, measured, same_training
+from sweep.training.cards import card, facts_of, json_of, read_facts
 from sweep.training.recipes import read_recipe
 
 # Keras 3.15 converts its variables to arrays in a way that NumPy 2 is about to drop.
@@ -42,7 +42,8 @@ def test_the_data_are_mnist(mnist):
 
 
 def test_every_model_has_a_card():
-    assert {path.stem for path in MODELS.glob("*.h5")} == {path.stem for path in MODELS.glob("*.md")} == set(BITS)
+    for suffix in ("h5", "md", "json"):
+        assert {path.stem for path in MODELS.glob(f"*.{suffix}")} == set(BITS), suffix
 
 
 @pytest.mark.parametrize("name", BITS)
@@ -72,22 +73,19 @@ def test_the_card_agrees_with_the_recipe():
 
 
 @pytest.mark.parametrize("name", BITS)
-def test_the_card_is_what_the_code_writes(name):
-    """Row by row, from the shipped files; the versions, of which nothing tells today, are those of the training."""
+def test_the_facts_and_the_card_are_what_the_code_writes(name):
+    """From the shipped files; the versions, of which nothing tells today, are those of the training."""
     recipe, path = read_recipe(MODELS / "mnist_tf2_fw.toml"), MODELS / f"{name}.h5"
     model = import_tensorflow().keras.models.load_model(path)
     training._compile(recipe, model)  # a loss that was read from a file has lost its name
     sets = load_dataset(recipe.dataset, "train"), load_dataset(recipe.dataset, "test")
-    shipped = (MODELS / f"{name}.md").read_text(encoding="utf-8")
-    told = measured(shipped, path.name)
-    assert told is not None
-    written = card(recipe, model, name, BITS[name], {path.name: file_digest(path)}, told[1], sets)
-    versions = re.compile(
-        r"^\| versions \| Python [\d.]+, Keras [\d.]+, TensorFlow [\d.]+, NumPy [\d.]+ \|$", re.MULTILINE
-    )
-    assert len(versions.findall(shipped)) == 1
-    assert versions.sub("", shipped) == versions.sub("", written)
-    assert same_training(shipped, recipe, sets[0].digest)
+    shipped = read_facts(MODELS / f"{name}.json")
+    assert shipped is not None
+    facts = facts_of(recipe, model, name, BITS[name], {path.name: file_digest(path)}, shipped["n_correct"], sets)
+    assert shipped["versions"].keys() == facts["versions"].keys()
+    assert all(re.fullmatch(r"[\d.]+", number) for number in shipped["versions"].values())
+    assert json_of(facts | {"versions": shipped["versions"]}) == (MODELS / f"{name}.json").read_text(encoding="utf-8")
+    assert card(shipped) == (MODELS / f"{name}.md").read_text(encoding="utf-8")
 
 
 def test_the_recipe_for_several_trainings_has_the_articles_layers_and_a_folder_of_its_own():
@@ -117,7 +115,7 @@ def test_the_rounded_models_are_the_trained_one_rounded(name):
 def test_the_file_is_small_and_tells_nothing_of_the_machine(name):
     content = (MODELS / f"{name}.h5").read_bytes()
     assert len(content) < 64 * 1024
-    for text in (content, (MODELS / f"{name}.md").read_bytes()):
+    for text in (content, *((MODELS / f"{name}.{suffix}").read_bytes() for suffix in ("md", "json"))):
         assert not re.search(rb"/(home|root|work|tmp|usr|Users)/", text)
 
 

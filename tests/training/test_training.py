@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import random
 import subprocess
@@ -130,6 +131,12 @@ def test_training_twice_gives_equal_weights_files_and_cards(recipe, tmp_path, ca
     assert "| 0 | conv | Conv2D | filters = 2, kernel_size = 3, activation = relu | (6, 6, 2) | 20 |" in card
     assert str(tmp_path) not in card
     assert "Made from [tiny](tiny.md)" in first[2].card.read_text(encoding="utf-8")
+    facts = json.loads((tmp_path / "tiny_3bit.json").read_text(encoding="utf-8"))
+    assert facts["files"] == {model.path.name: model.digest for model in first[2:]}
+    assert (facts["made_from"], facts["bits"], facts["seed"], facts["n_correct"]) == ("tiny", 3, 3, first[2].n_correct)
+    assert facts["recipe"] == recipe_digest(read_recipe(path), load_dataset(tmp_path / "tiny.npz").digest)
+    assert facts["layers"][1]["arguments"] == {"rate": 0.1}
+    assert [layer["output_shape"] for layer in facts["layers"]] == [[6, 6, 2], [6, 6, 2], [72], [2]]
 
 
 def test_rounded_models_round_kernels_only_and_are_measured(recipe, tmp_path):
@@ -179,22 +186,25 @@ def test_several_trainings_differ_in_their_seed_alone(recipe, tmp_path, capsys):
     assert "Made from [tiny-seed4](tiny-seed4.md)" in written[3].card.read_text(encoding="utf-8")
 
 
-def test_what_is_trained_already_is_not_trained_again(recipe, tmp_path, capsys):
+@pytest.mark.parametrize("gone", ["md", "json"])
+def test_what_is_trained_already_is_not_trained_again(recipe, tmp_path, capsys, gone):
     path = recipe(('["h5", "keras"]', '["h5"]'))
     first = train(path, tmp_path, seeds=2)
-    (tmp_path / "tiny_3bit-seed4.md").unlink()
+    (tmp_path / f"tiny_3bit-seed4.{gone}").unlink()
     times = {model.path: model.path.stat().st_mtime_ns for model in first}
     capsys.readouterr()
     assert train(path, tmp_path, seed=3, seeds=3)[:4] == first
     again = [model.path.name for model in first if model.path.stat().st_mtime_ns != times[model.path]]
-    assert again == ["tiny-seed4.h5", "tiny_3bit-seed4.h5"], "its card was gone"
+    assert again == ["tiny-seed4.h5", "tiny_3bit-seed4.h5"], "its card or its facts were gone"
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("tiny-seed3: there already, ")
+    told = f"{tmp_path}/tiny_3bit-seed4.md: no tiny_3bit-seed4.json beside it, as beside cards of 0.1.0: training again"
+    assert (told in lines) == (gone == "json")
     assert sum("epoch 1/1" in line for line in lines) == 2
 
 
-@pytest.mark.parametrize("change", ["recipe", "dataset", "file"])
-def test_another_recipe_dataset_or_file_is_trained_anew(recipe, tmp_path, capsys, change):
+@pytest.mark.parametrize("change", ["recipe", "dataset", "file", "facts", "no facts", "other facts"])
+def test_another_recipe_dataset_file_or_other_facts_are_trained_anew(recipe, tmp_path, capsys, change):
     single = ('["h5", "keras"]', '["h5"]')
     path = recipe(single)
     model = train(path, tmp_path, seeds=1)[0]
@@ -202,8 +212,12 @@ def test_another_recipe_dataset_or_file_is_trained_anew(recipe, tmp_path, capsys
         path = recipe(single, ("0.01", "0.02"))
     elif change == "dataset":
         np.savez(tmp_path / "tiny.npz", **{k: v[::-1] for k, v in np.load(tmp_path / "tiny.npz").items()})
-    else:
+    elif change == "file":
         model.path.write_bytes(model.path.read_bytes()[:-1])
+    else:
+        facts = tmp_path / "tiny-seed3.json"
+        texts = {"facts": facts.read_text()[:-3], "no facts": "[1]", "other facts": '{"recipe": "a", "seed": 3}'}
+        facts.write_text(texts[change])
     capsys.readouterr()
     train(path, tmp_path, seeds=1)
     assert "epoch 1/1" in capsys.readouterr().out
