@@ -1,17 +1,19 @@
 """The records of an HDF5 file, read from its bytes; only those of the form that Keras has h5py write.
 
 After the HDF5 File Format Specification, version 3: superblock 0, object headers 1, groups as symbol tables,
-contiguous tensors. This is a small part of the format and the oldest, in use by h5py ever since.
+contiguous tensors. This is a small part of the format and the oldest, in use by h5py ever since. Every function here
+raises `Damaged` (or struct.error, where bytes are missing) for what is no such record, and `Refused` for another form.
 """
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 UNDEFINED = 2**64 - 1
+NEWER_FORM = "is written in a form of HDF5 that Keras does not use; load and save it with Keras"
 MAX_RECORD = 16 << 20
 """Largest record that is not a tensor, in bytes."""
 MAX_RECORDS = 64 << 20
@@ -39,11 +41,7 @@ class Bytes:
         self.file, self.start, self.size, self.left = file, start, size, MAX_RECORDS
 
     def at(self, offset: int, size: int) -> bytes:
-        """The bytes at an offset.
-
-        Raises:
-            Damaged: they lie outside the file, or are too many.
-        """
+        """The bytes at an offset; damaged where they lie outside the file, or are too many."""
         if not (0 <= offset <= self.size - size and size <= MAX_RECORD):
             raise Damaged(f"a record of {size} bytes at {offset}, in a file of {self.size}")
         self.left -= size
@@ -55,25 +53,9 @@ class Bytes:
             raise Damaged(f"it ends early, at {offset + len(content)}")
         return content
 
-    def unpack(self, form: str, offset: int) -> tuple[int, ...]:
-        """Numbers at an offset, in the notation of `struct`."""
+    def unpack(self, form: str, offset: int) -> tuple[Any, ...]:
+        """Numbers and bytes at an offset, in the notation of `struct`."""
         return struct.unpack(form, self.at(offset, struct.calcsize(form)))
-
-
-@dataclass(frozen=True)
-class Space:
-    """How many elements there are; `scalar` where there is one without a shape."""
-
-    count: int
-    scalar: bool
-
-
-@dataclass(frozen=True)
-class Kind:
-    """The type of an element: its class ("number", "text", "texts") and how many bytes it takes in the file."""
-
-    name: str
-    size: int
 
 
 def _standard_types() -> Iterator[bytes]:
@@ -86,102 +68,78 @@ def _standard_types() -> Iterator[bytes]:
             yield struct.pack("<BBBBI", 0x11, order | 0x20, 8 * size - 1, 0, size) + place
 
 
-_STANDARD = frozenset(_standard_types())
+_STANDARD = tuple(_standard_types())
 """Integers of 1 to 8 bytes and floats of 2 to 8, in both byte orders."""
 
 
-def read_space(message: bytes) -> Space:
-    """A dataspace message.
-
-    Raises:
-        Damaged: it is none.
-    """
+def read_space(message: bytes) -> tuple[int, bool]:
+    """A dataspace message: how many elements there are, and whether it is one without a shape."""
     version, rank, flags, kind = message[:4]
     if version not in (1, 2) or rank > 32:
         raise Damaged("a shape of an unknown form")
     if version == 2 and kind == 2:
-        return Space(0, False)
-    sizes = struct.unpack_from(f"<{rank}Q", message, 8 if version == 1 else 4)
-    count = 1
-    for size in sizes:
-        count *= size
-    if flags & 1 and struct.unpack_from(f"<{rank}Q", message, (8 if version == 1 else 4) + 8 * rank) != sizes:
+        return 0, False
+    start, form = 8 if version == 1 else 4, f"<{rank}Q"
+    sizes = struct.unpack_from(form, message, start)
+    if flags & 1 and struct.unpack_from(form, message, start + 8 * rank) != sizes:
         raise Refused("can grow, as no tensor of Keras's can")
-    return Space(count, rank == 0)
+    return math.prod(sizes), rank == 0
 
 
-def read_kind(message: bytes) -> Kind:
-    """A datatype message.
-
-    Raises:
-        Refused: it is neither a number nor a text.
-    """
-    size = struct.unpack_from("<I", message, 4)[0]
-    form = bytes([message[0] & 0x0F | 0x10]) + message[1:]
-    if any(form.startswith(standard) for standard in _STANDARD):
-        return Kind("number", size)
+def read_kind(message: bytes) -> tuple[str, int]:
+    """A datatype message: the class of an element ("number", "text", "texts"), and the bytes that it takes."""
+    (size,) = struct.unpack_from("<I", message, 4)
     kind, bits = message[0] & 0x0F, message[1]
-    if kind == 5 and size == 2:  # bfloat16, as two bytes without a meaning
-        return Kind("number", size)
+    standard = (bytes([kind | 0x10]) + message[1:]).startswith(_STANDARD)
+    if standard or (kind == 5 and size == 2):  # the latter is bfloat16, as two bytes without a meaning
+        return "number", size
     if kind == 3:
-        return Kind("text", size)
+        return "text", size
     if kind == 9 and bits & 0x0F == 1 and size == 16:
-        return Kind("texts", size)
+        return "texts", size
     raise Refused("holds neither text nor numbers")
 
 
-@dataclass(frozen=True)
-class Attribute:
-    """A small value beside an object, still as the file has it."""
+class Attribute(NamedTuple):
+    """A small value beside an object, still as the file has it; `scalar` where it is one without a shape."""
 
     name: bytes
-    kind: Kind
-    space: Space
+    kind: str
+    scalar: bool
     content: bytes
 
 
 def read_attribute(message: bytes) -> Attribute:
-    """An attribute message.
-
-    Raises:
-        Damaged: it is none.
-        Refused: it is neither a number nor a text, or defined elsewhere.
-    """
+    """An attribute message."""
     version, flags, *lengths = struct.unpack_from("<BBHHH", message)
     if version not in (1, 2, 3):
         raise Damaged("an attribute of an unknown form")
-    at = 9 if version == 3 else 8
-    pieces = []
-    for length in lengths:
-        if at + length > len(message):
-            raise Damaged("an attribute that ends early")
-        pieces.append(message[at : at + length])
-        at += length + (-length % 8 if version == 1 else 0)
     if version > 1 and flags:
         raise Refused("has a type that is defined elsewhere")
-    kind, space = read_kind(pieces[1]), read_space(pieces[2])
-    needed = kind.size * space.count
-    if needed > len(message) - at:
+    at, pieces = 9 if version == 3 else 8, []
+    for length in lengths:
+        pieces.append(message[at : at + length])
+        at += length + (-length % 8 if version == 1 else 0)
+    (kind, size), (count, scalar) = read_kind(pieces[1]), read_space(pieces[2])
+    if at + size * count > len(message):
         raise Damaged("an attribute that ends early")
-    return Attribute(pieces[0].rstrip(b"\0"), kind, space, message[at : at + needed])
+    return Attribute(pieces[0].rstrip(b"\0"), kind, scalar, message[at : at + size * count])
 
 
 def read_messages(data: Bytes, address: int) -> list[tuple[int, bytes]]:
-    """The messages of an object header, with their types.
-
-    Raises:
-        Damaged: there is none at the address.
-        Refused: it is of a newer form.
-    """
+    """The messages of an object header, with their types."""
     version, _, count, _, size = data.unpack("<BBHII", address)
     if version != 1:
-        raise Refused("is written in a form of HDF5 that Keras does not use; load and save it with Keras")
-    blocks, seen, messages, total = [(address + 16, size)], {address + 16}, [], 0
+        raise Refused(NEWER_FORM)
+    blocks, seen, messages, total = [(address + 16, size)], set(), [], 0
     while blocks:
-        block = data.at(*blocks.pop(0))
-        at = 0
-        while at + 8 <= len(block):
-            kind, length, flags = struct.unpack_from("<HHB", block, at)
+        where, extent = blocks.pop(0)
+        if where in seen:
+            raise Damaged(f"the object at {address} goes in circles")
+        seen.add(where)
+        block, at = data.at(where, extent), 0
+        while at < len(block):
+            kind, length, flags = struct.unpack_from("<HHB3x", block, at)
             content = block[at + 8 : at + 8 + length]
             if len(content) != length or length % 8:
                 raise Damaged(f"the object at {address} ends early")
@@ -189,28 +147,18 @@ def read_messages(data: Bytes, address: int) -> list[tuple[int, bytes]]:
             if flags & 2:
                 raise Refused("is partly defined elsewhere")
             if kind == 0x10:
-                where, extent = struct.unpack_from("<QQ", content)
-                if where in seen:
-                    raise Damaged(f"the object at {address} goes in circles")
-                seen.add(where)
-                blocks.append((where, extent))
+                blocks.append(struct.unpack_from("<QQ", content))
             elif kind:
                 messages.append((kind, content))
-        if at != len(block):
-            raise Damaged(f"the object at {address} ends early")
     if total != count:
         raise Damaged(f"the object at {address} has {total} parts, and says {count}")
     return messages
 
 
 def read_heap(data: Bytes, address: int) -> bytes:
-    """The names of a group's members: the data of a local heap.
-
-    Raises:
-        Damaged: there is none at the address.
-    """
+    """The names of a group's members: the data of a local heap."""
     mark, version, size, free, where = data.unpack("<4sB3xQQQ", address)
-    if mark != b"HEAP" or version != 0:  # type: ignore[comparison-overlap]
+    if mark != b"HEAP" or version != 0:
         raise Damaged(f"no names of a group at {address}")
     names, seen = data.at(where, size), set()
     while free not in (1, UNDEFINED):
@@ -231,35 +179,27 @@ def read_symbols(data: Bytes, address: int, widths: tuple[int, int], heap: int) 
         address: of the tree of members.
         widths: half of the most entries of a leaf and of an inner node.
         heap: the size of the names.
-
-    Raises:
-        Damaged: it is no tree.
     """
     symbols: list[tuple[int, int, int, bytes]] = []
     seen: set[int] = set()
     rows: dict[int, list[tuple[int, int, int]]] = {}
-    pending = [(address, -1)]
+    pending: list[tuple[int, int | None]] = [(address, None)]
     while pending:
         at, expected = pending.pop()
-        mark, kind, level, count, left, right = data.unpack("<4sBBHQQ", at)
-        if mark != b"TREE" or kind or count > 2 * widths[1] or level > 8:  # type: ignore[comparison-overlap]
-            raise Damaged(f"no tree of members at {at}")
-        if at in seen or expected not in (-1, level):
+        if at in seen:
             raise Damaged(f"the tree of members at {at} goes in circles")
         seen.add(at)
+        if expected == -1:
+            symbols += _leaf(data, at, widths[0])
+            continue
+        mark, kind, level, count, left, right = data.unpack("<4sBBHQQ", at)
+        if mark != b"TREE" or kind or count > 2 * widths[1] or level > 8 or expected not in (None, level):
+            raise Damaged(f"no tree of members at {at}")
         rows.setdefault(level, []).append((at, left, right))
         entries = data.unpack(f"<{2 * count + 1}Q", at + 24)
-        if any(key >= heap for key in entries[::2]) and count:
+        if count and max(entries[::2]) >= heap:
             raise Damaged(f"a name outside the names, at {at}")
-        children = entries[1::2]
-        if level:
-            pending += [(child, level - 1) for child in reversed(children)]
-            continue
-        for child in children:
-            if child in seen:
-                raise Damaged(f"the tree of members at {at} goes in circles")
-            seen.add(child)
-            symbols += _leaf(data, child, widths[0])
+        pending += [(child, level - 1) for child in reversed(entries[1::2])]
     for row in rows.values():
         ends = [UNDEFINED, *(at for at, _, _ in row), UNDEFINED]
         if any((left, right) != (ends[i], ends[i + 2]) for i, (_, left, right) in enumerate(row)):
@@ -269,19 +209,15 @@ def read_symbols(data: Bytes, address: int, widths: tuple[int, int], heap: int) 
 
 def _leaf(data: Bytes, address: int, width: int) -> Iterator[tuple[int, int, int, bytes]]:
     mark, version, count = data.unpack("<4sBxH", address)
-    if mark != b"SNOD" or version != 1 or count > 2 * width:  # type: ignore[comparison-overlap]
+    if mark != b"SNOD" or version != 1 or count > 2 * width:
         raise Damaged(f"no members at {address}")
     yield from struct.iter_unpack("<QQI4x16s", data.at(address + 8, 40 * count))
 
 
 def read_collection(data: Bytes, address: int) -> dict[int, bytes]:
-    """The texts of a global heap, by their number.
-
-    Raises:
-        Damaged: there is none at the address.
-    """
+    """The texts of a global heap, by their number."""
     mark, version, size = data.unpack("<4sB3xQ", address)
-    if mark != b"GCOL" or version != 1:  # type: ignore[comparison-overlap]
+    if mark != b"GCOL" or version != 1:
         raise Damaged(f"no texts at {address}")
     content, at, found = data.at(address, size), 16, {}
     while at + 16 <= size:
