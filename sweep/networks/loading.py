@@ -14,7 +14,7 @@ from sweep.data.datasets import Dataset, fits
 from sweep.errors import InputError
 from sweep.files import copy_file, file_digest, reason, require_file
 from sweep.networks.backend import import_keras, quiet_advice
-from sweep.networks.checks.safety import MAX_FILE, check_model_bytes, check_model_file, variables_within
+from sweep.networks.checks.safety import MAX_FILE, check_model_file, variables_within
 from sweep.networks.inspection import beginning_of, layers_of, quantized_of, threshold_of, variables_of
 from sweep.networks.keras2 import without_leftovers
 from sweep.networks.variables import Layer, Variable
@@ -96,7 +96,7 @@ def load_network_bytes(content: bytes, suffix: str, trust: bool = False) -> Netw
         path = Path(folder) / f"network{suffix}"
         path.write_bytes(content)
         shown = f"network ({suffix})"
-        stored = None if trust else check_model_bytes(content, suffix, shown)
+        stored = None if trust else check_model_file(path, shown)
         return _load(path, shown, hashlib.sha256(content).hexdigest(), stored)
 
 

@@ -9,7 +9,7 @@ code that is stored in the file, but not layers that read other files.
 from __future__ import annotations
 
 import contextlib
-import io
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,22 +48,23 @@ def check_model_file(path: str | Path, shown: str = "") -> int:
         InputError: it is damaged, or not safe to load: all reasons found, one line each, each naming the file.
     """
     path = require_file(path)
-    with open_file(path) as file:
-        return _check(file, os.fstat(file.fileno()).st_size, path.suffix, shown or str(path))
-
-
-def check_model_bytes(content: bytes, suffix: str, shown: str) -> int:
-    """As `check_model_file`, for the content of a file.
-
-    Args:
-        content: the file's bytes.
-        suffix: the file's suffix, such as ".h5".
-        shown: what messages call the file.
-
-    Raises:
-        InputError: as `check_model_file`.
-    """
-    return _check(io.BytesIO(content), len(content), suffix, shown)
+    found, problems = Contents(), []
+    try:
+        with open_file(path) as file:
+            unsafe = _problems(file, os.fstat(file.fileno()).st_size, path.suffix, found)
+            for problem in itertools.islice(unsafe, MAX_PROBLEMS + 1):
+                problems.append(f"not safe to load: {problem}")
+        if found.config is None and not problems:
+            raise Damaged("No model config found in the file; it may hold weights only")
+    except (Damaged, ValueError) as error:
+        problems.append(f"not a model that Keras can load: {reason(error)}")
+    except MemoryError:
+        problems.append("not a model that Keras can load: there is not enough memory to look into it")
+    if len(problems) > MAX_PROBLEMS:
+        problems[MAX_PROBLEMS - 1 :] = ["not safe to load: … and more of the kind"]
+    if problems:
+        raise InputError(f"{shown or path}: {problem}" for problem in problems)
+    return found.size
 
 
 @contextlib.contextmanager
@@ -105,32 +106,11 @@ def variables_within(stored: int) -> Iterator[None]:
         raise InputError(refusal)
 
 
-def _check(file: BinaryIO, size: int, suffix: str, shown: str) -> int:
-    found, problems = Contents(), []
-    try:
-        kind = _kind(file, size, suffix)
-        check = check_zip(file, size, found) if kind is _ZIP else check_hdf5(Bytes(file, 0, size), found)
-        for problem in check:
-            problems.append(f"not safe to load: {problem}")
-            if len(problems) > MAX_PROBLEMS:
-                break
-        if found.config is not None:
-            config = configs.parse(found.config)
-            for problem in configs.problems_of(config, found.values):
-                problems.append(f"not safe to load: {problem}")
-                if len(problems) > MAX_PROBLEMS:
-                    break
-        elif not problems:
-            raise Damaged("No model config found in the file; it may hold weights only")
-    except (Damaged, ValueError) as error:
-        problems.append(f"not a model that Keras can load: {reason(error)}")
-    except MemoryError:
-        problems.append("not a model that Keras can load: there is not enough memory to look into it")
-    if len(problems) > MAX_PROBLEMS:
-        problems[MAX_PROBLEMS - 1 :] = ["not safe to load: … and more of the kind"]
-    if problems:
-        raise InputError(f"{shown}: {problem}" for problem in problems)
-    return found.size
+def _problems(file: BinaryIO, size: int, suffix: str, found: Contents) -> Iterator[str]:
+    kind = _kind(file, size, suffix)
+    yield from check_zip(file, size, found) if kind is _ZIP else check_hdf5(Bytes(file, 0, size), found)
+    if found.config is not None:
+        yield from configs.problems_of(configs.parse(found.config), found.values)
 
 
 def _kind(file: BinaryIO, size: int, suffix: str) -> tuple[str, ...]:
