@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from sweep.perturb.base import Array
+from sweep.perturb.grid import Levels
 
-IDENTITY = np.array([0, 2**-20, -np.inf, np.inf], np.float32)  # levels too fine to matter
+IDENTITY = Levels(2.0**-20).array()  # too fine to matter
 
 
 @dataclass(frozen=True)
@@ -59,4 +59,4 @@ class Noise:
         return self._sigma * self._generator.standard_normal((images, *shape), dtype=np.float32)
 
 
-Entry = npt.NDArray[np.float32] | Noise  # what a trial has for a variable or a site
+Entry = Array | Noise  # what a trial has for a variable or a site

@@ -7,32 +7,18 @@ float32, ties to even; a transform says which numbers these four are. The images
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from sweep.networks.variables import Variable
-from sweep.perturb.base import Array, Resolved, Transform, parameter, register
+from sweep.perturb.base import Array, Transform, parameter, register
+from sweep.perturb.grid import Levels, affine
 
 Side = Literal["output", "input"]
 CLIPS = 100  # shares of the largest value that the least-squares calibration tries
 BINS = 2048  # of the histogram on which it measures the error
-
-
-@dataclass(frozen=True)
-class Levels:
-    """The grid that activations are rounded to; `lowest` and `highest` are codes, ±inf for none."""
-
-    step: float
-    offset: float = 0.0
-    lowest: float = -np.inf
-    highest: float = np.inf
-
-    def array(self) -> Array:
-        """(4,) float32: offset, step, lowest, highest."""
-        return np.array([self.offset, self.step, self.lowest, self.highest], np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,23 +49,8 @@ class Rounding(DataFlow):
     """Activations rounded to levels."""
 
     @abstractmethod
-    def levels(self, sample: npt.NDArray[np.float32] | None) -> Levels:
+    def levels(self, sample: Array | None) -> Levels:
         """The levels, from a sample of the clean activations (any shape) where `calibrated`."""
-
-    def describe(self, sample: npt.NDArray[np.float32] | None) -> Resolved:
-        """The levels as values, and the share of the sample beyond them."""
-        levels = self.levels(sample)
-        low, high = (code * levels.step + levels.offset for code in (levels.lowest, levels.highest))
-        saturated = None
-        if sample is not None and np.isfinite([low, high]).any():
-            beyond = (sample < low - levels.step / 2) | (sample > high + levels.step / 2)
-            saturated = float(np.mean(beyond))
-        return Resolved(
-            step=levels.step,
-            low=low if np.isfinite(low) else None,
-            high=high if np.isfinite(high) else None,
-            saturated=saturated,
-        )
 
 
 @register("activation_fixed_point")
@@ -100,7 +71,7 @@ class ActivationFixedPoint(Rounding):
 
     bits: int = parameter("fractional bits", minimum=0, maximum=64)
 
-    def levels(self, sample: npt.NDArray[np.float32] | None) -> Levels:  # noqa: ARG002
+    def levels(self, sample: Array | None) -> Levels:  # noqa: ARG002
         return Levels(2.0**-self.bits)
 
 
@@ -130,7 +101,7 @@ class ActivationAffine(Rounding):
     def calibrated(self) -> bool:
         return True
 
-    def levels(self, sample: npt.NDArray[np.float32] | None) -> Levels:
+    def levels(self, sample: Array | None) -> Levels:
         """Needs a sample."""
         if sample is None:
             raise ValueError("a calibrated range needs a sample")
@@ -144,19 +115,14 @@ class ActivationAffine(Rounding):
         return self._grid(low, high)
 
     def _grid(self, low: float, high: float) -> Levels:
-        top = 2**self.bits - 1
-        step = float(np.float32((high - low) / top)) or 1.0  # an output that is always 0 stays 0
-        zero = np.rint(-low / step)
-        return Levels(step, 0.0, float(-zero), float(top - zero))
+        levels = affine(low, high, self.bits, np.float32)
+        return levels if levels.step > 0 else replace(levels, step=1.0)  # an output that is always 0 stays 0
 
-    def _best_share(self, sample: npt.NDArray[np.float32], low: float, high: float) -> float:
+    def _best_share(self, sample: Array, low: float, high: float) -> float:
         counts, edges = np.histogram(sample, BINS, (low, max(high, low + 1e-30)))
         middles = (edges[:-1] + edges[1:]) / 2
-        errors = []
-        for clip in range(1, CLIPS + 1):
-            levels = self._grid(low * clip / CLIPS, high * clip / CLIPS)
-            rounded = np.clip(np.rint(middles / levels.step), levels.lowest, levels.highest) * levels.step
-            errors.append(float(counts @ (middles - rounded) ** 2))
+        grids = (self._grid(low * clip / CLIPS, high * clip / CLIPS) for clip in range(1, CLIPS + 1))
+        errors = [float(counts @ (middles - levels.round(middles)) ** 2) for levels in grids]
         return (int(np.argmin(errors)) + 1) / CLIPS
 
 
@@ -172,7 +138,7 @@ class Converter(Rounding):
         """The range is not empty."""
         return [f"low {self.low:g} is not below high {self.high:g}"] if self.low >= self.high else []
 
-    def levels(self, sample: npt.NDArray[np.float32] | None) -> Levels:  # noqa: ARG002
+    def levels(self, sample: Array | None) -> Levels:  # noqa: ARG002
         top = 2**self.bits - 1
         return Levels((self.high - self.low) / top, self.low, 0.0, float(top))
 
@@ -251,7 +217,7 @@ class ActivationNoise(DataFlow):
     def calibrated(self) -> bool:
         return self.basis == "range"
 
-    def sigma(self, sample: npt.NDArray[np.float32] | None) -> float:
+    def sigma(self, sample: Array | None) -> float:
         """σ in the unit of the activations, from a sample of them with basis `range`."""
         unit = 1.0 if self.basis == "absolute" or sample is None else float(np.max(np.abs(sample), initial=0))
         return self.scale * unit

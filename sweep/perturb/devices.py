@@ -11,11 +11,10 @@ import numpy.typing as npt
 from sweep.networks.variables import Variable
 from sweep.perturb.base import Array, Random, Resolved, Table, parameter, register
 from sweep.perturb.basis import root_mean_square
+from sweep.perturb.grid import Doubles
 
-Points = npt.NDArray[np.float64]
 
-
-def normal_points(count: int) -> tuple[Points, Points]:
+def normal_points(count: int) -> tuple[Doubles, Doubles]:
     """Gauss-Hermite points ξ and weights, which sum to 1, for means over ξ ~ N(0, 1)."""
     points, weights = np.polynomial.hermite_e.hermegauss(count)
     return points, weights / np.sum(weights)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from sweep.networks.variables import Variable
 from sweep.perturb.base import Array, Random, Resolved, parameter, register
 from sweep.perturb.basis import root_mean_square, within
+from sweep.perturb.grid import Doubles, Levels, twos_complement
 
 Bits = npt.NDArray[np.int64]
 
@@ -148,31 +149,30 @@ class BitFlip(Fault):
         """Never: it quantizes at rate 0 too."""
         return False
 
-    def step(self, weight: Array) -> float:
-        """Δ; 0 where all weights are 0 and the code is symmetric."""
-        half = 2.0 ** (self.bits - 1)
-        return float(np.max(np.abs(weight))) / (half - 1) if self.code == "symmetric" else 1 / half
+    def grid(self, weight: Array) -> Levels:
+        """Every code has a level; a step of 0 where all weights are 0 and the code is symmetric."""
+        largest = float(np.max(np.abs(weight))) if self.code == "symmetric" else 1.0
+        top = 2.0 ** (self.bits - 1) - (self.code == "symmetric")
+        return twos_complement(largest / top, self.bits)
 
     def apply(self, weight: Array, variable: Variable, generator: np.random.Generator) -> Array:  # noqa: ARG002
         """Draws nothing at rate 0."""
-        step, half = self.step(weight), 2 ** (self.bits - 1)
-        codes = np.clip(np.rint(weight.astype(np.float64) / (step or 1.0)), -half, half - 1).astype(np.int64)
-        if self.random:
-            flipped = codes ^ flips(weight.shape, self.bits, self.rate, generator)
-            codes = ((flipped + half) & (2 * half - 1)) - half  # the sign of a b-bit code
-        return np.asarray(codes * step, np.float32)
+        half = 2 ** (self.bits - 1)
+
+        def stored(codes: Doubles) -> Doubles:
+            whole = np.clip(np.rint(codes), -half, half - 1).astype(np.int64)
+            if self.random:
+                flipped = whole ^ flips(weight.shape, self.bits, self.rate, generator)
+                whole = ((flipped + half) & (2 * half - 1)) - half  # the sign of a b-bit code
+            return whole.astype(np.float64)
+
+        return np.asarray(self.grid(weight).round(weight, stored), np.float32)
 
     def resolve(self, weight: Array, variable: Variable) -> Resolved:  # noqa: ARG002
         """Sigma is that of the flips alone: flipping bit k moves the code by 2^k, whatever the bit was."""
-        step, half = self.step(weight), 2.0 ** (self.bits - 1)
-        codes = weight.astype(np.float64) / (step or 1.0)
-        return Resolved(
-            sigma=step * float(np.sqrt(self.rate * (1 - self.rate) * (4.0**self.bits - 1) / 3)),
-            step=step,
-            low=-half * step,
-            high=(half - 1) * step,
-            saturated=float(np.mean((codes < -half - 0.5) | (codes > half - 0.5))),
-        )
+        levels = self.grid(weight)
+        sigma = levels.step * np.sqrt(self.rate * (1 - self.rate) * (4.0**self.bits - 1) / 3)
+        return levels.resolved(weight, float(sigma))
 
 
 @register("float32_bit_flip")

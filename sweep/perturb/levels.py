@@ -10,7 +10,8 @@ import numpy.typing as npt
 from sweep.networks.variables import Variable
 from sweep.perturb.base import Array, Resolved, Transform, parameter, register
 from sweep.perturb.basis import within
-from sweep.perturb.quantize import PER, PER_TEXT, Codes, Quantizer, largest
+from sweep.perturb.grid import Doubles
+from sweep.perturb.quantize import PER, PER_TEXT, Quantizer, largest
 
 Mask = npt.NDArray[np.bool_]
 
@@ -28,7 +29,7 @@ class Scaled(Transform):
     def random(self) -> bool:
         return False
 
-    def mean(self, size: Codes, chosen: Mask, variable: Variable) -> Codes:
+    def mean(self, size: Doubles, chosen: Mask, variable: Variable) -> Doubles:
         """Of the chosen, over the tensor or over each channel; 0 where none is; with as many axes as the weights."""
         axes = within(size, variable) if self.per == "channel" else None
         total = np.sum(size, axis=axes, keepdims=True, where=chosen)
@@ -64,7 +65,7 @@ class Binary(Scaled):
         scale = self.scale(weight, variable)
         return Resolved(step=float(2 * np.mean(scale)), low=float(-np.max(scale)), high=float(np.max(scale)))
 
-    def scale(self, weight: Array, variable: Variable) -> Codes:
+    def scale(self, weight: Array, variable: Variable) -> Doubles:
         """The mean of |W|."""
         size = np.abs(weight).astype(np.float64)
         return self.mean(size, np.ones(size.shape, bool), variable)
@@ -99,7 +100,7 @@ class Ternary(Scaled):
         _, scale = self.scale(weight, variable)
         return Resolved(step=float(np.mean(scale)), low=float(-np.max(scale)), high=float(np.max(scale)))
 
-    def scale(self, weight: Array, variable: Variable) -> tuple[Mask, Codes]:
+    def scale(self, weight: Array, variable: Variable) -> tuple[Mask, Doubles]:
         """Which weights are beyond the threshold, and their mean magnitude."""
         size = np.abs(weight).astype(np.float64)
         beyond = size > TERNARY_THRESHOLD * self.mean(size, np.ones(size.shape, bool), variable)
@@ -156,6 +157,6 @@ class PowerOfTwo(Quantizer):
         return np.asarray(exponent - (mantissa < 0.75), np.int64)
 
 
-def _power_below(size: Codes) -> Codes:
+def _power_below(size: Doubles) -> Doubles:
     """The largest power of two that is at most `size`; 0.5 for 0."""
     return np.asarray(np.ldexp(1.0, np.frexp(size)[1] - 1))

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from sweep.networks.variables import Variable
 from sweep.perturb.base import Array, Random, Resolved, parameter, register
 from sweep.perturb.devices import normal_points
+from sweep.perturb.grid import Doubles
 
 G_MAX = np.float32(25)  # µS: what max|W| is programmed to
 T0 = 20.0  # s from programming to the first reading
@@ -122,7 +123,7 @@ class PhaseChangeMemory(Random):
         factor = np.mean(before) / np.mean(now) if self.compensation == "global" else 1.0
         return Resolved(sigma=float(largest * factor * np.sqrt(np.mean(variance))))
 
-    def _moments(self, target: Array) -> npt.NDArray[np.float64]:
+    def _moments(self, target: Array) -> Doubles:
         """(3, targets): mean just after programming, mean and variance now, in units of g_max and g_max²."""
         (x, p), (y, q), (z, r) = normal_points(24), normal_points(12), normal_points(12)
         draws = (x[:, None, None], y[:, None], z)

@@ -6,14 +6,11 @@ from abc import abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from sweep.networks.variables import Variable
 from sweep.perturb.base import Array, Resolved, Transform, parameter, register
 from sweep.perturb.basis import root_mean_square, within
-
-Codes = npt.NDArray[np.float64]
-Numbers = Codes | float
+from sweep.perturb.grid import Doubles, Levels, affine, symmetric, twos_complement
 
 PER = ("tensor", "channel")
 PER_TEXT = "tensor: one scale for the whole array; channel: one for each output channel"
@@ -35,22 +32,13 @@ class Quantizer(Transform):
     def random(self) -> bool:
         return self.rounding == "stochastic"
 
-    def round(self, codes: Codes, generator: np.random.Generator) -> Codes:
+    def round(self, codes: Doubles, generator: np.random.Generator) -> Doubles:
         """Whole numbers; floor(x + u) is evaluated without rounding, so that whole numbers always stay."""
         if self.rounding == "nearest":
             return np.rint(codes)
         below = np.floor(codes)
         draw = generator.random(codes.shape, dtype=np.float32)
         return below + (codes - below + draw >= 1)
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Levels at code × step for the codes lowest … highest; numbers, or arrays that broadcast against the weights."""
-
-    step: Numbers
-    lowest: Numbers
-    highest: Numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,35 +50,23 @@ class Even(Quantizer):
     """
 
     @abstractmethod
-    def grid(self, weight: Array, variable: Variable) -> Grid:
-        """The levels for this weight array; a step of 0 where all weights are 0."""
+    def grid(self, weight: Array, variable: Variable) -> Levels:
+        """The levels for this weight array."""
 
     def apply(self, weight: Array, variable: Variable, generator: np.random.Generator) -> Array:
-        """Divides by the step, not multiplies by its inverse; weights that are all 0 stay 0."""
-        grid = self.grid(weight, variable)
-        codes = self.round(_divide(weight, grid.step), generator)
-        return np.asarray(np.clip(codes, grid.lowest, grid.highest) * grid.step, np.float32)
+        levels = self.grid(weight, variable)
+        return np.asarray(levels.round(weight, lambda codes: self.round(codes, generator)), np.float32)
 
     def resolve(self, weight: Array, variable: Variable) -> Resolved:
-        """Mean step; range over all scales; saturated are weights more than half a step beyond their own range."""
-        grid = self.grid(weight, variable)
-        codes = _divide(weight, grid.step)
-        part = codes - np.floor(codes)
-        low, high = np.min(grid.lowest * grid.step), np.max(grid.highest * grid.step)
-        return Resolved(
-            sigma=root_mean_square(grid.step * np.sqrt(part * (1 - part))) if self.random else None,
-            step=float(np.mean(grid.step)),
-            low=float(low) if np.isfinite(low) else None,
-            high=float(high) if np.isfinite(high) else None,
-            saturated=float(np.mean((codes < grid.lowest - 0.5) | (codes > grid.highest + 0.5))),
-        )
+        """As `Levels.resolved`; with stochastic rounding, sigma is the root mean square over the weights."""
+        levels = self.grid(weight, variable)
+        if not self.random:
+            return levels.resolved(weight)
+        part = np.mod(levels.codes(weight), 1.0)
+        return levels.resolved(weight, root_mean_square(levels.step * np.sqrt(part * (1 - part))))
 
 
-def _divide(weight: Array, step: Numbers) -> Codes:
-    return weight.astype(np.float64) / np.where(step > 0, step, 1.0)
-
-
-def largest(weight: Array, variable: Variable, per: str) -> Codes:
+def largest(weight: Array, variable: Variable, per: str) -> Doubles:
     """max |W| over the tensor or over each channel, float64, with as many axes as the weights."""
     axes = within(weight, variable) if per == "channel" else None
     return np.asarray(np.max(np.abs(weight), axis=axes, keepdims=True), np.float64)
@@ -118,8 +94,8 @@ class FixedPoint(Even):
         """With as many bits as float32 has, or more."""
         return self.bits >= _FLOAT_BITS
 
-    def grid(self, weight: Array, variable: Variable) -> Grid:  # noqa: ARG002
-        return Grid(2.0**-self.bits, -np.inf, np.inf)
+    def grid(self, weight: Array, variable: Variable) -> Levels:  # noqa: ARG002
+        return Levels(2.0**-self.bits)
 
 
 @register("fixed_point_saturating")
@@ -144,10 +120,8 @@ class FixedPointSaturating(Even):
     bits: int = parameter("fractional bits", minimum=0, maximum=32)
     integer_bits: int = parameter("integer bits, without the sign bit", minimum=0, maximum=16, default=0)
 
-    def grid(self, weight: Array, variable: Variable) -> Grid:  # noqa: ARG002
-        """Step 2^−bits, codes of 1 + integer_bits + bits bits."""
-        codes = 2.0 ** (self.integer_bits + self.bits)
-        return Grid(2.0**-self.bits, -codes, codes - 1)
+    def grid(self, weight: Array, variable: Variable) -> Levels:  # noqa: ARG002
+        return twos_complement(2.0**-self.bits, 1 + self.integer_bits + self.bits)
 
 
 @register("symmetric")
@@ -174,9 +148,8 @@ class Symmetric(Even):
     bits: int = parameter("bits of a code, the sign included", minimum=2, maximum=32)
     per: str = parameter(PER_TEXT, choices=PER, default="tensor")
 
-    def grid(self, weight: Array, variable: Variable) -> Grid:
-        codes = 2.0 ** (self.bits - 1) - 1
-        return Grid(largest(weight, variable, self.per) / codes, -codes, codes)
+    def grid(self, weight: Array, variable: Variable) -> Levels:
+        return symmetric(largest(weight, variable, self.per), 2.0 ** (self.bits - 1) - 1)
 
 
 @register("affine")
@@ -200,15 +173,12 @@ class Affine(Even):
     bits: int = parameter("bits of a code", minimum=1, maximum=32)
     per: str = parameter(PER_TEXT, choices=PER, default="tensor")
 
-    def grid(self, weight: Array, variable: Variable) -> Grid:
+    def grid(self, weight: Array, variable: Variable) -> Levels:
         """Codes counted from the zero point."""
         axes = within(weight, variable) if self.per == "channel" else None
         low = np.minimum(0.0, np.min(weight, axis=axes, keepdims=True).astype(np.float64))
         high = np.maximum(0.0, np.max(weight, axis=axes, keepdims=True).astype(np.float64))
-        codes = 2.0**self.bits - 1
-        step = (high - low) / codes
-        zero_point = np.rint(-low / np.where(step > 0, step, 1.0))
-        return Grid(step, -zero_point, codes - zero_point)
+        return affine(low, high, self.bits)
 
 
 @register("conductance_states")
@@ -232,7 +202,6 @@ class ConductanceStates(Even):
     states: int = parameter("states of one device, off included", minimum=2, maximum=2**31)
     per: str = parameter(PER_TEXT, choices=PER, default="tensor")
 
-    def grid(self, weight: Array, variable: Variable) -> Grid:
+    def grid(self, weight: Array, variable: Variable) -> Levels:
         """One step less than states, to either side."""
-        codes = self.states - 1.0
-        return Grid(largest(weight, variable, self.per) / codes, -codes, codes)
+        return symmetric(largest(weight, variable, self.per), self.states - 1.0)

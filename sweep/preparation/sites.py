@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
 
+import numpy as np
+
 from sweep.data.datasets import Dataset
 from sweep.engine.sites import Entry, Noise, Site
 from sweep.errors import InputError
@@ -89,7 +91,8 @@ def _placed(position: int, transform: DataFlow, layer: Layer, site: Site, sample
     if not isinstance(transform, Rounding):
         raise InputError(f"{transform.op}: is neither a Rounding nor an ActivationNoise, and cannot act")
     levels = transform.levels(sample)
-    return Placed(position, layer, site, levels.array(), transform.describe(sample))
+    limited = bool(np.isfinite(levels.array()[2:]).any())
+    return Placed(position, layer, site, levels.array(), levels.resolved(sample if limited else None))
 
 
 def sites_of(placed: Sequence[Placed]) -> tuple[Site, ...]:
