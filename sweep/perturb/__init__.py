@@ -1,16 +1,20 @@
 """Imperfections of stored weights."""
 
-from sweep.perturb import devices, faults, formats, levels, noise, pcm, quantize  # importing registers them
-from sweep.perturb.base import REGISTRY, Transform, parameter, register
+# Importing registers them, in the order of the catalogue.
+from sweep.perturb import noise, formats, quantize, levels, faults, devices, pcm  # isort: skip
+from sweep.perturb.base import REGISTRY, Random, Transform, noise_level, parameter, register
 from sweep.perturb.dataflow import ActivationNoise, Rounding
 from sweep.perturb.grid import Levels
+from sweep.perturb.noise import Additive
 from sweep.perturb.perturbation import perturb
 from sweep.perturb.selection import select
 
 __all__ = [
     "REGISTRY",
     "ActivationNoise",
+    "Additive",
     "Levels",
+    "Random",
     "Rounding",
     "Transform",
     "devices",
@@ -18,6 +22,7 @@ __all__ = [
     "formats",
     "levels",
     "noise",
+    "noise_level",
     "parameter",
     "pcm",
     "perturb",

@@ -8,7 +8,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar, get_type_hints
+from typing import Any, ClassVar, Literal, TypeVar, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,8 @@ from sweep.networks.variables import Variable
 Array = npt.NDArray[np.float32]
 Scalar = float | int | bool | str
 Selection = str | int | tuple[str | int, ...]
+Spacing = Literal["linear", "square", "log"]
+Worse = Literal["high", "low"]
 Table = tuple[tuple[float, float], ...]  # points (x, y) of a curve, by ascending x: never swept
 
 
@@ -47,10 +49,35 @@ def parameter(
     maximum: float | None = None,
     choices: tuple[str, ...] | None = None,
     default: Any = dataclasses.MISSING,
+    label: str | None = None,
+    unit: str | Mapping[str, Mapping[str, str]] | None = None,
+    spacing: Spacing = "linear",
+    worse: Worse = "high",
+    identity: float | None = None,
 ) -> Any:
-    """A field of a transform: what it means, and the values that are valid."""
+    """A field of a transform: what it means, the values that are valid, and how it stands on an axis.
+
+    Args:
+        text: what it means.
+        minimum, maximum, choices: the values that are valid.
+        default: none where a study must set it.
+        label: what its axis says; by default what it acts on, and the text where that is short.
+        unit: of its values, behind the label; "s" shows durations; {"basis": {"weight": "× |w|", …}}, that which the
+            value of another parameter says.
+        spacing: on what scale accuracy goes with it, for what lies between levels: "square" for a level of noise, whose
+            power counts; "log" for times.
+        worse: the end at which it costs accuracy: "low" for bits.
+        identity: the value at which the transform does nothing.
+    """
     valid = {"text": text, "minimum": minimum, "maximum": maximum, "choices": choices}
-    return dataclasses.field(default=default, metadata=valid)
+    shown = {"label": label, "unit": unit, "spacing": spacing, "worse": worse, "identity": identity}
+    return dataclasses.field(default=default, metadata=valid | shown)
+
+
+def noise_level(text: str, **facts: Any) -> Any:
+    """A `parameter` that is the level of a noise: 0 or more, none at 0, spaced by its square."""
+    usual: dict[str, Any] = {"minimum": 0.0, "label": "Noise scale", "unit": text, "spacing": "square", "identity": 0.0}
+    return parameter(text, **(usual | facts))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,12 +111,23 @@ class Transform(ABC):
     @property
     @abstractmethod
     def random(self) -> bool:
-        """Whether two seeds can give different weights."""
+        """Whether two seeds can give different weights, unless it is the identity."""
 
     @property
     def is_identity(self) -> bool:
-        """Whether it changes no weight and no decision at these values."""
-        return False
+        """Whether it changes no weight and no decision at these values; by default as its parameters say."""
+        known = ((getattr(self, f.name), f.metadata.get("identity")) for f in dataclasses.fields(self))
+        return any(identity is not None and value == identity for value, identity in known)
+
+    @property
+    def std_per_level(self) -> float | None:
+        """Standard deviation of what it adds to a weight, whatever the weight, at a noise level of 1; else None."""
+        return None
+
+    @property
+    def rounding_step(self) -> float | None:
+        """Distance between its levels where it rounds every weight to the nearest of them, without end; else None."""
+        return None
 
     @abstractmethod
     def apply(self, weight: Array, variable: Variable, generator: np.random.Generator) -> Array:
@@ -108,6 +146,15 @@ class Random(Transform):
         "chip: one draw a seed; read: a new draw for every block of images", choices=("chip", "read"), default="chip"
     )
     block: int = parameter("images that a read lasts, with lifetime read", minimum=1, default=100)
+
+    @property
+    def random(self) -> bool:
+        return not self.is_identity
+
+
+def draws(transform: Transform) -> bool:
+    """Whether two seeds can give different weights."""
+    return transform.random and not transform.is_identity
 
 
 REGISTRY: dict[str, type[Transform]] = {}

@@ -8,7 +8,16 @@ import numpy.typing as npt
 from sweep.networks.variables import Variable
 from sweep.perturb.base import Array
 
-BASES = ("absolute", "weight", "layer_max", "layer_std", "layer_range", "channel_max", "inverse")
+UNITS = {
+    "absolute": "weight units",
+    "weight": "× |w|",
+    "layer_max": "× max |W| of the layer",
+    "layer_std": "× standard deviation of the layer",
+    "layer_range": "× range of the layer",
+    "channel_max": "× max |W| of the channel",
+    "inverse": "× max |W|² / |w|",
+}
+BASES = tuple(UNITS)
 INVERSE_LIMIT = 2.0**64  # keeps level × draw finite for a weight next to 0
 
 

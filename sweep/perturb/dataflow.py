@@ -13,10 +13,13 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from sweep.networks.variables import Variable
-from sweep.perturb.base import Array, Transform, parameter, register
+from sweep.perturb.base import Array, Transform, noise_level, parameter, register
 from sweep.perturb.grid import Levels, affine
 
+CHAPTER = "The data flow"  # of the catalogue
+
 Side = Literal["output", "input"]
+UNITS = {"absolute": "units of the activations", "range": "× range of the activations"}
 CLIPS = 100  # shares of the largest value that the least-squares calibration tries
 BINS = 2048  # of the histogram on which it measures the error
 
@@ -69,7 +72,7 @@ class ActivationFixedPoint(Rounding):
       99.999-th percentile of |x|; clips to the codes −128 … 127.
     """
 
-    bits: int = parameter("fractional bits", minimum=0, maximum=64)
+    bits: int = parameter("fractional bits", minimum=0, maximum=64, worse="low")
 
     def levels(self, sample: Array | None) -> Levels:  # noqa: ARG002
         return Levels(2.0**-self.bits)
@@ -93,7 +96,7 @@ class ActivationAffine(Rounding):
       that are not interpolated; training then goes on from there.
     """
 
-    bits: int = parameter("bits of a code", minimum=1, maximum=24)
+    bits: int = parameter("bits of a code", minimum=1, maximum=24, worse="low")
     range: str = parameter("how the range is found", choices=("min_max", "percentile", "mse"), default="min_max")
     percentile: float = parameter("p of range percentile", minimum=50.0, maximum=100.0, default=99.9)
 
@@ -130,7 +133,7 @@ class ActivationAffine(Rounding):
 class Converter(Rounding):
     """Levels over a stated range, both ends included."""
 
-    bits: int = parameter("bits of a code", minimum=1, maximum=24)
+    bits: int = parameter("bits of a code", minimum=1, maximum=24, worse="low")
     low: float = parameter("the lowest level, in the unit of the activations")
     high: float = parameter("the highest level, in the unit of the activations")
 
@@ -202,16 +205,12 @@ class ActivationNoise(DataFlow):
     - MRFI `NormalDisturb`: on activations: basis `absolute`, scale = std, with bias 0.
     """
 
-    scale: float = parameter("noise level, in units of the basis", minimum=0.0)
-    basis: str = parameter("what scale is relative to", choices=("absolute", "range"), default="absolute")
+    scale: float = noise_level("noise level, in units of the basis", unit={"basis": UNITS})
+    basis: str = parameter("what scale is relative to", choices=tuple(UNITS), default="absolute")
 
     @property
     def random(self) -> bool:
-        return self.scale > 0
-
-    @property
-    def is_identity(self) -> bool:
-        return self.scale == 0
+        return not self.is_identity
 
     @property
     def calibrated(self) -> bool:

@@ -9,9 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from sweep.networks.variables import Variable
-from sweep.perturb.base import Array, Random, Resolved, Table, parameter, register
+from sweep.perturb.base import Array, Random, Resolved, Table, noise_level, parameter, register
 from sweep.perturb.basis import root_mean_square
 from sweep.perturb.grid import Doubles
+
+CHAPTER = "Devices"  # of the catalogue
 
 
 def normal_points(count: int) -> tuple[Doubles, Doubles]:
@@ -39,7 +41,14 @@ class Drift(Random):
       drawn anew for each read.
     """
 
-    time: float = parameter("seconds since the first reading", minimum=0.0)
+    time: float = parameter(
+        "seconds since the first reading",
+        minimum=0.0,
+        label="Time since the first reading",
+        unit="s",
+        spacing="log",
+        identity=0.0,
+    )
     nu: float = parameter("mean drift exponent", default=0.05)
     nu_std: float = parameter("standard deviation of the drift exponent between devices", minimum=0.0, default=0.0)
     t0: float = parameter("seconds from programming to the first reading", minimum=1e-9, default=20.0)
@@ -95,7 +104,7 @@ class ConductanceNoise(Random):
     """
 
     table: Table = parameter("[conductance, standard deviation] points, from g_min to g_max")  # noqa: RUF009
-    scale: float = parameter("factor on the standard deviations", minimum=0.0, default=1.0)
+    scale: float = noise_level("factor on the standard deviations", default=1.0)
 
     def joint_problems(self) -> list[str]:
         """Nothing in the table is negative."""

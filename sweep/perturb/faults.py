@@ -16,6 +16,8 @@ from sweep.perturb.base import Array, Random, Resolved, parameter, register
 from sweep.perturb.basis import root_mean_square, within
 from sweep.perturb.grid import Doubles, Levels, twos_complement
 
+CHAPTER = "Faults of weights"  # of the catalogue
+
 Bits = npt.NDArray[np.int64]
 
 
@@ -23,15 +25,14 @@ Bits = npt.NDArray[np.int64]
 class Fault(Random):
     """Something that fails with probability `rate`."""
 
-    rate: float = parameter("probability of a fault", minimum=0.0, maximum=1.0)
-
-    @property
-    def random(self) -> bool:
-        return self.rate > 0
-
-    @property
-    def is_identity(self) -> bool:
-        return self.rate == 0
+    rate: float = parameter(
+        "probability of a fault",
+        minimum=0.0,
+        maximum=1.0,
+        label="Fault rate",
+        unit="probability for each weight, bit or line",
+        identity=0.0,
+    )
 
 
 @register("stuck_at")
@@ -137,12 +138,16 @@ class BitFlip(Fault):
       what layers hand on, and clips to their largest value. No equal here.
     """
 
-    bits: int = parameter("bits of a code, the sign included", minimum=2, maximum=32)
+    bits: int = parameter("bits of a code, the sign included", minimum=2, maximum=32, worse="low")
     code: str = parameter(
         "symmetric: largest code at max|W|; fixed_point: range [-1, 1)",
         choices=("symmetric", "fixed_point"),
         default="symmetric",
     )
+
+    @property
+    def random(self) -> bool:
+        return self.rate > 0
 
     @property
     def is_identity(self) -> bool:

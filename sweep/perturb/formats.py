@@ -10,6 +10,8 @@ import numpy as np
 from sweep.networks.variables import Variable
 from sweep.perturb.base import Array, Resolved, Transform, parameter, register
 
+CHAPTER = "Quantizers of weights"  # of the catalogue
+
 FORMATS = {
     "float16": np.dtype(np.float16),
     "bfloat16": np.dtype(ml_dtypes.bfloat16),

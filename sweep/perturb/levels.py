@@ -13,6 +13,8 @@ from sweep.perturb.basis import within
 from sweep.perturb.grid import Doubles
 from sweep.perturb.quantize import PER, PER_TEXT, Quantizer, largest
 
+CHAPTER = "Quantizers of weights"  # of the catalogue
+
 Mask = npt.NDArray[np.bool_]
 
 TERNARY_THRESHOLD = 0.7  # of mean |W|: the source's optimum for weights that are uniform or normal
@@ -128,7 +130,7 @@ class PowerOfTwo(Quantizer):
       where |w| is within both ranges and not between √2 · 2^e and 1.5 · 2^e.
     """
 
-    bits: int = parameter("bits of a code, the sign included", minimum=2, maximum=32)
+    bits: int = parameter("bits of a code, the sign included", minimum=2, maximum=32, worse="low")
     per: str = parameter(PER_TEXT, choices=PER, default="tensor")
 
     def apply(self, weight: Array, variable: Variable, generator: np.random.Generator) -> Array:

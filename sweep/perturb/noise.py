@@ -9,8 +9,10 @@ from typing import ClassVar
 import numpy as np
 
 from sweep.networks.variables import Variable
-from sweep.perturb.base import Array, Random, Resolved, parameter, register
-from sweep.perturb.basis import BASES, root_mean_square, unit
+from sweep.perturb.base import Array, Random, Resolved, noise_level, parameter, register
+from sweep.perturb.basis import BASES, UNITS, root_mean_square, unit
+
+CHAPTER = "Noise on weights"  # of the catalogue
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,16 +21,12 @@ class Additive(Random):
 
     spread: ClassVar[float]
 
-    scale: float = parameter("noise level, in units of the basis", minimum=0.0)
+    scale: float = noise_level("noise level, in units of the basis", unit={"basis": UNITS})
     basis: str = parameter("what scale is relative to", choices=BASES, default="absolute")
 
     @property
-    def random(self) -> bool:
-        return self.scale > 0
-
-    @property
-    def is_identity(self) -> bool:
-        return self.scale == 0
+    def std_per_level(self) -> float | None:
+        return self.spread if self.basis == "absolute" else None
 
     def apply(self, weight: Array, variable: Variable, generator: np.random.Generator) -> Array:
         """One call to the generator, in the variable's own shape."""
@@ -146,16 +144,8 @@ class LogNormal(Random):
     Peers: none known under this name; other tools draw the relative error from a normal distribution.
     """
 
-    scale: float = parameter("standard deviation of the logarithm of the factor", minimum=0.0, maximum=10.0)
+    scale: float = noise_level("standard deviation of the logarithm of the factor", maximum=10.0)
     mean_preserving: bool = parameter("whether the factor has mean 1 instead of median 1", default=False)
-
-    @property
-    def random(self) -> bool:
-        return self.scale > 0
-
-    @property
-    def is_identity(self) -> bool:
-        return self.scale == 0
 
     def apply(self, weight: Array, variable: Variable, generator: np.random.Generator) -> Array:  # noqa: ARG002
         """One standard normal draw a weight, in the variable's own shape."""

@@ -13,6 +13,8 @@ from sweep.perturb.base import Array, Random, Resolved, parameter, register
 from sweep.perturb.devices import normal_points
 from sweep.perturb.grid import Doubles
 
+CHAPTER = "Devices"  # of the catalogue
+
 G_MAX = np.float32(25)  # µS: what max|W| is programmed to
 T0 = 20.0  # s from programming to the first reading
 T_READ = 250e-9  # s that a reading takes
@@ -56,7 +58,9 @@ class PhaseChangeMemory(Random):
       false, opposite = "programmed" has 8 % less noise at 0 and 1 % less at g_max; exact as `conductance_noise`.
     """
 
-    time: float = parameter("seconds after programming", minimum=0.0)
+    time: float = parameter(
+        "seconds after programming", minimum=0.0, label="Time after programming", unit="s", spacing="log"
+    )
     programming: bool = parameter("whether there is programming noise", default=True)
     drift: bool = parameter("whether conductances drift", default=True)
     read: bool = parameter("whether there is read noise", default=True)

@@ -10,7 +10,7 @@ from typing import TypeGuard
 import numpy as np
 
 from sweep.networks.variables import Variable
-from sweep.perturb.base import Array, Random, Transform
+from sweep.perturb.base import Array, Random, Transform, draws
 from sweep.perturb.dataflow import DataFlow
 from sweep.perturb.selection import select
 from sweep.randomness import stream
@@ -34,7 +34,7 @@ def block_of(transforms: Sequence[Transform]) -> int | None:
 
 def is_read(transform: Transform) -> TypeGuard[Random]:
     """Whether a transform draws anew for each read of the weights."""
-    return isinstance(transform, Random) and transform.lifetime == "read" and transform.random
+    return isinstance(transform, Random) and transform.lifetime == "read" and draws(transform)
 
 
 def perturb(

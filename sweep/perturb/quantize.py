@@ -12,6 +12,8 @@ from sweep.perturb.base import Array, Resolved, Transform, parameter, register
 from sweep.perturb.basis import root_mean_square, within
 from sweep.perturb.grid import Doubles, Levels, affine, symmetric, twos_complement
 
+CHAPTER = "Quantizers of weights"  # of the catalogue
+
 PER = ("tensor", "channel")
 PER_TEXT = "tensor: one scale for the whole array; channel: one for each output channel"
 
@@ -87,12 +89,16 @@ class FixedPoint(Even):
     - qtorch `fixed_point_quantize`: fl = b, clamp = False, rounding = "nearest"; ties to even there too.
     """
 
-    bits: int = parameter("fractional bits", minimum=0, maximum=64)
+    bits: int = parameter("fractional bits", minimum=0, maximum=64, worse="low")
 
     @property
     def is_identity(self) -> bool:
         """With as many bits as float32 has, or more."""
         return self.bits >= _FLOAT_BITS
+
+    @property
+    def rounding_step(self) -> float | None:
+        return 2.0**-self.bits
 
     def grid(self, weight: Array, variable: Variable) -> Levels:  # noqa: ARG002
         return Levels(2.0**-self.bits)
@@ -117,7 +123,7 @@ class FixedPointSaturating(Even):
       for m ≥ 0, without the code −2^7.
     """
 
-    bits: int = parameter("fractional bits", minimum=0, maximum=32)
+    bits: int = parameter("fractional bits", minimum=0, maximum=32, worse="low")
     integer_bits: int = parameter("integer bits, without the sign bit", minimum=0, maximum=16, default=0)
 
     def grid(self, weight: Array, variable: Variable) -> Levels:  # noqa: ARG002
@@ -145,7 +151,7 @@ class Symmetric(Even):
     - QKeras `quantized_bits(alpha="auto")`: bits = b, per = "channel", ties away from 0.
     """
 
-    bits: int = parameter("bits of a code, the sign included", minimum=2, maximum=32)
+    bits: int = parameter("bits of a code, the sign included", minimum=2, maximum=32, worse="low")
     per: str = parameter(PER_TEXT, choices=PER, default="tensor")
 
     def grid(self, weight: Array, variable: Variable) -> Levels:
@@ -170,7 +176,7 @@ class Affine(Even):
     - TensorFlow `fake_quant_with_min_max_vars`: num_bits = b, min = low, max = high; ties up.
     """
 
-    bits: int = parameter("bits of a code", minimum=1, maximum=32)
+    bits: int = parameter("bits of a code", minimum=1, maximum=32, worse="low")
     per: str = parameter(PER_TEXT, choices=PER, default="tensor")
 
     def grid(self, weight: Array, variable: Variable) -> Levels:
@@ -199,7 +205,7 @@ class ConductanceStates(Even):
       of which none is 0. No equal here.
     """
 
-    states: int = parameter("states of one device, off included", minimum=2, maximum=2**31)
+    states: int = parameter("states of one device, off included", minimum=2, maximum=2**31, worse="low")
     per: str = parameter(PER_TEXT, choices=PER, default="tensor")
 
     def grid(self, weight: Array, variable: Variable) -> Levels:

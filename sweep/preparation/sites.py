@@ -14,7 +14,7 @@ from sweep.errors import InputError
 from sweep.networks.inspection import leaves_of
 from sweep.networks.loading import Network
 from sweep.networks.variables import Layer
-from sweep.perturb.base import Array, Resolved, Transform
+from sweep.perturb.base import Array, Resolved, Transform, draws
 from sweep.perturb.dataflow import ActivationNoise, DataFlow, Rounding
 from sweep.perturb.selection import select_layers
 from sweep.randomness import stream
@@ -75,7 +75,7 @@ def place(cells: Sequence[Cell], network: Network, sets: tuple[Dataset, Dataset 
 def _sites(cell: Cell, layers: Sequence[Layer]) -> list[tuple[int, DataFlow, Layer, Site]]:
     found = []
     for position, transform in enumerate(cell.transforms):
-        if isinstance(transform, ActivationNoise) and not transform.random:
+        if isinstance(transform, ActivationNoise) and not draws(transform):
             continue
         if isinstance(transform, DataFlow):
             kind = "noise" if isinstance(transform, ActivationNoise) else "levels"

@@ -5,21 +5,20 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import pandas as pd
 
+from sweep.perturb.base import Transform
+from sweep.reporting.labels import parameter_labels
 from sweep.reporting.published import compare_families, fits, percentiles
 from sweep.reporting.tables.frames import Answer
-from sweep.statistics.inversion import Spacing, check_claims, equivalent_levels, thresholds
+from sweep.statistics.inversion import check_claims, equivalent_levels, thresholds
 from sweep.statistics.monotone import Curve, curve_of
 from sweep.study.study import Family, Study
 from sweep.texts import percent
 
 DROPS = (0.01, 0.02, 0.05)
-STD_PER_LEVEL = {"gaussian": 1.0, "uniform": 1 / math.sqrt(12), "uniform_symmetric": 1 / math.sqrt(3)}
-FEWEST = {"bits": True}  # of these the smallest is sought, of all others the largest
-SPACINGS: dict[str, Spacing] = {"scale": "square", "time": "log"}
 
 
 def answers(study: Study, trials: pd.DataFrame) -> list[Answer]:
@@ -38,18 +37,17 @@ def answers(study: Study, trials: pd.DataFrame) -> list[Answer]:
 
 
 def _thresholds(study: Study, trials: pd.DataFrame) -> Answer | None:
-    parts = []
+    parts, labels = [], parameter_labels(study)
     for model, family, parameter, curve in _curves(study, trials):
-        clean = _clean(study, trials, model)
-        if clean is None:
+        clean, label = _clean(study, trials, model), labels[family.name, parameter]
+        lowest = {"linear": -math.inf, "square": 0.0, "log": math.ulp(0.0)}[label.spacing]
+        if clean is None or curve.levels.min() < lowest:
             continue
         for statistic, quantile in (("mean", None), ("5 % quantile", 0.05)):
             if quantile is not None and curve.exact.all():  # no chips that differ
                 continue
-            spacing = SPACINGS.get(parameter, "linear")
-            if spacing == "log" and curve.levels.min() <= 0:
-                continue
-            table = pd.DataFrame(thresholds(curve, clean, DROPS, quantile, FEWEST.get(parameter, False), spacing))
+            found = thresholds(curve, clean, DROPS, quantile, label.worse == "low", label.spacing)
+            table = pd.DataFrame(found)
             parts.append(table.assign(model=model, family=family.name, parameter=parameter, of=statistic))
     if not parts:
         return None
@@ -67,19 +65,21 @@ def _thresholds(study: Study, trials: pd.DataFrame) -> Answer | None:
 
 def _equivalence(study: Study, trials: pd.DataFrame) -> Iterator[Answer]:
     curves = list(_curves(study, trials))
-    noise = [c for c in curves if c[2] == "scale" and _is_plain(c[1], tuple(STD_PER_LEVEL))]
-    rounding = [c for c in curves if c[2] == "bits" and _is_plain(c[1], ("fixed_point",))]
+    noise = [(c, std) for c in curves if (std := _std_per_level(study, c[1], c[2])) is not None]
+    rounding = [c for c in curves if _is_rounding(study, c[1], c[2])]
+    several = len({family.name for _, family, _, _ in rounding}) > 1
     levels, claims = [], []
-    for n, r in itertools.product(noise, rounding):
+    for (n, std), r in itertools.product(noise, rounding):
         if n[0] != r[0]:
             continue
-        found = equivalent_levels(n[3], r[3], STD_PER_LEVEL[n[1].perturb[0]["op"]])
-        levels.append(_named(pd.DataFrame(found._asdict()), model=n[0], noise=n[1].name))
-        said = {p["bits"]: p["noise"] for p in r[1].published if "noise" in p and p["bits"] in r[3].levels}
+        found = equivalent_levels(n[3], r[3], std)
+        names = {"model": n[0], "noise": n[1].name} | ({"rounding": r[1].name} if several else {})
+        levels.append(_named(pd.DataFrame(found._asdict()), **names))
+        said = {p[r[2]]: p["noise"] for p in r[1].published if "noise" in p and p[r[2]] in r[3].levels}
         if said:
             levels[-1]["claimed"] = levels[-1]["bits"].map(said)
             checked = pd.DataFrame(check_claims(n[3], r[3], said)._asdict()).astype({"holds": "boolean"})
-            claims.append(_named(checked, model=n[0], noise=n[1].name))
+            claims.append(_named(checked, **names))
     if levels:
         yield Answer(
             "equivalent-bits",
@@ -126,7 +126,8 @@ def _published(study: Study, trials: pd.DataFrame) -> Iterator[Answer]:
         "p-values that the whole table was drawn from our distributions: a new draw for each level (independent), or "
         "one draw scaled (common).",
     )
-    names = [f.name for f in study.family if f.published and any(t["op"] in STD_PER_LEVEL for t in f.perturb)]
+    noise = {family for (family, _), label in parameter_labels(study).items() if label.spacing == "square"}
+    names = [family.name for family in study.family if family.published and family.name in noise]
     for pair in itertools.combinations(names, 2):
         try:
             table = compare_families(trials, list(study.columns), pair, published, fixed)
@@ -181,15 +182,26 @@ def _clean(study: Study, trials: pd.DataFrame, model: str) -> float | None:
     return None
 
 
-def _is_plain(family: Family, ops: Sequence[str]) -> bool:
-    """Whether a family is one of these transforms alone, in absolute units and on all layers."""
-    table = family.perturb[0]
-    return (
-        len(family.perturb) == 1
-        and table["op"] in ops
-        and table.get("basis", "absolute") == "absolute"
-        and table.get("layers", "*") == "*"
-    )
+def _alone(study: Study, family: Family, parameter: str) -> list[tuple[float, Transform]]:
+    """(level, transform) of each cell of a family that is one transform on all layers; else none."""
+    if len(family.perturb) > 1 or family.perturb[0].get("layers", "*") != "*":
+        return []
+    cells = (cell for cell in study.cells if cell.family == family.name)
+    return [(float(str(cell.values[parameter])), cell.transforms[0]) for cell in cells]
+
+
+def _std_per_level(study: Study, family: Family, parameter: str) -> float | None:
+    """The standard deviation per level of a family that is additive noise alone and sweeps its level; else None."""
+    if parameter_labels(study)[family.name, parameter].spacing != "square":
+        return None
+    std, *others = {t.std_per_level for _, t in _alone(study, family, parameter)} or {None}
+    return None if others or std is None or not 0 < std < math.inf else std
+
+
+def _is_rounding(study: Study, family: Family, parameter: str) -> bool:
+    """Whether a family is rounding alone, to as many fractional bits as it sweeps."""
+    steps = [(level, t.rounding_step or 0.0) for level, t in _alone(study, family, parameter)]
+    return bool(steps) and all(0 < step < math.inf and math.log2(step) == -level for level, step in steps)
 
 
 def _fixed(study: Study) -> list[str]:

@@ -3,85 +3,99 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
+from sweep.errors import printable
+from sweep.perturb.base import Spacing, Transform, Worse, parameters
 from sweep.perturb.dataflow import DataFlow
 from sweep.study.study import Study
 from sweep.texts import duration, number
 
-Labels = Mapping[tuple[str, str], str]
+
+@dataclass(frozen=True)
+class Label:
+    """A swept parameter on an axis.
+
+    Attributes:
+        name: what it is.
+        unit: of its values; empty where the name says all.
+        spacing, worse: as in `sweep.perturb.parameter`.
+        whole: whether its values are whole numbers.
+    """
+
+    name: str
+    unit: str = ""
+    spacing: Spacing = "linear"
+    worse: Worse = "high"
+    whole: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.unit})" if self.unit and self.unit != _SECONDS else self.name
+
+
+Labels = Mapping[tuple[str, str], Label]
 """(family, column) → what the column is in that family."""
 
-_GENERIC = {
-    "scale": "Noise scale (weight units, or × the noise's basis)",
-    "bits": "Weight bits (fixed point: fractional bits)",
-    "time": "Time after programming",
-    "rate": "Fault rate (probability for each weight, bit or line)",
-    "layer": "Layer",
-}
-_UNITS = {
-    "absolute": "weight units",
-    "weight": "× |w|",
-    "layer_max": "× max |W| of the layer",
-    "layer_std": "× standard deviation of the layer",
-    "layer_range": "× range of the layer",
-    "channel_max": "× max |W| of the channel",
-    "inverse": "× max |W|² / |w|",
-    "range": "× range of the activations",
-}
+_SECONDS = "s"
 _LONGEST = 40  # characters of a parameter's text
 
 
-def parameter_labels(study: Study) -> dict[tuple[str, str], str]:
-    """(family, column of a swept parameter) → its axis label: what the parameter is, of what, and its unit."""
-    labels = {}
-    for family in study.family:
-        for column, (position, name) in family.swept.items():
-            table = family.perturb[position]
-            transform = family.ops[table["op"]]
-            fields = {field.name: field for field in dataclasses.fields(transform)}
-            default = fields["basis"].default if "basis" in fields else None
-            of_flow = issubclass(transform, DataFlow)
-            labels[family.name, column] = _label(
-                name, fields[name].metadata.get("text", name), table.get("basis", default), of_flow
-            )
-    return labels
+def parameter_labels(study: Study) -> dict[tuple[str, str], Label]:
+    """(family, column of a swept parameter) → its label: what the parameter is, of what, and its unit."""
+    return {
+        (family.name, column): label_of(family.ops[family.perturb[position]["op"]], name, family.perturb[position])
+        for family in study.family
+        for column, (position, name) in family.swept.items()
+    }
 
 
-def _label(name: str, text: str, basis: Any, of_flow: bool) -> str:
-    if name in ("time", "rate"):
-        return _GENERIC[name]
-    if name == "scale":
-        unit = "units of the activations" if of_flow and basis == "absolute" else _UNITS.get(str(basis), text)
-        return f"Noise scale ({unit})"
-    if name in ("bits", "states"):
-        return f"{'Activations' if of_flow else 'Weights'}: {text if len(text) <= _LONGEST else name}"
-    return name.replace("_", " ").capitalize()
+def label_of(transform: type[Transform], name: str, table: Mapping[str, Any]) -> Label:
+    """What a parameter of a transform is, as a study's table sets the others."""
+    fields = {field.name: field for field in dataclasses.fields(transform)}
+    facts, kind = fields[name].metadata, parameters(transform)[name]
+    text, label, unit = facts.get("text") or name, facts.get("label"), facts.get("unit") or ""
+    if label is None and kind in (int, float):
+        of = "Activations" if issubclass(transform, DataFlow) else "Weights"
+        label = f"{of}: {text if len(text) <= _LONGEST else name}"
+    if isinstance(unit, Mapping):
+        ((other, units),) = unit.items()
+        default = fields[other].default if other in fields else None
+        unit = units.get(str(table.get(other, default)), text)
+    said = {fact: facts[fact] for fact in ("spacing", "worse") if fact in facts}
+    return Label(_line(label or _capital(name)), _line(unit), whole=kind is int, **said)
+
+
+def shared(column: str, labels: Labels, families: Iterable[str] | None = None) -> Label:
+    """What a column is in these families, or in all that sweep it; of what they disagree about, the usual."""
+    there = [family for family, swept in labels if swept == column] if families is None else families
+    found = {labels.get((family, column), Label(_capital(column))) for family in there}
+    usual = dataclasses.asdict(Label(_capital(column)))
+    said = {fact: {getattr(label, fact) for label in found} for fact in usual}
+    return Label(**{fact: said[fact].pop() if len(said[fact]) == 1 else usual[fact] for fact in usual})
 
 
 def axis_label(column: str, families: list[str], labels: Labels) -> str:
-    """One label for a column of some families: theirs where they agree, else what the name usually means."""
-    found = {labels.get((family, column)) for family in families}
-    (only, *others) = found
-    if only and not others:
-        return only
-    general = _GENERIC.get(base(column), column)
-    return general if column in (base(column), general) else f"{column}: {general}"
+    """One label for a column of some families: theirs as far as they agree."""
+    return str(shared(column, labels, families))
 
 
-def base(column: str) -> str:
-    """A parameter's name without the position of its transform: `bits` of `bits_1`."""
-    return re.sub(r"_\d+$", "", column)
-
-
-def value_text(column: str, value: Any) -> str:
+def value_text(column: str, value: Any, labels: Labels) -> str:
     """A swept value in short; times with their unit."""
     if pd.isna(value):
         return "none"
-    if base(column) == "time":
+    if shared(column, labels).unit == _SECONDS:
         return duration(float(value))
     return number(value) if isinstance(value, float) else str(value)
+
+
+def _capital(name: str) -> str:
+    return name.replace("_", " ").capitalize()
+
+
+def _line(text: str) -> str:
+    """On one line, without what no picture may hold."""
+    return " ".join(printable(text).split())

@@ -12,7 +12,7 @@ from typing import Protocol
 import pandas as pd
 
 from sweep.errors import InputError
-from sweep.reporting.labels import value_text
+from sweep.reporting.labels import Labels, parameter_labels, value_text
 from sweep.storage.store import REPORT, Store
 from sweep.study.paths import STUDY
 from sweep.study.study import Study
@@ -75,7 +75,7 @@ def log_to_mlflow(run: Logged, experiment: str | None = None) -> str:
                 "study_digest": run.store.manifest["study_digest"],
             }
         )
-        mlflow.log_metrics(_metrics(run.summary(), run.parameters))
+        mlflow.log_metrics(_metrics(run.summary(), run.parameters, parameter_labels(run.study)))
         run.export(folder)
         (Path(folder) / REPORT).write_text(run.report(), encoding="utf-8")
         (Path(folder) / STUDY).write_text(study.to_toml(), encoding="utf-8")
@@ -83,11 +83,11 @@ def log_to_mlflow(run: Logged, experiment: str | None = None) -> str:
         return str(entry.info.run_id)
 
 
-def _metrics(summary: pd.DataFrame, parameters: Sequence[str]) -> dict[str, float]:
+def _metrics(summary: pd.DataFrame, parameters: Sequence[str], labels: Labels) -> dict[str, float]:
     found = {}
     several = summary["model"].nunique() > 1
     for cell in summary.to_dict("records"):
-        values = [f"{name} {value_text(name, cell[name])}" for name in parameters if not pd.isna(cell[name])]
+        values = [f"{name} {value_text(name, cell[name], labels)}" for name in parameters if not pd.isna(cell[name])]
         place = "/".join([*([cell["model"]] if several else []), cell["family"], *values])
         for statistic in STATISTICS:
             if not pd.isna(cell[statistic]):

@@ -12,19 +12,25 @@ import json
 import keyword
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 
 from sweep.errors import StoreError
 from sweep.networks.variables import Variable
-from sweep.perturb.base import Array, Table, Transform, parameter, parameters
+from sweep.perturb.base import Array, Spacing, Table, Transform, Worse, parameter, parameters
 from sweep.perturb.dataflow import DataFlow
 
 KINDS: dict[str, Any] = {"float": float, "int": int, "bool": bool, "str": str, "table": Table}
 """The types that a parameter may have."""
 FACTS = ("random", "is_identity")
 """What a transform says of itself at given values; yes or no."""
+FIGURES = ("std_per_level", "rounding_step")
+"""Likewise, numbers or None; runs of 0.1.0 have none."""
+SHOWN = {"label": None, "unit": None, "spacing": "linear", "worse": "high", "identity": None}
+"""How a parameter stands on an axis, and what goes without saying."""
+LONGEST = 200
+"""Letters of a label or of a unit."""
 _TAKEN = {name for name in dir(Transform) if not name.startswith("__")} | {"facts"}
 
 
@@ -60,7 +66,9 @@ def stand_in(op: str, data: Any) -> type[Transform]:
     for point in used:
         sound = isinstance(point, Mapping) and isinstance(point.get("values"), Mapping)
         _require(sound and all(isinstance(point.get(fact), bool) for fact in FACTS), "has a use that is none")
-        facts[_key(point["values"])] = {fact: point[fact] for fact in FACTS}
+        figures = {figure: point.get(figure) for figure in FIGURES}
+        _require(all(f is None or _is_number(f) for f in figures.values()), "has a use with a figure that is none")
+        facts[_key(point["values"])] = {fact: point[fact] for fact in FACTS} | figures
     bases = (StandIn, DataFlow) if data.get("acts_on") == "activations" else (StandIn,)
     return dataclasses.make_dataclass(
         "StandIn",
@@ -80,22 +88,32 @@ class StandIn(Transform):
         facts: what it says of itself, by its values.
     """
 
-    facts: ClassVar[Mapping[str, Mapping[str, bool]]] = {}
+    facts: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     @property
     def random(self) -> bool:
         """As it was stored; raises StoreError for values that the run has not."""
-        return self._fact("random")
+        return bool(self._fact("random"))
 
     @property
     def is_identity(self) -> bool:
-        return self._fact("is_identity")
+        return bool(self._fact("is_identity"))
+
+    @property
+    def std_per_level(self) -> float | None:
+        found: float | None = self._fact("std_per_level")
+        return found
+
+    @property
+    def rounding_step(self) -> float | None:
+        found: float | None = self._fact("rounding_step")
+        return found
 
     def apply(self, weight: Array, variable: Variable, generator: np.random.Generator) -> Array:  # noqa: ARG002
         """Cannot be: raises StoreError."""
         raise StoreError(f"{self.op}: its code is not there; the run describes it only")
 
-    def _fact(self, name: str) -> bool:
+    def _fact(self, name: str) -> Any:
         found = self.facts.get(_key(_values(self)))
         if found is None:
             raise StoreError(f"{self.op}: the run says nothing of {_key(_values(self))}; was its study.toml changed?")
@@ -110,8 +128,10 @@ def _key(values: Mapping[str, Any]) -> str:
     return json.dumps(dict(values), sort_keys=True)
 
 
-def _facts(transform: Transform) -> dict[str, bool]:
-    return {fact: bool(getattr(transform, fact)) for fact in FACTS}
+def _facts(transform: Transform) -> dict[str, bool | float]:
+    figures = {figure: getattr(transform, figure) for figure in FIGURES}
+    known = {figure: float(value) for figure, value in figures.items() if value is not None and math.isfinite(value)}
+    return {fact: bool(getattr(transform, fact)) for fact in FACTS} | known
 
 
 def _parameter(field: dataclasses.Field[Any], kind: Any) -> dict[str, Any]:
@@ -126,6 +146,7 @@ def _parameter(field: dataclasses.Field[Any], kind: Any) -> dict[str, Any]:
             found[bound] = said[bound]
     if said.get("choices"):
         found["choices"] = list(said["choices"])
+    found |= {fact: said[fact] for fact, usual in SHOWN.items() if said.get(fact, usual) != usual}
     default = field.default
     if field.default_factory is not dataclasses.MISSING:
         default = field.default_factory()
@@ -146,7 +167,31 @@ def _field(name: Any, valid: Any) -> tuple[str, Any, Any]:
     given: dict[str, Any] = {"default": _default(valid["default"], kind, name)} if "default" in valid else {}
     low, high = bounds
     text = str(valid.get("text", name))
+    given |= {fact: valid[fact] for fact in SHOWN if fact in valid}
+    problem = shown_problem(given)
+    _require(problem is None, f"{name}: {problem}")
     return name, kind, parameter(text, minimum=low, maximum=high, choices=tuple(choices) if choices else None, **given)
+
+
+def shown_problem(facts: Mapping[str, Any]) -> str | None:
+    """What is wrong with what is said of a parameter on an axis, or None; a fact that is None is not said."""
+    tests: dict[str, Callable[[Any], bool]] = {
+        "label": _is_short,
+        "unit": lambda v: _is_short(v) or (isinstance(v, Mapping) and [*map(_is_units, v.values())] == [True]),
+        "spacing": lambda v: v in get_args(Spacing),
+        "worse": lambda v: v in get_args(Worse),
+        "identity": _is_number,
+    }
+    said = {fact: facts[fact] for fact in SHOWN if facts.get(fact) is not None}
+    return next((f"its {fact} cannot be {value!r}" for fact, value in said.items() if not tests[fact](value)), None)
+
+
+def _is_units(values: Any) -> bool:
+    return isinstance(values, Mapping) and all(_is_short(text) for text in values.values())
+
+
+def _is_short(text: Any) -> bool:
+    return isinstance(text, str) and len(text) <= LONGEST
 
 
 def _default(value: Any, kind: Any, name: str) -> Any:

@@ -16,7 +16,7 @@ from typing import Any
 import tomli_w
 
 from sweep.errors import InputError
-from sweep.perturb.base import REGISTRY, Scalar, Transform, parameters
+from sweep.perturb.base import REGISTRY, Scalar, Transform, draws, parameters
 from sweep.study.checks import SAID, Ops, as_list, check_study, swept_columns
 from sweep.study.plugins import Register, have_run, load_plugins
 
@@ -63,7 +63,7 @@ class Cell:
     @property
     def random(self) -> bool:
         """Whether two seeds can differ; a cell without randomness has one trial."""
-        return any(t.random for t in self.transforms)
+        return any(draws(t) for t in self.transforms)
 
     @property
     def is_clean(self) -> bool:

@@ -31,11 +31,15 @@ from sweep.reporting.figures import (
 )
 from sweep.reporting.figures.saving import compact
 from sweep.reporting.figures.style import house_style
+from sweep.reporting.labels import Label
 from sweep.reporting.summary import summarise
 from tests.reporting.synthetic import HOSTILE, SyntheticRun
 
 PARAMETERS = ["scale", "bits"]
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
+SCALE = Label("Noise scale", "weight units", "square")
+KNOWN = {(family, "scale"): SCALE for family in ("gaussian", "uniform", "both")}
+KNOWN |= {(family, "bits"): Label("Weights: bits", worse="low", whole=True) for family in ("fixed-point", "both")}
 
 
 def trials_of(*cells: tuple[str, float | None, int | None, int], model: str = "net.h5") -> pd.DataFrame:
@@ -65,7 +69,7 @@ def summary_of(trials: pd.DataFrame) -> pd.DataFrame:
 def draw(trials: pd.DataFrame, parameter: str) -> Axes:
     """A curve on fresh axes."""
     axes = Figure().add_subplot()
-    assert accuracy_curve(axes, trials, summary_of(trials), parameter, PARAMETERS) is axes
+    assert accuracy_curve(axes, trials, summary_of(trials), parameter, PARAMETERS, KNOWN) is axes
     axes.figure.draw_without_rendering()
     return axes
 
@@ -417,7 +421,7 @@ def test_the_pictures_of_a_run_follow_what_its_families_sweep() -> None:
 
 
 def test_families_whose_levels_have_other_units_have_a_picture_of_their_own() -> None:
-    units = {("gaussian", "scale"): "weight units", ("uniform", "scale"): "× max |W|"}
+    units = {("gaussian", "scale"): SCALE, ("uniform", "scale"): Label("Noise scale", "× max |W|", "square")}
     names = [picture.name for picture in pictures(TRIALS, summary_of(TRIALS), PARAMETERS, units)]
     assert names == ["accuracy-scale", "yield-scale", "accuracy-scale-2", "yield-scale-2", "accuracy-bits"]
 
@@ -448,10 +452,10 @@ def test_a_picture_inside_a_page_has_no_name_as_markup_and_a_mark_for_every_cell
 
 def test_a_wide_axis_has_room_for_zero() -> None:
     levels = np.array([0, 1e-6, 1e-4, 1e-2, 0.1])
-    scale = axis.scale_of("rate", levels)
+    scale = axis.scale_of("rate", levels, {})
     positions = scale.forward(levels)
     assert positions[0] == 0
     assert np.diff(positions).min() > 0.05 * np.ptp(positions)
     np.testing.assert_allclose(scale.backward(positions), levels, atol=1e-15)
-    assert axis.scale_of("rate", levels[1:]).kind == "log"
-    assert axis.scale_of("scale", np.array([0, 0.04, 0.16])).kind == "linear"
+    assert axis.scale_of("rate", levels[1:], {}).kind == "log"
+    assert axis.scale_of("scale", np.array([0, 0.04, 0.16]), KNOWN).kind == "linear"

@@ -28,7 +28,8 @@ def _pictures(answers: Iterable[Answer]) -> Iterator[Picture]:
         if answer.name != "equivalent-bits":
             continue
         known = answer.table[answer.table["level"] > 0]
-        found = list(panels_of(known.rename(columns={"noise": "family"}), ["family", "model"]))
+        keys = [key for key in ("family", "model", "rounding") if key == "family" or key in known]
+        found = list(panels_of(known.rename(columns={"noise": "family"}), keys, {}))
         if 0 < len(found) <= _MOST_PANELS:
             yield Picture(answer.name, answer.title, in_grid(found, _draw, legends=True))
 

@@ -48,9 +48,9 @@ def accuracy_curve(
     swept parameters: the mean; from 20 chips on a band from the 5 % to the 95 % quantile over chips; every
     chip as a faint dot, set off to the side of its level so that families do not cover one another (the offset
     is a function of the seed); and the published accuracies, where the summary has any, as open black
-    diamonds. More than six curves have no dots. Bits rise from coarse to fine and times from seconds to years, on the
-    scale of log2(1 + level); any other parameter that spans a factor of 50 or more is on a logarithmic axis, which has
-    room for 0 where that was run.
+    diamonds. More than six curves have no dots. Whole numbers, such as bits, and what is spaced by its logarithm, such
+    as times, stand on the scale of log2(1 + level); any other parameter that spans a factor of 50 or more is on a
+    logarithmic axis, which has room for 0 where that was run.
 
     Args:
         axes: where to draw; its labels, ticks and legend are set.
@@ -63,10 +63,11 @@ def accuracy_curve(
     Returns:
         `axes`.
     """
-    curves = list(_curves(summary, parameter, parameters))
+    labels = labels or {}
+    curves = list(_curves(summary, parameter, parameters, labels))
     crowded = len(curves) > MOST_CURVES
     levels = np.unique(np.concatenate([_levels(curve.cells, parameter) for curve in curves]))
-    scale = axis.scale_of(parameter, levels)
+    scale = axis.scale_of(parameter, levels, labels)
     lane = _lane(scale.forward(levels), len(curves))
     styles = zip(itertools.cycle(COLOURS), itertools.cycle(MARKERS), itertools.cycle(LINES), strict=False)
     shown = {"line: mean": True}
@@ -114,9 +115,9 @@ def accuracy_curve(
         mean.set_gid(f"{series}-mean")
         mark(axes, cells["cell"].tolist(), level.tolist(), (100 * cells["mean"]).tolist(), series)
     _draw_published(axes, curves, parameter)
-    axis.dress(axes, parameter, levels, scale)
+    axis.dress(axes, levels, scale, lambda level: value_text(parameter, level, labels))
     families = summary.loc[summary[parameter].notna(), "family"].unique().tolist()
-    axes.set_xlabel(axis_label(parameter, families, labels or {}))
+    axes.set_xlabel(axis_label(parameter, families, labels))
     axes.set_ylabel(ACCURACY)
     axes.grid(axis="y", color=RULE, linewidth=0.6)
     axes.set_axisbelow(True)
@@ -124,7 +125,7 @@ def accuracy_curve(
     return axes
 
 
-def _curves(summary: pd.DataFrame, parameter: str, parameters: Sequence[str]) -> Iterator[_Curve]:
+def _curves(summary: pd.DataFrame, parameter: str, parameters: Sequence[str], labels: Labels) -> Iterator[_Curve]:
     cells = summary[summary[parameter].notna()]
     several_models = summary["model"].nunique() > 1
     for (family, model), of_family in cells.groupby(["family", "model"], sort=False):
@@ -135,7 +136,8 @@ def _curves(summary: pd.DataFrame, parameter: str, parameters: Sequence[str]) ->
             continue
         for values, group in of_family.groupby(others, sort=False, dropna=False):
             pairs = zip(others, values, strict=True)
-            yield _Curve(", ".join([name, *(f"{other} {value_text(other, value)}" for other, value in pairs)]), group)
+            fixed = [f"{other} {value_text(other, value, labels)}" for other, value in pairs]
+            yield _Curve(", ".join([name, *fixed]), group)
 
 
 def _levels(cells: pd.DataFrame, parameter: str) -> NDArray[np.float64]:

@@ -37,7 +37,7 @@ def equivalence_curve(
     """
     table = equivalent.sort_values("bits")
     bits = table["bits"].to_numpy(dtype=np.float64)
-    scale = axis.scale_of("bits", bits)
+    scale = axis.Scale("whole")
     shown = table[table["level"].notna() & (table["level"] > 0)]
     between = table[table["bits"].between(shown["bits"].min(), shown["bits"].max())]
     axes.plot(between["bits"], between["theory"], color=QUIET, linestyle="--", linewidth=1.3, label=_THEORY)
@@ -63,7 +63,7 @@ def equivalence_curve(
     if "claimed" in table and table["claimed"].notna().any():
         axes.plot(table["bits"], table["claimed"], label=PUBLISHED, **PUBLISHED_POINTS)
     axes.set_yscale("log")
-    axis.dress(axes, "bits", at if at.size else bits, scale)
+    axis.dress(axes, at if at.size else bits, scale, "{:g}".format)
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("")
     axes.set_xlabel("Weight bits (fixed point: fractional bits)")

@@ -41,6 +41,7 @@ def heat_map(
     Returns:
         `axes`, whose first collection has the shades, for a colour bar.
     """
+    labels = labels or {}
     columns, rows = _values(summary[across]), _values(summary[down])
     at = {value: i for i, value in enumerate(columns)}, {value: i for i, value in enumerate(rows)}
     x = summary[across].map(at[0]).to_numpy(dtype=np.int64)
@@ -60,10 +61,10 @@ def heat_map(
             )
     mark(axes, summary["cell"].tolist(), (x + 0.5).tolist(), (y + 0.5).tolist(), series_id(0))
     families = summary["family"].unique().tolist()
-    axes.set_xticks(np.arange(len(columns)) + 0.5, [value_text(across, value) for value in columns])
-    axes.set_yticks(np.arange(len(rows)) + 0.5, [value_text(down, value) for value in rows])
-    axes.set_xlabel(axis_label(across, families, labels or {}))
-    axes.set_ylabel(axis_label(down, families, labels or {}))
+    axes.set_xticks(np.arange(len(columns)) + 0.5, [value_text(across, value, labels) for value in columns])
+    axes.set_yticks(np.arange(len(rows)) + 0.5, [value_text(down, value, labels) for value in rows])
+    axes.set_xlabel(axis_label(across, families, labels))
+    axes.set_ylabel(axis_label(down, families, labels))
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     return axes

@@ -42,6 +42,7 @@ def layer_sensitivity(
     Returns:
         `axes`.
     """
+    labels = labels or {}
     kinds = summary[category].unique().tolist()
     row = summary[category].map({kind: i for i, kind in enumerate(kinds)}).to_numpy(dtype=np.float64)
     levels = [None] if parameter is None else sorted(summary[parameter].unique().tolist())
@@ -65,7 +66,7 @@ def layer_sensitivity(
             color=colour,
             markeredgecolor="white",
             markeredgewidth=0.7,
-            label=None if parameter is None else f"{parameter} {value_text(parameter, level)}",
+            label=None if parameter is None else f"{parameter} {value_text(parameter, level, labels)}",
             zorder=3,
         )
         mean.set_gid(f"{series}-mean")
@@ -73,7 +74,7 @@ def layer_sensitivity(
     families = summary["family"].unique().tolist()
     axes.set_yticks(range(len(kinds)), [str(kind) for kind in kinds])
     axes.set_ylim(len(kinds) - 0.5, -0.5)
-    axes.set_ylabel(axis_label(category, families, labels or {}))
+    axes.set_ylabel(axis_label(category, families, labels))
     axes.set_xlabel(ACCURACY)
     axes.grid(axis="x", color=RULE, linewidth=0.6)
     for border in np.arange(len(kinds) - 1) + 0.5:
@@ -81,6 +82,6 @@ def layer_sensitivity(
     axes.tick_params(axis="y", length=0)
     axes.set_axisbelow(True)
     bars_shown = summary["trials"].max() >= FEWEST_FOR_BAND
-    meaning = "" if parameter is None else axis_label(parameter, families, labels or {})
+    meaning = "" if parameter is None else axis_label(parameter, families, labels)
     add_legend(axes, "; ".join(filter(None, [meaning, "bar: 5 % to 95 % of chips" if bars_shown else ""])) or None)
     return axes

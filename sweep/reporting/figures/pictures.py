@@ -16,7 +16,7 @@ from sweep.reporting.figures.heatmaps import heat_map
 from sweep.reporting.figures.layers import layer_sensitivity
 from sweep.reporting.figures.legend import MOST_CURVES, set_heading, size_with_legend
 from sweep.reporting.figures.yields import yield_curve
-from sweep.reporting.labels import Labels, axis_label, value_text
+from sweep.reporting.labels import Label, Labels, axis_label, value_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -102,7 +102,7 @@ def pictures(
 
 
 def _groups(summary: pd.DataFrame, parameters: Sequence[str], labels: Labels) -> Iterator[_Group]:
-    families: dict[tuple[tuple[str, ...], tuple[str | None, ...]], list[str]] = {}
+    families: dict[tuple[tuple[str, ...], tuple[Label | None, ...]], list[str]] = {}
     for family, cells in summary.groupby("family", sort=False):
         swept = tuple(name for name in parameters if cells[name].notna().any())
         meaning = tuple(labels.get((str(family), name)) for name in swept)
@@ -123,19 +123,19 @@ def _curves(trials: pd.DataFrame, group: _Group, labels: Labels) -> Iterator[Pic
     title = f"Accuracy against {parameter}" + (f", by {' and '.join(words)}" if words else "")
     lines = group.cells.groupby(["family", "model", *words], sort=False, dropna=False).ngroups
     split = lines > MOST_CURVES and group.cells["family"].nunique() > 1
-    panels = list(panels_of(group.cells, ["family"] if split else []))
+    panels = list(panels_of(group.cells, ["family"] if split else [], labels))
 
     def draw(axes: Axes, panel: Panel) -> None:
         accuracy_curve(axes, trials, panel.cells, parameter, [parameter, *words], labels)
 
     yield Picture(f"accuracy-{_slug(parameter)}{_slug(by)}", title, in_grid(panels, draw, legends=True))
     chips = group.cells[group.cells["trials"] >= FEWEST_FOR_BAND]
-    panels = list(panels_of(chips, ["family", "model", *words]))
+    panels = list(panels_of(chips, ["family", "model", *words], labels))
     if 0 < len(panels) <= _MOST_PANELS:
         limits = float(chips["min"].min()), float(chips["max"].max())
 
         def draw_yield(axes: Axes, panel: Panel) -> None:
-            yield_curve(axes, trials, panel.cells, parameter, limits)
+            yield_curve(axes, trials, panel.cells, parameter, limits, labels)
 
         heading = f"Distribution over chips, by {parameter}"
         label = axis_label(parameter, chips["family"].unique().tolist(), labels)
@@ -146,7 +146,7 @@ def _rows(group: _Group, labels: Labels) -> Picture:
     first = _LAYER if _LAYER in group.words else group.words[0]
     rest = [word for word in group.words if word != first]
     parameter = group.numbers[0] if group.numbers else None
-    panels = list(panels_of(group.cells, ["family", "model", *rest]))
+    panels = list(panels_of(group.cells, ["family", "model", *rest], labels))
 
     def draw(axes: Axes, panel: Panel) -> None:
         layer_sensitivity(axes, panel.cells, first, parameter, labels)
@@ -159,7 +159,7 @@ def _rows(group: _Group, labels: Labels) -> Picture:
 
 def _heat_maps(group: _Group, labels: Labels) -> Picture:
     *rest, down, across = *group.words, *group.numbers
-    panels = list(panels_of(group.cells, ["family", "model", *rest]))
+    panels = list(panels_of(group.cells, ["family", "model", *rest], labels))
     limits = float(group.cells["mean"].min()), float(group.cells["mean"].max())
 
     def draw(axes: Axes, panel: Panel) -> None:
@@ -169,7 +169,7 @@ def _heat_maps(group: _Group, labels: Labels) -> Picture:
     return Picture(_slug("-".join(["accuracy", *rest, down, across])), title, in_grid(panels, draw, colour_bar=True))
 
 
-def panels_of(cells: pd.DataFrame, keys: Sequence[str]) -> Iterator[Panel]:
+def panels_of(cells: pd.DataFrame, keys: Sequence[str], labels: Labels) -> Iterator[Panel]:
     """The cells by those keys that differ, each with what sets it apart as its heading."""
     differing = [key for key in keys if cells[key].nunique(dropna=False) > 1]
     if not differing:
@@ -178,7 +178,7 @@ def panels_of(cells: pd.DataFrame, keys: Sequence[str]) -> Iterator[Panel]:
         return
     for values, group in cells.groupby(differing, sort=False, dropna=False):
         pairs = zip(differing, values, strict=True)
-        yield Panel(", ".join(str(v) if k == "family" else f"{k} {value_text(k, v)}" for k, v in pairs), group)
+        yield Panel(", ".join(str(v) if k == "family" else f"{k} {value_text(k, v, labels)}" for k, v in pairs), group)
 
 
 def in_grid(

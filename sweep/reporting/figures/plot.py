@@ -70,7 +70,7 @@ class Plot:
         Raises InputError when nothing sweeps the parameter, or several families, models or further parameters do.
         """
         cells, name = self._one(parameter, family, model, 1)
-        return _draw(axes, lambda at: yield_curve(at, self._trials, cells, name))
+        return _draw(axes, lambda at: yield_curve(at, self._trials, cells, name, labels=self._labels))
 
     def layers(
         self,
@@ -115,6 +115,8 @@ class Plot:
         table = self._equivalent
         noise, model = noise or table["noise"].iloc[0], model or table["model"].iloc[0]
         table = table[(table["noise"] == noise) & (table["model"] == model)]
+        if "rounding" in table and not table.empty:  # several families round: the first
+            table = table[table["rounding"] == table["rounding"].iloc[0]]
         if table.empty:
             raise InputError(f"plot: no equivalence of {noise!r}, model {model!r}")
         return _draw(axes, lambda at: equivalence_curve(at, table))

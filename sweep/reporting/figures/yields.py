@@ -9,7 +9,7 @@ import pandas as pd
 
 from sweep.reporting.figures.marks import mark, series_id
 from sweep.reporting.figures.style import ACCURACY, LINES, RAMP, RULE, ramp
-from sweep.reporting.labels import value_text
+from sweep.reporting.labels import Labels, value_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,6 +25,7 @@ def yield_curve(
     summary: pd.DataFrame,
     parameter: str,
     limits: tuple[float, float] | None = None,
+    labels: Labels | None = None,
 ) -> Axes:
     """Draw for each level of a parameter the share of chips that reach an accuracy.
 
@@ -40,6 +41,7 @@ def yield_curve(
             `MOST_LEVELS` levels some between the first and the last one are.
         parameter: the column of levels; numbers.
         limits: the lowest and the highest accuracy (fractions) of the horizontal axis; those of these chips by default.
+        labels: by family and column, as `parameter_labels` gives them.
 
     Returns:
         `axes`.
@@ -58,7 +60,7 @@ def yield_curve(
             color=colour,
             linestyle=LINES[number % len(LINES)],
             linewidth=1.5,
-            label=value_text(parameter, level),
+            label=value_text(parameter, level, labels or {}),
         )
         line.set_gid(f"{series}-mean")
         mark(axes, [cell], [float(np.median(accuracy))], [50.0], series)

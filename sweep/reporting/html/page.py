@@ -17,7 +17,7 @@ from sweep.reporting.html.methods import paragraphs, sources
 from sweep.reporting.html.provenance import provenance
 from sweep.reporting.html.results import Results
 from sweep.reporting.html.tables import answer_table, cell_notes, cell_tables
-from sweep.reporting.labels import value_text
+from sweep.reporting.labels import Labels, value_text
 from sweep.reporting.tables.columns import has_void
 from sweep.reporting.tables.frames import Answer
 from sweep.texts import duration, percent
@@ -36,25 +36,25 @@ def report(run: Results, answers: Sequence[Answer] = ()) -> str:
     Raises:
         InputError: the run holds no trials.
     """
-    trials, summary = run.trials(), run.summary()
+    trials, summary, labels = run.trials(), run.summary(), parameter_labels(run.study)
     ids = {str(cell): f"cell-{i}" for i, cell in enumerate(summary["cell"])}
     methods, ops = paragraphs(run.study, summary), sources(run.study)
     said = [*methods, *cell_notes(summary, run.parameters), *(source for _, _, source in ops)]
     said += [answer.note for answer in answers]
     cited = named("\n".join(said), references())
     sections = [
-        ("results", "Results", _results(summary, run.parameters, ids, cited)),
-        ("figures", "Figures", _figures(run, trials, summary, ids, answers)),
+        ("results", "Results", _results(summary, run.parameters, ids, cited, labels)),
+        ("figures", "Figures", _figures(run, trials, summary, ids, answers, labels)),
         *((f"answer-{i}", answer.title, _answer(answer, cited)) for i, answer in enumerate(answers)),
         ("methods", "Methods", _methods(methods, ops, cited)),
         ("study", "Study", _code(run.study.to_toml(), "The study, as run (TOML)")),
         ("provenance", "Provenance", provenance(run.store.manifest, trials)),
         ("references", "References", _references(cited)),
     ]
-    return _page(run.study.name, _headline(run, trials, summary), sections)
+    return _page(run.study.name, _headline(run, trials, summary, labels), sections)
 
 
-def _headline(run: Results, trials: pd.DataFrame, summary: pd.DataFrame) -> str:
+def _headline(run: Results, trials: pd.DataFrame, summary: pd.DataFrame, labels: Labels) -> str:
     sizes = summary["n_images"].dropna().unique().tolist()
     worst, best = (summary.iloc[int(at)] for at in (summary["mean"].argmin(), summary["mean"].argmax()))
     facts = {
@@ -62,8 +62,8 @@ def _headline(run: Results, trials: pd.DataFrame, summary: pd.DataFrame) -> str:
         "cells": f"{len(summary)} of {len(run.study.cells)}, in {summary['family'].nunique()} families",
         "trials": f"{len(trials):,}" + (f", each on {sizes[0]:,} test images" if len(sizes) == 1 else ""),
         "chips a cell, at most": f"{summary['trials'].max():,}",
-        "highest mean accuracy": f"{percent(best['mean'])} % ({_name(best, run.parameters)})",
-        "lowest mean accuracy": f"{percent(worst['mean'])} % ({_name(worst, run.parameters)})",
+        "highest mean accuracy": f"{percent(best['mean'])} % ({_name(best, run.parameters, labels)})",
+        "lowest mean accuracy": f"{percent(worst['mean'])} % ({_name(worst, run.parameters, labels)})",
         **({"void trials": _void(summary)} if has_void(summary) else {}),
         "worker time": duration(float(trials["seconds"].sum())) if "seconds" in trials else "unknown",
     }
@@ -79,17 +79,28 @@ def _void(summary: pd.DataFrame) -> str:
     )
 
 
-def _results(summary: pd.DataFrame, parameters: Sequence[str], ids: dict[str, str], cited: Sequence[Reference]) -> str:
-    return "\n".join(
-        [f"<p>{linked(' '.join(cell_notes(summary, parameters)), cited)}</p>", *cell_tables(summary, parameters, ids)]
-    )
+def _results(
+    summary: pd.DataFrame,
+    parameters: Sequence[str],
+    ids: dict[str, str],
+    cited: Sequence[Reference],
+    labels: Labels,
+) -> str:
+    said = linked(" ".join(cell_notes(summary, parameters)), cited)
+    return "\n".join([f"<p>{said}</p>", *cell_tables(summary, parameters, ids, labels)])
 
 
 def _figures(
-    run: Results, trials: pd.DataFrame, summary: pd.DataFrame, ids: dict[str, str], answers: Sequence[Answer]
+    run: Results,
+    trials: pd.DataFrame,
+    summary: pd.DataFrame,
+    ids: dict[str, str],
+    answers: Sequence[Answer],
+    labels: Labels,
 ) -> str:
-    texts = {str(cell["cell"]): (ids[str(cell["cell"])], _said(cell, run.parameters)) for _, cell in summary.iterrows()}
-    chosen = pictures(trials, summary, run.parameters, parameter_labels(run.study)) + answer_pictures(answers)
+    rows = [(str(cell["cell"]), cell) for _, cell in summary.iterrows()]
+    texts = {name: (ids[name], _said(cell, run.parameters, labels)) for name, cell in rows}
+    chosen = pictures(trials, summary, run.parameters, labels) + answer_pictures(answers)
     parts = []
     for number, picture in enumerate(chosen, 1):
         drawn = inline(picture, f"fig{number}", texts)
@@ -108,13 +119,13 @@ def _figures(
     return "\n".join(parts)
 
 
-def _name(cell: pd.Series, parameters: Sequence[str]) -> str:
-    swept = [f"{name} {value_text(name, cell[name])}" for name in parameters if not pd.isna(cell[name])]
+def _name(cell: pd.Series, parameters: Sequence[str], labels: Labels) -> str:
+    swept = [f"{name} {value_text(name, cell[name], labels)}" for name in parameters if not pd.isna(cell[name])]
     return ", ".join([str(cell["family"]), *swept])
 
 
-def _said(cell: pd.Series, parameters: Sequence[str]) -> str:
-    parts = [f"{_name(cell, parameters)}: {percent(cell['mean'])} %"]
+def _said(cell: pd.Series, parameters: Sequence[str], labels: Labels) -> str:
+    parts = [f"{_name(cell, parameters, labels)}: {percent(cell['mean'])} %"]
     if cell["trials"] > 1:
         parts.append(
             f"95 % interval {percent(cell['mean_low'])} to {percent(cell['mean_high'])}; ± {percent(cell['std'])} "

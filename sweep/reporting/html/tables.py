@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from sweep.reporting.labels import value_text
+from sweep.reporting.labels import Labels, value_text
 from sweep.reporting.tables.columns import columns_of, notes
 from sweep.reporting.tables.frames import Answer, Value, readable
 
@@ -37,7 +37,7 @@ def table(caption: str, header: Sequence[str], rows: Sequence[Sequence[Value]], 
     )
 
 
-def cell_tables(summary: pd.DataFrame, parameters: Sequence[str], ids: dict[str, str]) -> Iterator[str]:
+def cell_tables(summary: pd.DataFrame, parameters: Sequence[str], ids: dict[str, str], labels: Labels) -> Iterator[str]:
     """The cells of a summary, a table for each family and model; `ids` are those of the rows, by cell."""
     several_models = summary["model"].nunique() > 1
     for (family, model), cells in summary.groupby(["family", "model"], sort=False):
@@ -46,7 +46,7 @@ def cell_tables(summary: pd.DataFrame, parameters: Sequence[str], ids: dict[str,
         header = [*(swept or ["family"]), *(column.heading for column in columns)]
         rows = [
             [
-                *([_swept(name, cell[name]) for name in swept] or [Value(str(family))]),
+                *([_swept(name, cell[name], labels) for name in swept] or [Value(str(family))]),
                 *(column.value(cell) for column in columns),
             ]
             for cell in cells.to_dict("records")
@@ -83,8 +83,8 @@ def _cell(value: Value, tag: str, attributes: str = "") -> str:
     return f"<{tag}{attributes}{'' if value.number is None else _NUMBER}{number}>{html.escape(value.text)}</{tag}>"
 
 
-def _swept(name: str, value: Any) -> Value:
+def _swept(name: str, value: Any, labels: Labels) -> Value:
     if pd.isna(value):
         return Value("")
     number = None if isinstance(value, str | bool) else float(value)
-    return Value(value_text(name, value), number)
+    return Value(value_text(name, value, labels), number)
