@@ -226,15 +226,19 @@ def train(recipe: str | Path, **options: Any) -> list[Any]:
     return training.train(recipe, **options)
 
 
-def catalogue(op: str | None = None) -> str:
+def catalogue(op: str | None = None, plugins: Sequence[str] = ()) -> str:
     """Formula, parameters, units, source and other names of every transform, or of one; Markdown.
 
-    Raises InputError when there is no such transform.
+    `plugins` are files of your own, which are run; without an `op`, their transforms alone are described.
+
+    Raises InputError when there is no such transform, or when a plugin cannot be used.
     """
     from sweep.perturb import catalogue as pages
+    from sweep.study.plugins import load_plugins, loaded, ops_of
 
+    own = sorted(ops_of(loaded(load_plugins(plugins, "catalogue").values())))
     if op is None:
-        return pages.catalogue()
+        return "\n".join(pages.entry(REGISTRY[name]) + "\n" for name in own) or pages.catalogue()
     if op not in REGISTRY:
         raise InputError(f"no op {op!r}; valid: {', '.join(sorted(REGISTRY))}{hint(op, REGISTRY)}")
     return pages.entry(REGISTRY[op]) + "\n"

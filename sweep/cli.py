@@ -121,7 +121,7 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _catalogue(options: argparse.Namespace) -> None:
-    print(api.catalogue(options.op), end="")
+    print(api.catalogue(options.op, options.plugin), end="")
 
 
 def _bench(options: argparse.Namespace) -> None:
@@ -194,6 +194,9 @@ def _parser() -> argparse.ArgumentParser:
 
     catalogue = add("catalogue", _catalogue, "Say what every transform does.", "sweep catalogue pcm")
     catalogue.add_argument("op", metavar="OP", nargs="?", help="one transform (default: the whole page)")
+    catalogue.add_argument(
+        "--plugin", metavar="FILE", action="append", default=[], help="a file of yours, which is run"
+    )
 
     bench = add("bench", _bench, "Measure how fast trials run here.", "sweep bench my_model.h5 my_data.npz")
     bench.add_argument("model", metavar="MODEL", nargs="?", help="model file (.keras, .h5)")

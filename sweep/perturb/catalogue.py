@@ -5,21 +5,12 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 from sweep.perturb.base import REGISTRY, Random, Table, Transform, parameters
 
-ROOMS = {
-    "noise": "Noise on weights",
-    "quantize": "Quantizers of weights",
-    "levels": "Quantizers of weights",
-    "formats": "Quantizers of weights",
-    "faults": "Faults of weights",
-    "devices": "Devices",
-    "pcm": "Devices",
-    "dataflow": "The data flow",
-}
 OTHERS = "Your own"
 
 HEAD = """# The catalogue: every imperfection, stated exactly
@@ -71,15 +62,20 @@ pairs, so that its 0.05 of `NormalIndependentDevice` is 0.0786 here.
 
 def catalogue() -> str:
     """The whole page, in Markdown."""
-    rooms: dict[str, list[type[Transform]]] = {}
+    chapters: dict[str, list[type[Transform]]] = {}
     for transform in REGISTRY.values():
-        rooms.setdefault(ROOMS.get(transform.__module__.rsplit(".", 1)[-1], OTHERS), []).append(transform)
-    order = [name for name in dict.fromkeys([*ROOMS.values(), OTHERS]) if name in rooms]
-    parts = [HEAD, *(f"- {name}: " + ", ".join(_link(t.op) for t in rooms[name]) for name in order)]
-    page = [parts[0], "\n".join(parts[1:])]
-    for name in order:
-        page += [f"## {name}", *(entry(transform) for transform in rooms[name])]
+        chapters.setdefault(chapter(transform), []).append(transform)
+    chapters |= {OTHERS: chapters.pop(OTHERS)} if OTHERS in chapters else {}  # the last
+    links = [f"- {name}: " + ", ".join(_link(t.op) for t in found) for name, found in chapters.items()]
+    page = [HEAD, "\n".join(links)]
+    for name, found in chapters.items():
+        page += [f"## {name}", *map(entry, found)]
     return "\n\n".join(part.strip("\n") for part in page) + "\n"
+
+
+def chapter(transform: type[Transform]) -> str:
+    """Where a transform stands in the catalogue: its file says so."""
+    return str(getattr(sys.modules.get(transform.__module__), "CHAPTER", OTHERS))
 
 
 def entry(transform: type[Transform]) -> str:
@@ -109,17 +105,18 @@ def _rows(transform: type[Transform]) -> Iterator[str]:
     for field in sorted(dataclasses.fields(transform), key=lambda field: field.name in of_random):
         if field.name in kinds:
             default = "" if field.default is dataclasses.MISSING else f"`{_toml(field.default)}`"
-            values, text = _values(kinds[field.name], field.metadata), field.metadata["text"].replace("|", "\\|")
+            text = field.metadata.get("text", "").replace("|", "\\|")
+            values = _values(kinds[field.name], field.metadata)
             yield f"| `{field.name}` | {values} | {default} | {text} |"
 
 
 def _values(kind: Any, valid: Any) -> str:
-    if valid["choices"]:
+    if valid.get("choices"):
         return ", ".join(f"`{choice}`" for choice in valid["choices"])
     if kind == Table:
         return "points [x, y], x ascending"
     names = {float: "number", int: "whole number", bool: "true, false", str: "text"}
-    low, high = valid["minimum"], valid["maximum"]
+    low, high = valid.get("minimum"), valid.get("maximum")
     if low is not None and high is not None:
         return f"{names[kind]}, {low:g} to {high:g}"
     return names[kind] if low is None else f"{names[kind]} ≥ {low:g}"
