@@ -8,7 +8,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeVar, get_type_hints
+from typing import Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ Scalar = float | int | bool | str
 Selection = str | int | tuple[str | int, ...]
 Spacing = Literal["linear", "square", "log"]
 Worse = Literal["high", "low"]
+SHOWN = ("label", "unit", "spacing", "worse", "identity")  # what `parameter` says of axes
 Table = tuple[tuple[float, float], ...]  # points (x, y) of a curve, by ascending x: never swept
 
 
@@ -68,9 +69,19 @@ def parameter(
             power counts; "log" for times.
         worse: the end at which it costs accuracy: "low" for bits.
         identity: the value at which the transform does nothing.
+
+    Raises ValueError for what is no label, unit, spacing or end.
     """
     valid = {"text": text, "minimum": minimum, "maximum": maximum, "choices": choices}
-    shown = {"label": label, "unit": unit, "spacing": spacing, "worse": worse, "identity": identity}
+    shown = dict(zip(SHOWN, (label, unit, spacing, worse, identity), strict=True))
+    texts: list[Any] = [label, unit]
+    if isinstance(unit, Mapping):
+        ((_, units),) = unit.items()
+        texts = [label, *units.values()] if isinstance(units, Mapping) else [units, unit]
+    if not all(isinstance(said, str | None) for said in texts):
+        raise ValueError(f"label {label!r} or unit {unit!r} is none")
+    if spacing not in get_args(Spacing) or worse not in get_args(Worse):
+        raise ValueError(f"spacing {spacing!r} or worse {worse!r} is none of {get_args(Spacing)}, {get_args(Worse)}")
     return dataclasses.field(default=default, metadata=valid | shown)
 
 

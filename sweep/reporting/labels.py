@@ -97,5 +97,5 @@ def _capital(name: str) -> str:
 
 
 def _line(text: str) -> str:
-    """On one line, without what no picture may hold."""
-    return " ".join(printable(text).split())
+    """On one line of some length, without what no picture may hold."""
+    return " ".join(printable(text[:200]).split())

@@ -12,13 +12,13 @@ import json
 import keyword
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 import numpy as np
 
 from sweep.errors import StoreError
 from sweep.networks.variables import Variable
-from sweep.perturb.base import Array, Spacing, Table, Transform, Worse, parameter, parameters
+from sweep.perturb.base import SHOWN, Array, Table, Transform, parameter, parameters
 from sweep.perturb.dataflow import DataFlow
 
 KINDS: dict[str, Any] = {"float": float, "int": int, "bool": bool, "str": str, "table": Table}
@@ -27,10 +27,6 @@ FACTS = ("random", "is_identity")
 """What a transform says of itself at given values; yes or no."""
 FIGURES = ("std_per_level", "rounding_step")
 """Likewise, numbers or None; runs of 0.1.0 have none."""
-SHOWN = {"label": None, "unit": None, "spacing": "linear", "worse": "high", "identity": None}
-"""How a parameter stands on an axis, and what goes without saying."""
-LONGEST = 200
-"""Letters of a label or of a unit."""
 _TAKEN = {name for name in dir(Transform) if not name.startswith("__")} | {"facts"}
 
 
@@ -90,30 +86,17 @@ class StandIn(Transform):
 
     facts: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
-    @property
-    def random(self) -> bool:
-        """As it was stored; raises StoreError for values that the run has not."""
-        return bool(self._fact("random"))
-
-    @property
-    def is_identity(self) -> bool:
-        return bool(self._fact("is_identity"))
-
-    @property
-    def std_per_level(self) -> float | None:
-        found: float | None = self._fact("std_per_level")
-        return found
-
-    @property
-    def rounding_step(self) -> float | None:
-        found: float | None = self._fact("rounding_step")
-        return found
+    random = property(lambda self: self._fact("random"))
+    is_identity = property(lambda self: self._fact("is_identity"))
+    std_per_level = property(lambda self: self._fact("std_per_level"))
+    rounding_step = property(lambda self: self._fact("rounding_step"))
 
     def apply(self, weight: Array, variable: Variable, generator: np.random.Generator) -> Array:  # noqa: ARG002
         """Cannot be: raises StoreError."""
         raise StoreError(f"{self.op}: its code is not there; the run describes it only")
 
     def _fact(self, name: str) -> Any:
+        """As it was stored; raises StoreError for values that the run has not."""
         found = self.facts.get(_key(_values(self)))
         if found is None:
             raise StoreError(f"{self.op}: the run says nothing of {_key(_values(self))}; was its study.toml changed?")
@@ -128,10 +111,11 @@ def _key(values: Mapping[str, Any]) -> str:
     return json.dumps(dict(values), sort_keys=True)
 
 
-def _facts(transform: Transform) -> dict[str, bool | float]:
+def _facts(transform: Transform) -> dict[str, bool | float | None]:
     figures = {figure: getattr(transform, figure) for figure in FIGURES}
-    known = {figure: float(value) for figure, value in figures.items() if value is not None and math.isfinite(value)}
-    return {fact: bool(getattr(transform, fact)) for fact in FACTS} | known
+    return {fact: bool(getattr(transform, fact)) for fact in FACTS} | {
+        figure: None if value is None else float(value) for figure, value in figures.items()
+    }
 
 
 def _parameter(field: dataclasses.Field[Any], kind: Any) -> dict[str, Any]:
@@ -146,7 +130,7 @@ def _parameter(field: dataclasses.Field[Any], kind: Any) -> dict[str, Any]:
             found[bound] = said[bound]
     if said.get("choices"):
         found["choices"] = list(said["choices"])
-    found |= {fact: said[fact] for fact, usual in SHOWN.items() if said.get(fact, usual) != usual}
+    found |= {fact: said[fact] for fact in SHOWN if said.get(fact) is not None}
     default = field.default
     if field.default_factory is not dataclasses.MISSING:
         default = field.default_factory()
@@ -168,30 +152,7 @@ def _field(name: Any, valid: Any) -> tuple[str, Any, Any]:
     low, high = bounds
     text = str(valid.get("text", name))
     given |= {fact: valid[fact] for fact in SHOWN if fact in valid}
-    problem = shown_problem(given)
-    _require(problem is None, f"{name}: {problem}")
     return name, kind, parameter(text, minimum=low, maximum=high, choices=tuple(choices) if choices else None, **given)
-
-
-def shown_problem(facts: Mapping[str, Any]) -> str | None:
-    """What is wrong with what is said of a parameter on an axis, or None; a fact that is None is not said."""
-    tests: dict[str, Callable[[Any], bool]] = {
-        "label": _is_short,
-        "unit": lambda v: _is_short(v) or (isinstance(v, Mapping) and [*map(_is_units, v.values())] == [True]),
-        "spacing": lambda v: v in get_args(Spacing),
-        "worse": lambda v: v in get_args(Worse),
-        "identity": _is_number,
-    }
-    said = {fact: facts[fact] for fact in SHOWN if facts.get(fact) is not None}
-    return next((f"its {fact} cannot be {value!r}" for fact, value in said.items() if not tests[fact](value)), None)
-
-
-def _is_units(values: Any) -> bool:
-    return isinstance(values, Mapping) and all(_is_short(text) for text in values.values())
-
-
-def _is_short(text: Any) -> bool:
-    return isinstance(text, str) and len(text) <= LONGEST
 
 
 def _default(value: Any, kind: Any, name: str) -> Any:

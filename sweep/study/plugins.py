@@ -14,7 +14,7 @@ from typing import Any
 from sweep.errors import InputError
 from sweep.perturb.base import REGISTRY, Transform, parameters
 from sweep.perturb.dataflow import ActivationNoise, DataFlow, Rounding
-from sweep.study.described import KINDS, shown_problem
+from sweep.study.described import KINDS
 from sweep.study.paths import in_run_folder, locate
 
 FOLDER = "plugins"  # of a run folder, which keeps them
@@ -185,6 +185,4 @@ def _unfit(transform: type[Transform]) -> str | None:
     for name, kind in parameters(transform).items():
         if kind not in KINDS.values():
             return f"{name}: {kind} is no type of a parameter; valid: float, int, bool, str and Table"
-        if problem := shown_problem(transform.__dataclass_fields__[name].metadata):
-            return f"{name}: {problem}"
     return None
