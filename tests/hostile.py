@@ -258,6 +258,13 @@ MANIFESTS = {
     "a parameter's name": (_stand_in(**{"a b": {"type": "float"}}), r"ops\.stripes: 'a b' is no name"),
     "a parameter that is a method": (_stand_in(apply={"type": "float"}), r"ops\.stripes: 'apply' cannot be"),
     "a parameter's type": (_stand_in(scale={"type": "os.system"}), r"ops\.stripes: scale: has no type"),
+    "an axis": (_stand_in(scale={"type": "float", "spacing": "cubic"}), r"ops\.stripes: spacing 'cubic'"),
+    "a label": (_stand_in(scale={"type": "float", "label": ["x"]}), r"ops\.stripes: label \['x'\]"),
+    "units": (_stand_in(scale={"type": "float", "unit": {"basis": "x"}}), r"ops\.stripes: label None or unit"),
+    "a figure": (
+        _manifest(lambda m: m["ops"]["stripes"]["used"][0].update(std_per_level="1")),
+        r"ops\.stripes: has a use with a figure",
+    ),
     "nothing of its use": (_manifest(lambda m: m["ops"]["stripes"].update(used=[])), r"stripes: the run says nothing"),
 }
 STUDIES = {

@@ -16,7 +16,7 @@ NOISE = '''
 class Laplace(Additive):
     """w + s · basis · λ, λ of the Laplace law with variance 2, with s = scale."""
 
-    spread = 2**0.5
+    variance = 2.0
 
     def draw(self, shape, generator):
         return generator.laplace(size=shape).astype("float32")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
@@ -17,16 +18,16 @@ CHAPTER = "Noise on weights"  # of the catalogue
 
 @dataclass(frozen=True, kw_only=True)
 class Additive(Random):
-    """w + scale · basis · draw, in float32; subclasses say what is drawn, and its standard deviation `spread`."""
+    """w + scale · basis · draw, in float32; subclasses say what is drawn, and its `variance`."""
 
-    spread: ClassVar[float]
+    variance: ClassVar[float]
 
     scale: float = noise_level("noise level, in units of the basis", unit={"basis": UNITS})
     basis: str = parameter("what scale is relative to", choices=BASES, default="absolute")
 
     @property
     def std_per_level(self) -> float | None:
-        return self.spread if self.basis == "absolute" else None
+        return 1 / math.sqrt(1 / self.variance) if self.basis == "absolute" else None  # 1/√12 to the last bit
 
     def apply(self, weight: Array, variable: Variable, generator: np.random.Generator) -> Array:
         """One call to the generator, in the variable's own shape."""
@@ -35,7 +36,9 @@ class Additive(Random):
 
     def resolve(self, weight: Array, variable: Variable) -> Resolved:
         """The standard deviation of the noise: the root mean square over the weights."""
-        return Resolved(sigma=self.scale * self.spread * root_mean_square(unit(self.basis, weight, variable)))
+        return Resolved(
+            sigma=self.scale * math.sqrt(self.variance) * root_mean_square(unit(self.basis, weight, variable))
+        )
 
     @abstractmethod
     def draw(self, shape: tuple[int, ...], generator: np.random.Generator) -> Array:
@@ -77,7 +80,7 @@ class Gaussian(Additive):
       weight and on/off ratio k, standard deviation vari · (1 + w + 2 / (k − 1)). No basis here is that.
     """
 
-    spread = 1.0
+    variance = 1.0
 
     def draw(self, shape: tuple[int, ...], generator: np.random.Generator) -> Array:
         return generator.standard_normal(shape, dtype=np.float32)
@@ -97,7 +100,7 @@ class Uniform(Additive):
     - MRFI `UniformDisturb`: low = 0, high = s, basis `absolute`; a draw lasts for a forward pass.
     """
 
-    spread = 12**-0.5
+    variance = 1 / 12
 
     def draw(self, shape: tuple[int, ...], generator: np.random.Generator) -> Array:
         return generator.random(shape, dtype=np.float32)
@@ -124,7 +127,7 @@ class UniformSymmetric(Additive):
     - MRFI `UniformDisturb`: low = −s, high = s, basis `absolute`; a draw lasts for a forward pass.
     """
 
-    spread = 3**-0.5
+    variance = 1 / 3
 
     def draw(self, shape: tuple[int, ...], generator: np.random.Generator) -> Array:
         return np.float32(2) * generator.random(shape, dtype=np.float32) - np.float32(1)
