@@ -1,7 +1,7 @@
 """Imperfections of stored weights."""
 
 # Importing registers them, in the order of the catalogue.
-from sweep.perturb import noise, formats, quantize, levels, faults, devices, pcm  # isort: skip
+from sweep.perturb import noise, quantize, levels, faults, devices  # isort: skip
 from sweep.perturb.base import REGISTRY, Random, Transform, noise_level, parameter, register
 from sweep.perturb.dataflow import ActivationNoise, Rounding
 from sweep.perturb.grid import Levels
@@ -19,12 +19,10 @@ __all__ = [
     "Transform",
     "devices",
     "faults",
-    "formats",
     "levels",
     "noise",
     "noise_level",
     "parameter",
-    "pcm",
     "perturb",
     "quantize",
     "register",

@@ -18,6 +18,7 @@ from sweep.perturb.grid import Doubles, Levels, twos_complement
 
 CHAPTER = "Faults of weights"  # of the catalogue
 
+PROBABILITY = "probability for each weight, bit or line"
 Bits = npt.NDArray[np.int64]
 
 
@@ -26,12 +27,7 @@ class Fault(Random):
     """Something that fails with probability `rate`."""
 
     rate: float = parameter(
-        "probability of a fault",
-        minimum=0.0,
-        maximum=1.0,
-        label="Fault rate",
-        unit="probability for each weight, bit or line",
-        identity=0.0,
+        "probability of a fault", minimum=0.0, maximum=1.0, identity=0.0, label="Fault rate", unit=PROBABILITY
     )
 
 

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from sweep.errors import InputError
 from sweep.networks.variables import Variable
 from sweep.perturb.base import Transform
-from sweep.perturb.devices import ConductanceNoise, Drift, normal_points
-from sweep.perturb.pcm import PhaseChangeMemory
+from sweep.perturb.devices import ConductanceNoise, Drift, PhaseChangeMemory, normal_points
 
 W = np.random.default_rng(0).normal(0, 0.3, (3, 3, 4, 8)).astype(np.float32)
 W[0, 0, 0, 0] = 0

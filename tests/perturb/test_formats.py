@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from sweep.errors import InputError
 from sweep.networks.variables import Variable
-from sweep.perturb.formats import FORMATS, Floating
+from sweep.perturb.levels import FORMATS, Floating
 
 # exponent bits, mantissa bits, largest finite number
 LAYOUT = {
