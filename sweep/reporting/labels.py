@@ -78,11 +78,6 @@ def shared(column: str, labels: Labels, families: Iterable[str] | None = None) -
     return Label(**{fact: said[fact].pop() if len(said[fact]) == 1 else usual[fact] for fact in usual})
 
 
-def axis_label(column: str, families: list[str], labels: Labels) -> str:
-    """One label for a column of some families: theirs as far as they agree."""
-    return str(shared(column, labels, families))
-
-
 def value_text(column: str, value: Any, labels: Labels) -> str:
     """A swept value in short; times with their unit."""
     if pd.isna(value):

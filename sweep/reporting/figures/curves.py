@@ -15,7 +15,7 @@ from sweep.reporting.figures import axis
 from sweep.reporting.figures.legend import MOST_CURVES, PUBLISHED, add_legend
 from sweep.reporting.figures.marks import mark, series_id
 from sweep.reporting.figures.style import ACCURACY, COLOURS, LINES, MARKERS, PUBLISHED_POINTS, RULE
-from sweep.reporting.labels import Labels, axis_label, value_text
+from sweep.reporting.labels import Labels, shared, value_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -117,7 +117,7 @@ def accuracy_curve(
     _draw_published(axes, curves, parameter)
     axis.dress(axes, levels, scale, lambda level: value_text(parameter, level, labels))
     families = summary.loc[summary[parameter].notna(), "family"].unique().tolist()
-    axes.set_xlabel(axis_label(parameter, families, labels))
+    axes.set_xlabel(str(shared(parameter, labels, families)))
     axes.set_ylabel(ACCURACY)
     axes.grid(axis="y", color=RULE, linewidth=0.6)
     axes.set_axisbelow(True)

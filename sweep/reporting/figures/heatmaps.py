@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from sweep.reporting.figures.marks import mark, series_id
-from sweep.reporting.labels import Labels, axis_label, value_text
+from sweep.reporting.labels import Labels, shared, value_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,8 +63,8 @@ def heat_map(
     families = summary["family"].unique().tolist()
     axes.set_xticks(np.arange(len(columns)) + 0.5, [value_text(across, value, labels) for value in columns])
     axes.set_yticks(np.arange(len(rows)) + 0.5, [value_text(down, value, labels) for value in rows])
-    axes.set_xlabel(axis_label(across, families, labels))
-    axes.set_ylabel(axis_label(down, families, labels))
+    axes.set_xlabel(str(shared(across, labels, families)))
+    axes.set_ylabel(str(shared(down, labels, families)))
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     return axes

@@ -11,7 +11,7 @@ from sweep.reporting.figures.curves import FEWEST_FOR_BAND
 from sweep.reporting.figures.legend import add_legend
 from sweep.reporting.figures.marks import mark, series_id
 from sweep.reporting.figures.style import ACCURACY, MARKERS, RULE, ramp
-from sweep.reporting.labels import Labels, axis_label, value_text
+from sweep.reporting.labels import Labels, shared, value_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,7 +74,7 @@ def layer_sensitivity(
     families = summary["family"].unique().tolist()
     axes.set_yticks(range(len(kinds)), [str(kind) for kind in kinds])
     axes.set_ylim(len(kinds) - 0.5, -0.5)
-    axes.set_ylabel(axis_label(category, families, labels))
+    axes.set_ylabel(str(shared(category, labels, families)))
     axes.set_xlabel(ACCURACY)
     axes.grid(axis="x", color=RULE, linewidth=0.6)
     for border in np.arange(len(kinds) - 1) + 0.5:
@@ -82,6 +82,6 @@ def layer_sensitivity(
     axes.tick_params(axis="y", length=0)
     axes.set_axisbelow(True)
     bars_shown = summary["trials"].max() >= FEWEST_FOR_BAND
-    meaning = "" if parameter is None else axis_label(parameter, families, labels)
+    meaning = "" if parameter is None else str(shared(parameter, labels, families))
     add_legend(axes, "; ".join(filter(None, [meaning, "bar: 5 % to 95 % of chips" if bars_shown else ""])) or None)
     return axes

@@ -16,7 +16,7 @@ from sweep.reporting.figures.heatmaps import heat_map
 from sweep.reporting.figures.layers import layer_sensitivity
 from sweep.reporting.figures.legend import MOST_CURVES, set_heading, size_with_legend
 from sweep.reporting.figures.yields import yield_curve
-from sweep.reporting.labels import Label, Labels, axis_label, value_text
+from sweep.reporting.labels import Label, Labels, shared, value_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -138,7 +138,7 @@ def _curves(trials: pd.DataFrame, group: _Group, labels: Labels) -> Iterator[Pic
             yield_curve(axes, trials, panel.cells, parameter, limits, labels)
 
         heading = f"Distribution over chips, by {parameter}"
-        label = axis_label(parameter, chips["family"].unique().tolist(), labels)
+        label = str(shared(parameter, labels, chips["family"].unique().tolist()))
         yield Picture(f"yield-{_slug(parameter)}{_slug(by)}", heading, in_grid(panels, draw_yield, label))
 
 
