@@ -42,6 +42,24 @@ def test_every_parameter_has_a_label_on_one_line(op: str):
         assert "{" not in text
 
 
+@pytest.mark.parametrize(
+    ("op", "name", "spacing", "worse"),
+    [
+        ("gaussian", "scale", "square", "high"),
+        ("activation_noise", "scale", "square", "high"),
+        ("pcm", "time", "log", "high"),
+        ("stuck_at", "rate", "linear", "high"),
+        ("affine", "bits", "linear", "low"),
+        ("bit_flip", "bits", "linear", "low"),
+        ("dac", "bits", "linear", "low"),
+        ("conductance_states", "states", "linear", "low"),
+    ],
+)
+def test_what_is_worse_and_how_levels_are_spaced(op: str, name: str, spacing: str, worse: str):
+    label = label_of(REGISTRY[op], name, {"op": op})
+    assert (label.spacing, label.worse) == (spacing, worse)
+
+
 def test_families_share_what_they_agree_about():
     labels = {
         ("a", "scale"): Label("Noise scale", "weight units", "square"),

@@ -36,25 +36,26 @@ def report(run: Results, answers: Sequence[Answer] = ()) -> str:
     Raises:
         InputError: the run holds no trials.
     """
-    trials, summary, labels = run.trials(), run.summary(), parameter_labels(run.study)
+    trials, summary = run.trials(), run.summary()
     ids = {str(cell): f"cell-{i}" for i, cell in enumerate(summary["cell"])}
     methods, ops = paragraphs(run.study, summary), sources(run.study)
     said = [*methods, *cell_notes(summary, run.parameters), *(source for _, _, source in ops)]
     said += [answer.note for answer in answers]
     cited = named("\n".join(said), references())
     sections = [
-        ("results", "Results", _results(summary, run.parameters, ids, cited, labels)),
-        ("figures", "Figures", _figures(run, trials, summary, ids, answers, labels)),
+        ("results", "Results", _results(summary, run.parameters, ids, cited, parameter_labels(run.study))),
+        ("figures", "Figures", _figures(run, trials, summary, ids, answers)),
         *((f"answer-{i}", answer.title, _answer(answer, cited)) for i, answer in enumerate(answers)),
         ("methods", "Methods", _methods(methods, ops, cited)),
         ("study", "Study", _code(run.study.to_toml(), "The study, as run (TOML)")),
         ("provenance", "Provenance", provenance(run.store.manifest, trials)),
         ("references", "References", _references(cited)),
     ]
-    return _page(run.study.name, _headline(run, trials, summary, labels), sections)
+    return _page(run.study.name, _headline(run, trials, summary), sections)
 
 
-def _headline(run: Results, trials: pd.DataFrame, summary: pd.DataFrame, labels: Labels) -> str:
+def _headline(run: Results, trials: pd.DataFrame, summary: pd.DataFrame) -> str:
+    labels = parameter_labels(run.study)
     sizes = summary["n_images"].dropna().unique().tolist()
     worst, best = (summary.iloc[int(at)] for at in (summary["mean"].argmin(), summary["mean"].argmax()))
     facts = {
@@ -80,24 +81,16 @@ def _void(summary: pd.DataFrame) -> str:
 
 
 def _results(
-    summary: pd.DataFrame,
-    parameters: Sequence[str],
-    ids: dict[str, str],
-    cited: Sequence[Reference],
-    labels: Labels,
+    summary: pd.DataFrame, parameters: Sequence[str], ids: dict[str, str], cited: Sequence[Reference], labels: Labels
 ) -> str:
     said = linked(" ".join(cell_notes(summary, parameters)), cited)
     return "\n".join([f"<p>{said}</p>", *cell_tables(summary, parameters, ids, labels)])
 
 
 def _figures(
-    run: Results,
-    trials: pd.DataFrame,
-    summary: pd.DataFrame,
-    ids: dict[str, str],
-    answers: Sequence[Answer],
-    labels: Labels,
+    run: Results, trials: pd.DataFrame, summary: pd.DataFrame, ids: dict[str, str], answers: Sequence[Answer]
 ) -> str:
+    labels = parameter_labels(run.study)
     rows = [(str(cell["cell"]), cell) for _, cell in summary.iterrows()]
     texts = {name: (ids[name], _said(cell, run.parameters, labels)) for name, cell in rows}
     chosen = pictures(trials, summary, run.parameters, labels) + answer_pictures(answers)
