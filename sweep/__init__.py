@@ -12,12 +12,13 @@ __version__ = VERSION
 if TYPE_CHECKING:
     from sweep.api import Plan, Run, catalogue, open_run, plan, run, status
     from sweep.errors import InputError, SweepError
-    from sweep.study.study import Family, Study
+    from sweep.study.family import Family
+    from sweep.study.study import Study
 
 _HOMES = {
     "InputError": "sweep.errors",
     "SweepError": "sweep.errors",
-    "Family": "sweep.study.study",
+    "Family": "sweep.study.family",
     "Study": "sweep.study.study",
 }
 

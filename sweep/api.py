@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from sweep.errors import InputError
+from sweep.errors import InputError, hint
 from sweep.execution.plan import DEADLINE_SECONDS, count_done, count_wanted
 from sweep.perturb import REGISTRY
 from sweep.reporting.run import Run, open_run
 from sweep.storage.kept import Trust, trusted_study
 from sweep.storage.store import Store
-from sweep.study.checks import hint
 from sweep.study.paths import in_run_folder
-from sweep.study.study import Study
+from sweep.study.study import Study, parse_file
 
 if TYPE_CHECKING:  # TensorFlow is not for everyone who imports this
     from sweep.bench.result import Benchmark
@@ -82,16 +82,10 @@ def _prepared(
 ) -> Prepared:
     """A study with its files read and checked; InputError names every mistake in all of them."""
     from sweep.preparation.inputs import prepare
-    from sweep.preparation.salvage import further_problems
 
-    try:
-        read = read_study(study, seeds, trust_plugins)
-    except InputError as error:
-        if isinstance(study, Study) or in_run_folder(str(study)):
-            raise
-        further = further_problems(study, trust)
-        raise InputError(dict.fromkeys([*error.problems, *further])) from None
-    return prepare(read, trust)
+    if isinstance(study, Study) or in_run_folder(str(study)):
+        return prepare(read_study(study, seeds, trust_plugins), trust)
+    return prepare(parse_file(study).over(seeds), trust)
 
 
 def run(
@@ -244,6 +238,13 @@ def catalogue(op: str | None = None, plugins: Sequence[str] = ()) -> str:
     return pages.entry(REGISTRY[op]) + "\n"
 
 
+def schema() -> str:
+    """The JSON Schema of study files, by which editors complete and check them."""
+    from sweep.study.schema import json_schema
+
+    return json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n"
+
+
 def bench(
     model: str | Path | None = None,
     dataset: str | Path | None = None,
@@ -280,6 +281,7 @@ __all__ = [
     "plan",
     "read_study",
     "run",
+    "schema",
     "status",
     "train",
     "verify",

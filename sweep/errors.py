@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import unicodedata
 from collections.abc import Iterable
 from typing import ClassVar
@@ -54,3 +55,15 @@ class TaskError(SweepError):
 
 class Interrupted(SweepError):
     """The user stopped the run; what is committed stays."""
+
+
+def nearest(word: object, valid: Iterable[str]) -> str | None:
+    """The valid name that was probably meant, if any."""
+    close = difflib.get_close_matches(word, list(valid), n=1) if isinstance(word, str) else []
+    return close[0] if close else None
+
+
+def hint(word: object, valid: Iterable[str]) -> str:
+    """The end of a message about a name that is not valid."""
+    meant = nearest(word, valid)
+    return f" (did you mean {meant!r}?)" if meant else ""

@@ -6,8 +6,9 @@ import hashlib
 import os
 import shutil
 import stat
+import tomllib
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from sweep.errors import InputError
 
@@ -79,3 +80,23 @@ def reason(error: BaseException, limit: int = 160) -> str:
     lines = str(error).strip().splitlines()
     text = lines[0].strip() if lines else type(error).__name__
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+
+
+def read_tables(path: str | Path) -> dict[str, Any]:
+    """The tables of a TOML file; raises InputError when it cannot be read, or is none."""
+    try:
+        return tables_of(Path(path).read_text(encoding="utf-8"), str(path))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: is not a text file in UTF-8") from None
+
+
+def tables_of(text: str, source: str) -> dict[str, Any]:
+    """The tables of a TOML text; raises InputError, which names `source`, when it is none."""
+    try:
+        return tomllib.loads(text)
+    except ValueError as error:  # a number of too many digits, too
+        raise InputError(f"{source}: is not valid TOML: {error}") from None
+    except RecursionError:
+        raise InputError(f"{source}: is not valid TOML: its lists and tables are too deep in one another") from None

@@ -255,15 +255,18 @@ MANIFESTS = {
     "deep": (_deep, r"is damaged: its lists are too deep"),
     "larger than a disk": (_huge, r"manifest\.json: cannot be read: it has 1,099,511,627,776 bytes"),
     "no description": (_manifest(lambda m: m["ops"].update(stripes=3)), r"is damaged: ops\.stripes: is no description"),
-    "a parameter's name": (_stand_in(**{"a b": {"type": "float"}}), r"ops\.stripes: 'a b' is no name"),
-    "a parameter that is a method": (_stand_in(apply={"type": "float"}), r"ops\.stripes: 'apply' cannot be"),
-    "a parameter's type": (_stand_in(scale={"type": "os.system"}), r"ops\.stripes: scale: has no type"),
+    "a parameter's name": (_stand_in(**{"a b": {"type": "float"}}), r"ops\.stripes: 'a b' cannot be the name"),
+    "a parameter that is a method": (_stand_in(apply={"type": "float"}), r"ops\.stripes: 'apply' cannot be the name"),
+    "a parameter's type": (
+        _stand_in(scale={"type": "os.system"}),
+        r"ops\.stripes: parameters\.scale\.type: 'os\.system' is not valid; choose one of float, int",
+    ),
     "an axis": (_stand_in(scale={"type": "float", "spacing": "cubic"}), r"ops\.stripes: spacing 'cubic'"),
     "a label": (_stand_in(scale={"type": "float", "label": ["x"]}), r"ops\.stripes: label \['x'\]"),
     "units": (_stand_in(scale={"type": "float", "unit": {"basis": "x"}}), r"ops\.stripes: label None or unit"),
     "a figure": (
         _manifest(lambda m: m["ops"]["stripes"]["used"][0].update(std_per_level="1")),
-        r"ops\.stripes: has a use with a figure",
+        r"ops\.stripes: used\[0\]\.std_per_level: '1' is not a number",
     ),
     "nothing of its use": (_manifest(lambda m: m["ops"]["stripes"].update(used=[])), r"stripes: the run says nothing"),
 }

@@ -35,7 +35,8 @@ from sweep.networks.loading import Network, load_network
 from sweep.perturb.base import Array
 from sweep.perturb.perturbation import perturb, reached
 from sweep.preparation.inputs import prepare
-from sweep.study.study import Cell, Family, Study
+from sweep.study.family import Cell, Family
+from sweep.study.study import Study
 from sweep.version import VERSION
 
 ROUNDS = 3

@@ -69,8 +69,7 @@ def count_wanted(study: Study) -> int:
 
 def count_done(study: Study, present: Collection[Trial]) -> int:
     """How many of them are present."""
-    seeds = study.seed_range
-    seeds_of = {c.id: range(seeds.start, seeds.start + seeds.count) if c.random else (FIXED_SEED,) for c in study.cells}
+    seeds_of = {c.id: study.seed_range if c.random else (FIXED_SEED,) for c in study.cells}
     return sum(seed in seeds_of.get(cell, ()) for cell, seed in present)
 
 

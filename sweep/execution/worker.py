@@ -25,9 +25,9 @@ from sweep.preparation.sites import Flow, Placed, sites_of
 from sweep.storage.paths import Folder
 from sweep.storage.schema import trial_table
 from sweep.storage.shards import Shard, commit
+from sweep.study.family import Cell
 from sweep.study.paths import MANIFEST
 from sweep.study.plugins import Plugin, ops_of, run_plugins
-from sweep.study.study import Cell
 
 if TYPE_CHECKING:  # TensorFlow is for the workers alone
     from sweep.engine.evaluator import Evaluator

@@ -1,20 +1,22 @@
-"""What every transform is, the register of them, and the checks that their parameters pass."""
+"""What every transform is, the register of them, and the tables that make them."""
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
 
 from sweep.errors import InputError
 from sweep.networks.variables import Variable
+
+if TYPE_CHECKING:  # pydantic is for those who read a study
+    from sweep.tables import Model
 
 Array = npt.NDArray[np.float32]
 Scalar = float | int | bool | str
@@ -105,13 +107,14 @@ class Transform(ABC):
     layers: Selection = "*"
 
     def __post_init__(self) -> None:
-        problems = []
-        for name in parameters(type(self)):
-            value, problem = check(type(self), name, getattr(self, name))
-            if problem:
-                problems.append(f"{self.op}: {name}: {problem}")
-            object.__setattr__(self, name, value)
-        problems += [] if problems else [f"{self.op}: {problem}" for problem in self.joint_problems()]
+        from sweep.tables import check
+
+        name, values = _name(type(self)), {key: getattr(self, key) for key in parameters(type(self))}
+        problems = [f"{name}: {p}" for p in check(table_of(type(self), swept=False), {"op": name, **values})[1]]
+        if not problems:
+            for key, kind in parameters(type(self)).items():
+                object.__setattr__(self, key, _converted(kind, values[key]))
+            problems = [f"{name}: {problem}" for problem in self.joint_problems()]
         if problems:
             raise InputError(problems)
 
@@ -170,13 +173,13 @@ def draws(transform: Transform) -> bool:
 
 REGISTRY: dict[str, type[Transform]] = {}
 
-T = TypeVar("T", bound=type[Transform])
+T = TypeVar("T", bound="Transform")
 
 
-def register(op: str) -> Callable[[T], T]:
+def register(op: str) -> Callable[[type[T]], type[T]]:
     """Make a transform available to study files under the name `op`."""
 
-    def add(transform: T) -> T:
+    def add(transform: type[T]) -> type[T]:
         if op in REGISTRY:
             raise ValueError(f"two transforms are called {op!r}")
         transform.op = op
@@ -186,67 +189,51 @@ def register(op: str) -> Callable[[T], T]:
     return add
 
 
-def parameters(transform: type[Transform]) -> dict[str, type]:
+@lru_cache(maxsize=1024)
+def parameters(transform: type[Transform]) -> Mapping[str, Any]:
     """Names and types of what a study file may sweep in this transform, in order of declaration."""
     hints = get_type_hints(transform)
     return {f.name: hints[f.name] for f in dataclasses.fields(transform) if f.name != "layers"}
 
 
-def required(transform: type[Transform]) -> list[str]:
-    """Names of the parameters without a default."""
-    return [
-        f.name
-        for f in dataclasses.fields(transform)
-        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-    ]
+def make(transform: type[T], values: Mapping[str, Any]) -> T:
+    """The transform with a table's values, which are known to be valid one by one: nothing is checked."""
+    if transform.__post_init__ is not Transform.__post_init__:
+        return transform(**values)  # a user's own, which does more there
+    made = object.__new__(transform)
+    for field in dataclasses.fields(transform):
+        kind, value = parameters(transform).get(field.name), values.get(field.name, _default(field))
+        object.__setattr__(made, field.name, _converted(kind, tuple(value) if isinstance(value, list) else value))
+    return made
 
 
-def check(transform: type[Transform], name: str, value: object) -> tuple[Scalar | Table | None, str | None]:
-    """One parameter's value in its declared type, and what is wrong with it, or None."""
-    kind = parameters(transform)[name]
-    valid = {f.name: f.metadata for f in dataclasses.fields(transform)}[name]
+@lru_cache(maxsize=1024)
+def table_of(transform: type[Transform], swept: bool = True) -> type[Model]:
+    """What a table of this transform may hold, for `sweep.tables`; each parameter a list, too, where it is `swept`."""
+    from sweep.tables import LAYERS, choice, model, value
+
+    keys: dict[str, tuple[Any, Any, str]] = {"op": (choice([_name(transform)]), ..., "which transform")}
+    for field in dataclasses.fields(transform):
+        if field.name == "layers":
+            continue
+        kind = value(parameters(transform)[field.name], field.metadata, swept)
+        keys[field.name] = (kind, _default(field, ...), field.metadata.get("text", field.name))
+    keys["layers"] = (LAYERS, "*", "the layers that it acts on")
+    return model(_name(transform), keys)
+
+
+def _name(transform: type[Transform]) -> str:
+    return getattr(transform, "op", transform.__name__)
+
+
+def _default(field: dataclasses.Field[Any], otherwise: Any = None) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return otherwise if field.default is dataclasses.MISSING else field.default
+
+
+def _converted(kind: Any, value: Any) -> Any:
+    """A valid value in the type of its parameter."""
     if kind == Table:
-        return _table(value)
-    wanted = _wanted(kind, valid)
-    converted: Scalar
-    if kind is float and isinstance(value, int | float | np.number) and not isinstance(value, bool):
-        converted = float(value)
-    elif kind is int and isinstance(value, int | np.integer) and not isinstance(value, bool):
-        converted = int(value)
-    elif kind in (str, bool) and isinstance(value, kind):
-        converted = value
-    else:
-        return None, f"{value!r} is not {wanted}"
-    if isinstance(converted, float) and not math.isfinite(converted):
-        return None, f"{value!r} is not {wanted}"
-    if kind in (int, float) and not isinstance(converted, str):
-        low, high = valid.get("minimum"), valid.get("maximum")
-        if (low is not None and converted < low) or (high is not None and converted > high):
-            return None, f"{value!r} is out of range; valid is {wanted}"
-    choices = valid.get("choices")
-    if choices and converted not in choices:
-        return None, f"{value!r} is not valid; choose one of {', '.join(choices)}"
-    return converted, None
-
-
-def _table(value: object) -> tuple[Table | None, str | None]:
-    wanted = "a list of points such as [[0, 0.2], [25, 1.1]], two or more, the first numbers ascending"
-    if not isinstance(value, list | tuple) or not all(isinstance(p, list | tuple) and len(p) == 2 for p in value):
-        return None, f"{value!r} is not {wanted}"
-    numbers = [n for point in value for n in point]
-    if not all(isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n) for n in numbers):
-        return None, f"{value!r} is not {wanted}"
-    table = tuple((float(x), float(y)) for x, y in value)
-    if len(table) < 2 or any(a[0] >= b[0] for a, b in itertools.pairwise(table)):
-        return None, f"{value!r} is not {wanted}"
-    return table, None
-
-
-def _wanted(kind: type, valid: Mapping[str, Any]) -> str:
-    names = {float: "a finite number", int: "a whole number", str: "a string", bool: "true or false"}
-    low, high = valid.get("minimum"), valid.get("maximum")
-    if low is not None and high is not None:
-        return f"{names[kind]} from {low:g} to {high:g}"
-    if low is not None:
-        return f"{names[kind]} of at least {low:g}"
-    return names[kind]
+        return tuple((float(x), float(y)) for x, y in value)
+    return kind(value) if kind in (float, int) else value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,11 @@ from sweep.data.datasets import RESCALES, Dataset, load_dataset
 from sweep.errors import InputError
 from sweep.networks.feeding import rescale_of
 from sweep.networks.loading import SUFFIXES, Network, check_fit, load_network
-from sweep.perturb.base import REGISTRY, Selection
+from sweep.perturb.base import Selection, Transform
 from sweep.perturb.dataflow import DataFlow
 from sweep.perturb.selection import select, select_layers
-from sweep.study.checks import as_list, layers_problems
 from sweep.study.paths import locate, matching
+from sweep.study.study import Parsed, labelled
 
 
 @dataclass(frozen=True)
@@ -23,33 +23,29 @@ class Files:
     """What could be read of a study's files.
 
     Attributes:
+        models: paths by label, with what globs stand for.
         found: their paths, as `dataset` and `model LABEL`.
         dataset: the test set, or None.
         networks: by label.
         problems: what is wrong with the others, and with the layers that the study selects.
     """
 
+    models: Mapping[str, str]
     found: Mapping[str, Path]
     dataset: Dataset | None
     networks: Mapping[str, Network]
     problems: Sequence[str]
 
 
-def read_files(models: Mapping[str, str], tables: Mapping[str, Any], source: str, trust: bool) -> Files:
-    """Read the dataset of a study's tables and models, given by label, and look for the layers that families select.
-
-    Of what stands in the tables of the file `source`, only this is taken; what else may be wrong with it does not
-    matter.
-    """
-    named, families = tables.get("dataset"), tables.get("family", [])
-    dataset = named if isinstance(named, str) and named else None
-    rescale = tables.get("rescale")
+def read_files(named: Parsed, trust: bool) -> Files:
+    """Read what a study names, whatever is wrong with its file, and look for the layers it selects."""
     found: dict[str, Path] = {}
     problems: list[str] = []
-    wanted = [("dataset", dataset)] if dataset is not None else []
+    models = labelled(_expand(named, problems))
+    wanted = [("dataset", named.dataset)] if named.dataset is not None else []
     for key, path in [*wanted, *((f"model {label}", path) for label, path in models.items())]:
         try:
-            found[key] = locate(path, source)
+            found[key] = locate(path, named.source)
         except InputError as error:
             problems += [f"{key.split()[0]}: {problem}" for problem in error.problems]
     images = None
@@ -70,43 +66,32 @@ def read_files(models: Mapping[str, str], tables: Mapping[str, Any], source: str
             continue
         if images is not None:
             problems += [f"model: {file}: {problem}" for problem in check_fit(network, images)]
-            problems += [f"{problem} ({label})" for problem in _unfed(network, images, rescale)]
-        problems += [f"{problem} ({label})" for problem in _unmatched(families, network)]
-    return Files(found, images, networks, [f"{source}: {problem}" for problem in problems])
+            problems += [f"{problem} ({label})" for problem in _unfed(network, images, named.rescale)]
+        problems += [f"{problem} ({label})" for problem in _unmatched(named, network)]
+    return Files(models, found, images, networks, [f"{named.source}: {problem}" for problem in problems])
 
 
-def expand(models: Iterable[str], source: str, problems: list[str]) -> list[str]:
-    """The paths, with the files that globs among them name; globs that name none are added to `problems`."""
+def _expand(named: Parsed, problems: list[str]) -> list[str]:
+    """The paths, with the files that globs among them name; globs that name none, or one again, are `problems`."""
     paths: list[str] = []
-    for written in models:
+    for written in named.models:
         if not any(c in written for c in "*?["):
             paths.append(written)
             continue
-        matches = [path for path in matching(written, source) if path.suffix in SUFFIXES]
+        matches = [path for path in matching(written, named.source) if path.suffix in SUFFIXES]
         if not matches:
-            problems.append(f"{source}: model: {written!r} matches no file ({', '.join(SUFFIXES)})")
+            problems.append(f"model: {written!r} matches no file ({', '.join(SUFFIXES)})")
         paths += [_shown(path) for path in matches]
-    return paths
+    problems += [f"model: {path!r} is listed twice" for path in dict.fromkeys(p for p in paths if paths.count(p) > 1)]
+    return list(dict.fromkeys(paths))
 
 
-def _unmatched(families: Any, network: Network) -> list[str]:
-    """Selections that match no layer of a network; tables that make no sense are passed over."""
-    problems = []
-    for i, family in enumerate(as_list(families)):
-        if not isinstance(family, Mapping):
-            continue
-        one_by_one = family.get("sensitivity")
-        for position, table in enumerate(as_list(family.get("perturb", []))):
-            if not isinstance(table, Mapping) or not isinstance(table.get("op"), str) or table["op"] not in REGISTRY:
-                continue
-            at, selections = f"family[{i}].perturb[{position}].layers", [table.get("layers", "*")]
-            if isinstance(one_by_one, list | tuple) and one_by_one:
-                at, selections = f"family[{i}].sensitivity", list(one_by_one)
-            for layers in selections:
-                if not layers_problems(layers, at):
-                    chosen = tuple(layers) if isinstance(layers, list | tuple) else layers
-                    problems += [f"{at}: {problem}" for problem in _missed(table["op"], chosen, network)]
-    return list(dict.fromkeys(problems))
+def _unmatched(named: Parsed, network: Network) -> list[str]:
+    """Selections that match no layer of a network."""
+    found = (
+        f"{at}: {problem}" for at, transform, layers in named.layers for problem in _missed(transform, layers, network)
+    )
+    return list(dict.fromkeys(found))
 
 
 def _unfed(network: Network, dataset: Dataset, rescale: Any) -> Sequence[str]:
@@ -120,8 +105,7 @@ def _unfed(network: Network, dataset: Dataset, rescale: Any) -> Sequence[str]:
     return ()
 
 
-def _missed(op: str, layers: Selection, network: Network) -> Sequence[str]:
-    transform = REGISTRY[op]
+def _missed(transform: type[Transform], layers: Selection, network: Network) -> Sequence[str]:
     try:
         if issubclass(transform, DataFlow):
             select_layers(network.layers, layers, transform.side)

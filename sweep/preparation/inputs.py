@@ -19,9 +19,10 @@ from sweep.networks.feeding import DEFAULT, fed, feed, rescale_of
 from sweep.networks.loading import Network
 from sweep.perturb.dataflow import DataFlow
 from sweep.perturb.selection import select, select_layers
-from sweep.preparation.files import expand, read_files
+from sweep.preparation.files import read_files
 from sweep.preparation.sites import Flow, Placed, place
-from sweep.study.study import CLEAN, Family, Study, digest
+from sweep.study.family import CLEAN, PER_LAYER, Family
+from sweep.study.study import Parsed, Study, digest
 
 
 @dataclass(frozen=True)
@@ -75,24 +76,25 @@ class Prepared:
         return digest(self.identity)
 
 
-def prepare(study: Study, trust: bool = False) -> Prepared:
+def prepare(study: Study | Parsed, trust: bool = False) -> Prepared:
     """Load models and dataset, and check that they fit each other and the study; InputError names all problems.
 
-    With `trust`, model files are not looked into before Keras loads them, and may bring code of their own.
+    Of a file that has mistakes already, too. With `trust`, model files are not looked into before Keras loads them, and
+    may bring code of their own.
     """
-    problems: list[str] = []
-    study = with_models(study, problems)
-    tables = study.to_dict()
-    files = read_files(study.models, tables, study.source, trust)
-    problems += files.problems
-    training = None
-    if files.dataset is not None:
+    parsed = study.parsed() if isinstance(study, Study) else study
+    found, training = parsed.study, None
+    files = read_files(parsed, trust)
+    problems = [*parsed.problems, *files.problems]
+    if found is not None and files.dataset is not None:
         try:
-            training = _training_images(study, files.found["dataset"])
+            training = _training_images(found, files.found["dataset"])
         except InputError as error:
-            problems += [f"{study.source}: dataset: {problem}" for problem in error.problems]
-    if problems or files.dataset is None:
+            problems += [f"{found.source}: dataset: {problem}" for problem in error.problems]
+    if problems or found is None or files.dataset is None:
         raise InputError(dict.fromkeys(problems))
+    paths = list(files.models.values())  # what globs stand for
+    study = found if paths == list(found.models.values()) else found.but(model=paths)
     problems = [f"{study.source}: {problem}" for problem in _unsteady(study, files.networks, files.dataset)]
     if problems:
         raise InputError(problems)
@@ -154,24 +156,18 @@ def own_clean(study: Study) -> Iterator[str]:
                 )
 
 
-def with_models(study: Study, problems: list[str]) -> Study:
-    """The study with the files that its globs name, in alphabetical order; what is wrong is added to `problems`."""
-    paths = expand(study.models.values(), study.source, problems)
-    return study if paths == list(study.models.values()) or problems else dataclasses.replace(study, model=paths)
-
-
 def with_layers(study: Study, networks: Mapping[str, Network]) -> Study:
     """The study with "per-layer" families over the names of the layers that they reach, the same in all networks."""
     families = []
     for i, family in enumerate(study.family):
-        if family.sensitivity == "per-layer":
+        if family.sensitivity == PER_LAYER:
             names = {label: _reached_layers(family, label, network) for label, network in networks.items()}
             first = next(iter(names.values()))
             if any(found != first for found in names.values()):
                 raise InputError(f"{study.source}: family[{i}].sensitivity: the models differ in their layers: {names}")
             family = dataclasses.replace(family, sensitivity=first)
         families.append(family)
-    return dataclasses.replace(study, family=families)
+    return study.but(family=families)
 
 
 def _reached_layers(family: Family, label: str, network: Network) -> list[str]:
@@ -186,7 +182,8 @@ def _reached_layers(family: Family, label: str, network: Network) -> list[str]:
 
 def _training_images(study: Study, path: Path) -> Dataset | None:
     """The training images, if a transform of the data flow may want to know what it acts on; InputError if one must."""
-    transforms = [t for cell in study.cells for t in cell.transforms if isinstance(t, DataFlow)]
+    every = (t for family in study.family for choices in family.choices for t in choices)
+    transforms = [t for t in every if isinstance(t, DataFlow)]
     if not transforms:
         return None
     try:

@@ -9,7 +9,8 @@ from sweep.networks.loading import Network
 from sweep.networks.variables import Variable
 from sweep.perturb.perturbation import reached
 from sweep.preparation.sites import Flow
-from sweep.study.study import CLEAN, Cell, Study
+from sweep.study.family import CLEAN, Cell
+from sweep.study.study import Study
 
 _NAMED = 8  # layers; of more, only the kinds are told
 

@@ -14,7 +14,8 @@ from sweep.perturb.dataflow import DataFlow
 from sweep.perturb.selection import select
 from sweep.preparation.sites import Flow
 from sweep.randomness import stream
-from sweep.study.study import Cell, Study
+from sweep.study.family import Cell
+from sweep.study.study import Study
 
 SCHEMA = pa.schema(
     [

@@ -18,7 +18,7 @@ from sweep.perturb.base import Array, Resolved, Transform, draws
 from sweep.perturb.dataflow import ActivationNoise, DataFlow, Rounding
 from sweep.perturb.selection import select_layers
 from sweep.randomness import stream
-from sweep.study.study import Cell
+from sweep.study.family import Cell
 
 STREAMS = 2**32  # the layer at position k of the data flow draws from stream STREAMS + 1 + k; below are variables
 

@@ -15,7 +15,8 @@ from sweep.reporting.published import compare_families, fits, percentiles
 from sweep.reporting.tables.frames import Answer
 from sweep.statistics.inversion import check_claims, equivalent_levels, thresholds
 from sweep.statistics.monotone import Curve, curve_of
-from sweep.study.study import Family, Study
+from sweep.study.family import Family
+from sweep.study.study import Study
 from sweep.texts import percent
 
 DROPS = (0.01, 0.02, 0.05)

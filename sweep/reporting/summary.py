@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sweep.errors import StoreError
 from sweep.statistics import estimates
 from sweep.statistics.variance_components import Components, decompose
-from sweep.study.study import CLEAN
+from sweep.study.family import CLEAN
 
 KEYS = ("model", "family", "cell")
 """The columns that name a cell; they open every summary, before the swept parameters."""

@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sweep.errors import InputError, StoreError, UntrustedError
+from sweep.files import tables_of
 from sweep.perturb.base import REGISTRY
 from sweep.storage.store import Store
-from sweep.study.checks import swept_columns
 from sweep.study.described import describe, is_ours, stand_in
+from sweep.study.family import swept_columns
 from sweep.study.paths import MANIFEST, STUDY
 from sweep.study.plugins import FOLDER, Plugin, Register, have_run, kept_name, run_plugins
-from sweep.study.study import Study, tables_of
+from sweep.study.study import Study
 
 Trust = bool | Callable[[str], bool]
 """Whether code that a run folder brings may run: yes, no, or who is asked, given what would run."""
@@ -47,8 +48,9 @@ def read_study(store: Store, trust: Trust = False) -> Study:
     for op, data in stored.items():
         try:
             own[op] = stand_in(op, data)
-        except ValueError as error:
-            raise StoreError(f"{store.folder.uri}/{MANIFEST}: is damaged: ops.{op}: {error}") from None
+        except InputError as error:
+            problems = "; ".join(error.problems)
+            raise StoreError(f"{store.folder.uri}/{MANIFEST}: is damaged: ops.{op}: {problems}") from None
     register = Register({**REGISTRY, **own}, _digests(store))
     _check_size(store, tables, register)
     return Study.from_dict(tables, source, register)
@@ -101,10 +103,7 @@ def _tables(store: Store) -> dict[str, Any]:
         tables = tables_of(content.decode(), source)
     except UnicodeDecodeError:
         raise InputError(f"{source}: is not a text file in UTF-8") from None
-    plugins = tables.get("plugins", [])
-    if not isinstance(plugins, list) or not all(isinstance(path, str) for path in plugins):
-        raise InputError(f"{source}: plugins: {plugins!r} is not a list of Python files")
-    if plugins and not _digests(store):
+    if tables.get("plugins") and not _digests(store):
         raise StoreError(f"{source}: names plugins, of which {MANIFEST} knows nothing; it is not the study of this run")
     return tables
 

@@ -11,18 +11,23 @@ import inspect
 import json
 import keyword
 import math
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 
-from sweep.errors import StoreError
+from sweep.errors import InputError, StoreError
 from sweep.networks.variables import Variable
 from sweep.perturb.base import SHOWN, Array, Table, Transform, parameter, parameters
 from sweep.perturb.dataflow import DataFlow
 
+if TYPE_CHECKING:
+    from sweep.tables import Model
+
 KINDS: dict[str, Any] = {"float": float, "int": int, "bool": bool, "str": str, "table": Table}
 """The types that a parameter may have."""
+_CHOSEN: dict[str, Any] = {"float": int | float, "int": int, "str": str}
 FACTS = ("random", "is_identity")
 """What a transform says of itself at given values; yes or no."""
 FIGURES = ("std_per_level", "rounding_step")
@@ -54,26 +59,54 @@ def describe(transform: type[Transform], used: Iterable[Transform]) -> dict[str,
 
 
 def stand_in(op: str, data: Any) -> type[Transform]:
-    """A class like the one that was described, for `op`; raises ValueError when this is no description."""
-    _require(isinstance(data, Mapping), "is no description of a transform")
-    text, fields, used = data.get("text"), data.get("parameters"), data.get("used")
-    _require(isinstance(text, str) and isinstance(fields, Mapping) and isinstance(used, list), "lacks a part")
-    facts = {}
-    for point in used:
-        sound = isinstance(point, Mapping) and isinstance(point.get("values"), Mapping)
-        _require(sound and all(isinstance(point.get(fact), bool) for fact in FACTS), "has a use that is none")
-        figures = {figure: point.get(figure) for figure in FIGURES}
-        _require(all(f is None or _is_number(f) for f in figures.values()), "has a use with a figure that is none")
-        facts[_key(point["values"])] = {fact: point[fact] for fact in FACTS} | figures
-    bases = (StandIn, DataFlow) if data.get("acts_on") == "activations" else (StandIn,)
+    """A class like the one that was described, for `op`; raises InputError when this is no description."""
+    from sweep.tables import check
+
+    if not isinstance(data, Mapping):
+        raise InputError("is no description of a transform")
+    tables, problems = check(_description(), {**data, "op": op}, controls=True)
+    if problems:
+        raise InputError(str(problem) for problem in problems)
+    for name, valid in tables["parameters"].items():
+        if not name.isidentifier() or keyword.iskeyword(name) or name in _TAKEN or name.startswith("_"):
+            raise InputError(f"{name!r} cannot be the name of a parameter")
+        if not all(isinstance(value, _CHOSEN.get(valid["type"], object)) for value in valid.get("choices") or ()):
+            raise InputError(f"parameters.{name}.choices: are not all of its type")
+    bases = (StandIn, DataFlow) if tables.get("acts_on") == "activations" else (StandIn,)
+    known = (*FACTS, *FIGURES)
+    facts = {_key(point["values"]): {fact: point.get(fact) for fact in known} for point in tables["used"]}
+    try:
+        fields = [_field(name, valid) for name, valid in tables["parameters"].items()]
+    except ValueError as error:  # of a label, unit or spacing that is none
+        raise InputError(str(error)) from None
     return dataclasses.make_dataclass(
         "StandIn",
-        [_field(name, valid) for name, valid in fields.items()],
+        fields,
         bases=bases,
-        namespace={"__doc__": text, "__module__": __name__, "op": op, "facts": facts},
+        namespace={"__doc__": tables["text"], "__module__": __name__, "op": op, "facts": facts},
         frozen=True,
         kw_only=True,
     )
+
+
+@lru_cache(maxsize=1)
+def _description() -> type[Model]:
+    """What `describe` writes; a newer noisesweep may write more."""
+    from pydantic import Field
+
+    import sweep.tables as t
+
+    words, bound = t.text("", "a text"), t.number(said="a finite number")
+    default: Any = Annotated[bool | int | float | str | list[list[int | float]], t.Said("a value")]
+    one = {"type": (t.choice(KINDS), ...), "text": (words, None), "minimum": (bound, None), "maximum": (bound, None)}
+    one |= {"choices": (t.some(words | int | float, "a list of values", least=0), None), "default": (default, None)}
+    figure: Any = Annotated[Annotated[float, Field(strict=True)] | None, t.Said("a number")]
+    used: dict[str, tuple[Any, Any]] = {"values": (dict[str, Any], ...), **{fact: (t.boolean(), ...) for fact in FACTS}}
+    used |= dict.fromkeys(FIGURES, (figure, None))
+    keys = {"op": (t.text(), ...), "acts_on": (t.choice(("weights", "activations")), "weights"), "text": (words, ...)}
+    keys |= {"parameters": (dict[str, t.model("parameter", one, others=True)], ...)}  # type: ignore[misc]
+    keys |= {"used": (t.some(t.model("used", used, others=True), "a list of uses", least=0), ...)}
+    return t.model("description", keys, others=True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -139,43 +172,14 @@ def _parameter(field: dataclasses.Field[Any], kind: Any) -> dict[str, Any]:
     return found
 
 
-def _field(name: Any, valid: Any) -> tuple[str, Any, Any]:
-    _require(isinstance(name, str) and name.isidentifier() and not keyword.iskeyword(name), f"{name!r} is no name")
-    _require(name not in _TAKEN and not name.startswith("_"), f"{name!r} cannot be a parameter")
-    _require(isinstance(valid, Mapping) and valid.get("type") in tuple(KINDS), f"{name}: has no type that is known")
-    kind = KINDS[valid["type"]]
-    choices = valid.get("choices")
-    _require(choices is None or _all(choices, (str, int, float)), f"{name}: its choices are no values")
-    bounds = [valid.get(bound) for bound in ("minimum", "maximum")]
-    _require(all(b is None or _is_number(b) for b in bounds), f"{name}: its bounds are no numbers")
-    given: dict[str, Any] = {"default": _default(valid["default"], kind, name)} if "default" in valid else {}
-    low, high = bounds
-    text = str(valid.get("text", name))
+def _field(name: str, valid: Mapping[str, Any]) -> tuple[str, Any, Any]:
+    """Whether a default is valid shows when it is used."""
+    given: dict[str, Any] = {"default": _frozen(valid["default"])} if "default" in valid else {}
     given |= {fact: valid[fact] for fact in SHOWN if fact in valid}
-    return name, kind, parameter(text, minimum=low, maximum=high, choices=tuple(choices) if choices else None, **given)
+    choices = tuple(valid["choices"]) if valid.get("choices") else None
+    given |= {bound: valid.get(bound) for bound in ("minimum", "maximum")}
+    return name, KINDS[valid["type"]], parameter(str(valid.get("text", name)), choices=choices, **given)
 
 
-def _default(value: Any, kind: Any, name: str) -> Any:
-    """A default in its type; whether it is in its range shows when it is used."""
-    tests: dict[Any, Callable[[Any], bool]] = {
-        float: _is_number,
-        int: lambda v: isinstance(v, int) and not isinstance(v, bool),
-        bool: lambda v: isinstance(v, bool),
-        str: lambda v: isinstance(v, str),
-        Table: lambda v: isinstance(v, list) and all(_all(p, (int, float)) and len(p) == 2 for p in v),
-    }
-    _require(tests[kind](value), f"{name}: its default is none of its type")
-    return tuple((float(x), float(y)) for x, y in value) if kind == Table else value
-
-
-def _all(values: Any, kind: type | tuple[type, ...]) -> bool:
-    return isinstance(values, list) and all(isinstance(v, kind) and not isinstance(v, bool) for v in values)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _require(sound: object, problem: str) -> None:
-    if not sound:
-        raise ValueError(problem)
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value

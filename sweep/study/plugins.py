@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import inspect
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from types import ModuleType
-from typing import Any
 
 from sweep.errors import InputError
 from sweep.perturb.base import REGISTRY, Transform, parameters
@@ -57,7 +56,7 @@ _loaded: dict[str, Plugin] = {}  # by digest
 _ops: dict[str, frozenset[str]] = {}
 
 
-def load_plugins(paths: Any, source: str) -> dict[str, str]:
+def load_plugins(paths: Sequence[str], source: str) -> dict[str, str]:
     """Run each file once a process, so that its transforms are registered.
 
     Args:
@@ -71,8 +70,6 @@ def load_plugins(paths: Any, source: str) -> dict[str, str]:
     Raises:
         InputError: a file is missing, fails, or registers nothing, what is there already, or what cannot be used.
     """
-    if not isinstance(paths, list | tuple) or not all(isinstance(path, str) for path in paths):
-        raise InputError(f"{source}: plugins: {paths!r} is not a list of Python files")
     if paths and in_run_folder(source):
         raise InputError(
             f"{source}: plugins: it lies in a run folder, whose code runs only with --trust-plugins; "

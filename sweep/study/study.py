@@ -4,122 +4,55 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 import json
-import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 import tomli_w
 
 from sweep.errors import InputError
-from sweep.perturb.base import REGISTRY, Scalar, Transform, draws, parameters
-from sweep.study.checks import SAID, Ops, as_list, check_study, swept_columns
+from sweep.files import read_tables
+from sweep.perturb.base import REGISTRY, Selection, Transform, parameters
+from sweep.study.family import CLEAN, LAYER, SAID, Cell, Family, Ops, as_list, swept, transforms_of
 from sweep.study.plugins import Register, have_run, load_plugins
 
-LAYER = "layer"  # the column of a family with `sensitivity`
-CLEAN = "clean"  # the family of the unperturbed networks, which every study evaluates
+LARGEST_GRID = 1_000_000  # cells of a family
 
 
-@dataclass(frozen=True)
-class Seeds:
-    """The seeds start, start + 1, …, start + count − 1."""
-
-    start: int
-    count: int
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self.start, self.start + self.count))
-
-    def __len__(self) -> int:
-        return self.count
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One model × one dataset × one fully fixed perturbation.
+class Parsed(NamedTuple):
+    """A study file, read once: what is wrong with it, and what it names in other files as far as that is clear.
 
     Attributes:
-        model: label of the model, unique in its study.
-        family: name of the family it comes from.
-        values: swept parameters by column name.
-        transforms: the perturbation, in order.
+        study: None where anything is wrong.
+        problems: all of it, each with file and key.
+        source: the file.
+        models: paths and globs, as written.
+        dataset: a path, or None.
+        rescale: how images reach the networks, whether it is valid or not.
+        layers: for each selection where it stands, of which transform, and what it selects.
     """
 
-    model: str
-    family: str
-    values: Mapping[str, Scalar]
-    transforms: tuple[Transform, ...]
+    study: Study | None
+    problems: tuple[str, ...]
+    source: str
+    models: list[str]
+    dataset: str | None
+    rescale: Any
+    layers: list[tuple[str, type[Transform], Selection]]
 
-    @property
-    def id(self) -> str:
-        """Stable and readable: model, family and swept values; unique in its study."""
-        swept = ",".join(f"{name}={_text(value)}" for name, value in self.values.items())
-        return "/".join(part for part in (self.model, self.family, swept) if part)
+    def sound(self) -> Study:
+        """The study; raises InputError with all problems where there are some."""
+        if self.study is None:
+            raise InputError(self.problems)
+        return self.study
 
-    @property
-    def random(self) -> bool:
-        """Whether two seeds can differ; a cell without randomness has one trial."""
-        return any(draws(t) for t in self.transforms)
-
-    @property
-    def is_clean(self) -> bool:
-        """Whether it is the unperturbed network: in the family of that name, a run of 0.1.0 may have others."""
-        return self.family == CLEAN and all(t.is_identity for t in self.transforms)
-
-
-@dataclass(frozen=True)
-class Family:
-    """One kind of perturbation with its swept parameters.
-
-    Attributes:
-        name: unique in the study.
-        perturb: one table a transform: `op`, its parameters (a list is swept), `layers`.
-        sensitivity: "per-layer", or the names of layers: the perturbation acts on one of them at a time, one cell
-            each, in place of the `layers` of its transforms; the column is `layer`.
-        published: values from elsewhere to print beside ours: tables of swept parameters and `accuracy`, a fraction;
-            of bits, `noise` too: the noise level that is said to cost as much.
-        ops: the transforms that `perturb` may name.
-    """
-
-    name: str
-    perturb: Sequence[Mapping[str, Any]]
-    published: Sequence[Mapping[str, Any]] = ()
-    sensitivity: str | Sequence[str] = ()
-    ops: Ops = field(default_factory=lambda: REGISTRY, compare=False, repr=False)
-
-    @cached_property
-    def swept(self) -> dict[str, tuple[int, str]]:
-        """Columns of the swept parameters → (position of the transform, parameter), in the order of the grid."""
-        return swept_columns(self.perturb, self.ops)
-
-    def cells(self, model: str) -> list[Cell]:
-        """The grid over the layers of `sensitivity` and all swept lists, the last list varying fastest.
-
-        While "per-layer" stands for names that only the networks know, all layers are perturbed at once.
-        """
-        if isinstance(self.sensitivity, str) or not self.sensitivity:
-            return self._grid(model, {}, self.perturb)
-        cells = []
-        for layer in self.sensitivity:
-            tables = [{**table, "layers": layer} for table in self.perturb]
-            cells += self._grid(model, {LAYER: layer}, tables)
-        return cells
-
-    def _grid(self, model: str, fixed: Mapping[str, Scalar], perturb: Sequence[Mapping[str, Any]]) -> list[Cell]:
-        cells = []
-        axes = [self.perturb[position][name] for position, name in self.swept.values()]
-        for point in itertools.product(*axes):
-            tables = [dict(table) for table in perturb]
-            for (position, name), value in zip(self.swept.values(), point, strict=True):
-                tables[position][name] = value
-            transforms = tuple(_transform(table, self.ops) for table in tables)
-            values = {column: getattr(transforms[position], name) for column, (position, name) in self.swept.items()}
-            cells.append(Cell(model, self.name, {**fixed, **values}, transforms))
-        return cells
+    def over(self, seeds: int | Mapping[str, int] | None) -> Parsed:
+        """Over other seeds than the file's, if any; raises InputError when they are none."""
+        return self if self.study is None or seeds is None else self._replace(study=self.study.with_seeds(seeds))
 
 
 @dataclass(frozen=True)
@@ -144,29 +77,28 @@ class Study:
     register: Register | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        _check(self.to_dict(), self.source, self.register)
+        """The door of studies made in Python; those that `parse` makes, and copies, do not come this way."""
+        sound = parse(self.to_dict(), self.source, self.register).sound()
+        object.__setattr__(self, "family", sound.family)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], source: str = "study", register: Register | None = None) -> Study:
         """A study from the tables of its TOML form; `source` is named in errors."""
-        _check(data, source, register)
-        families = [Family(**table, ops=REGISTRY if register is None else register.ops) for table in data["family"]]
-        return cls(**{**data, "family": families}, source=source, register=register)
-
-    @classmethod
-    def from_text(cls, text: str, source: str = "study", register: Register | None = None) -> Study:
-        """A study from the text of its TOML form."""
-        return cls.from_dict(tables_of(text, source), source, register)
+        return parse(data, source, register).sound()
 
     @classmethod
     def from_toml(cls, path: str | Path) -> Study:
         """Read a study file."""
-        try:
-            return cls.from_text(Path(path).read_text(encoding="utf-8"), str(path))
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise InputError(f"{path}: is not a text file in UTF-8") from None
+        return parse_file(path).sound()
+
+    def parsed(self) -> Parsed:
+        """The study as `parse` gives it."""
+        return _parsed(self, self.to_dict(), (), self.source, REGISTRY if self.register is None else self.register.ops)
+
+    def but(self, **fields: Any) -> Study:
+        """A copy with other values, which are known to be valid: nothing is checked."""
+        kept = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return _made(**{**kept, **fields})
 
     def to_dict(self) -> dict[str, Any]:
         """The tables of its TOML form."""
@@ -195,8 +127,13 @@ class Study:
         return tomli_w.dumps(self.to_dict())
 
     def with_seeds(self, seeds: int | Mapping[str, int]) -> Study:
-        """The same study over other seeds."""
-        return dataclasses.replace(self, seeds=seeds)
+        """The same study over other seeds; raises InputError when they are none."""
+        from sweep.study.schema import check_seeds
+
+        problems = check_seeds(seeds)
+        if problems:
+            raise InputError(f"{self.source}: {problem}" for problem in problems)
+        return self.but(seeds=seeds)
 
     def with_code(self) -> Study:
         """The same study with transforms that can be applied; raises InputError where their code has not run here."""
@@ -204,16 +141,16 @@ class Study:
             return self
         if not have_run(self.register.digests.values()):
             raise InputError(f"{self.source}: is there without the code of its plugins; run the file of your own study")
-        families = [dataclasses.replace(family, ops=REGISTRY) for family in self.family]
-        register = Register(REGISTRY, self.register.digests)
-        return dataclasses.replace(self, family=families, register=register)
+        # Checked anew, since what the run's folder said of these transforms may not be so.
+        return parse(self.to_dict(), self.source, Register(REGISTRY, self.register.digests)).sound()
 
     @property
-    def seed_range(self) -> Seeds:
+    def seed_range(self) -> range:
         """The seeds as a range."""
         if isinstance(self.seeds, int):
-            return Seeds(0, self.seeds)
-        return Seeds(self.seeds.get("start", 0), self.seeds["count"])
+            return range(self.seeds)
+        start = self.seeds.get("start", 0)
+        return range(start, start + self.seeds["count"])
 
     @cached_property
     def models(self) -> dict[str, str]:
@@ -281,16 +218,6 @@ class Study:
         return normal
 
 
-def tables_of(text: str, source: str) -> dict[str, Any]:
-    """The tables of a TOML text; raises InputError, which names `source`, when it is none."""
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{source}: is not valid TOML: {error}") from None
-    except RecursionError:
-        raise InputError(f"{source}: is not valid TOML: its lists and tables are too deep in one another") from None
-
-
 def labelled(paths: Sequence[str]) -> dict[str, str]:
     """Labels → paths of models: the file's stem, or the path as written where stems collide."""
     stems = [PurePath(path).stem for path in paths]
@@ -304,28 +231,95 @@ def digest(identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _check(data: Mapping[str, Any], source: str, register: Register | None) -> None:
-    """Raise InputError with every mistake of a study's tables and plugins, as far as no other file shows it."""
+def parse_file(path: str | Path) -> Parsed:
+    """Read and parse a study file; raises InputError where it is no TOML file."""
+    return parse(read_tables(path), str(path))
+
+
+def parse(data: Mapping[str, Any], source: str = "study", register: Register | None = None) -> Parsed:
+    """A study from its tables, or all that is wrong with them: the one place where a study is checked.
+
+    Without a `register`, the plugins that the study names are run.
+    """
+    from sweep.study.schema import check_study
+
     problems: list[str] = []
-    if register is None:
+    plugins = data.get("plugins", ())
+    if register is None and isinstance(plugins, list | tuple) and all(isinstance(path, str) for path in plugins):
         try:
-            load_plugins(data.get("plugins", ()), source)
+            load_plugins(plugins, source)
         except InputError as error:
             problems += error.problems
     ops = REGISTRY if register is None else register.ops
-    problems += [f"{source}: {problem}" for problem in check_study(data, ops)]
-    if problems:
-        raise InputError(problems)
+    tables, found = check_study(data, ops)
+    problems += [f"{source}: {problem}" for problem in found]
+    families = []
+    for i, table in enumerate(tables.get("family", [])):
+        wrong = {p.place[2:5] for p in found if p.place[:2] == ("family", i) and p.kind != "unknown"}
+        family, more = _family(table or {}, wrong, ops)
+        problems += [f"{source}: family[{i}]{problem}" for problem in more]
+        families.append(family)
+    study = None if problems else _made(**{**tables, "family": families}, source=source, register=register)
+    kept = {key: data[key] for key in ("model", "rescale") if key in data}
+    return _parsed(study, {**kept, **tables}, problems, source, ops)
 
 
-def _transform(table: Mapping[str, Any], ops: Ops) -> Transform:
-    arguments = {name: value for name, value in table.items() if name != "op"}
-    if isinstance(arguments.get("layers"), list):
-        arguments["layers"] = tuple(arguments["layers"])
-    return ops[table["op"]](**arguments)
+def _made(**fields: Any) -> Study:
+    """A study of values that are known to be valid."""
+    study = object.__new__(Study)
+    study.__dict__.update(fields)
+    return study
 
 
-def _text(value: Scalar) -> str:
-    if isinstance(value, float) and float(f"{value:g}") == value:
-        return f"{value:g}"
-    return str(value)
+def _family(table: Mapping[str, Any], wrong: set[tuple[str | int, ...]], ops: Ops) -> tuple[Family | None, list[str]]:
+    """A family, and what is wrong with its values together; `wrong` are the places of mistakes that are known."""
+    problems: list[str] = []
+    choices = []
+    for t, one in enumerate(table.get("perturb", [])):
+        if one is None or {place[2:3] for place in wrong if place[:2] == ("perturb", t)} - {("layers",)}:
+            continue
+        points = math.prod(len(one[name]) for name in swept(one, ops))
+        if points > LARGEST_GRID:
+            problems.append(f".perturb[{t}]: {_large(points)}")
+            continue
+        try:
+            choices.append(transforms_of(one, ops))
+            joint = [problem for transform in choices[-1] for problem in transform.joint_problems()]
+        except InputError as error:  # of a user's own, which checks more where it is made
+            joint = [problem.removeprefix(f"{one['op']}: ") for problem in error.problems]
+        problems += [f".perturb[{t}]: {problem}" for problem in dict.fromkeys(joint)]
+    if problems or "perturb" not in table or {place[:1] for place in wrong} & {(), ("perturb",), ("sensitivity",)}:
+        return None, problems
+    family = Family(**{"name": "", **table}, ops=ops)
+    cells = math.prod(len(values) for values in family.axes.values())
+    if cells > LARGEST_GRID:
+        return None, [f": {_large(cells)}"]
+    family.__dict__["choices"] = choices
+    return family, [f".{problem}" for problem in family.problems()]
+
+
+def _large(cells: int) -> str:
+    return f"the lists make {cells:,} cells; a family has at most {LARGEST_GRID:,}"
+
+
+def _parsed(study: Study | None, tables: Mapping[str, Any], problems: Sequence[str], source: str, ops: Ops) -> Parsed:
+    """With what stands in the tables of what a study names; a `model` and a `rescale` may be wrong there."""
+    layers: list[tuple[str, type[Transform], Selection]] = []
+    for i, family in enumerate(tables.get("family", [])):
+        for t, table in enumerate((family or {}).get("perturb", [])):
+            if table is None or table.get("op") not in ops:
+                continue
+            at, names = f"family[{i}].perturb[{t}].layers", [table.get("layers", "*")]
+            if isinstance(family.get("sensitivity"), list) and family["sensitivity"]:
+                at, names = f"family[{i}].sensitivity", family["sensitivity"]
+            layers += [(at, ops[table["op"]], tuple(one) if isinstance(one, list) else one) for one in names]
+    models = [path for path in as_list(tables.get("model")) if isinstance(path, str) and path]
+    return Parsed(
+        study,
+        tuple(problems),
+        source,
+        list(dict.fromkeys(models)),
+        tables.get("dataset"),
+        tables.get("rescale"),
+        layers,
+    )

@@ -4,6 +4,7 @@ The list of layers is Keras's own, so that one which a later Keras adds fails he
 """
 
 import inspect
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -300,7 +301,7 @@ def test_weights_that_are_made_at_the_first_call_are_refused(tmp_path: Path):
     model.save(tmp_path / "net.keras")
     np.savez(tmp_path / "data.npz", x_test=data(model, np.random.default_rng(1)), y_test=np.arange(IMAGES) % 4)
     with pytest.raises(InputError, match="makes some of its weights when it is first called"):
-        prepare(Study.from_text(STUDY.format(tmp_path)))
+        prepare(Study.from_dict(tomllib.loads(STUDY.format(tmp_path))))
 
 
 @pytest.mark.parametrize("layer", [Noisy, Crowd])
@@ -313,7 +314,7 @@ def test_scores_that_are_not_of_their_image_alone_are_refused(layer: type[keras.
         Crowd: "depend on the other images in the batch",
     }
     with keras.saving.custom_object_scope({"Noisy": Noisy, "Crowd": Crowd}), pytest.raises(InputError) as refused:
-        prepare(Study.from_text(STUDY.format(tmp_path)), trust=True)
+        prepare(Study.from_dict(tomllib.loads(STUDY.format(tmp_path))), trust=True)
     assert reason[layer] in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -329,7 +330,7 @@ def test_trials_are_those_of_predict_or_refused(name: str, tmp_path: Path, monke
     labels[::7] = (labels[::7] + 1) % 4
     model.save(tmp_path / "net.keras")
     np.savez(tmp_path / "data.npz", x_test=images, y_test=labels)
-    study = Study.from_text(STUDY.format(tmp_path))
+    study = Study.from_dict(tomllib.loads(STUDY.format(tmp_path)))
     if name in REFUSED:
         with pytest.raises(InputError, match=REFUSED[name]) as refused:
             prepare(study)

@@ -1,6 +1,7 @@
 """Layers that act more than once in a network: each use has draws of its own, and ranges are those of all uses."""
 
 import json
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -87,7 +88,7 @@ def test_each_use_has_draws_of_its_own_and_ranges_are_those_of_all(name: str, tm
     labels = model.predict(images, verbose=0).argmax(1)
     model.save(tmp_path / "net.keras")
     np.savez(tmp_path / "data.npz", x_test=images, y_test=labels, x_train=images[:30], y_train=labels[:30])
-    study = Study.from_text(STUDY.format(tmp_path))
+    study = Study.from_dict(tomllib.loads(STUDY.format(tmp_path)))
     prepared = prepare(study)
     job = Job("", "", 0, study.columns, {c.id: c for c in prepared.study.cells}, prepared.flow)
     rows, _ = evaluate_chunk(job, prepared.models["net"], prepared.dataset, Chunk("net", tuple(wanted(study))))

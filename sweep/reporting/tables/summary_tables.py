@@ -9,7 +9,7 @@ import pandas as pd
 
 from sweep.reporting.tables.columns import columns_of, notes
 from sweep.reporting.tables.layout import FOR_PROGRAMS, WIDTH, Table, for_programs, layout
-from sweep.study.study import CLEAN
+from sweep.study.family import CLEAN
 from sweep.texts import number, percent
 
 _INTERVAL = "95 % interval"

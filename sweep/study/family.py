@@ -1,0 +1,176 @@
+"""A family: one kind of perturbation, and the cells that its swept parameters make."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from sweep.perturb.base import REGISTRY, Scalar, Table, Transform, draws, make, parameters
+
+Ops = Mapping[str, type[Transform]]
+"""Transforms by name."""
+LAYER = "layer"  # the column of a family with `sensitivity`
+PER_LAYER = "per-layer"
+CLEAN = "clean"  # the family of the unperturbed networks, which every study evaluates
+SAID = ("accuracy", "noise")  # of a published point, beside where it is
+RESERVED = {  # columns of trials and summaries that a parameter of that name would hide
+    *("model", "family", "cell", "layer", "seed", "n_images", "n_correct", "accuracy", "n_nonfinite"),
+    *("seconds", "host", "device", "engine", "trials", "mean", "std", "mean_low", "mean_high", "std_low", "std_high"),
+    *("min", "q05", "median", "q95", "max", "nonfinite", "published"),
+}
+
+
+def as_list(value: Any) -> list[Any]:
+    """A single value as a list of one."""
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def swept_columns(perturb: Sequence[Mapping[str, Any]], ops: Ops = REGISTRY) -> dict[str, tuple[int, str]]:
+    """Columns of the swept parameters → (position of the transform, parameter), in the order of the grid.
+
+    A name that an earlier transform sweeps already, or that means something else in a table, is suffixed with the
+    position.
+    """
+    columns: dict[str, tuple[int, str]] = {}
+    for position, table in enumerate(perturb):
+        for name in swept(table, ops):
+            column = name
+            while column in columns or column in RESERVED:
+                column += f"_{position}"
+            columns[column] = (position, name)
+    return columns
+
+
+def swept(table: Mapping[str, Any], ops: Ops = REGISTRY) -> list[str]:
+    """The parameters of a transform's table that are swept: those with a list, unless a list is one value of theirs."""
+    op = table.get("op")
+    known = parameters(ops[op]) if isinstance(op, str) and op in ops else {}
+    lists = [name for name, value in table.items() if isinstance(value, list | tuple) and name != "layers"]
+    return [name for name in lists if known.get(name) != Table]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model × one dataset × one fully fixed perturbation.
+
+    Attributes:
+        model: label of the model, unique in its study.
+        family: name of the family it comes from.
+        values: swept parameters by column name.
+        transforms: the perturbation, in order.
+    """
+
+    model: str
+    family: str
+    values: Mapping[str, Scalar]
+    transforms: tuple[Transform, ...]
+
+    @property
+    def id(self) -> str:
+        """Stable and readable: model, family and swept values; unique in its study."""
+        swept = ",".join(f"{name}={_text(value)}" for name, value in self.values.items())
+        return "/".join(part for part in (self.model, self.family, swept) if part)
+
+    @property
+    def random(self) -> bool:
+        """Whether two seeds can differ; a cell without randomness has one trial."""
+        return any(draws(t) for t in self.transforms)
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether it is the unperturbed network: in the family of that name, a run of 0.1.0 may have others."""
+        return self.family == CLEAN and all(t.is_identity for t in self.transforms)
+
+
+@dataclass(frozen=True)
+class Family:
+    """One kind of perturbation with its swept parameters.
+
+    Attributes:
+        name: unique in the study.
+        perturb: one table a transform: `op`, its parameters (a list is swept), `layers`.
+        sensitivity: "per-layer", or the names of layers: the perturbation acts on one of them at a time, one cell
+            each, in place of the `layers` of its transforms; the column is `layer`.
+        published: values from elsewhere to print beside ours: tables of swept parameters and `accuracy`, a fraction;
+            of bits, `noise` too: the noise level that is said to cost as much.
+        ops: the transforms that `perturb` may name.
+    """
+
+    name: str
+    perturb: Sequence[Mapping[str, Any]]
+    published: Sequence[Mapping[str, Any]] = ()
+    sensitivity: str | Sequence[str] = ()
+    ops: Ops = field(default_factory=lambda: REGISTRY, compare=False, repr=False)
+
+    @cached_property
+    def swept(self) -> dict[str, tuple[int, str]]:
+        """Columns of the swept parameters → (position of the transform, parameter), in the order of the grid."""
+        return swept_columns(self.perturb, self.ops)
+
+    @cached_property
+    def axes(self) -> dict[str, list[Any]]:
+        """The values of each column, as they are written."""
+        values = {column: as_list(self.perturb[t][name]) for column, (t, name) in self.swept.items()}
+        return {LAYER: as_list(self.sensitivity), **values} if self.sensitivity else values
+
+    @cached_property
+    def choices(self) -> list[list[Transform]]:
+        """For each position of the perturbation the transforms that its own lists make, the last varying fastest."""
+        return [transforms_of(table, self.ops) for table in self.perturb]
+
+    def cells(self, model: str) -> list[Cell]:
+        """The grid over the layers of `sensitivity` and all swept lists, the last list varying fastest.
+
+        While "per-layer" stands for names that only the networks know, all layers are perturbed at once.
+        """
+        if isinstance(self.sensitivity, str) or not self.sensitivity:
+            return self._grid(model, {}, self.choices)
+        cells = []
+        for layer in self.sensitivity:
+            cells += self._grid(model, {LAYER: layer}, [[_on(layer, t) for t in found] for found in self.choices])
+        return cells
+
+    def _grid(self, model: str, fixed: Mapping[str, Scalar], choices: Sequence[Sequence[Transform]]) -> list[Cell]:
+        cells = []
+        for chosen in itertools.product(*choices):
+            values = {column: getattr(chosen[t], name) for column, (t, name) in self.swept.items()}
+            cells.append(Cell(model, self.name, {**fixed, **values}, chosen))
+        return cells
+
+    def problems(self) -> Iterator[str]:
+        """Published values of no cell, or twice of one; of a family that is valid otherwise."""
+        if self.published and self.sensitivity == PER_LAYER:
+            yield 'published: the layers of "per-layer" are not known yet; name them in `sensitivity`'
+            return
+        seen: set[str] = set()
+        for i, point in enumerate(self.published):
+            at = {name: value for name, value in point.items() if name not in SAID}
+            if set(at) != set(self.axes) or any(at[column] not in values for column, values in self.axes.items()):
+                yield f"published[{i}]: {at} is no cell of this family; valid: {self.axes}"
+            elif str(at) in seen:
+                yield f"published: {at} is listed twice"
+            seen.add(str(at))
+
+
+def transforms_of(table: Mapping[str, Any], ops: Ops) -> list[Transform]:
+    """The transforms that the lists of a valid table make, the last list varying fastest."""
+    transform, names = ops[table["op"]], swept(table, ops)
+    fixed = {name: value for name, value in table.items() if name != "op"}
+    points = itertools.product(*(table[name] for name in names))
+    return [make(transform, {**fixed, **dict(zip(names, point, strict=True))}) for point in points]
+
+
+def _on(layer: str, transform: Transform) -> Transform:
+    made = copy.copy(transform)
+    object.__setattr__(made, "layers", layer)
+    return made
+
+
+def _text(value: Scalar) -> str:
+    if isinstance(value, float) and float(f"{value:g}") == value:
+        return f"{value:g}"
+    return str(value)

@@ -1,0 +1,131 @@
+"""What a study file may hold: its tables as models, and the JSON Schema of them. Import it where a study is parsed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, ValidationInfo
+from pydantic_core import core_schema
+
+import sweep.tables as t
+from sweep.data.datasets import RESCALES
+from sweep.errors import hint, nearest
+from sweep.perturb.base import REGISTRY, Transform, table_of
+from sweep.study.described import is_ours
+from sweep.tables import Problem, Said
+
+
+class _Perturbed:
+    """A transform's table, checked as its `op` says, or as the one that was probably meant."""
+
+    def __get_pydantic_core_schema__(self, *_: Any) -> Any:
+        return core_schema.with_info_plain_validator_function(self._check)
+
+    def __get_pydantic_json_schema__(self, *_: Any) -> dict[str, Any]:
+        ours = {op: transform for op, transform in REGISTRY.items() if is_ours(transform)}
+        own = {"type": "object", "properties": {"op": {"type": "string", "not": {"enum": list(ours)}}}}
+        known = [table_of(transform).model_json_schema() for transform in ours.values()]
+        return {"oneOf": [*known, {**own, "required": ["op"], "description": "of a plugin"}]}
+
+    def _check(self, table: Any, info: ValidationInfo) -> Any:
+        ops: Mapping[str, type[Transform]] = (info.context or {})["ops"]
+        if not isinstance(table, dict):
+            raise t.failed([Problem((), 'is not a table such as { op = "gaussian", scale = 0.1 }')])
+        op, found = table.get("op"), []
+        if not isinstance(op, str) or op not in ops:
+            given = f"no op {t.shown(op)}" if "op" in table else "op is missing"
+            found = [Problem(("op",), f"{given}; valid: {', '.join(sorted(ops))}{hint(op, ops)}")]
+            op = nearest(op, ops)
+        try:
+            (table_of(ops[op]) if op else _UNKNOWN).model_validate({**table, "op": op})
+        except ValidationError as error:
+            found += t.told(error)
+        if found:
+            raise t.failed(found)
+        return table
+
+
+_TEXT = Annotated[str, Field(strict=True, min_length=1)]  # in a list of which all is said at once
+_UNKNOWN = t.model("transform", {"layers": (t.LAYERS, "*")}, others=True)
+_NAME = t.text(r"^[^/\s][^/\n]*$", "a name (any text without '/')")
+_TRANSFORMS = 'is not a list of transforms such as [ {{ op = "gaussian", scale = [0, 0.1] }} ]'
+_POINTS = "is not a list of tables such as {{ scale = 0.1, accuracy = 0.98 }}"
+_LAYERS = '"per-layer" or a list of names of layers'
+_FAMILIES = "no family; a study has at least one [[family]] table"
+_PATHS = "a path or a list of paths"
+_COUNT = t.whole(1, said="a whole number of at least 1, or { start = 200, count = 800 }")
+_SEEDS = t.model("seeds", {"start": (t.whole(0), 0, "the first seed"), "count": (t.whole(1), ..., "how many")})
+_PUBLISHED = {
+    "accuracy": (t.number(0, 1, "a fraction from 0 to 1"), ..., "a fraction, not a percentage"),
+    "noise": (t.number(0), None, "of bits: the noise level that is said to cost as much"),
+}
+_POINT = t.model("published", _PUBLISHED, others=True)  # swept parameters
+_PER_LAYER = t.either(Annotated[Literal["per-layer"], Said(_LAYERS)], t.listed(_TEXT, 0, _LAYERS))
+_FAMILY = {
+    "name": (_NAME, ..., "unique in the study"),
+    "perturb": (t.some(Annotated[dict[str, Any], _Perturbed()], wrong=_TRANSFORMS), ..., "transforms, in order"),
+    "published": (t.some(_POINT, wrong=_POINTS, least=0), (), "values from elsewhere to print beside ours"),
+    "sensitivity": (_PER_LAYER, (), "acts on one layer at a time, a cell each"),
+}
+_KIND: Any = Annotated[t.model("family", _FAMILY), Said(wrong="is not a [[family]] table")]
+_KEYS = {
+    "name": (t.text(r"^\w[\w.-]*$", "a name of letters, digits, '-', '_' and '.'"), ..., "and of the results' folder"),
+    "model": (t.either(t.text(said=_PATHS), t.listed(_TEXT, said=_PATHS)), ..., "networks (.keras, .h5), or globs"),
+    "dataset": (t.text(said="the path of an .npz file"), ..., "with arrays x_test and y_test"),
+    "seeds": (t.either(_COUNT, _SEEDS, dict), ..., "random draws (chips) a cell: 0 to seeds - 1, or a range"),
+    "root_seed": (t.whole(0), 0, "another one draws everything anew"),
+    "rescale": (t.choice(RESCALES), None, "how whole-number images reach the network"),
+    "plugins": (t.some(_TEXT, "a list of Python files", least=0), (), "with transforms of your own"),
+    "family": (t.some(_KIND, wrong=_FAMILIES), ..., "kinds of perturbation; lists for parameters make a grid"),
+}
+STUDY = t.model("study", _KEYS)
+"""A study file."""
+
+
+def check_study(data: Mapping[str, Any], ops: Mapping[str, type[Transform]]) -> tuple[dict[str, Any], list[Problem]]:
+    """What can be understood of a study's tables, which may name the transforms `ops`, and what is wrong with them.
+
+    Both as `sweep.tables.check` gives them; whether the values of a perturbation go together is not looked at.
+    """
+    tables, problems = t.check(STUDY, data, ops=ops)
+    families = [(i, family) for i, family in enumerate(tables.get("family", [])) if family is not None]
+    for i, family in families:
+        layers = [table.get("layers", "*") for table in family.get("perturb", []) if table is not None]
+        selected = {str(one if isinstance(one, list) else [one]) for one in layers}
+        if family.get("sensitivity") and len(selected) > 1:
+            words = "all transforms of the family must select the same layers"
+            problems.append(Problem(("family", i, "sensitivity"), words))
+    names = [family["name"] for _, family in families if "name" in family]
+    problems += [Problem(("family",), f"two families are called {name!r}", t.TWICE) for name in t.duplicates(names)]
+    return tables, problems
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a study file, with all transforms that come with this package.
+
+    Other transforms are valid where the study names plugins. What a schema cannot say is left to `sweep plan`: values
+    that do not go together, files and layers that are not there.
+    """
+    schema = _tidy(STUDY.model_json_schema())
+    op = {"enum": [op for op, transform in REGISTRY.items() if is_ours(transform)]}
+    perturb: dict[str, Any] = {"items": {"properties": {"op": op}}}
+    family = {"$defs": schema.pop("$defs")}
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "A study of noisesweep"}
+    ours = {"properties": {"family": {"items": {"properties": {"perturb": perturb}}}}}
+    return {**head, **schema, **family, "if": {"not": {"required": ["plugins"]}}, "then": ours}
+
+
+def _tidy(schema: Any) -> Any:
+    """Without what says nothing: titles made of keys, defaults that are None."""
+    if isinstance(schema, list):
+        return [_tidy(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    dull: dict[str, type] = {"title": str, "default": type(None)}  # a parameter of that name is a table
+    return {key: _tidy(v) for key, v in schema.items() if key not in dull or not isinstance(v, dull[key])}
+
+
+def check_seeds(seeds: Any) -> list[Problem]:
+    """What is wrong with the `seeds` of a study, alone."""
+    return [problem for problem in t.check(STUDY, {"seeds": seeds})[1] if problem.place[0] == "seeds"]
