@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import re
-import tomllib
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sweep.errors import InputError
-from sweep.files import reason, require_file
+from sweep.files import read_tables, require_file
+
+if TYPE_CHECKING:
+    from sweep.tables import Model
 
 # Layers that a recipe may use: those that need nothing but numbers, words and lists as arguments.
 LAYERS = (
@@ -41,6 +41,7 @@ LAYERS = (
 )
 OPTIMIZERS = {"adam": "Adam", "rmsprop": "RMSprop", "sgd": "SGD"}
 FORMATS = ("h5", "keras")
+LAST_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -114,146 +115,61 @@ def read_recipe(path: str | Path) -> Recipe:
     Raises:
         InputError: the file is missing or not TOML, or some of its keys are wrong: all of them, one line each.
     """
+    from sweep.tables import TWICE, Problem, check, duplicates
+
     path = require_file(path)
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not a TOML file: {reason(error)}") from error
-    problems = list(_table_problems(table, _RULES, _REQUIRED, _KEYS))
-    for kind, check in (("layer", _layer_problems), ("rounded", _rounded_problems)):
-        entries = table.get(kind, [])
-        if _is_tables(entries):
-            problems += [f"{kind} {i}: {problem}" for i, entry in enumerate(entries) for problem in check(entry)]
-    if not problems:
-        problems += _duplicates(table)
+    table, problems = check(_recipe(), read_tables(path), controls=True)
+    layers, rounded = ([one for one in table.pop(key, ()) if one is not None] for key in ("layer", "rounded"))
+    for key, named in (("rounded", [table, *rounded]), ("layer", layers)):
+        names = [one["name"] for one in named if "name" in one]
+        words = "the name {!r} is used more than once; names must differ"
+        problems += [Problem((key,), words.format(name), TWICE) for name in duplicates(names)]
     if problems:
         raise InputError(f"{path}: {problem}" for problem in problems)
-    plain = {key: table[key] for key in table if key not in ("layer", "rounded")}
-    plain["dataset"] = path.parent / plain["dataset"]
-    plain["folder"] = path.parent / plain.get("folder", "")
-    for key in ("input_shape", "formats"):
-        if key in plain:
-            plain[key] = tuple(plain[key])
-    return Recipe(
-        **plain,
-        layers=tuple(table["layer"]),
-        rounded=tuple(Rounded(**entry) for entry in table.get("rounded", [])),
-    )
-
-
-_Rule = tuple[Callable[[Any], bool], str]
-
-
-def _is_int(value: Any, low: int, high: float = math.inf) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
-
-
-def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", value) is not None
-
-
-def _is_rate(value: Any) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and math.isfinite(value) and value > 0
-
-
-def _is_list(value: Any, check: Callable[[Any], bool]) -> bool:
-    return isinstance(value, list) and bool(value) and all(check(item) for item in value)
-
-
-def _is_tables(value: Any) -> bool:
-    return _is_list(value, lambda item: isinstance(item, dict))
-
-
-_NAME: _Rule = (_is_name, "a name of letters, digits, '_', '-' and '.'")
-_RULES: dict[str, _Rule] = {
-    "name": _NAME,
-    "dataset": (lambda value: isinstance(value, str) and bool(value), "the path of an .npz file"),
-    "input_shape": (
-        lambda value: _is_list(value, lambda size: _is_int(size, 1)),
-        "a list of sizes, such as [28, 28, 1]",
-    ),
-    "epochs": (lambda value: _is_int(value, 1), "a whole number from 1"),
-    "batch": (lambda value: _is_int(value, 1), "a whole number from 1"),
-    "optimizer": (
-        lambda value: isinstance(value, str) and value in OPTIMIZERS,
-        f"one of {', '.join(OPTIMIZERS)}",
-    ),
-    "learning_rate": (_is_rate, "a number above 0"),
-    "seed": (lambda value: _is_int(value, 0, 2**32 - 1), "a whole number from 0 to 2^32 - 1"),
-    "formats": (
-        lambda value: _is_list(value, lambda item: item in FORMATS) and len(set(value)) == len(value),
-        f"a list of {', '.join(FORMATS)}",
-    ),
-    "notes": (lambda value: isinstance(value, str), "text"),
-    "folder": (lambda value: isinstance(value, str) and bool(value), "the path of a folder"),
-    "layer": (_is_tables, "one [[layer]] table or more"),
-    "rounded": (_is_tables, "[[rounded]] tables with name and bits"),
-}
-_REQUIRED = (
-    "name",
-    "dataset",
-    "input_shape",
-    "epochs",
-    "batch",
-    "optimizer",
-    "learning_rate",
-    "seed",
-    "layer",
-)
-_KEYS = tuple(_RULES)
-_ROUNDED_RULES: dict[str, _Rule] = {
-    "name": _NAME,
-    "bits": (lambda value: _is_int(value, 0, 32), "a whole number from 0 to 32"),
-}
+    plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+    plain.update(dataset=path.parent / table["dataset"], folder=path.parent / table.get("folder", ""))
+    return Recipe(**plain, layers=tuple(layers), rounded=tuple(Rounded(**one) for one in rounded))
 
 
 def check_seeds(seed: int, seeds: int = 1) -> list[str]:
     """What is wrong with the training seeds seed … seed + seeds − 1, in words; empty when nothing is."""
-    fine, valid = _RULES["seed"]
-    problems = [] if fine(seed) else [f"seed: {seed!r} is not {valid}"]
-    if not _is_int(seeds, 1):
-        problems.append(f"seeds: {seeds!r} is not a whole number from 1")
-    elif not problems and not fine(seed + seeds - 1):
-        problems.append(f"seeds: {seed} to {seed + seeds - 1} go beyond 2^32 - 1")
+    from sweep.tables import check, model, whole
+
+    both = model("seeds", {"seed": (_seed(), ...), "seeds": (whole(1), ...)})
+    problems = [str(problem) for problem in check(both, {"seed": seed, "seeds": seeds})[1]]
+    if not problems and seed + seeds - 1 > LAST_SEED:
+        problems = [f"seeds: {seed} to {seed + seeds - 1} go beyond 2^32 - 1"]
     return problems
 
 
-def _table_problems(
-    table: dict[str, Any], rules: dict[str, _Rule], required: tuple[str, ...], known: tuple[str, ...]
-) -> list[str]:
-    problems = [f"{key}: unknown key; the keys are {', '.join(known)}" for key in table if key not in rules]
-    problems += [f"{key}: missing; it must be {rules[key][1]}" for key in required if key not in table]
-    for key, (fine, valid) in rules.items():
-        if key in table and not fine(table[key]):
-            problems.append(f"{key}: {_brief(table[key])} is not {valid}")
-    return problems
+@lru_cache(maxsize=1)
+def _recipe() -> type[Model]:
+    """What a recipe may hold; see `Recipe`."""
+    import sweep.tables as t
+
+    name = t.text(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", "a name of letters, digits, '_', '-' and '.'")
+    layer = t.model("layer", {"type": (t.choice(LAYERS), ...), "name": (name, None)}, others=True)
+    bits = t.whole(0, 32, "a whole number from 0 to 32")
+    rounded = t.model("rounded", {"name": (name, ...), "bits": (bits, ...)})
+    keys = {
+        "name": (name, ...),
+        "dataset": (t.text(said="the path of an .npz file"), ...),
+        "input_shape": (t.some(t.whole(1), "a list of sizes, such as [28, 28, 1]"), ...),
+        "epochs": (t.whole(1), ...),
+        "batch": (t.whole(1), ...),
+        "optimizer": (t.choice(OPTIMIZERS), ...),
+        "learning_rate": (t.number(said="a number above 0", above=0), ...),
+        "seed": (_seed(), ...),
+        "formats": (t.listed(t.choice(FORMATS), said=f"a list of {', '.join(FORMATS)}"), None),
+        "notes": (t.text("", "a text"), None),
+        "folder": (t.text(said="the path of a folder"), None),
+        "layer": (t.some(layer, "a list of [[layer]] tables"), ...),
+        "rounded": (t.some(rounded, "a list of [[rounded]] tables with name and bits"), None),
+    }
+    return t.model("recipe", keys)
 
 
-def _layer_problems(entry: dict[str, Any]) -> list[str]:
-    problems = []
-    if entry.get("type") not in LAYERS:
-        given = f"{entry['type']!r} is not a layer for recipes" if "type" in entry else "missing"
-        problems.append(f"type: {given}; the types are {', '.join(LAYERS)}")
-    if "name" in entry and not _is_name(entry["name"]):
-        problems.append(f"name: {_brief(entry['name'])} is not {_NAME[1]}")
-    return problems
+def _seed() -> Any:
+    from sweep.tables import whole
 
-
-def _rounded_problems(entry: dict[str, Any]) -> list[str]:
-    return _table_problems(entry, _ROUNDED_RULES, tuple(_ROUNDED_RULES), tuple(_ROUNDED_RULES))
-
-
-def _duplicates(table: dict[str, Any]) -> list[str]:
-    models = [table["name"], *(entry["name"] for entry in table.get("rounded", []))]
-    layers = [entry["name"] for entry in table["layer"] if "name" in entry]
-    return [
-        f"{kind}: the name {name!r} is used more than once; names must differ"
-        for kind, names in (("rounded", models), ("layer", layers))
-        for name in sorted({name for name in names if names.count(name) > 1})
-    ]
-
-
-def _brief(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:59] + "…"
+    return whole(0, LAST_SEED, "a whole number from 0 to 2^32 - 1")

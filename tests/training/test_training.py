@@ -269,29 +269,29 @@ def test_a_recipe_is_read_with_its_defaults(recipe, tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("epochs = 1", "epochs = 0", "epochs: 0 is not a whole number from 1"),
-        ("epochs = 1", "epochs = true", "epochs: True is not a whole number from 1"),
-        ("epochs = 1", "", "epochs: missing; it must be a whole number from 1"),
-        ("epochs = 1", "epoch = 1", "epoch: unknown key; the keys are name, dataset"),
-        ("batch = 8", 'batch = "32"', "batch: '32' is not a whole number from 1"),
-        ('"adam"', '"adamant"', "optimizer: 'adamant' is not one of adam, rmsprop, sgd"),
+        ("epochs = 1", "epochs = 0", "epochs: 0 is not a whole number of at least 1"),
+        ("epochs = 1", "epochs = true", "epochs: True is not a whole number of at least 1"),
+        ("epochs = 1", "", "epochs: is missing; it must be a whole number of at least 1"),
+        ("epochs = 1", "epoch = 1", "epoch: unknown key; valid: name, dataset"),
+        ("batch = 8", 'batch = "32"', "batch: '32' is not a whole number of at least 1"),
+        ('"adam"', '"adamant"', "optimizer: 'adamant' is not valid; choose one of adam, rmsprop, sgd"),
         ("0.01", "nan", "learning_rate: nan is not a number above 0"),
         ("0.01", "-1", "learning_rate: -1 is not a number above 0"),
         ("seed = 3", "seed = -3", "seed: -3 is not a whole number from 0 to 2^32 - 1"),
-        ('["h5", "keras"]', '["pt"]', "formats: ['pt'] is not a list of h5, keras"),
+        ('["h5", "keras"]', '["pt"]', "formats[0]: 'pt' is not valid; choose one of h5, keras"),
         ('["h5", "keras"]', "[]", "formats: [] is not a list of h5, keras"),
-        ("[8, 8, 1]", "[8, 0, 1]", "input_shape: [8, 0, 1] is not a list of sizes"),
+        ("[8, 8, 1]", "[8, 0, 1]", "input_shape[1]: 0 is not a whole number of at least 1"),
         ('"tiny"', '"../tiny"', "name: '../tiny' is not a name of letters"),
         ('"tiny_3bit"', '"tiny"', "rounded: the name 'tiny' is used more than once"),
         ("seed = 3", 'folder = ""', "folder: '' is not the path of a folder"),
         ('"fc"', '"conv"', "layer: the name 'conv' is used more than once"),
-        ("bits = 3", "bits = 33", "rounded 0: bits: 33 is not a whole number from 0 to 32"),
-        ("bits = 3", "bit = 3", "rounded 0: bit: unknown key; the keys are name, bits"),
-        ('"Conv2D"', '"Lambda"', "layer 0: type: 'Lambda' is not a layer for recipes; the types are"),
-        ('"Conv2D"', "[1]", "layer 0: type: [1] is not a layer for recipes"),
-        ('name = "fc"', 'name = "f/c"', "layer 3: name: 'f/c' is not a name"),
-        ('type = "Flatten"', "", "layer 2: type: missing; the types are"),
-        ('type = "Flatten"', "type = ", "not a TOML file: "),
+        ("bits = 3", "bits = 33", "rounded[0].bits: 33 is not a whole number from 0 to 32"),
+        ("bits = 3", "bit = 3", "rounded[0].bit: unknown key; valid: name, bits (did you mean 'bits'?)"),
+        ('"Conv2D"', '"Lambda"', "layer[0].type: 'Lambda' is not valid; choose one of Activation, "),
+        ('"Conv2D"', "[1]", "layer[0].type: [1] is not valid; choose one of Activation, "),
+        ('name = "fc"', 'name = "f/c"', "layer[3].name: 'f/c' is not a name"),
+        ('type = "Flatten"', "", "layer[2].type: is missing; it must be one of Activation, "),
+        ('type = "Flatten"', "type = ", "is not valid TOML: "),
     ],
 )
 def test_mistakes_in_a_recipe_name_the_key_and_what_is_valid(recipe, old, new, words):
@@ -343,7 +343,7 @@ def test_a_folder_that_cannot_be_written_is_refused(recipe, tmp_path):
 
 def test_a_bad_seed_or_a_missing_recipe_is_refused(recipe, tmp_path):
     assert refusal(recipe(), seed=-1) == ("seed: -1 is not a whole number from 0 to 2^32 - 1",)
-    assert refusal(recipe(), seeds=0) == ("seeds: 0 is not a whole number from 1",)
+    assert refusal(recipe(), seeds=0) == ("seeds: 0 is not a whole number of at least 1",)
     assert refusal(recipe(), seed=2**32 - 2, seeds=3) == ("seeds: 4294967294 to 4294967296 go beyond 2^32 - 1",)
     assert "no such file" in refusal(tmp_path / "none.toml")[0]
     with pytest.raises(InputError, match="needs a folder to write to"):
