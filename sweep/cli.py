@@ -124,6 +124,10 @@ def _catalogue(options: argparse.Namespace) -> None:
     print(api.catalogue(options.op, options.plugin), end="")
 
 
+def _schema(_: argparse.Namespace) -> None:
+    print(api.schema(), end="")
+
+
 def _bench(options: argparse.Namespace) -> None:
     measured = api.bench(options.model, options.dataset, network=options.network, seconds=options.seconds)
     print(measured.to_json() if options.json else measured, end="" if options.json else "\n")
@@ -197,6 +201,7 @@ def _parser() -> argparse.ArgumentParser:
     catalogue.add_argument(
         "--plugin", metavar="FILE", action="append", default=[], help="a file of yours, which is run"
     )
+    add("schema", _schema, "Print the JSON Schema of study files.", "sweep schema > docs/study.schema.json")
 
     bench = add("bench", _bench, "Measure how fast trials run here.", "sweep bench my_model.h5 my_data.npz")
     bench.add_argument("model", metavar="MODEL", nargs="?", help="model file (.keras, .h5)")
