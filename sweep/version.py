@@ -1,3 +1,3 @@
 """The version, in the one place that is there however the code came: installed, unpacked, or sent to a worker."""
 
-VERSION = "0.1.0"
+VERSION = "0.2.0.dev0"

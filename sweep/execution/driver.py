@@ -52,12 +52,9 @@ def open_store(prepared: Prepared, place: str | Path) -> Store:
                 f"{store.folder.uri}: holds results of another study called {store.manifest['name']!r}:\n{lines}\n"
                 "  give this study another name, or another folder with --out"
             )
-        wrong = (
-            []
-            if "chance" in store.manifest
-            else list(corrected(prepared.study.cells, prepared.networks, prepared.flow))
-        )
-        if wrong:
+        if _by_first_version(store.manifest) and (
+            wrong := list(corrected(prepared.study.cells, prepared.networks, prepared.flow))
+        ):
             raise InputError(
                 f"{store.folder.uri}: holds trials of noisesweep 0.1.0, wrong in the data flow "
                 f"({'; '.join(wrong)}), which do not go together with right ones; "
@@ -197,7 +194,6 @@ class _Sweep:
         self._job = job
         self._clock = clock
         self._failures = Failures(len(prepared.study.cells))
-        self._clean = {cell.id: cell.model for cell in prepared.study.cells if cell.is_clean}
         self._nodes = Nodes()
         self._again: list[tuple[Chunk, frozenset[str]]] = []  # with the nodes to try them on, where it matters
         self._save_next = time.monotonic() + SAVE_SECONDS
@@ -312,9 +308,18 @@ class _Sweep:
     def _near_chance(self, outcome: Outcome) -> Iterator[str]:
         """Clean networks that are right about hardly more images than by lot: something is wrong with the study."""
         for (cell, _), (correct, images) in zip(outcome.trials, outcome.counts, strict=True):
-            label = self._clean.get(cell)
+            label = self._prepared.study.clean.get(cell)
             if label is not None and is_near_chance(correct / images, images, self._prepared.chance[label]):
                 yield chance_warning(label, correct / images, self._prepared.chance[label])
+
+
+def _by_first_version(manifest: Mapping[str, Any]) -> bool:
+    """Whether the latest to write a manifest was noisesweep 0.1.0.
+
+    Its successor called itself so, too, until its first change of what trials say; it wrote `chance` by then.
+    """
+    version = manifest.get("versions", {}).get("noisesweep", "0.1.0")
+    return version == "0.1.0" and "chance" not in manifest
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -66,8 +66,7 @@ class Run:
         trials = self.trials()
         if trials.empty:
             raise InputError(f"{self.store.folder.uri}: holds no trials yet; `sweep run` makes them")
-        clean = [cell.id for cell in self.study.cells if cell.is_clean]
-        return summarise(trials, self.parameters, self._fixed, self.study.published or None, self._chance, clean)
+        return summarise(trials, self.parameters, self._fixed, self.study.published or None, self._chance, self.study.clean)
 
     def components(self) -> pd.DataFrame | None:
         """For a study of several networks: how much of the spread lies between them, and how much between chips.

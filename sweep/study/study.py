@@ -171,6 +171,11 @@ class Study:
         return tuple(cells)
 
     @cached_property
+    def clean(self) -> dict[str, str]:
+        """Ids of the clean networks' cells → labels of their models."""
+        return {cell.id: cell.model for cell in self.cells if cell.is_clean}
+
+    @cached_property
     def columns(self) -> dict[str, type]:
         """Swept parameters by column name → type, in order of first appearance."""
         types: dict[str, type] = {LAYER: str} if any(family.sensitivity for family in self.family) else {}
