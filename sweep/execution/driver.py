@@ -11,7 +11,6 @@ from typing import Any
 
 from sweep.data.decisions import chance_warning, is_near_chance
 from sweep.errors import InputError, Interrupted, NondeterminismError, StoreError, TaskError, VersionError
-from sweep.execution.clock import Clock
 from sweep.execution.failures import Failures, said
 from sweep.execution.nodes import Nodes
 from sweep.execution.plan import DEADLINE_SECONDS, Chunk, ChunkSize, Cutter, Trial, missing, wanted
@@ -23,6 +22,7 @@ from sweep.preparation.resolved import resolved_table
 from sweep.preparation.sites import corrected
 from sweep.signals import stopping
 from sweep.storage.kept import described
+from sweep.storage.manifest import Clock
 from sweep.storage.merge import merge
 from sweep.storage.paths import Folder
 from sweep.storage.schema import parquet_bytes

@@ -44,7 +44,7 @@ def export(run: Tables, chosen: Sequence[Picture], folder: Folder) -> list[str]:
 
     Raises InputError when the folder cannot be written to.
     """
-    from sweep.reporting.figures.saving import save_figures
+    from sweep.reporting.figures.pictures import save_figures
 
     folder.check_writable()
     names = []

@@ -66,7 +66,9 @@ class Run:
         trials = self.trials()
         if trials.empty:
             raise InputError(f"{self.store.folder.uri}: holds no trials yet; `sweep run` makes them")
-        return summarise(trials, self.parameters, self._fixed, self.study.published or None, self._chance, self.study.clean)
+        return summarise(
+            trials, self.parameters, self._fixed, self.study.published or None, self._chance, self.study.clean
+        )
 
     def components(self) -> pd.DataFrame | None:
         """For a study of several networks: how much of the spread lies between them, and how much between chips.

@@ -1,11 +1,13 @@
-"""What stands in a manifest, taken as a stranger's: it is parsed as data, and every part of it is what it should be."""
+"""What stands in a manifest: parsed as a stranger's data, every part of it what it should be; how long a study took."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 from sweep.storage.schema import FORMAT
@@ -40,6 +42,28 @@ def parse(content: bytes) -> dict[str, Any]:
     for name in manifest.get("replaced", []):
         _require(_is_shard_name(name), f"replaced: {name!r:.80} is no file of trials")
     return manifest
+
+
+class Clock:
+    """Wall-clock time of this run, on top of what earlier runs of the study have left in the manifest; of no result."""
+
+    def __init__(self, manifest: Mapping[str, Any]) -> None:
+        self._before = float(manifest.get("wall_seconds", 0.0))
+        self._started = manifest.get("started") or _now()
+        self._begun = time.monotonic()
+
+    def running(self) -> dict[str, Any]:
+        """Entries for the manifest while there is work to do: nobody knows yet when it ends."""
+        seconds = self._before + time.monotonic() - self._begun
+        return {"started": self._started, "finished": None, "wall_seconds": round(seconds, 3)}
+
+    def finished(self) -> dict[str, Any]:
+        """Entries for the manifest once everything asked for is committed."""
+        return {**self.running(), "finished": _now()}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _is_shard(shard: Any) -> bool:

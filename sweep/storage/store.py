@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import pyarrow as pa
@@ -17,7 +18,6 @@ from sweep.errors import InputError, NondeterminismError, StoreError
 from sweep.storage.contents import Expected
 from sweep.storage.disk import MOST_BYTES
 from sweep.storage.manifest import parse as parse_manifest
-from sweep.storage.parallel import each
 from sweep.storage.paths import Folder
 from sweep.storage.schema import FORMAT, result_columns, trial_schema
 from sweep.storage.shards import REMEDY, TRIALS, Shard, check_study, parse, sound
@@ -29,6 +29,24 @@ RESOLVED = "resolved.parquet"
 DAMAGED = "damaged"
 FIGURES = "figures"
 REPORT = "report.html"
+FEW = 16  # files, which are quicker one after the other
+THREADS = 16
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def each(work: Callable[[T], R], items: Collection[T]) -> Iterator[R]:
+    """As `map`, in threads when there are many, to wait for all at once; after an error nothing more is begun."""
+    if len(items) <= FEW:
+        yield from map(work, items)
+        return
+    with ThreadPoolExecutor(THREADS) as pool:
+        try:
+            yield from pool.map(work, items)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 class Store:

@@ -16,6 +16,7 @@ from matplotlib.collections import FillBetweenPolyCollection, PathCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
+from sweep.reporting.figures.saving import compact
 
 from sweep.reporting.figures import (
     accuracy_curve,
@@ -29,7 +30,6 @@ from sweep.reporting.figures import (
     save_figures,
     yield_curve,
 )
-from sweep.reporting.figures.saving import compact
 from sweep.reporting.figures.style import house_style
 from sweep.reporting.labels import Label
 from sweep.reporting.summary import summarise

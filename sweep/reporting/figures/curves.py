@@ -12,9 +12,19 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sweep.reporting.figures import axis
-from sweep.reporting.figures.legend import MOST_CURVES, PUBLISHED, add_legend
-from sweep.reporting.figures.marks import mark, series_id
-from sweep.reporting.figures.style import ACCURACY, COLOURS, LINES, MARKERS, PUBLISHED_POINTS, RULE
+from sweep.reporting.figures.style import (
+    ACCURACY,
+    COLOURS,
+    LINES,
+    MARKERS,
+    MOST_CURVES,
+    PUBLISHED,
+    PUBLISHED_POINTS,
+    RULE,
+    add_legend,
+    mark,
+    series_id,
+)
 from sweep.reporting.labels import Labels, shared, value_text
 
 if TYPE_CHECKING:

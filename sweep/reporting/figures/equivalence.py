@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 
 from sweep.reporting.figures import axis
-from sweep.reporting.figures.legend import PUBLISHED, add_legend
-from sweep.reporting.figures.style import COLOURS, PUBLISHED_POINTS, QUIET, RULE
+from sweep.reporting.figures.style import COLOURS, PUBLISHED, PUBLISHED_POINTS, QUIET, RULE, add_legend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from sweep.reporting.figures.marks import mark, series_id
+from sweep.reporting.figures.style import mark, series_id
 from sweep.reporting.labels import Labels, shared, value_text
 
 if TYPE_CHECKING:

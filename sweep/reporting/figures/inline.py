@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sweep.reporting.figures.marks import marks
 from sweep.reporting.figures.pictures import Picture
-from sweep.reporting.figures.style import COLOURS, QUIET, RAMP, RULE, house_style
+from sweep.reporting.figures.style import COLOURS, QUIET, RAMP, RULE, house_style, marks
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

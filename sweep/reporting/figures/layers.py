@@ -8,9 +8,7 @@ import numpy as np
 import pandas as pd
 
 from sweep.reporting.figures.curves import FEWEST_FOR_BAND
-from sweep.reporting.figures.legend import add_legend
-from sweep.reporting.figures.marks import mark, series_id
-from sweep.reporting.figures.style import ACCURACY, MARKERS, RULE, ramp
+from sweep.reporting.figures.style import ACCURACY, MARKERS, RULE, add_legend, mark, ramp, series_id
 from sweep.reporting.labels import Labels, shared, value_text
 
 if TYPE_CHECKING:

@@ -1,31 +1,37 @@
-"""Which pictures a run gets: chosen by what each family sweeps."""
+"""Which pictures a run gets, chosen by what each family sweeps and by what families say together; their files."""
 
 from __future__ import annotations
 
+import io
 import math
 import re
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from sweep.reporting.figures.curves import FEWEST_FOR_BAND, accuracy_curve
+from sweep.reporting.figures.equivalence import equivalence_curve
 from sweep.reporting.figures.heatmaps import heat_map
 from sweep.reporting.figures.layers import layer_sensitivity
-from sweep.reporting.figures.legend import MOST_CURVES, set_heading, size_with_legend
+from sweep.reporting.figures.style import MOST_CURVES, house_style, set_heading, size_with_legend
 from sweep.reporting.figures.yields import yield_curve
 from sweep.reporting.labels import Label, Labels, shared, value_text
+from sweep.reporting.tables.frames import Answer
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _MOST_PANELS = 12
+_MOST_OF_ANSWER = 4  # they stand below one another
 _HEADING = 0.25  # inches
 _LETTERS_OF_PANEL = 42
 _LAYER = "layer"
+_DOTS_PER_INCH = 200
+_METADATA = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ class _Group:
 
 
 @dataclass(frozen=True)
-class Panel:
+class _Panel:
     """The cells of one of several axes, and their heading."""
 
     heading: str
@@ -101,6 +107,63 @@ def pictures(
     return unique
 
 
+def answer_pictures(answers: Iterable[Answer]) -> list[Picture]:
+    """The pictures of a run's answers: noise-equivalent bits, unless networks and laws of noise are many."""
+    chosen = []
+    for answer in answers:
+        if answer.name != "equivalent-bits":
+            continue
+        known = answer.table[answer.table["level"] > 0]
+        keys = [key for key in ("family", "model", "rounding") if key == "family" or key in known]
+        found = list(_panels_of(known.rename(columns={"noise": "family"}), keys, {}))
+        if 0 < len(found) <= _MOST_OF_ANSWER:
+            chosen.append(Picture(answer.name, answer.title, _in_grid(found, _draw_equivalence, legends=True)))
+    return chosen
+
+
+def _draw_equivalence(axes: Axes, panel: _Panel) -> None:
+    equivalence_curve(axes, pd.DataFrame(panel.cells))
+
+
+def save_figures(chosen: Sequence[Picture], write: Callable[[str, bytes], None]) -> list[str]:
+    """Write pictures as SVG, in the few digits that `compact` leaves, and as PNG.
+
+    The same data give the same bytes with the same version of matplotlib, whatever the user's matplotlibrc
+    says.
+
+    Args:
+        chosen: the pictures, as `pictures` and `answer_pictures` give them.
+        write: takes a file name and its content.
+
+    Returns:
+        The names written.
+    """
+    from matplotlib.figure import Figure
+
+    names = []
+    for picture in chosen:
+        with house_style():
+            figure = Figure(layout="constrained")
+            picture.draw(figure)
+            for kind, metadata in _METADATA.items():
+                buffer = io.BytesIO()
+                figure.savefig(buffer, format=kind, dpi=_DOTS_PER_INCH, metadata=metadata)
+                content = buffer.getvalue()
+                names.append(f"{picture.name}.{kind}")
+                write(names[-1], compact(content.decode()).encode() if kind == "svg" else content)
+    return names
+
+
+def compact(svg: str) -> str:
+    """An SVG of matplotlib's in fewer bytes: places to a hundredth of a point, no indentation."""
+    places = re.sub(r'(?<= )[dxy]="[^"]*"|translate\([^)]*\)', lambda m: re.sub(r"\d+\.\d+", _rounded, m[0]), svg)
+    return re.sub(r"[ \n]*\n *", "\n", places)
+
+
+def _rounded(number: re.Match[str]) -> str:
+    return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
+
+
 def _groups(summary: pd.DataFrame, parameters: Sequence[str], labels: Labels) -> Iterator[_Group]:
     families: dict[tuple[tuple[str, ...], tuple[Label | None, ...]], list[str]] = {}
     for family, cells in summary.groupby("family", sort=False):
@@ -123,67 +186,67 @@ def _curves(trials: pd.DataFrame, group: _Group, labels: Labels) -> Iterator[Pic
     title = f"Accuracy against {parameter}" + (f", by {' and '.join(words)}" if words else "")
     lines = group.cells.groupby(["family", "model", *words], sort=False, dropna=False).ngroups
     split = lines > MOST_CURVES and group.cells["family"].nunique() > 1
-    panels = list(panels_of(group.cells, ["family"] if split else [], labels))
+    panels = list(_panels_of(group.cells, ["family"] if split else [], labels))
 
-    def draw(axes: Axes, panel: Panel) -> None:
+    def draw(axes: Axes, panel: _Panel) -> None:
         accuracy_curve(axes, trials, panel.cells, parameter, [parameter, *words], labels)
 
-    yield Picture(f"accuracy-{_slug(parameter)}{_slug(by)}", title, in_grid(panels, draw, legends=True))
+    yield Picture(f"accuracy-{_slug(parameter)}{_slug(by)}", title, _in_grid(panels, draw, legends=True))
     chips = group.cells[group.cells["trials"] >= FEWEST_FOR_BAND]
-    panels = list(panels_of(chips, ["family", "model", *words], labels))
+    panels = list(_panels_of(chips, ["family", "model", *words], labels))
     if 0 < len(panels) <= _MOST_PANELS:
         limits = float(chips["min"].min()), float(chips["max"].max())
 
-        def draw_yield(axes: Axes, panel: Panel) -> None:
+        def draw_yield(axes: Axes, panel: _Panel) -> None:
             yield_curve(axes, trials, panel.cells, parameter, limits, labels)
 
         heading = f"Distribution over chips, by {parameter}"
         label = str(shared(parameter, labels, chips["family"].unique().tolist()))
-        yield Picture(f"yield-{_slug(parameter)}{_slug(by)}", heading, in_grid(panels, draw_yield, label))
+        yield Picture(f"yield-{_slug(parameter)}{_slug(by)}", heading, _in_grid(panels, draw_yield, label))
 
 
 def _rows(group: _Group, labels: Labels) -> Picture:
     first = _LAYER if _LAYER in group.words else group.words[0]
     rest = [word for word in group.words if word != first]
     parameter = group.numbers[0] if group.numbers else None
-    panels = list(panels_of(group.cells, ["family", "model", *rest], labels))
+    panels = list(_panels_of(group.cells, ["family", "model", *rest], labels))
 
-    def draw(axes: Axes, panel: Panel) -> None:
+    def draw(axes: Axes, panel: _Panel) -> None:
         layer_sensitivity(axes, panel.cells, first, parameter, labels)
 
     name = "-".join(filter(None, [f"{first}s" if first == _LAYER else f"accuracy-{first}", *rest, parameter]))
     title = f"Accuracy by {first}" + (f" and {parameter}" if parameter else "")
     height = 0.9 + max(panel.cells[first].nunique() for panel in panels) * (0.5 if parameter is None else 0.75)
-    return Picture(_slug(name), title, in_grid(panels, draw, legends=True, height=max(height, 2.4)))
+    return Picture(_slug(name), title, _in_grid(panels, draw, legends=True, height=max(height, 2.4)))
 
 
 def _heat_maps(group: _Group, labels: Labels) -> Picture:
     *rest, down, across = *group.words, *group.numbers
-    panels = list(panels_of(group.cells, ["family", "model", *rest], labels))
+    panels = list(_panels_of(group.cells, ["family", "model", *rest], labels))
     limits = float(group.cells["mean"].min()), float(group.cells["mean"].max())
 
-    def draw(axes: Axes, panel: Panel) -> None:
+    def draw(axes: Axes, panel: _Panel) -> None:
         heat_map(axes, panel.cells, across, down, limits, labels)
 
     title = f"Accuracy over {down} and {across}" + (f", by {' and '.join(rest)}" if rest else "")
-    return Picture(_slug("-".join(["accuracy", *rest, down, across])), title, in_grid(panels, draw, colour_bar=True))
+    return Picture(_slug("-".join(["accuracy", *rest, down, across])), title, _in_grid(panels, draw, colour_bar=True))
 
 
-def panels_of(cells: pd.DataFrame, keys: Sequence[str], labels: Labels) -> Iterator[Panel]:
+def _panels_of(cells: pd.DataFrame, keys: Sequence[str], labels: Labels) -> Iterator[_Panel]:
     """The cells by those keys that differ, each with what sets it apart as its heading."""
     differing = [key for key in keys if cells[key].nunique(dropna=False) > 1]
     if not differing:
         if len(cells):
-            yield Panel("", cells)
+            yield _Panel("", cells)
         return
     for values, group in cells.groupby(differing, sort=False, dropna=False):
         pairs = zip(differing, values, strict=True)
-        yield Panel(", ".join(str(v) if k == "family" else f"{k} {value_text(k, v, labels)}" for k, v in pairs), group)
+        yield _Panel(", ".join(str(v) if k == "family" else f"{k} {value_text(k, v, labels)}" for k, v in pairs), group)
 
 
-def in_grid(
-    panels: Sequence[Panel],
-    draw: Callable[[Axes, Panel], None],
+def _in_grid(
+    panels: Sequence[_Panel],
+    draw: Callable[[Axes, _Panel], None],
     note: str = "",
     *,
     legends: bool = False,

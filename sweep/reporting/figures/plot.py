@@ -12,8 +12,7 @@ from sweep.reporting.figures.curves import accuracy_curve
 from sweep.reporting.figures.equivalence import equivalence_curve
 from sweep.reporting.figures.heatmaps import heat_map
 from sweep.reporting.figures.layers import layer_sensitivity
-from sweep.reporting.figures.legend import size_with_legend
-from sweep.reporting.figures.style import house_style
+from sweep.reporting.figures.style import house_style, size_with_legend
 from sweep.reporting.figures.yields import yield_curve
 from sweep.reporting.labels import Labels
 

@@ -1,10 +1,15 @@
-"""Colours, markers and lines of all pictures."""
+"""What all pictures have in common: colours and lines, legends, and which places stand for which cells."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # Okabe & Ito, Color universal design (2008), without yellow and black; neighbours differ in lightness too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
@@ -24,6 +29,17 @@ PUBLISHED_POINTS: dict[str, Any] = {
     "zorder": 4,
 }
 ACCURACY = "Accuracy on the test set (%)"
+
+PUBLISHED = "published"
+MOST_CURVES = 6
+"""Curves with dots and the legend above; more are drawn without dots, the legend beside."""
+
+_SIZE = (6.4, 4.2)  # inches: a column and a half of print
+_MARGIN = 0.6  # inches, for its lines and markers
+_YLABEL = 0.6  # inches, with the ticks
+_LETTER = 0.072  # inches, mean width in the legend's font
+_ROW = 0.2  # inches
+_LINE = 92  # characters that fit above the axes
 
 _STYLE = {
     "svg.hashsalt": "noisesweep",  # else element ids differ from call to call
@@ -50,3 +66,88 @@ def ramp(count: int) -> Sequence[str]:
     if count == 1:
         return RAMP[:1]
     return [RAMP[round(i * (len(RAMP) - 1) / (count - 1))] for i in range(count)]
+
+
+def add_legend(axes: Axes, title: str | None = None) -> None:
+    """Outside the axes, since no corner is free of dots in every study: above, or beside where curves are many."""
+    labels = axes.get_legend_handles_labels()[1]
+    if not labels:
+        return
+    above = {"loc": "lower left", "bbox_to_anchor": (0, 1.01), "ncols": _columns(labels)}
+    beside = {"loc": "upper left", "bbox_to_anchor": (1.01, 1)}
+    axes.legend(
+        title=title,
+        title_fontsize="small",
+        fontsize="small",
+        alignment="left",
+        borderaxespad=0,
+        **(beside if _crowded(labels) else above),
+    )
+
+
+def set_heading(axes: Axes, heading: str) -> None:
+    """A heading over the axes, and over their legend where it stands above them."""
+    from matplotlib.font_manager import FontProperties
+
+    legend = axes.get_legend()
+    labels = axes.get_legend_handles_labels()[1]
+    if legend is None or _crowded(labels) or legend.get_bbox_to_anchor().y0 <= axes.bbox.y0:
+        axes.set_title(heading, fontsize="medium", loc="left")
+    else:
+        legend.set_title(f"{heading}\n{legend.get_title().get_text()}".rstrip(), prop=FontProperties(size="medium"))
+
+
+def size_with_legend(axes: Axes, height: float = _SIZE[1]) -> tuple[float, float]:
+    """Inches of a figure whose legend leaves the axes their place."""
+    width = _SIZE[0]
+    labels = axes.get_legend_handles_labels()[1]
+    if not labels:
+        return width, height
+    legend = _MARGIN + max(map(len, labels)) * _LETTER
+    if _crowded(labels):
+        return width + legend, max(height, (len(labels) + 2) * _ROW)
+    rows = 1 + math.ceil(len(labels) / _columns(labels))
+    return max(width, _YLABEL + legend), height + rows * _ROW
+
+
+def _crowded(labels: Sequence[str]) -> bool:
+    return sum(label != PUBLISHED for label in labels) > MOST_CURVES
+
+
+def _columns(labels: Sequence[str]) -> int:
+    """How many labels fit beside one another above the axes."""
+    return max(1, min(len(labels), _LINE // (10 + max(map(len, labels)))))
+
+
+class Mark(NamedTuple):
+    """A cell's place.
+
+    Attributes:
+        cell: its id.
+        x, y: in the units of the axes' data.
+        series: the id of the curve or family that it belongs to, as in the `gid` of what is drawn of it.
+    """
+
+    cell: str
+    x: float
+    y: float
+    series: str
+
+
+_MARKS: WeakKeyDictionary[Axes, list[Mark]] = WeakKeyDictionary()
+
+
+def mark(axes: Axes, cells: Sequence[str], x: Sequence[float], y: Sequence[float], series: str) -> None:
+    """Note where cells are drawn."""
+    places = zip(cells, x, y, strict=True)
+    _MARKS.setdefault(axes, []).extend(Mark(str(cell), float(a), float(b), series) for cell, a, b in places)
+
+
+def marks(axes: Axes) -> list[Mark]:
+    """What was noted for these axes, in the order in which it was drawn."""
+    return list(_MARKS.get(axes, ()))
+
+
+def series_id(number: int) -> str:
+    """The id of the n-th curve of some axes; what is drawn of it has a `gid` that starts so."""
+    return f"series-{number}"

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from sweep.reporting.figures.marks import mark, series_id
-from sweep.reporting.figures.style import ACCURACY, LINES, RAMP, RULE, ramp
+from sweep.reporting.figures.style import ACCURACY, LINES, RAMP, RULE, mark, ramp, series_id
 from sweep.reporting.labels import Labels, value_text
 
 if TYPE_CHECKING:

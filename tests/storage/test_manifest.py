@@ -7,8 +7,8 @@ import pytest
 import sweep
 from sweep.errors import Interrupted
 from sweep.execution import worker
-from sweep.execution.clock import Clock
 from sweep.execution.runner import InlineRunner
+from sweep.storage.manifest import Clock
 
 
 def times() -> tuple[datetime, datetime | None, float]:
