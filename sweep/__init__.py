@@ -10,16 +10,19 @@ from sweep.version import VERSION
 __version__ = VERSION
 
 if TYPE_CHECKING:
-    from sweep.api import Plan, Run, catalogue, open_run, plan, run, status
+    from sweep.api import Plan, catalogue, plan, run, status
     from sweep.errors import InputError, SweepError
+    from sweep.reporting.run import Run, open_run
     from sweep.study.family import Family
     from sweep.study.study import Study
 
 _HOMES = {
-    "InputError": "sweep.errors",
-    "SweepError": "sweep.errors",
     "Family": "sweep.study.family",
+    "InputError": "sweep.errors",
+    "Run": "sweep.reporting.run",
     "Study": "sweep.study.study",
+    "SweepError": "sweep.errors",
+    "open_run": "sweep.reporting.run",
 }
 
 __all__ = [

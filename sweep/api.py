@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sweep.errors import InputError, hint
-from sweep.execution.plan import DEADLINE_SECONDS, count_done, count_wanted
-from sweep.perturb import REGISTRY
-from sweep.reporting.run import Run, open_run
-from sweep.storage.kept import Trust, trusted_study
-from sweep.storage.store import Store
 from sweep.study.paths import in_run_folder
-from sweep.study.study import Study, parse_file
 
-if TYPE_CHECKING:  # TensorFlow is not for everyone who imports this
+if TYPE_CHECKING:  # each function imports what it needs: a command's help is there at once
     from sweep.bench.result import Benchmark
+    from sweep.execution.runner import Runner
     from sweep.execution.verify import Verdict
     from sweep.preparation.inputs import Prepared
+    from sweep.reporting.run import Run
+    from sweep.storage.kept import Trust
+    from sweep.study.study import Study
 
 MANY_TRIALS = 1_000_000  # of a study: to be confirmed
 MOST_TRIALS = 100_000_000  # at a time: the driver holds the list of what is missing, 10 GB then
@@ -68,6 +65,10 @@ def read_study(
 
     One that lies in a run folder takes its plugins from there, when they are trusted.
     """
+    from sweep.storage.kept import trusted_study
+    from sweep.storage.store import Store
+    from sweep.study.study import Study
+
     if isinstance(study, Study):
         study = study.with_code()
     elif in_run_folder(str(study)):
@@ -82,8 +83,9 @@ def _prepared(
 ) -> Prepared:
     """A study with its files read and checked; InputError names every mistake in all of them."""
     from sweep.preparation.inputs import prepare
+    from sweep.study.study import parse_file
 
-    if isinstance(study, Study) or in_run_folder(str(study)):
+    if not isinstance(study, str | Path) or in_run_folder(str(study)):
         return prepare(read_study(study, seeds, trust_plugins), trust)
     return prepare(parse_file(study).over(seeds), trust)
 
@@ -100,7 +102,7 @@ def run(
     chunk_trials: int | None = None,
     threads: int = 1,
     engine: Literal["plain", "stacked", "compiled"] | None = None,
-    deadline: float = DEADLINE_SECONDS,
+    deadline: float | None = None,
     trust_model: bool = False,
     trust_plugins: Trust = False,
     insecure_cluster: bool = False,
@@ -120,7 +122,7 @@ def run(
         threads: TensorFlow threads of a task.
         engine: how to evaluate; None takes what measures fastest. The counts do not depend on it,
             but where the data flow is rounded (docs/engine.md).
-        deadline: seconds after which a task is given up, in Ray.
+        deadline: seconds after which a task is given up, in Ray; None for half an hour.
         trust_model: load model files without the checks of `sweep.networks.checks.safety`: code stored in them may run.
         trust_plugins: for a study file that lies in a run folder: run the plugins that lie there, too. Or who is asked,
             given what would run.
@@ -132,7 +134,9 @@ def run(
         TaskError, StoreError, Interrupted: see there; what is committed stays, and the same call goes on.
     """
     from sweep.execution import driver
-    from sweep.execution.runner import InlineRunner, Runner
+    from sweep.execution.plan import count_wanted
+    from sweep.execution.runner import InlineRunner
+    from sweep.reporting.run import Run
 
     prepared = _prepared(study, seeds, trust_model, trust_plugins)
     trials = count_wanted(prepared.study)
@@ -160,13 +164,6 @@ def run(
     return finished
 
 
-def keeping(place: str | Path) -> AbstractContextManager[None]:
-    """Turns Ctrl-C within into Interrupted, which says what a run folder keeps."""
-    from sweep.execution.driver import keeping
-
-    return keeping(place)
-
-
 def plan(
     study: Study | str | Path,
     out: str | Path | None = None,
@@ -177,6 +174,7 @@ def plan(
 ) -> Plan:
     """What `run` would do, after the same checks; computes nothing and writes nothing."""
     from sweep.execution.driver import open_store, present
+    from sweep.execution.plan import count_done, count_wanted
     from sweep.preparation.reach import reach
 
     prepared = _prepared(study, seeds, trust_model, trust_plugins)
@@ -191,6 +189,8 @@ def plan(
 def status(place: str | Path, trust_plugins: Trust = False) -> Plan:
     """How far a run is, from its folder alone; `trust_plugins` as in `open_run`."""
     from sweep.execution.driver import present
+    from sweep.execution.plan import count_done, count_wanted
+    from sweep.reporting.run import open_run
 
     found = open_run(place, trust_plugins)
     done = count_done(found.study, present(found.store))
@@ -205,9 +205,9 @@ def verify(
     trust_plugins: Trust = False,
 ) -> Verdict:
     """Check every shard of a run, and evaluate a sample of its trials again; see `sweep.execution.verify.verify`."""
-    from sweep.execution import verify as checks
+    from sweep.execution.verify import verify
 
-    return checks.verify(place, sample, repair, trust_model, trust_plugins)
+    return verify(place, sample, repair, trust_model, trust_plugins)
 
 
 def train(recipe: str | Path, **options: Any) -> list[Any]:
@@ -215,9 +215,9 @@ def train(recipe: str | Path, **options: Any) -> list[Any]:
 
     With `seeds=N`, N networks with consecutive seeds; those that are there already are not trained again.
     """
-    from sweep.training import training
+    from sweep.training.training import train
 
-    return training.train(recipe, **options)
+    return train(recipe, **options)
 
 
 def catalogue(op: str | None = None, plugins: Sequence[str] = ()) -> str:
@@ -227,6 +227,7 @@ def catalogue(op: str | None = None, plugins: Sequence[str] = ()) -> str:
 
     Raises InputError when there is no such transform, or when a plugin cannot be used.
     """
+    from sweep.perturb import REGISTRY
     from sweep.perturb import catalogue as pages
     from sweep.study.plugins import load_plugins, loaded, ops_of
 
@@ -266,18 +267,16 @@ def bench(
     Raises:
         InputError: no model or dataset for `cnn` or `both`, or one that cannot be used.
     """
-    from sweep.bench import bench as benchmark
+    from sweep.bench.bench import bench
 
-    return benchmark.bench(model, dataset, network=network, seconds=seconds)
+    return bench(model, dataset, network=network, seconds=seconds)
 
 
 __all__ = [
     "InputError",
     "Plan",
-    "Run",
     "bench",
     "catalogue",
-    "open_run",
     "plan",
     "read_study",
     "run",

@@ -6,11 +6,15 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from sweep import api, signals
 from sweep.errors import Interrupted, SweepError, printable
 from sweep.reporting.tables.layout import FORMATS
 from sweep.version import VERSION
+
+if TYPE_CHECKING:
+    from sweep.reporting.run import Run
 
 ENGINES = ("plain", "stacked", "compiled")
 
@@ -56,7 +60,9 @@ def _run(options: argparse.Namespace) -> None:
         insecure_cluster=options.insecure_cluster,
         confirm=None if options.yes else _confirmed,
     )
-    with api.keeping(finished.store.folder.uri):
+    from sweep.execution.driver import keeping
+
+    with keeping(finished.store.folder.uri):
         print(finished.table())
         print(f"\nresults in {finished.store.folder.uri}; report: {finished.write_report()}")
 
@@ -77,8 +83,10 @@ def _asked(question: str) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _opened(options: argparse.Namespace) -> api.Run:
-    return api.open_run(options.run, _trust(options))
+def _opened(options: argparse.Namespace) -> Run:
+    from sweep.reporting.run import open_run
+
+    return open_run(options.run, _trust(options))
 
 
 def _plan(options: argparse.Namespace) -> None:
@@ -160,9 +168,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--chunk", type=_positive, metavar="N", help="trials a task (default: seconds of work)")
     run.add_argument("--threads", type=_positive, default=1, metavar="N", help="TensorFlow threads a task")
     run.add_argument("--engine", choices=ENGINES, help="how to evaluate (default: the fastest)")
-    run.add_argument(
-        "--deadline", type=_seconds, default=1800.0, metavar="S", help="seconds for a task (default: 1800)"
-    )
+    run.add_argument("--deadline", type=_seconds, metavar="S", help="seconds for a task (default: 1800)")
     run.add_argument("--insecure-cluster", action="store_true", help="also a remote Ray that needs no token")
     run.add_argument("--yes", action="store_true", help="run more than 1,000,000 trials without asking")
 

@@ -83,7 +83,7 @@ def run(
     chunk_trials: int | None = None,
     threads: int = 1,
     engine: str | None = None,
-    deadline: float = DEADLINE_SECONDS,
+    deadline: float | None = None,
 ) -> Store:
     """Run what is missing of a study and return its run folder; see `sweep.api.run` for the options.
 
@@ -98,7 +98,7 @@ def run(
     folder.names(FIGURES)  # written at the end; that it is a link, which nothing is written through, is said now
     try:
         store = open_store(prepared, place)
-        _run(prepared, store, runner, ChunkSize(fixed=chunk_trials), threads, engine, deadline)
+        _run(prepared, store, runner, ChunkSize(fixed=chunk_trials), threads, engine, deadline or DEADLINE_SECONDS)
     except BaseException:
         folder.withdraw()
         raise

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import pandas as pd
 
-from sweep.reporting.tables.frames import Answer, as_table
-from sweep.reporting.tables.layout import FOR_PROGRAMS, for_programs, layout, markdown
+from sweep.reporting.tables.frames import Answer, as_table, for_programs
+from sweep.reporting.tables.layout import FOR_PROGRAMS, layout, markdown
 from sweep.storage.paths import Folder
 from sweep.study.study import Study
 

@@ -30,6 +30,7 @@ from sweep.reporting.figures import (
     save_figures,
     yield_curve,
 )
+from sweep.reporting.figures.pictures import compact
 from sweep.reporting.figures.style import house_style
 from sweep.reporting.labels import Label
 from sweep.reporting.summary import summarise

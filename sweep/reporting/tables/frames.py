@@ -1,15 +1,20 @@
-"""Any data frame as people read it: intervals in one column, fractions in percent, numbers in short."""
+"""Any data frame as people read it (intervals in one column, percent, short numbers) and as programs do (CSV, JSON)."""
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from sweep.errors import printable
 from sweep.reporting.tables.layout import Table
 from sweep.texts import number, percent
+
+_FORMULA = ("=", "+", "-", "@")  # what a formula begins with, in one spreadsheet or another
 
 
 class Value(NamedTuple):
@@ -66,6 +71,47 @@ def as_table(answer: Answer) -> Table:
     """An answer as a table of texts, for `sweep.reporting.tables.layout.layout`."""
     header, rows = readable(answer.table, answer.percent)
     return Table(answer.title, header, tuple(tuple(value.text for value in row) for row in rows), (answer.note,))
+
+
+def for_programs(frame: pd.DataFrame, format: str) -> str:
+    """A data frame as CSV or as JSON (a list of objects), with every digit; missing values are empty or null.
+
+    In CSV, a text that a spreadsheet would compute, because it begins like a formula, begins with an apostrophe, and
+    control characters are written out.
+    """
+    if format == "csv":
+        return _unmoving(frame).to_csv(index=False, lineterminator="\n").removesuffix("\n")
+    # pandas' own writer keeps 15 digits, too few to give a float64 back.
+    records = [
+        {str(name): _scalar(value) for name, value in zip(frame.columns, row, strict=True)}
+        for row in frame.itertuples(index=False, name=None)
+    ]
+    return json.dumps(records, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _unmoving(frame: pd.DataFrame) -> pd.DataFrame:
+    """Names and texts that no spreadsheet takes for formulas."""
+    return pd.DataFrame(
+        {
+            _no_formula(name): column if pd.api.types.is_numeric_dtype(column) else column.map(_no_formula)
+            for name, column in frame.items()
+        }
+    )
+
+
+def _no_formula(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def _scalar(value: Any) -> Any:
+    """A scalar of a data frame as JSON knows it; what is not finite as text."""
+    if pd.isna(value):
+        return None
+    plain = value.item() if hasattr(value, "item") else value
+    return str(plain) if isinstance(plain, float) and math.isinf(plain) else plain
 
 
 def _columns(frame: pd.DataFrame) -> Iterator[tuple[str, tuple[str, ...], str]]:

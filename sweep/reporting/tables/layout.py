@@ -1,21 +1,15 @@
-"""Tables as people read them (text, Markdown, LaTeX), and as programs do (CSV, JSON)."""
+"""Tables of texts as people read them: text, Markdown, LaTeX."""
 
 from __future__ import annotations
 
-import json
-import math
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import pandas as pd
-
-from sweep.errors import InputError, printable
+from sweep.errors import InputError
 
 WIDTH = 79
 GAP = "  "
-_FORMULA = ("=", "+", "-", "@")  # what a formula begins with, in one spreadsheet or another
 _NO_TRIALS = "No trials yet."
 
 
@@ -55,47 +49,6 @@ def layout(tables: Sequence[Table], title: str, format: str) -> str:
     if format not in _FOR_PEOPLE:
         raise InputError(f"format: {format!r} is not one of {', '.join(FORMATS)}")
     return _FOR_PEOPLE[format](tables, title)
-
-
-def for_programs(frame: pd.DataFrame, format: str) -> str:
-    """A data frame as CSV or as JSON (a list of objects), with every digit; missing values are empty or null.
-
-    In CSV, a text that a spreadsheet would compute, because it begins like a formula, begins with an apostrophe, and
-    control characters are written out.
-    """
-    if format == "csv":
-        return _unmoving(frame).to_csv(index=False, lineterminator="\n").removesuffix("\n")
-    # pandas' own writer keeps 15 digits, too few to give a float64 back.
-    records = [
-        {str(name): _plain(value) for name, value in zip(frame.columns, row, strict=True)}
-        for row in frame.itertuples(index=False, name=None)
-    ]
-    return json.dumps(records, indent=2, ensure_ascii=False, allow_nan=False)
-
-
-def _unmoving(frame: pd.DataFrame) -> pd.DataFrame:
-    """Names and texts that no spreadsheet takes for formulas."""
-    return pd.DataFrame(
-        {
-            _no_formula(name): column if pd.api.types.is_numeric_dtype(column) else column.map(_no_formula)
-            for name, column in frame.items()
-        }
-    )
-
-
-def _no_formula(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    text = printable(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text
-
-
-def _plain(value: Any) -> Any:
-    """A scalar of a data frame as JSON knows it; what is not finite as text."""
-    if pd.isna(value):
-        return None
-    plain = value.item() if hasattr(value, "item") else value
-    return str(plain) if isinstance(plain, float) and math.isinf(plain) else plain
 
 
 def _widths(table: Table) -> list[int]:

@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 
 from sweep.reporting.tables.columns import columns_of, notes
-from sweep.reporting.tables.layout import FOR_PROGRAMS, WIDTH, Table, for_programs, layout
+from sweep.reporting.tables.frames import for_programs
+from sweep.reporting.tables.layout import FOR_PROGRAMS, WIDTH, Table, layout
 from sweep.study.family import CLEAN
 from sweep.texts import number, percent
 
