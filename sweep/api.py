@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sweep.errors import InputError, hint
+from sweep.reporting.tables.layout import text_table
 from sweep.study.paths import in_run_folder
 
 if TYPE_CHECKING:  # each function imports what it needs: a command's help is there at once
@@ -34,27 +35,36 @@ class Plan:
         folder: the run folder.
         trials: trials that the study asks for.
         done: how many of them are committed there.
-        inputs: what goes into each network, and what the families reach in it; nothing where only the folder is read.
+        images: what goes into each network; nothing where only the folder is read.
+        reached: what the families reach in it; likewise.
     """
 
     study: Study
     folder: str
     trials: int
     done: int
-    inputs: Sequence[str] = ()
+    images: Sequence[str] = ()
+    reached: Sequence[str] = ()
 
     def __str__(self) -> str:
         cells = self.study.cells
         random = sum(cell.random for cell in cells)
-        return "\n".join(
+        seeds = len(self.study.seed_range)
+        return text_table(
+            (),
             [
-                f"study    {self.study.name}: models {len(self.study.models)}, families {len(self.study.family)}",
-                f"cells    {len(cells)}: {random} with {len(self.study.seed_range)} seeds each, "
-                f"{len(cells) - random} without randomness, one trial each",
-                f"trials   {self.trials:,}: {self.done:,} done, {self.trials - self.done:,} to do",
-                f"folder   {self.folder}",
-                *self.inputs,
-            ]
+                ("study", f"{self.study.name}: models {len(self.study.models)}, families {len(self.study.family)}"),
+                (
+                    "cells",
+                    f"{len(cells)}: {random} with {seeds} seeds each, {len(cells) - random} without randomness, "
+                    "one trial each",
+                ),
+                ("trials", f"{self.trials:,}: {self.done:,} done, {self.trials - self.done:,} to do"),
+                ("folder", self.folder),
+                *(("images", line) for line in self.images),
+                *(("reached", line) for line in self.reached),
+            ],
+            left=2,
         )
 
 
@@ -181,9 +191,8 @@ def plan(
     study = prepared.study
     store = open_store(prepared, out or Path(RUNS) / study.name)
     done = count_done(study, present(store))
-    inputs = [f"images   {line}" for line in prepared.fed()]
-    inputs += [f"reached  {line}" for line in reach(study, prepared.networks, prepared.flow)]
-    return Plan(study, store.folder.uri, count_wanted(study), done, inputs)
+    reached = reach(study, prepared.networks, prepared.flow)
+    return Plan(study, store.folder.uri, count_wanted(study), done, prepared.fed(), reached)
 
 
 def status(place: str | Path, trust_plugins: Trust = False) -> Plan:

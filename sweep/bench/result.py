@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from sweep.reporting.tables.layout import text_table
+
 ARTICLE = "article"  # key of the way that all others are compared with
 QUIET = 0.5  # processes running on average: with more, the machine had other work
 
@@ -113,16 +115,15 @@ class NetworkResult:
         flops = self.ways[0].flops
         size = "" if flops is None else f", {flops / 1e9:.2f} GFLOP a trial"
         rates = ", ".join(f"{median(rates) / 1e9:.0f} on {_cores(n)}" for n, rates in self.sgemm.items())
-        lines = [f"{self.name}: {self.images:,} images{size}", f"sgemm, GFLOP/s: {rates}", "", _HEADER]
-        for way in self.ways:
-            speed = "" if way.flop_rate is None else f"{way.flop_rate / 1e9:.1f}"
-            share = self.share(way)
-            part = "" if share is None else f"{100 * share:.0f} %"
-            ratio = self.ratio(way.key) or 0.0
-            lines.append(
-                f"{way.label:<39}{_cores(way.cores):>8}{_short(ratio):>8}{_short(way.rate):>9}{speed:>8}{part:>9}"
-            )
-        return "\n".join([*lines, "", *self._remarks()])
+        head = [f"{self.name}: {self.images:,} images{size}", f"sgemm, GFLOP/s: {rates}"]
+        return "\n".join([*head, text_table(_HEADER, map(self._row, self.ways), left=1), *self._remarks()])
+
+    def _row(self, way: WayResult) -> tuple[str, ...]:
+        speed = "" if way.flop_rate is None else f"{way.flop_rate / 1e9:.1f}"
+        share = self.share(way)
+        part = "" if share is None else f"{100 * share:.0f} %"
+        ratio = self.ratio(way.key) or 0.0
+        return way.label, _cores(way.cores), _short(ratio), _short(way.rate), speed, part
 
     def _remarks(self) -> list[str]:
         counts = sorted({way.correct for way in self.ways if way.key != "ray_last_layer"})
@@ -142,7 +143,7 @@ class NetworkResult:
         return [f"- {remark}" for remark in (*remarks, *self.notes)]
 
 
-_HEADER = f"{'way':<39}{'':>8}{'ratio':>8}{'trials/s':>9}{'GFLOP/s':>8}{'of sgemm':>9}"
+_HEADER = ("way", "", "ratio", "trials/s", "GFLOP/s", "of sgemm")
 
 
 @dataclass(frozen=True)

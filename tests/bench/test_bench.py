@@ -84,7 +84,7 @@ def result(ratio: float, load: float | None) -> Benchmark:
 
 def test_the_table():
     text = str(result(30.0, 0.1))
-    assert "through 2 workers                       2 cores      30       60    60.0     30 %" in text
+    assert "through 2 workers   2 cores     30        60     60.0      30 %\n" in text
     assert "- 2 workers over 1: 2.00" in text
     assert "- most memory of a worker: 512 MiB" in text
     assert "- seed 0, all layers perturbed: they decide 90 to 91 images as labelled" in text

@@ -16,7 +16,6 @@ from matplotlib.collections import FillBetweenPolyCollection, PathCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
-from sweep.reporting.figures.saving import compact
 
 from sweep.reporting.figures import (
     accuracy_curve,

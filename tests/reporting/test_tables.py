@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+from unicodedata import east_asian_width
 
 import pandas as pd
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from sweep.errors import InputError
 from sweep.reporting.summary import KEYS, STATISTICS, summarise
 from sweep.reporting.tables.frames import Answer, as_table
-from sweep.reporting.tables.layout import FORMATS, layout
+from sweep.reporting.tables.layout import FORMATS, layout, text_table
 from sweep.reporting.tables.summary_tables import render
 
 PARAMETERS = ["scale", "bits"]
@@ -110,6 +111,35 @@ LATEX_TABLE = r"""\begin{table}[htbp]
 
 def test_text() -> None:
     assert render(SUMMARY, PARAMETERS, "text", "article") == TEXT
+
+
+@pytest.mark.parametrize("terminal", [{}, {"FORCE_COLOR": "1", "COLUMNS": "20"}, {"TERM": "dumb", "NO_COLOR": "1"}])
+def test_text_is_plain_wherever_it_goes(terminal: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in terminal.items():
+        monkeypatch.setenv(name, value)
+    assert render(SUMMARY, PARAMETERS, "text", "article") == TEXT
+
+
+@pytest.mark.parametrize("name", ["[red]x[/red]", "[/]", ":smile:", "a\\[b]", "http://x", "x" * 300, "noise  of"])
+def test_text_shows_names_as_they_are(name: str) -> None:
+    _, head, _, row, _ = text_table(("level", name, "n"), [("0.1", name, "7")]).splitlines()
+    assert head.split("level  ", 1)[1] == f"{name}  n"
+    assert row == f"  0.1  {name}  7"
+
+
+def test_columns_of_text_stand_below_one_another_whatever_the_script() -> None:
+    """By the width of East Asian characters (Unicode Standard Annex 11), two columns of a terminal each."""
+    wide = "噪声"
+    rows = text_table(("family", "n"), [(wide, "7"), ("abcdefgh", "7")]).splitlines()
+    ends = [sum(1 + (east_asian_width(c) in "WF") for c in line) for line in rows]
+    assert set(ends) == {11}
+
+
+def test_rows_alone_have_no_rules() -> None:
+    assert text_table((), [("study", "small"), ("folder", "/a b/" + "c" * 200)], left=2).splitlines() == [
+        "study   small",
+        "folder  /a b/" + "c" * 200,
+    ]
 
 
 def test_markdown() -> None:

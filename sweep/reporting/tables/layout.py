@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from sweep.errors import InputError
 
-WIDTH = 79
-GAP = "  "
+WIDTH = 79  # characters of a line of text; what is wider is not broken
+_GAP = 2
+_WIDEST = 100_000  # for rich, which would break lines or cut them
 _NO_TRIALS = "No trials yet."
 
 
@@ -31,8 +33,11 @@ class Table:
 
     @property
     def width(self) -> int:
-        """Characters of a line, as text."""
-        return sum(_widths(self)) + len(GAP) * (len(self.header) - 1)
+        """Columns of a terminal that a line takes, as text."""
+        from rich.cells import cell_len
+
+        columns = zip(self.header, *self.rows, strict=True)
+        return sum(max(map(cell_len, column)) for column in columns) + _GAP * (len(self.header) - 1)
 
 
 def layout(tables: Sequence[Table], title: str, format: str) -> str:
@@ -51,8 +56,31 @@ def layout(tables: Sequence[Table], title: str, format: str) -> str:
     return _FOR_PEOPLE[format](tables, title)
 
 
-def _widths(table: Table) -> list[int]:
-    return [max(map(len, column)) for column in zip(table.header, *table.rows, strict=True)]
+def text_table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 0) -> str:
+    """A table of plain text, as wide as it must be, on terminals and in files alike: no colour, nothing broken or cut.
+
+    Args:
+        header: a name for each column; none at all for rows alone, without rules.
+        rows: a text for each column, shown as it is.
+        left: so many columns align left, all others right.
+    """
+    from rich.box import Box
+    from rich.console import Console
+    from rich.table import Table as Grid
+    from rich.text import Text
+
+    rules = Box(" ── \n    \n ── \n    \n    \n    \n    \n ── \n") if header else None
+    grid = Grid(box=rules, padding=(0, _GAP - bool(header), 0, 0), pad_edge=False, show_header=bool(header))
+    for number, row in enumerate(rows if not header else [header, *rows]):
+        texts = [Text(text, no_wrap=True) for text in row]
+        if number == 0:
+            for column, text in enumerate(texts):
+                grid.add_column(text, justify="left" if column < left else "right", no_wrap=True)
+        if number or not header:
+            grid.add_row(*texts)
+    out = io.StringIO()
+    Console(file=out, width=_WIDEST, color_system=None, force_terminal=False).print(grid)
+    return "\n".join(line[bool(header) :].rstrip() for line in out.getvalue().splitlines())  # the box's sides are blank
 
 
 def _footer(tables: Sequence[Table]) -> str:
@@ -63,13 +91,7 @@ def _footer(tables: Sequence[Table]) -> str:
 def _text(tables: Sequence[Table], title: str) -> str:
     blocks = [title] if title else []
     for table in tables:
-        widths = _widths(table)
-        lines = [
-            GAP.join(text.rjust(width) for text, width in zip(row, widths, strict=True)).rstrip()
-            for row in (table.header, *table.rows)
-        ]
-        rule = "─" * len(lines[0])
-        blocks.append("\n".join([table.caption, rule, lines[0], rule, *lines[1:], rule]))
+        blocks.append(f"{table.caption}\n{text_table(table.header, table.rows)}")
     blocks.append(textwrap.fill(_footer(tables), WIDTH))
     return "\n\n".join(blocks)
 
