@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import pandas as pd
@@ -11,6 +12,7 @@ import pandas as pd
 from sweep.reporting.tables.frames import Answer, as_table, for_programs
 from sweep.reporting.tables.layout import FOR_PROGRAMS, layout, markdown
 from sweep.storage.paths import Folder
+from sweep.storage.store import Store
 from sweep.study.study import Study
 
 if TYPE_CHECKING:
@@ -20,14 +22,23 @@ PAGE = "README.md"
 SUFFIXES = {"csv": "csv", "json": "json", "parquet": "parquet", "markdown": "md", "latex": "tex"}
 
 
-class Tables(Protocol):
-    """What is exported of a run.
+class Results(Protocol):
+    """A run as `sweep.reporting.run.Run` gives it, which imports the exports.
 
     Attributes:
         study: the study, as run.
+        store: its folder.
     """
 
     study: Study
+    store: Store
+
+    @property
+    def parameters(self) -> Sequence[str]:
+        """Columns of the swept parameters."""
+
+    def trials(self) -> pd.DataFrame:
+        """One row per trial."""
 
     def summary(self) -> pd.DataFrame:
         """One row per cell."""
@@ -38,8 +49,14 @@ class Tables(Protocol):
     def answers(self) -> list[Answer]:
         """Further tables."""
 
+    def export(self, place: str | Path) -> list[str]:
+        """Write tables and figures into a folder."""
 
-def export(run: Tables, chosen: Sequence[Picture], folder: Folder) -> list[str]:
+    def report(self) -> str:
+        """The page."""
+
+
+def export(run: Results, chosen: Sequence[Picture], folder: Folder) -> list[str]:
     """Write tables in every format, and pictures as SVG and PNG; returns the names of the files.
 
     Raises InputError when the folder cannot be written to.
@@ -54,14 +71,14 @@ def export(run: Tables, chosen: Sequence[Picture], folder: Folder) -> list[str]:
     return names + save_figures(chosen, folder.write)
 
 
-def summary_files(run: Tables, formats: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+def summary_files(run: Results, formats: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     """Names and contents of the summary's files."""
     for format in formats:
         content = parquet(run.summary()) if format == "parquet" else _lines(run.table(format))
         yield f"summary.{SUFFIXES[format]}", content
 
 
-def _answer_files(run: Tables) -> Iterator[tuple[str, bytes]]:
+def _answer_files(run: Results) -> Iterator[tuple[str, bytes]]:
     for answer in run.answers():
         for format, suffix in SUFFIXES.items():
             if format == "parquet":
@@ -73,7 +90,7 @@ def _answer_files(run: Tables) -> Iterator[tuple[str, bytes]]:
             yield f"{answer.name}.{suffix}", content
 
 
-def _page(run: Tables, chosen: Sequence[Picture]) -> bytes:
+def _page(run: Results, chosen: Sequence[Picture]) -> bytes:
     """All tables and figures on one page, as sites show them that host repositories."""
     figures = [f"![{markdown(picture.title)}]({picture.name}.svg)" for picture in chosen]
     return _lines("\n\n".join([run.table("markdown", answers=True), "## Figures", *figures]))

@@ -7,41 +7,20 @@ import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 import pandas as pd
 
 from sweep.errors import InputError
+from sweep.reporting.export import Results
 from sweep.reporting.labels import Labels, parameter_labels, value_text
-from sweep.storage.store import REPORT, Store
+from sweep.storage.store import REPORT
 from sweep.study.paths import STUDY
-from sweep.study.study import Study
 
 _LONGEST_NAME, _LONGEST_VALUE = 250, 500  # characters that MLflow takes of metrics and parameters
 STATISTICS = ("mean", "std", "q05")
 
 
-class Logged(Protocol):
-    """What is logged of a run, as `sweep.reporting.run.Run` gives it."""
-
-    study: Study
-    store: Store
-
-    @property
-    def parameters(self) -> Sequence[str]:
-        """Columns of the swept parameters."""
-
-    def summary(self) -> pd.DataFrame:
-        """One row per cell."""
-
-    def export(self, place: str | Path) -> list[str]:
-        """Write tables and figures into a folder."""
-
-    def report(self) -> str:
-        """The page."""
-
-
-def log_to_mlflow(run: Logged, experiment: str | None = None) -> str:
+def log_to_mlflow(run: Results, experiment: str | None = None) -> str:
     """Log a run to MLflow, where its own settings say (`MLFLOW_TRACKING_URI` and others).
 
     Parameters are the study's name, networks, dataset, seeds and digest. Metrics are mean, standard deviation and 5 %

@@ -3,15 +3,24 @@
 import re
 import tomllib
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
+from jinja2 import UndefinedError
 
 from sweep.perturb.base import REGISTRY
+from sweep.reporting import html
 from sweep.reporting.html import report
 from sweep.reporting.html.bibliography import linked, named, references
 from sweep.reporting.html.methods import sources
+from sweep.reporting.html.page import templates
 from tests.reporting.synthetic import CLOSING, EXTRAS, HOSTILE, SyntheticRun
 
+BONETT = (
+    "Douglas G. Bonett (2006). <cite>Approximate confidence interval for standard deviation of nonnormal "
+    "distributions</cite>. Computational Statistics &amp; Data Analysis 50, 775–782. "
+    '<a href="https://doi.org/10.1016/j.csda.2004.10.003">doi:10.1016/j.csda.2004.10.003</a>.'
+)
 VOID = {"meta", "img", "br", "input", "link", "hr"}
 
 
@@ -140,7 +149,26 @@ def test_references_are_whole_and_keys_unique() -> None:
     assert len({reference.key for reference in known}) == len(known) > 25
     for reference in known:
         assert {"author", "title"} <= set(reference.fields), reference.key
-        assert "None" not in reference.sentence()
+    macro = templates().get_template("parts.html.j2").module.reference
+    sentences = {reference.key: str(macro(reference)) for reference in known}
+    assert sentences["bonett2006"] == BONETT
+    assert not [text for text in sentences.values() if re.search(r"None|[{}]|\. \.|--|  ", text)]
+
+
+def test_whatever_a_template_is_given_is_text_and_what_it_lacks_is_an_error() -> None:
+    shown = templates().from_string("<p title='{{ text }}'>{{ text }}</p>").render(text=CLOSING)
+    page = Page(shown)
+    assert page.elements == [("p", {"title": CLOSING})]
+    assert page.texts == [("p", CLOSING)]
+    with pytest.raises(UndefinedError, match="'missing' is undefined"):
+        templates().from_string("{{ missing }}").render()
+
+
+def test_only_pictures_are_taken_for_markup_as_they_are() -> None:
+    """Which `sweep.reporting.figures.inline` escapes; script and style are the package's own files."""
+    sources = [path.read_text() for path in Path(html.__file__).parent.glob("*.j2")]
+    assert [found for text in sources for found in re.findall(r"(\w[\w.]*)\s*\|\s*safe", text)] == ["drawn.svg"]
+    assert not [text for text in sources if "autoescape" in text]
 
 
 def test_sources_of_all_transforms_name_references_that_are_known() -> None:

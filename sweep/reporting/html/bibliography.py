@@ -8,6 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
+from markupsafe import Markup
+
+_PLACES = ("journal", "booktitle", "publisher", "howpublished")
 _FIELD = re.compile(r"^\s*(\w+)\s*=\s*\{(.*)\},?$")
 
 
@@ -18,7 +21,7 @@ class Reference:
     Attributes:
         key: of the entry.
         cited_as: how texts name it; the field `citedas`, parted by |.
-        fields: all others, by name.
+        fields: all others, by name, as people read them.
         bibtex: the entry, without `citedas`.
     """
 
@@ -27,17 +30,19 @@ class Reference:
     fields: dict[str, str]
     bibtex: str
 
-    def sentence(self) -> str:
-        """Authors, year, title and place, in HTML."""
-        get = {name: html.escape(_without_braces(value)) for name, value in self.fields.items()}
-        names = get.get("author", "").split(" and ")
-        authors = f"{', '.join(names[:6])}{' et al.' if len(names) > 6 else ''}".replace(", others", " et al.")
-        place = get.get("journal") or get.get("booktitle") or get.get("publisher") or get.get("howpublished", "")
-        volume = f" {get['volume']}" if "volume" in get else ""
-        pages = f", {get['pages']}".replace("--", "–") if "pages" in get else ""
-        link = f' <a href="https://doi.org/{get["doi"]}">doi:{get["doi"]}</a>.' if "doi" in get else ""
-        year = f" ({get['year']})" if "year" in get else ""
-        return f"{authors}{year}. <cite>{get['title']}</cite>. {place}{volume}{pages}.{link}"
+    @property
+    def authors(self) -> str:
+        """The first six, as they are written."""
+        names = self.fields["author"].split(" and ")
+        return f"{', '.join(names[:6])}{' et al.' if len(names) > 6 else ''}".replace(", others", " et al.")
+
+    @property
+    def place(self) -> str:
+        """Where it was published: journal, volume, pages."""
+        where = next((self.fields[name] for name in _PLACES if name in self.fields), "")
+        volume = f" {self.fields['volume']}" if "volume" in self.fields else ""
+        pages = f", {self.fields['pages']}".replace("--", "–") if "pages" in self.fields else ""
+        return f"{where}{volume}{pages}"
 
 
 def references() -> list[Reference]:
@@ -52,21 +57,21 @@ def named(text: str, known: Sequence[Reference]) -> list[Reference]:
     return [reference for reference in known if any(name in flat for name in reference.cited_as)]
 
 
-def linked(text: str, known: Sequence[Reference]) -> str:
+def linked(text: str, known: Sequence[Reference]) -> Markup:
     """A text in HTML, its citations links to the entries of the list; `code` is marked as such."""
     targets = {html.escape(name): reference.key for reference in known for name in reference.cited_as}
     escaped = html.escape(" ".join(text.split()))
     if targets:
         pattern = "|".join(re.escape(name) for name in sorted(targets, key=len, reverse=True))
         escaped = re.sub(pattern, lambda found: f'<a href="#ref-{targets[found[0]]}">{found[0]}</a>', escaped)
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escaped)
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", escaped))
 
 
 def _parse(text: str) -> Iterator[Reference]:
     for entry in re.split(r"\n(?=@)", text.strip()):
         lines = entry.strip().splitlines()
         key = lines[0].partition("{")[2].rstrip(",")
-        fields = {found[1]: found[2] for line in lines[1:] if (found := _FIELD.match(line))}
+        fields = {found[1]: _without_braces(found[2]) for line in lines[1:] if (found := _FIELD.match(line))}
         cited_as = tuple(fields.pop("citedas").split("|"))
         kept = "\n".join(line for line in lines if not line.lstrip().startswith("citedas"))
         yield Reference(key, cited_as, fields, kept)

@@ -1,9 +1,9 @@
-"""Tables in HTML: static, and sortable where scripts run."""
+"""The tables of the page: cells, answers, and where the figures come from."""
 
 from __future__ import annotations
 
-import html
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -11,33 +11,34 @@ import pandas as pd
 from sweep.reporting.labels import Labels, value_text
 from sweep.reporting.tables.columns import columns_of, notes
 from sweep.reporting.tables.frames import Answer, Value, readable
+from sweep.texts import duration
 
-_NUMBER = ' class="number"'
 
+@dataclass(frozen=True)
+class Table:
+    """One table.
 
-def table(caption: str, header: Sequence[str], rows: Sequence[Sequence[Value]], ids: Sequence[str] = ()) -> str:
-    """A table in a box that scrolls where the page is narrow.
-
-    Args:
+    Attributes:
         caption: what it holds.
         header: a name for each column.
         rows: one value for each column; the first names the row.
         ids: of the rows' elements.
     """
-    name = html.escape(caption)
-    numeric = [any(row[i].number is not None for row in rows) for i in range(len(header))]
-    head = "".join(
-        f'<th scope="col"{_NUMBER if number else ""}>{html.escape(text)}</th>'
-        for text, number in zip(header, numeric, strict=True)
-    )
-    body = "\n".join(_row(row, f' id="{ids[i]}" tabindex="-1"' if ids else "") for i, row in enumerate(rows))
-    return (
-        f'<div class="scroll" role="group" aria-label="{name}" tabindex="0">\n<table class="data">\n'
-        f"<caption>{name}</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>\n</div>"
-    )
+
+    caption: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[Value]]
+    ids: Sequence[str] = ()
+
+    @property
+    def numeric(self) -> list[bool]:
+        """Whether there are numbers in each column."""
+        return [any(row[i].number is not None for row in self.rows) for i in range(len(self.header))]
 
 
-def cell_tables(summary: pd.DataFrame, parameters: Sequence[str], ids: dict[str, str], labels: Labels) -> Iterator[str]:
+def cell_tables(
+    summary: pd.DataFrame, parameters: Sequence[str], ids: dict[str, str], labels: Labels
+) -> Iterator[Table]:
     """The cells of a summary, a table for each family and model; `ids` are those of the rows, by cell."""
     several_models = summary["model"].nunique() > 1
     for (family, model), cells in summary.groupby(["family", "model"], sort=False):
@@ -52,7 +53,7 @@ def cell_tables(summary: pd.DataFrame, parameters: Sequence[str], ids: dict[str,
             for cell in cells.to_dict("records")
         ]
         caption = f"{family}, model {model}" if several_models else str(family)
-        yield table(caption, header, rows, [ids[cell] for cell in cells["cell"]])
+        yield Table(caption, header, rows, [ids[cell] for cell in cells["cell"]])
 
 
 def cell_notes(summary: pd.DataFrame, parameters: Sequence[str]) -> list[str]:
@@ -66,21 +67,50 @@ def cell_notes(summary: pd.DataFrame, parameters: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(said))
 
 
-def answer_table(answer: Answer) -> str:
+def answer_table(answer: Answer) -> Table:
     """Any answer, as people read it."""
-    header, rows = readable(answer.table, answer.percent)
-    return table(answer.title, header, rows)
+    return Table(answer.title, *readable(answer.table, answer.percent))
 
 
-def _row(row: Sequence[Value], attributes: str) -> str:
-    first, *others = row
-    cells = "".join(_cell(value, "td") for value in others)
-    return f"<tr{attributes}>{_cell(first, 'th', ' scope=row')}{cells}</tr>"
+def facts(manifest: Mapping[str, Any], trials: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    """Versions, digests and times of a run, each with its name."""
+    versions = manifest.get("versions", {})
+    for name in sorted(versions):
+        yield f"version of {name}, where the run was started", str(versions[name])
+    if "study_digest" in manifest:
+        yield "SHA-256 of the study", str(manifest["study_digest"])
+    for name, digest in manifest.get("identity", {}).get("files", {}).items():
+        yield f"SHA-256 of {name}", str(digest)
+    yield "shards", f"{len(manifest.get('shards', [])):,}"
+    for name in ("started", "finished"):
+        if manifest.get(name):
+            yield f"{name}, UTC", str(manifest[name])
+    if "wall_seconds" in manifest:
+        yield "wall-clock time, resumptions included", duration(float(manifest["wall_seconds"]))
+    if "seconds" in trials:
+        yield "time in trials, all workers together", duration(float(trials["seconds"].sum()))
 
 
-def _cell(value: Value, tag: str, attributes: str = "") -> str:
-    number = "" if value.number is None else f' data-value="{value.number!r}"'
-    return f"<{tag}{attributes}{'' if value.number is None else _NUMBER}{number}>{html.escape(value.text)}</{tag}>"
+def work_tables(manifest: Mapping[str, Any], trials: pd.DataFrame) -> Iterator[Table]:
+    """The hosts of a run, and what each of them did."""
+    hosts = sorted(manifest.get("hosts", []), key=lambda host: sorted((str(k), str(v)) for k, v in host.items()))
+    if hosts:
+        columns = list(dict.fromkeys(str(name) for host in hosts for name in host))
+        yield Table("Hosts", columns, [[Value(str(host.get(name, ""))) for name in columns] for host in hosts])
+    keys = [name for name in ("host", "device", "engine") if name in trials]
+    if not keys or "seconds" not in trials:
+        return
+    work = trials.groupby(keys, dropna=False)["seconds"].agg(["size", "sum", "mean"])
+    rows = [
+        [
+            *(Value("" if pd.isna(name) else str(name)) for name in (names if isinstance(names, tuple) else (names,))),
+            Value(f"{int(count):,}", float(count)),
+            Value(f"{total:.1f}", float(total)),
+            Value(f"{1000 * each:.1f}", float(each)),
+        ]
+        for names, count, total, each in work.itertuples(name=None)
+    ]
+    yield Table("Work done", [*keys, "trials", "worker time (s)", "a trial (ms)"], rows)
 
 
 def _swept(name: str, value: Any, labels: Labels) -> Value:
