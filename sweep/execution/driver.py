@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from sweep.data.decisions import chance_warning, is_near_chance
 from sweep.errors import InputError, Interrupted, NondeterminismError, StoreError, TaskError, VersionError
 from sweep.execution.failures import Failures, said
 from sweep.execution.nodes import Nodes
-from sweep.execution.plan import DEADLINE_SECONDS, Chunk, ChunkSize, Cutter, Trial, missing, wanted
+from sweep.execution.plan import DEADLINE_SECONDS, Chunk, ChunkSize, Cutter, Trial, count_wanted, missing
 from sweep.execution.progress import Progress
 from sweep.execution.runner import Runner
 from sweep.execution.worker import Job, Outcome, versions
@@ -97,49 +97,9 @@ def run(
     folder.check_writable()
     folder.names(FIGURES)  # written at the end; that it is a link, which nothing is written through, is said now
     try:
-        store = open_store(prepared, place)
-        _run(prepared, store, runner, ChunkSize(fixed=chunk_trials), threads, engine, deadline or DEADLINE_SECONDS)
-    except BaseException:
-        folder.withdraw()
-        raise
-    return store
-
-
-def _run(
-    prepared: Prepared,
-    store: Store,
-    runner: Runner,
-    size: ChunkSize,
-    threads: int,
-    engine: str | None,
-    deadline: float,
-) -> None:
-    clock = Clock(store.manifest)
-    study = prepared.study
-    store.adopt(prepared.digest, study.columns)
-    plugins = loaded(study.plugin_digests.values())
-    have = present(store)
-    todo = missing(study, have)
-
-    def begin() -> None:
-        store.folder.write(STUDY, study.to_toml().encode())
-        for name, digest in study.plugin_digests.items():
-            content = next(plugin.content for plugin in plugins if plugin.digest == digest)
-            store.folder.write(f"{FOLDER}/{kept_name(name, digest)}", content)
-        store.save(
-            name=study.name,
-            ops=described(study),
-            identity=prepared.identity,
-            study_digest=prepared.digest,
-            chance=prepared.chance,
-            versions={"python": platform.python_version(), "noisesweep": VERSION},
-        )
-        if todo:
-            store.folder.write(RESOLVED, parquet_bytes(resolved_table(study, prepared.networks, prepared.flow)))
-
-    if todo:
+        store, study = open_store(prepared, place), prepared.study
         job = Job(
-            folder=store.folder.uri,
+            folder=folder.uri,
             study_digest=prepared.digest,
             root_seed=study.root_seed,
             columns=study.columns,
@@ -148,19 +108,21 @@ def _run(
             threads=threads,
             engine=engine,
             versions=versions(),
-            deadline=deadline,
+            deadline=deadline or DEADLINE_SECONDS,
             trust=prepared.trusted,
             rescale=study.rescale,
-            plugins=plugins,
+            plugins=loaded(study.plugin_digests.values()),
         )
-        _Sweep(prepared, store, runner, size, job, clock).run(todo, have, begin)
-    else:
-        begin()
-    merge(store, prepared.digest, study.columns, [cell.id for cell in study.cells])
-    store.tidy()
-    lost = len(missing(study, present(store))) if todo else 0
-    if lost:
-        raise StoreError(f"{store.folder.uri}: {lost:,} trials were taken away while others ran; run it again")
+        ran = _Sweep(prepared, store, runner, job, ChunkSize(fixed=chunk_trials)).run()
+        merge(store, job.study_digest, job.columns, list(job.cells))
+        store.tidy()
+        lost = len(missing(study, present(store))) if ran else 0
+        if lost:
+            raise StoreError(f"{folder.uri}: {lost:,} trials were taken away while others ran; run it again")
+    except BaseException:
+        folder.withdraw()
+        raise
+    return store
 
 
 @contextmanager
@@ -182,46 +144,68 @@ def keeping(place: str | Path) -> Iterator[None]:
 
 
 class _Sweep:
-    """One pass over the missing trials."""
+    """One pass over the missing trials of a study."""
 
-    def __init__(
-        self, prepared: Prepared, store: Store, runner: Runner, size: ChunkSize, job: Job, clock: Clock
-    ) -> None:
+    def __init__(self, prepared: Prepared, store: Store, runner: Runner, job: Job, size: ChunkSize) -> None:
         self._prepared = prepared
         self._store = store
         self._runner = runner
-        self._size = size
         self._job = job
-        self._clock = clock
-        self._failures = Failures(len(prepared.study.cells))
+        self._size = size
+        self._clock = Clock(store.manifest)
+        self._failures = Failures(len(job.cells))
         self._nodes = Nodes()
         self._again: list[tuple[Chunk, frozenset[str]]] = []  # with the nodes to try them on, where it matters
         self._save_next = time.monotonic() + SAVE_SECONDS
 
-    def run(self, todo: list[Trial], have: Mapping[Trial, float], begin: Callable[[], None]) -> None:
-        """Evaluate and commit; `begin` makes the run folder, once there are workers."""
-        study = self._prepared.study
-        total = len(wanted(study))
-        ids = {cell.id for cell in study.cells}
-        progress = Progress([cell.id for cell in study.cells], total - len(todo), total)
-        progress.before([(trial, accuracy) for trial, accuracy in have.items() if trial[0] in ids])
+    def run(self) -> int:
+        """Evaluate and commit what is missing; returns how many trials were. The folder is begun once workers are."""
+        study, store, job = self._prepared.study, self._store, self._job
+        store.adopt(job.study_digest, job.columns)
+        have = present(store)
+        todo = missing(study, have)
+        if not todo:
+            self._begin()
+            return 0
+        total = count_wanted(study)
+        progress = Progress(list(job.cells), total - len(todo), total)
+        progress.before([(trial, accuracy) for trial, accuracy in have.items() if trial[0] in job.cells])
         begun = False
         try:
             with progress, self._runner:
-                begin()
+                self._begin()
+                resolved = resolved_table(study, self._prepared.networks, self._prepared.flow)
+                store.folder.write(RESOLVED, parquet_bytes(resolved))
                 begun = True
                 self._loop(Cutter(study, todo), progress)
         except KeyboardInterrupt:
             stopping()
             if begun:
-                self._store.adopt(self._prepared.digest, study.columns)  # tasks that committed while we stopped
+                store.adopt(job.study_digest, job.columns)  # tasks that committed while we stopped
             raise
         finally:
             if begun:
-                self._store.save(**self._clock.running())
+                store.save(**self._clock.running())
         if self._failures:
             raise TaskError(str(self._failures))
-        self._store.save(**self._clock.finished())
+        store.save(**self._clock.finished())
+        return len(todo)
+
+    def _begin(self) -> None:
+        """Write what says of what study the folder is."""
+        study, store = self._prepared.study, self._store
+        store.folder.write(STUDY, study.to_toml().encode())
+        content = {plugin.digest: plugin.content for plugin in self._job.plugins}
+        for name, digest in study.plugin_digests.items():
+            store.folder.write(f"{FOLDER}/{kept_name(name, digest)}", content[digest])
+        store.save(
+            name=study.name,
+            ops=described(study),
+            identity=self._prepared.identity,
+            study_digest=self._job.study_digest,
+            chance=self._prepared.chance,
+            versions={"python": platform.python_version(), "noisesweep": VERSION},
+        )
 
     def _loop(self, cutter: Cutter, progress: Progress) -> None:
         runner = self._runner
@@ -286,8 +270,8 @@ class _Sweep:
         shard = outcome.shard
         store = self._store
         if outcome.table is not None:
-            name = outcome.chunk.shard_name(self._prepared.digest)
-            shard = commit(store.folder, outcome.table, self._prepared.digest, name)
+            name = outcome.chunk.shard_name(self._job.study_digest)
+            shard = commit(store.folder, outcome.table, self._job.study_digest, name)
         assert shard is not None
         store.add(shard)
         if dict(outcome.host) not in store.manifest["hosts"]:
