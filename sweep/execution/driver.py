@@ -11,8 +11,7 @@ from typing import Any
 
 from sweep.data.decisions import chance_warning, is_near_chance
 from sweep.errors import InputError, Interrupted, NondeterminismError, StoreError, TaskError, VersionError
-from sweep.execution.failures import Failures, said
-from sweep.execution.nodes import Nodes
+from sweep.execution.failures import Failures, Nodes, said
 from sweep.execution.plan import DEADLINE_SECONDS, Chunk, ChunkSize, Cutter, Trial, count_wanted, missing
 from sweep.execution.progress import Progress
 from sweep.execution.runner import Runner

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sweep.storage.contents import FIXED_SEED
+from sweep.storage.schema import FIXED_SEED
 from sweep.study.study import Study
 
 Trial = tuple[str, int]  # (id of the cell, seed)

@@ -10,10 +10,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sweep.errors import NondeterminismError, StoreError
-from sweep.storage.contents import Expected
 from sweep.storage.pages import sizes
 from sweep.storage.paths import Folder
-from sweep.storage.schema import fingerprint, parquet_bytes, result_columns
+from sweep.storage.schema import Expected, fingerprint, parquet_bytes, result_columns
 
 TRIALS = "trials"  # the folder of all shards
 REMEDY = "`sweep verify RUN --repair` sets it aside, then `sweep run` computes it again"

@@ -15,11 +15,10 @@ import pandas as pd
 import pyarrow as pa
 
 from sweep.errors import InputError, NondeterminismError, StoreError
-from sweep.storage.contents import Expected
 from sweep.storage.disk import MOST_BYTES
 from sweep.storage.manifest import parse as parse_manifest
 from sweep.storage.paths import Folder
-from sweep.storage.schema import FORMAT, result_columns, trial_schema
+from sweep.storage.schema import FORMAT, Expected, result_columns, trial_schema
 from sweep.storage.shards import REMEDY, TRIALS, Shard, check_study, parse, sound
 from sweep.study.paths import MANIFEST
 from sweep.study.plugins import FOLDER

@@ -8,7 +8,7 @@ import pytest
 import sweep
 from sweep.errors import NodeError, TaskError
 from sweep.execution import driver
-from sweep.execution.nodes import Nodes
+from sweep.execution.failures import Nodes
 from sweep.execution.plan import Chunk
 from sweep.execution.runner import InlineRunner
 from sweep.execution.worker import Outcome
