@@ -6,16 +6,14 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from sweep.errors import InputError, hint
 from sweep.reporting.tables.layout import text_table
 from sweep.study.paths import in_run_folder
 
 if TYPE_CHECKING:  # each function imports what it needs: a command's help is there at once
-    from sweep.bench.result import Benchmark
     from sweep.execution.runner import Runner
-    from sweep.execution.verify import Verdict
     from sweep.preparation.inputs import Prepared
     from sweep.reporting.run import Run
     from sweep.storage.kept import Trust
@@ -206,29 +204,6 @@ def status(place: str | Path, trust_plugins: Trust = False) -> Plan:
     return Plan(found.study, found.store.folder.uri, count_wanted(found.study), done)
 
 
-def verify(
-    place: str | Path,
-    sample: int = 10,
-    repair: bool = False,
-    trust_model: bool = False,
-    trust_plugins: Trust = False,
-) -> Verdict:
-    """Check every shard of a run, and evaluate a sample of its trials again; see `sweep.execution.verify.verify`."""
-    from sweep.execution.verify import verify
-
-    return verify(place, sample, repair, trust_model, trust_plugins)
-
-
-def train(recipe: str | Path, **options: Any) -> list[Any]:
-    """Train the networks of a recipe; see `sweep.training.training.train`.
-
-    With `seeds=N`, N networks with consecutive seeds; those that are there already are not trained again.
-    """
-    from sweep.training.training import train
-
-    return train(recipe, **options)
-
-
 def catalogue(op: str | None = None, plugins: Sequence[str] = ()) -> str:
     """Formula, parameters, units, source and other names of every transform, or of one; Markdown.
 
@@ -253,44 +228,3 @@ def schema() -> str:
     from sweep.study.schema import json_schema
 
     return json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n"
-
-
-def bench(
-    model: str | Path | None = None,
-    dataset: str | Path | None = None,
-    *,
-    network: Literal["cnn", "resnet", "both"] = "both",
-    seconds: float = 5.0,
-) -> Benchmark:
-    """Measure our ways to evaluate trials, and others, side by side on this machine's CPUs.
-
-    Args:
-        model: a network's file, for `cnn` and `both`; one like the article's, if figures are to be compared.
-        dataset: the images on which it is evaluated.
-        network: `cnn` is the given one; `resnet` a ResNet-20 with random weights and images, made on the spot.
-        seconds: to measure each way for.
-
-    Returns:
-        a result that prints as a table; `to_json` has all figures. Lines of progress go to standard error.
-
-    Raises:
-        InputError: no model or dataset for `cnn` or `both`, or one that cannot be used.
-    """
-    from sweep.bench.bench import bench
-
-    return bench(model, dataset, network=network, seconds=seconds)
-
-
-__all__ = [
-    "InputError",
-    "Plan",
-    "bench",
-    "catalogue",
-    "plan",
-    "read_study",
-    "run",
-    "schema",
-    "status",
-    "train",
-    "verify",
-]

@@ -112,7 +112,9 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _verify(options: argparse.Namespace) -> None:
-    verdict = api.verify(options.run, options.sample, options.repair, options.trust_model, _trust(options))
+    from sweep.execution.verify import verify
+
+    verdict = verify(options.run, options.sample, options.repair, options.trust_model, _trust(options))
     print(printable(str(verdict)))
     if verdict.withheld:
         raise SweepError(f"{options.run}: checked in part; --sample 0 asks for no more")
@@ -123,7 +125,9 @@ def _verify(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    for trained in api.train(options.recipe, out=options.out, seed=options.seed, seeds=options.seeds):
+    from sweep.training.training import train
+
+    for trained in train(options.recipe, out=options.out, seed=options.seed, seeds=options.seeds):
         accuracy = 100 * trained.n_correct / trained.n_images
         print(f"{trained.path}: {accuracy:.2f} % of {trained.n_images:,} test images")
 
@@ -137,7 +141,9 @@ def _schema(_: argparse.Namespace) -> None:
 
 
 def _bench(options: argparse.Namespace) -> None:
-    measured = api.bench(options.model, options.dataset, network=options.network, seconds=options.seconds)
+    from sweep.bench.bench import bench
+
+    measured = bench(options.model, options.dataset, network=options.network, seconds=options.seconds)
     print(measured.to_json() if options.json else measured, end="" if options.json else "\n")
 
 

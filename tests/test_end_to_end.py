@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 import sweep
-from sweep.api import verify
 from sweep.errors import InputError, Interrupted, StoreError, SweepError, TaskError
 from sweep.execution import worker
 from sweep.execution.runner import InlineRunner
+from sweep.execution.verify import verify
 from sweep.perturb.noise import Gaussian
 from sweep.storage.schema import PROVENANCE
 from tests.oracle import count, perturbed

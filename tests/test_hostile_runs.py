@@ -17,6 +17,7 @@ import tomli_w
 import sweep
 from sweep import api, cli
 from sweep.errors import InputError, StoreError, SweepError, UntrustedError
+from sweep.execution.verify import verify
 from sweep.perturb import REGISTRY
 from sweep.reporting.tables.layout import FORMATS
 from sweep.storage.paths import Folder
@@ -196,7 +197,7 @@ def test_code_that_is_trusted_runs_when_it_is_that_of_the_run(run: Path, made: P
 
 def test_who_is_asked_may_say_no(run: Path):
     asked = []
-    verdict = api.verify("run", trust_plugins=lambda what: bool(asked.append(what)))
+    verdict = verify("run", trust_plugins=lambda what: bool(asked.append(what)))
     assert asked == [f"{run} brings code of its own (plugins/my_noise.py)"]
     assert verdict.sound
     assert "no trial evaluated again" in str(verdict)

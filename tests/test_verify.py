@@ -11,10 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 import sweep
-from sweep import api
 from sweep.cli import main
 from sweep.errors import InputError, StoreError
-from sweep.execution import driver, verify
+from sweep.execution import driver
+from sweep.execution import verify as checks
+from sweep.execution.verify import verify
 from sweep.execution.worker import Job
 from sweep.storage.paths import Folder
 from sweep.storage.schema import PROVENANCE
@@ -36,7 +37,7 @@ def run(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_sound_run(run: Path, capsys):
-    verdict = api.verify(run)
+    verdict = verify(run)
     assert verdict.sound
     assert (verdict.shards, verdict.trials) == (7, 10)
     assert main(["verify", "run", "--sample", "0"]) == 0
@@ -62,16 +63,16 @@ def test_every_kind_of_damage_is_found_set_aside_and_computed_again(run: Path, c
     after = sweep.run("study.toml", "run", runner="inline").trials()
     assert len(after.merge(kept)) == len(kept), "none was redone"
     pd.testing.assert_frame_equal(results("run"), before, check_exact=True)
-    assert api.verify(run).sound
+    assert verify(run).sound
 
 
 def test_a_damaged_merged_file_is_set_aside_and_computed_again(place: Path):
     before = sweep.run("study.toml", "run", runner="inline", chunk_trials=4)
     expected = results("run")
     (merged,) = Path("run/trials").iterdir()
-    assert api.verify("run", sample=0).shards == 1
+    assert verify("run", sample=0).shards == 1
     merged.write_bytes(merged.read_bytes()[:-1])
-    verdict = api.verify("run", sample=0, repair=True)
+    verdict = verify("run", sample=0, repair=True)
     assert list(verdict.damaged) == [merged.name]
     assert Path("run/damaged", merged.name).exists()
     sweep.run(before.study, "run", runner="inline")
@@ -90,7 +91,7 @@ def test_a_count_that_keras_does_not_give(run: Path):
     shard.unlink()
     store.add(commit(store.folder, table, store.manifest["study_digest"], shard.name))
     store.save()
-    verdict = api.verify(run, sample=28)
+    verdict = verify(run, sample=28)
     assert len(verdict.different) == table.num_rows
     assert not verdict.sound
     assert "7 of 7 shards" in str(verdict).splitlines()[0]
@@ -100,7 +101,7 @@ def test_a_count_that_keras_does_not_give(run: Path):
 def test_files_that_are_no_longer_those_of_the_run(run: Path):
     Path("net.keras").write_bytes(Path("net.keras").read_bytes() + b" ")
     with pytest.raises(InputError, match="are not the files that are there now"):
-        api.verify(run)
+        verify(run)
 
 
 def test_a_shard_that_is_there_is_not_replaced(run: Path):
@@ -145,13 +146,13 @@ def test_cells_that_round_the_data_flow_are_evaluated_as_they_were(place: Path, 
     Path("study.toml").write_text(f'{text}\n[[family]]\nname = "flow"\nperturb = {flow}\n')
     sweep.run("study.toml", "run", runner="inline")
     used = []
-    evaluate = verify.evaluate_chunk
+    evaluate = checks.evaluate_chunk
 
     def seen(job: Job, *given: Any) -> Any:
         used.append((job.engine, {cell.split("/")[1] for cell, _ in given[-1].trials}))
         return evaluate(job, *given)
 
-    monkeypatch.setattr(verify, "evaluate_chunk", seen)
-    assert api.verify("run", sample=99).sound
+    monkeypatch.setattr(checks, "evaluate_chunk", seen)
+    assert verify("run", sample=99).sound
     assert ("compiled", {"flow"}) in used
     assert len(used) == 2

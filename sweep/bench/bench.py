@@ -53,9 +53,28 @@ def say(text: str) -> None:
 
 
 def bench(
-    model: str | Path | None, dataset: str | Path | None, *, network: str, seconds: float, log: Log = say
+    model: str | Path | None = None,
+    dataset: str | Path | None = None,
+    *,
+    network: str = "both",
+    seconds: float = 5.0,
+    log: Log = say,
 ) -> Benchmark:
-    """Measure every way on every network asked for; see `sweep.api.bench`."""
+    """Measure our ways to evaluate trials, and others, side by side on this machine's CPUs.
+
+    Args:
+        model: a network's file, for `cnn` and `both`; one like the article's, if figures are to be compared.
+        dataset: the images on which it is evaluated.
+        network: `cnn` is the given one; `resnet` a ResNet-20 with random weights and images, made on the spot; or both.
+        seconds: to measure each way for.
+        log: gets lines of progress.
+
+    Returns:
+        a result that prints as a table; `to_json` has all figures.
+
+    Raises:
+        InputError: no model or dataset for `cnn` or `both`, or one that cannot be used.
+    """
     started = time.monotonic()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     if not 0 < seconds < float("inf"):

@@ -113,10 +113,6 @@ class Nodes:
         self._work: set[str] = set()  # have succeeded
         self._tried: dict[tuple[Trial, ...], set[str]] = {}  # where they failed, and who is to blame is open
 
-    def host(self, node: str) -> str:
-        """The name of a node's machine."""
-        return self._hosts.get(node, "")
-
     def avoided(self, alive: Collection[str]) -> frozenset[str]:
         """Nodes that are to get no work now: bad ones, and suspects as long as there is any other."""
         bad = {node for node in alive if node in self.bad}

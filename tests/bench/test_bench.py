@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from keras import layers as kl
 
-from sweep import api, cli
+from sweep import cli
 from sweep.bench import baselines
-from sweep.bench.bench import ROUNDS, measure
+from sweep.bench.bench import ROUNDS, bench, measure
 from sweep.bench.flops import count_flops
 from sweep.bench.resnet import write_example
 from sweep.bench.result import Benchmark, NetworkResult, WayResult
@@ -154,9 +154,9 @@ def test_no_worker_has_memory_where_there_is_none():
 
 def test_wrong_arguments(place: Path, capsys: pytest.CaptureFixture[str]):
     with pytest.raises(InputError, match="name a model"):
-        api.bench("net.keras", network="cnn")
+        bench("net.keras", network="cnn")
     with pytest.raises(InputError, match="seconds"):
-        api.bench("net.keras", "data.npz", seconds=0)
+        bench("net.keras", "data.npz", seconds=0)
     assert cli.main(["bench"]) == 2
     assert cli.main(["bench", "nothing.h5", "data.npz", "--network", "cnn"]) == 2
     assert "Traceback" not in capsys.readouterr().err

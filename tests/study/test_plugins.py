@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 import sweep
-from sweep import api
 from sweep.errors import InputError
+from sweep.execution.verify import verify
 from sweep.perturb import REGISTRY, register
 from sweep.perturb.dataflow import DataFlow
 from sweep.storage.schema import PROVENANCE
@@ -243,7 +243,7 @@ def test_two_plugins_of_one_file_name(place: Path):
     sweep.run("same.toml", "run", runner="inline")
     kept = {path.read_bytes() for path in Path("run/plugins").iterdir()}
     assert kept == {Path(at, "noise.py").read_bytes() for at in "ab"}
-    assert api.verify("run", trust_plugins=True).trials == 3
+    assert verify("run", trust_plugins=True).trials == 3
 
 
 def test_a_plugin_whose_name_is_its_own_is_known_by_it_as_before(place: Path):
