@@ -16,10 +16,10 @@ from sweep.reporting.export import Results
 from sweep.reporting.figures import Inline, answer_pictures, inline, parameter_labels, pictures
 from sweep.reporting.html.bibliography import linked, named, references
 from sweep.reporting.html.methods import paragraphs, sources
-from sweep.reporting.html.tables import answer_table, cell_notes, cell_tables, facts, work_tables
+from sweep.reporting.html.tables import cell_notes, cell_tables, facts, work_tables
 from sweep.reporting.labels import Labels, value_text
 from sweep.reporting.tables.columns import has_void
-from sweep.reporting.tables.frames import Answer
+from sweep.reporting.tables.frames import Answer, as_table
 from sweep.texts import duration, percent
 
 
@@ -57,7 +57,7 @@ def report(run: Results, answers: Sequence[Answer] = ()) -> str:
             figures=list(_figures(run, trials, summary, ids, answers)),
             void=_void(summary),
             answers=answers,
-            answer_tables=[answer_table(answer) for answer in answers],
+            answer_tables=[as_table(answer) for answer in answers],
             methods=methods,
             ops=ops,
             facts=facts(manifest, trials),

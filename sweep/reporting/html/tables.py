@@ -3,57 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from sweep.reporting.labels import Labels, value_text
 from sweep.reporting.tables.columns import columns_of, notes
-from sweep.reporting.tables.frames import Answer, Value, readable
+from sweep.reporting.tables.layout import Table, Value
+from sweep.reporting.tables.summary_tables import cell_table
 from sweep.texts import duration
-
-
-@dataclass(frozen=True)
-class Table:
-    """One table.
-
-    Attributes:
-        caption: what it holds.
-        header: a name for each column.
-        rows: one value for each column; the first names the row.
-        ids: of the rows' elements.
-    """
-
-    caption: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[Value]]
-    ids: Sequence[str] = ()
-
-    @property
-    def numeric(self) -> list[bool]:
-        """Whether there are numbers in each column."""
-        return [any(row[i].number is not None for row in self.rows) for i in range(len(self.header))]
 
 
 def cell_tables(
     summary: pd.DataFrame, parameters: Sequence[str], ids: dict[str, str], labels: Labels
 ) -> Iterator[Table]:
     """The cells of a summary, a table for each family and model; `ids` are those of the rows, by cell."""
+
+    def said(name: str, value: Any) -> Value:
+        number = None if pd.isna(value) or isinstance(value, str | bool) else float(value)
+        return Value("" if pd.isna(value) else value_text(name, value, labels), number)
+
     several_models = summary["model"].nunique() > 1
     for (family, model), cells in summary.groupby(["family", "model"], sort=False):
         swept = [name for name in parameters if cells[name].notna().any()]
-        columns = columns_of(cells, brief=False)
-        header = [*(swept or ["family"]), *(column.heading for column in columns)]
-        rows = [
-            [
-                *([_swept(name, cell[name], labels) for name in swept] or [Value(str(family))]),
-                *(column.value(cell) for column in columns),
-            ]
-            for cell in cells.to_dict("records")
-        ]
         caption = f"{family}, model {model}" if several_models else str(family)
-        yield Table(caption, header, rows, [ids[cell] for cell in cells["cell"]])
+        yield cell_table(caption, cells, swept or ["family"], said, False, [ids[cell] for cell in cells["cell"]])
 
 
 def cell_notes(summary: pd.DataFrame, parameters: Sequence[str]) -> list[str]:
@@ -65,11 +39,6 @@ def cell_notes(summary: pd.DataFrame, parameters: Sequence[str]) -> list[str]:
         for note in notes(cells, columns_of(cells, brief=False), swept)
     ]
     return list(dict.fromkeys(said))
-
-
-def answer_table(answer: Answer) -> Table:
-    """Any answer, as people read it."""
-    return Table(answer.title, *readable(answer.table, answer.percent))
 
 
 def facts(manifest: Mapping[str, Any], trials: pd.DataFrame) -> Iterator[tuple[str, str]]:
@@ -111,10 +80,3 @@ def work_tables(manifest: Mapping[str, Any], trials: pd.DataFrame) -> Iterator[T
         for names, count, total, each in work.itertuples(name=None)
     ]
     yield Table("Work done", [*keys, "trials", "worker time (s)", "a trial (ms)"], rows)
-
-
-def _swept(name: str, value: Any, labels: Labels) -> Value:
-    if pd.isna(value):
-        return Value("")
-    number = None if isinstance(value, str | bool) else float(value)
-    return Value(value_text(name, value, labels), number)

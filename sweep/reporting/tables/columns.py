@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from sweep.data.decisions import chance_warning, is_near_chance
-from sweep.reporting.tables.frames import Value
+from sweep.reporting.tables.layout import Value
 from sweep.texts import percent
 
 

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from sweep.errors import printable
-from sweep.reporting.tables.layout import Table
+from sweep.reporting.tables.layout import Table, Value
 from sweep.texts import number, percent
 
 _FORMULA = ("=", "+", "-", "@")  # what a formula begins with, in one spreadsheet or another
-
-
-class Value(NamedTuple):
-    """A cell of a table: what is read, and what is sorted by (a number, or None for the text itself)."""
-
-    text: str
-    number: float | None = None
 
 
 class Answer(NamedTuple):
@@ -42,35 +35,18 @@ class Answer(NamedTuple):
     percent: tuple[str, ...] = ()
 
 
-class Readable(NamedTuple):
-    """A table for people: a name for each column, and a value for each column of each row."""
-
-    header: tuple[str, ...]
-    rows: tuple[tuple[Value, ...], ...]
-
-
-def readable(frame: pd.DataFrame, percent: Collection[str] = ()) -> Readable:
-    """What people read of a data frame.
+def as_table(answer: Answer) -> Table:
+    """What people read of an answer.
 
     A column `x` with its limits `x_low` and `x_high` becomes two, the value and its 95 % interval; the column `cell`,
     columns without any value, and `model` where there is only one are left out.
-
-    Args:
-        frame: any table.
-        percent: columns of fractions to be shown in percent, with their limits.
     """
-    columns = list(_columns(frame))
-    rows = frame.to_dict("records")
-    return Readable(
-        tuple(header for header, _, _ in columns),
-        tuple(tuple(_value(row, keys, owner in percent) for _, keys, owner in columns) for row in rows),
-    )
-
-
-def as_table(answer: Answer) -> Table:
-    """An answer as a table of texts, for `sweep.reporting.tables.layout.layout`."""
-    header, rows = readable(answer.table, answer.percent)
-    return Table(answer.title, header, tuple(tuple(value.text for value in row) for row in rows), (answer.note,))
+    columns = list(_columns(answer.table))
+    rows = [
+        [_value(row, keys, owner in answer.percent) for _, keys, owner in columns]
+        for row in answer.table.to_dict("records")
+    ]
+    return Table(answer.title, [header for header, _, _ in columns], rows, (answer.note,))
 
 
 def for_programs(frame: pd.DataFrame, format: str) -> str:

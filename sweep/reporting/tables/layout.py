@@ -1,4 +1,4 @@
-"""Tables of texts as people read them: text, Markdown, LaTeX."""
+"""Tables as people read them: text, Markdown, LaTeX; HTML is in sweep.reporting.html."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import io
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sweep.errors import InputError
 
@@ -15,28 +16,47 @@ _WIDEST = 100_000  # for rich, which would break lines or cut them
 _NO_TRIALS = "No trials yet."
 
 
+class Value(NamedTuple):
+    """A cell of a table: what is read, and what is sorted by (a number, or None for the text itself)."""
+
+    text: str
+    number: float | None = None
+
+
 @dataclass(frozen=True)
 class Table:
-    """One table of texts; every column aligns right.
+    """One table; as text, every column aligns right.
 
     Attributes:
         caption: what it holds.
         header: a name for each column.
-        rows: a text for each column.
+        rows: a value for each column; the first names the row.
         notes: sentences on what the numbers are.
+        ids: of the rows' elements, in HTML.
     """
 
     caption: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...] = ()
+    header: Sequence[str]
+    rows: Sequence[Sequence[Value]]
+    notes: Sequence[str] = ()
+    ids: Sequence[str] = ()
+
+    @property
+    def texts(self) -> list[Sequence[str]]:
+        """The header, and what is read of each row."""
+        return [self.header, *([value.text for value in row] for row in self.rows)]
+
+    @property
+    def numeric(self) -> list[bool]:
+        """Whether there are numbers in each column."""
+        return [any(row[i].number is not None for row in self.rows) for i in range(len(self.header))]
 
     @property
     def width(self) -> int:
         """Columns of a terminal that a line takes, as text."""
         from rich.cells import cell_len
 
-        columns = zip(self.header, *self.rows, strict=True)
+        columns = zip(*self.texts, strict=True)
         return sum(max(map(cell_len, column)) for column in columns) + _GAP * (len(self.header) - 1)
 
 
@@ -91,7 +111,7 @@ def _footer(tables: Sequence[Table]) -> str:
 def _text(tables: Sequence[Table], title: str) -> str:
     blocks = [title] if title else []
     for table in tables:
-        blocks.append(f"{table.caption}\n{text_table(table.header, table.rows)}")
+        blocks.append(f"{table.caption}\n{text_table(table.header, table.texts[1:])}")
     blocks.append(textwrap.fill(_footer(tables), WIDTH))
     return "\n\n".join(blocks)
 
@@ -99,7 +119,7 @@ def _text(tables: Sequence[Table], title: str) -> str:
 def _markdown(tables: Sequence[Table], title: str) -> str:
     blocks = [f"## {_escape(title, _MARKDOWN)}"] if title else []
     for table in tables:
-        rows = [[_escape(text, _MARKDOWN) for text in row] for row in (table.header, *table.rows)]
+        rows = [[_escape(text, _MARKDOWN) for text in row] for row in table.texts]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
             "| " + " | ".join(text.rjust(width) for text, width in zip(row, widths, strict=True)) + " |" for row in rows
@@ -115,7 +135,7 @@ def _latex(tables: Sequence[Table], title: str) -> str:
     for table in tables:
         name = ": ".join(part for part in (title, table.caption) if part)
         caption = " ".join([f"{name}.", *table.notes])
-        rows = [[_escape(text, _LATEX) for text in row] for row in (table.header, *table.rows)]
+        rows = [[_escape(text, _LATEX) for text in row] for row in table.texts]
         lines = [_no_option(" & ".join(row)) + r" \\" for row in rows]
         blocks.append(
             "\n".join(

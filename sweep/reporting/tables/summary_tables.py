@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pandas as pd
 
 from sweep.reporting.tables.columns import columns_of, notes
 from sweep.reporting.tables.frames import for_programs
-from sweep.reporting.tables.layout import FOR_PROGRAMS, WIDTH, Table, layout
+from sweep.reporting.tables.layout import FOR_PROGRAMS, WIDTH, Table, Value, layout
 from sweep.study.family import CLEAN
 from sweep.texts import number, percent
 
@@ -78,16 +78,33 @@ def _narrow(caption: str, cells: pd.DataFrame, swept: Sequence[str]) -> Iterator
 
 
 def _table(caption: str, cells: pd.DataFrame, swept: Sequence[str]) -> Table:
-    columns = columns_of(cells, brief=True)
-    return Table(
-        caption=caption,
-        header=(*swept, *(column.heading for column in columns)),
-        rows=tuple(
-            (*(_value(cell[name]) for name in swept), *(column.value(cell).text for column in columns))
-            for cell in cells.to_dict("records")
-        ),
-        notes=tuple(notes(cells, columns, swept)),
-    )
+    return cell_table(caption, cells, swept, lambda _, value: Value(_value(value)))
+
+
+def cell_table(
+    caption: str,
+    cells: pd.DataFrame,
+    swept: Sequence[str],
+    said: Callable[[str, Any], Value],
+    brief: bool = True,
+    ids: Sequence[str] = (),
+) -> Table:
+    """Cells that sweep the same, a row each.
+
+    Args:
+        caption: what they are.
+        cells: rows of a summary.
+        swept: the columns that they sweep, which come first; others that name the cells may be among them.
+        said: what is shown of a swept column and its value.
+        brief: without what narrow tables leave out.
+        ids: of the rows' elements.
+    """
+    columns = columns_of(cells, brief)
+    rows = [
+        [*(said(name, cell[name]) for name in swept), *(column.value(cell) for column in columns)]
+        for cell in cells.to_dict("records")
+    ]
+    return Table(caption, [*swept, *(c.heading for c in columns)], rows, tuple(notes(cells, columns, swept)), ids)
 
 
 def _component_tables(components: pd.DataFrame, parameters: Sequence[str]) -> Iterator[Table]:
@@ -98,17 +115,17 @@ def _component_tables(components: pd.DataFrame, parameters: Sequence[str]) -> It
         yield Table(
             caption=f"{family}, all networks",
             header=(*swept, "networks", "chips", "mean", _INTERVAL, "± trainings", "± chips", "± rest"),
-            rows=tuple(
-                (
-                    *(_value(row[name]) for name in swept),
-                    str(row["networks"]),
-                    str(row["chips"]),
-                    _percent(row["mean"]),
-                    _interval(row["mean_low"], row["mean_high"]),
-                    *(_percent(row[f"std_{name}"]) for name in ("trainings", "chips", "interaction")),
-                )
+            rows=[
+                [
+                    *(Value(_value(row[name])) for name in swept),
+                    Value(str(row["networks"])),
+                    Value(str(row["chips"])),
+                    Value(_percent(row["mean"])),
+                    Value(_interval(row["mean_low"], row["mean_high"])),
+                    *(Value(_percent(row[f"std_{name}"])) for name in ("trainings", "chips", "interaction")),
+                ]
                 for row in rows.to_dict("records")
-            ),
+            ],
             notes=tuple(_component_notes(rows)),
         )
 
