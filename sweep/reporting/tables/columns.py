@@ -24,16 +24,8 @@ def _spread(cells: pd.DataFrame) -> bool:
     return bool((cells["trials"] > 1).any())
 
 
-def _published(cells: pd.DataFrame) -> bool:
-    return "published" in cells and bool(cells["published"].notna().any())
-
-
-def _compared(cells: pd.DataFrame) -> bool:
-    return "loss" in cells and bool(cells["loss"].notna().any())
-
-
-def _by_chance(cells: pd.DataFrame) -> bool:
-    return "chance" in cells and bool(cells["chance"].notna().any())
+def _known(key: str) -> Callable[[pd.DataFrame], bool]:
+    return lambda cells: key in cells and bool(cells[key].notna().any())
 
 
 def has_void(cells: pd.DataFrame) -> bool:
@@ -80,7 +72,7 @@ _QUANTILE = "the accuracy that this share of the chips stays below, of type 7 (H
 COLUMNS = (
     Column("trials", ("trials",), "chips, each one draw of all that is random", count=True),
     Column("mean", ("mean",), "over chips"),
-    Column("loss", ("loss",), "of mean accuracy against the clean network, in points", shown=_compared),
+    Column("loss", ("loss",), "of mean accuracy against the clean network, in points", shown=_known("loss")),
     Column("± std", ("std",), "standard deviation between chips"),
     Column("95 % interval", ("mean_low", "mean_high"), "of the mean, for other chips on these images"),
     Column(
@@ -99,10 +91,10 @@ COLUMNS = (
         "chance",
         ("chance",),
         "the accuracy of a lot, or of always the most frequent label",
-        shown=_by_chance,
+        shown=_known("chance"),
         brief=False,
     ),
-    Column("published", ("published",), "as the study gives it", shown=_published),
+    Column("published", ("published",), "as the study gives it", shown=_known("published")),
     Column("min", ("min",), "of the worst chip", shown=_spread, brief=False),
     Column("5 %", ("q05",), _QUANTILE, shown=_spread, brief=False),
     Column("median", ("median",), "half of the chips stay below", shown=_spread, brief=False),
@@ -126,7 +118,7 @@ def columns_of(cells: pd.DataFrame, brief: bool) -> list[Column]:
 
 def near_chance(cells: pd.DataFrame) -> Iterator[str]:
     """A warning for each clean network whose accuracy is hardly above that by chance."""
-    if not _by_chance(cells):
+    if not _known("chance")(cells):
         return
     for cell in cells[cells["chance"].notna() & cells["n_images"].notna()].to_dict("records"):
         if is_near_chance(cell["mean"], cell["n_images"], cell["chance"]):
