@@ -1,5 +1,7 @@
 """What families say together, from trials whose answers are known."""
 
+import tomllib
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -23,7 +25,7 @@ published = [ { bits = 3, accuracy = 0.8CLAIM } ]
 
 
 def found(claim: str) -> dict[str, pd.DataFrame]:
-    study = Study.from_text(STUDY.replace("CLAIM", claim))
+    study = Study.from_dict(tomllib.loads(STUDY.replace("CLAIM", claim)))
     means = {0: 0.9, 0.1: 0.8, 0.2: 0.5, 8: 0.89, 3: 0.8, 2: 0.6}
     rows = []
     for cell in study.cells:
