@@ -17,24 +17,28 @@ from sweep.perturb.base import Array
 
 IMAGES = 64  # of the test set
 BATCH = 32  # images a step in `predict`, its own default: the last digit of a score depends on it
-OTHER_BATCH = 5
+SHIFT = 13  # images by which batches are cut elsewhere: each image has other neighbours and another place
+FEW = 5  # images of the smaller of two batches of other sizes
 
 
-def predict(network: Network, images: Array, weights: Sequence[Array] | None = None, batch: int = BATCH) -> Array:
+def predict(network: Network, images: Array, weights: Sequence[Array] | None = None) -> Array:
     """Scores (n, outputs) by `keras.Model.predict`, with these values of `model.weights` or with its own."""
     model = network.model
     if weights is None:
-        return np.asarray(model.predict(images, batch_size=batch, verbose=0))
+        return np.asarray(model.predict(images, batch_size=BATCH, verbose=0))
     clean = model.get_weights()
     try:
         model.set_weights(list(weights))
-        return np.asarray(model.predict(images, batch_size=batch, verbose=0))
+        return predict(network, images)
     finally:
         model.set_weights(clean)
 
 
 def inference_problem(network: Network, images: Array) -> str | None:
     """Why a network's accuracy would not be a figure of its own, in one line; None when it is.
+
+    Keras compiles `predict` anew for every size of a batch, which takes a deep network longer than the images do. So
+    batches of one size are cut elsewhere, and of other sizes two are compared, uncompiled.
 
     Args:
         network: as loaded.
@@ -56,7 +60,9 @@ def inference_problem(network: Network, images: Array) -> str | None:
             "it gives other scores when it sees the same images again: something in it is random at inference, or "
             "keeps state from one batch to the next"
         )
-    if not _same(predict(network, few, batch=OTHER_BATCH), scores, softmax):
+    shifted = _same(predict(network, np.roll(few, SHIFT, 0)), np.roll(scores, SHIFT, 0), softmax)
+    larger, smaller = (np.asarray(network.model(few[:size], training=False)) for size in (2 * FEW, FEW))
+    if not shifted or not _same(smaller, larger[:FEW], softmax):
         return "its scores for an image depend on the other images in the batch"
     return None
 
@@ -65,7 +71,7 @@ def flow_problem(network: Network, graph: Graph, images: Array) -> str | None:
     """Why a network's data flow is not known, in one line: with everything passing, its graph is not `predict`."""
     few = images[:IMAGES]
     expected = predict(network, few)
-    passing = np.asarray(tf_ops.compile_function(graph.run)(tf_ops.constant(few), network.model.get_weights()))
+    passing = np.asarray(graph.run(tf_ops.constant(few), network.model.get_weights()))  # once: not worth a trace
     if _same(passing, expected, near_ties.is_softmax(expected)):
         return None
     return "layer by layer, it gives other scores than keras.Model.predict"
