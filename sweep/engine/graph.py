@@ -52,7 +52,6 @@ class Graph:
 
     Attributes:
         varied: the sorted indices into `model.weights`, and beyond them into the sites, in which trials differ.
-        variables: the `id` of each of these variables.
         inserts: the sites as operations.
         steps: all of them, in order.
         input, output: slots of the model's input and output.
@@ -80,17 +79,21 @@ class Graph:
         self.varied = tuple(sorted({*varied, *range(len(model.weights), len(everything))}))
         if not self.varied:
             raise ValueError("varied must name at least one weight")
-        self.variables = tuple(id(everything[i]) for i in self.varied)
+        self._numbers = {id(variable): i for i, variable in enumerate(everything)}  # variables cannot be keys
         self._weights = model.weights
         self.steps, self.input, self.output = _walk(model, self.inserts)
         self._input_dtype = model.inputs[0].dtype
         self.shapes = {self.input: tuple(model.inputs[0].shape[1:])}
         for step in self.steps:
             self.shapes.update(zip(step.outputs, step.shapes, strict=True))
-        self.prefix, self.rest = _split(self.steps, set(self.variables))
+        self.prefix, self.rest = self._split()
         made = {slot for step in self.rest for slot in step.outputs}
         needed = [slot for step in self.rest for slot in step.inputs] + [self.output]
         self.boundary = tuple(sorted(set(needed) - made))
+
+    def number(self, variable: Any) -> int:
+        """The index of a variable of the model, or of a site, as in `varied`; -1 for another, such as a seed."""
+        return self._numbers.get(id(variable), -1)
 
     def check_rest(self) -> None:
         """Raise Unsupported where a layer of the rest is called or set up as no pass of many trials covers it."""
@@ -120,7 +123,7 @@ class Graph:
         """
         mapping = list(zip(self._weights, values, strict=False))
         of_sites = values[len(mapping) :]
-        inserted = dict(zip(map(id, self.inserts), of_sites, strict=True)) if of_sites else {}
+        inserted = dict(zip(self.inserts, of_sites, strict=True)) if of_sites else {}
         return _run(self.steps, self._begin(images), mapping, inserted)[self.output]
 
     def taps(self, images: Tensor) -> list[Tensor]:
@@ -148,6 +151,19 @@ class Graph:
         """How often the site of this number acts."""
         return len(self._uses(self.inserts[index]))
 
+    def _split(self) -> tuple[list[Step], list[Step]]:
+        """Steps that no varied variable reaches, and the others."""
+        reached: set[int] = set()
+        prefix, rest = [], []
+        for step in self.steps:
+            own = {self.number(v) for v in getattr(step.operation, "weights", ())}
+            if own.intersection(self.varied) or reached.intersection(step.inputs):
+                reached.update(step.outputs)
+                rest.append(step)
+            else:
+                prefix.append(step)
+        return prefix, rest
+
     def _uses(self, insert: Insert) -> list[Step]:
         return [step for step in self.steps if step.operation is insert]
 
@@ -156,15 +172,18 @@ class Graph:
 
 
 def _run(
-    steps: Sequence[Step], slots: dict[int, Tensor], mapping: list[tuple[Any, Tensor]], inserted: Mapping[int, Tensor]
+    steps: Sequence[Step],
+    slots: dict[int, Tensor],
+    mapping: list[tuple[Any, Tensor]],
+    inserted: Mapping[Insert, Tensor],
 ) -> dict[int, Tensor]:
     """All slots after some steps, as `predict` runs them; sites without a value let everything through."""
-    taken: dict[int, int] = {}
+    taken: dict[Insert, int] = {}
     with keras.StatelessScope(state_mapping=mapping, collect_losses=False):
         for step in steps:
             inputs = [slots[i] for i in step.inputs]
             if isinstance(step.operation, Insert):
-                value = inserted.get(id(step.operation))
+                value = inserted.get(step.operation)
                 outputs = inputs if value is None else [act(step.operation, inputs[0], _share(step, value, taken))]
             else:
                 args, kwargs = step.fill(inputs)
@@ -175,13 +194,13 @@ def _run(
     return slots
 
 
-def _share(step: Step, value: Tensor, taken: dict[int, int]) -> Tensor:
+def _share(step: Step, value: Tensor, taken: dict[Insert, int]) -> Tensor:
     """What one use of a site gets of its value: draws of its own; `taken` counts those that earlier uses have had."""
     shape = step.shapes[0]
     if step.operation.site.kind != "noise" or tuple(value.shape[1:]) == shape:
         return value
-    begin = taken.get(id(step.operation), 0)
-    taken[id(step.operation)] = end = begin + math.prod(shape)
+    begin = taken.get(step.operation, 0)
+    taken[step.operation] = end = begin + math.prod(shape)
     return tf_ops.reshape(value[:, begin:end], [-1, *shape])
 
 
@@ -200,8 +219,8 @@ def _walk(model: keras.Model, inserts: Sequence[Insert] = ()) -> tuple[list[Step
     """The steps of a model in order, models nested in it opened up; and the slots of its input and its output."""
     steps: list[Step] = []
     count = 0
-    leaves = {id(leaf): position for position, leaf in enumerate(leaves_of(model))} if inserts else {}
-    used: set[int] = set()
+    leaves = {leaf: position for position, leaf in enumerate(leaves_of(model))} if inserts else {}
+    used: set[Insert] = set()
     made_by_site: set[int] = set()
 
     def insert(slots: Sequence[int], tensors: Sequence[Any], layer: int | None, side: str) -> list[int]:
@@ -213,7 +232,7 @@ def _walk(model: keras.Model, inserts: Sequence[Insert] = ()) -> tuple[list[Step
             for k, tensor in enumerate(tensors):
                 if "float" not in tensor.dtype:
                     continue
-                used.add(id(operation))
+                used.add(operation)
                 read, shape = found[k], tuple(tensor.shape[1:])
                 found[k] = new_slots([operation])[0]
                 made_by_site.add(found[k])
@@ -247,7 +266,7 @@ def _walk(model: keras.Model, inserts: Sequence[Insert] = ()) -> tuple[list[Step
                     _check_arguments(operation, node.arguments.kwargs)
                     made = open_model(operation, read)
                 else:
-                    layer = leaves.get(id(operation))
+                    layer = leaves.get(operation)
                     if isinstance(operation, _LOOKS_UP) and not _is_reversed(node):
                         check_lookup(operation, layer, read)
                     read = insert(read, node.arguments.keras_tensors, layer, "input")
@@ -267,7 +286,7 @@ def _walk(model: keras.Model, inserts: Sequence[Insert] = ()) -> tuple[list[Step
     start = new_slots(model.inputs)
     first = insert(start, model.inputs, -1, "output")
     output = open_model(model, first)[0]
-    missing = [operation.name for operation in inserts if id(operation) not in used]
+    missing = [operation.name for operation in inserts if operation not in used]
     if missing:
         raise Unsupported(f"{model.name}: {', '.join(missing)} is not part of the way to the output")
     return steps, start[0], output
@@ -306,20 +325,6 @@ def _makes_mask(step: Step) -> bool:
 def _heeds_mask(step: Step) -> bool:
     layer = step.operation
     return isinstance(layer, keras.Layer) and any("mask" in name for name in signature(layer.call).parameters)
-
-
-def _split(steps: list[Step], varied: set[int]) -> tuple[list[Step], list[Step]]:
-    """Steps that no varied weight reaches, and the others."""
-    reached: set[int] = set()
-    prefix, stacked = [], []
-    for step in steps:
-        own = {id(v) for v in getattr(step.operation, "weights", ())}
-        if own & varied or reached.intersection(step.inputs):
-            reached.update(step.outputs)
-            stacked.append(step)
-        else:
-            prefix.append(step)
-    return prefix, stacked
 
 
 def _check(step: Step) -> None:

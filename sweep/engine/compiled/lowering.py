@@ -8,7 +8,7 @@ treated as (rows, columns, channels).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -17,16 +17,14 @@ import numpy.typing as npt
 from keras import layers as kl
 
 from sweep.engine.compiled.kernels import Clamp, Convolution, Kernel, Pointwise, Pool, segments
+from sweep.engine.compiled.llvm import lanes
+from sweep.engine.compiled.slots import IDENTITIES, NO_PADS, Pair, Shape, Slot, as_image, both, read_pads, wanted_pads
 from sweep.engine.graph import Graph, Step, Tensor, Unsupported
 from sweep.engine.sites import Insert
 
 Array = npt.NDArray[np.float32]
 Values = Callable[[Any], Array]  # from a variable to its values (T or 1, *shape)
-Pair = tuple[int, int]
-Shape = tuple[int, int, int]
 
-_IDENTITIES = {kl.Dropout, kl.SpatialDropout1D, kl.SpatialDropout2D, kl.GaussianNoise, kl.GaussianDropout}
-_IDENTITIES |= {kl.ActivityRegularization, kl.Identity, kl.AlphaDropout}
 _ADDITIONS = {kl.Add, type((keras.Input((1,)) + keras.Input((1,)))._keras_history.operation)}
 _MAX_POOLS = {kl.MaxPooling1D, kl.MaxPooling2D}
 _MEAN_POOLS = {kl.AveragePooling1D, kl.AveragePooling2D}
@@ -42,65 +40,33 @@ _CLAMPS = {
 _LARGEST_BODY = 4096  # multiply-adds written out in a row
 
 
-@dataclass
-class Slot:
-    """The place of an activation of a block.
-
-    Attributes:
-        shape: rows, columns, channels.
-        pads: zeros kept above, left, below and right of it, as its readers want.
-    """
-
-    shape: Shape
-    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
-
-    @property
-    def padded(self) -> Shape:
-        """Rows, columns and channels with the zeros around."""
-        (rows, columns, channels), (top, left, below, right) = self.shape, self.pads
-        return rows + top + below, columns + left + right, channels
-
-    @property
-    def row(self) -> int:
-        """Numbers from one row to the next."""
-        return self.padded[1] * self.shape[2]
-
-    @property
-    def size(self) -> int:
-        """Numbers, zeros included."""
-        return self.padded[0] * self.row
-
-    def offset(self, row: int = 0, column: int = 0, channel: int = 0) -> int:
-        """Numbers before this one; negative rows and columns are zeros around the array."""
-        return (self.pads[0] + row) * self.row + (self.pads[1] + column) * self.shape[2] + channel
-
-
 @dataclass(frozen=True)
 class Operation:
-    """A kernel on slots; it is completed when the slots have their places.
+    """A kernel on slots.
 
     Attributes:
-        kernel: with rows of 0 numbers.
+        kernel: what it does.
         x, y: slots it reads and writes; r: another that it reads, or None.
-        pack: from the values of variables to its packed weights (T or 1, numbers), if it has any.
-        variables: the `id` of each variable that `pack` reads.
-        x_from, y_from: where in x and y (row, column, channel) it begins; negative ones are zeros around.
-        view: True for a copy that y can do without, as x under another shape.
+        x_from, y_from, r_from: where in them it begins, in floats.
+        pack: from the values of variables to its packed weights (T or 1, floats), if it has any.
+        variables: those that `pack` reads, by their numbers in the graph.
+        fills: whether it writes all of y; zero padding and concatenation do not.
     """
 
     kernel: Kernel
     x: int
     y: int
+    x_from: int
+    y_from: int
     r: int | None = None
+    r_from: int = 0
     pack: Callable[[Values], Array] | None = None
     variables: frozenset[int] = frozenset()
-    x_from: Shape = (0, 0, 0)
-    y_from: Shape = (0, 0, 0)
-    view: bool = False
+    fills: bool = True
 
 
 @dataclass
-class Ending:
+class Epilogue:
     """What a kernel does to its results before it stores them, in this order; `y` is where they go.
 
     Max-pooling may stand before or after `clamp` and `insert`, which do not decrease: the order makes no difference.
@@ -123,26 +89,13 @@ class Ending:
         return [values(self.insert)] if self.insert else []
 
 
-def as_image(shape: Sequence[int]) -> Shape:
-    """The shape of features, a sequence or an image as (rows, columns, channels)."""
-    if not 1 <= len(shape) <= 3 or any(n is None for n in shape):
-        raise Unsupported(f"an activation of shape {tuple(shape)} has no compiled form")
-    rows, columns, channels = (1, 1, *shape)[-3:]
-    return rows, columns, channels
-
-
-def both(pair: Sequence[int]) -> Pair:
-    """A setting of one or two axes as (over rows, over columns)."""
-    rows, columns = (1, *pair)[-2:]
-    return rows, columns
-
-
-class Planner:
-    """Goes through the steps of a graph once and collects operations.
+class Lowering:
+    """The steps of a graph as operations.
 
     Attributes:
         slots: the activations that are stored.
         operations: in order.
+        views: slots that are the array of another under another shape, by that other.
         output: the slot of the last one's result.
         tail: a last activation function that kernels do not know, such as softmax.
     """
@@ -150,7 +103,11 @@ class Planner:
     def __init__(self, graph: Graph) -> None:
         """Raises Unsupported for a step that has no compiled form."""
         self._graph = graph
-        self.slots = {slot: Slot(as_image(graph.shapes[slot])) for slot in graph.boundary}
+        self._pads = wanted_pads(graph)
+        self.slots: dict[int, Slot] = {}
+        for slot in graph.boundary:
+            self._slot(slot)
+        self.views: dict[int, int] = {}
         self.operations: list[Operation] = []
         self.tail: Callable[[Tensor], Tensor] | None = None
         self._names: dict[int, int] = {}  # slots that are another slot
@@ -158,27 +115,36 @@ class Planner:
         for step in graph.rest:
             for slot in set(step.inputs):
                 self._users.setdefault(slot, []).append(step)
-        self._done: set[int] = set()
+        self._fused: set[int] = set()  # slots of which an earlier kernel takes care
         for step in graph.rest:
-            if id(step) not in self._done:
-                self._plan(step)
+            if step.outputs[0] not in self._fused:
+                self._lower(step)
         self.output = self._at(graph.output)
         if self.output in graph.boundary:
             raise Unsupported(f"{graph.rest[-1]} leaves nothing to compute")
+        self.views.pop(self.output, None)  # which has an array of its own
+        self.operations = [operation for operation in self.operations if operation.y not in self.views]
 
     def _at(self, slot: int) -> int:
         return self._names.get(slot, slot)
 
-    def _plan(self, step: Step) -> None:
+    def _slot(self, number: int) -> Slot:
+        """The slot of this number, which is stored from now on."""
+        shape, pads = as_image(self._graph.shapes[number]), self._pads.get(number, NO_PADS)
+        return self.slots.setdefault(number, Slot(shape, pads))
+
+    def _lower(self, step: Step) -> None:
         layer, kind = step.operation, type(step.operation)
         x, y = self._at(step.inputs[0]), step.outputs[0]
-        if kind in _IDENTITIES:
+        if kind in IDENTITIES:
             self._names[y] = x
         elif kind in (kl.Conv1D, kl.Conv2D, kl.Dense):
             self._convolve(step)
         elif kind in (kl.BatchNormalization, Insert) or kind in _ADDITIONS or self._clamp(step):
             self._pointwise(step)
-        elif kind in (kl.Flatten, kl.Reshape, kl.ZeroPadding1D, kl.ZeroPadding2D, kl.Concatenate):
+        elif kind in (kl.Flatten, kl.Reshape):
+            self._reshape(step)
+        elif kind in (kl.ZeroPadding1D, kl.ZeroPadding2D, kl.Concatenate):
             self._copy(step)
         elif kind in _MAX_POOLS | _MEAN_POOLS:
             self._pool(step, both(layer.pool_size), both(layer.strides), kind in _MAX_POOLS)
@@ -188,10 +154,6 @@ class Planner:
             self._names[y], self.tail = x, layer.call
         else:
             raise Unsupported(f"{step} is not in the list of compiled layers")
-
-    def _add(self, operation: Operation) -> None:
-        self.slots.setdefault(operation.y, Slot(as_image(self._graph.shapes[operation.y])))
-        self.operations.append(operation)
 
     def _clamp(self, step: Step) -> Clamp | None:
         """What an activation layer does, if kernels can do it."""
@@ -212,32 +174,32 @@ class Planner:
         same = self._graph.shapes[other] == self._graph.shapes[slot]
         return self._at(other) if same and self._at(other) in self.slots else None
 
-    def _follow(self, ending: Ending, pools: bool) -> Ending:
-        """Takes in the steps that alone read the result, as far as they fit the order of an ending."""
-        while len(users := self._users.get(ending.y, [])) == 1 and ending.y != self._graph.output:
+    def _fuse(self, epilogue: Epilogue, pools: bool) -> Epilogue:
+        """Takes in the steps that alone read the result, as far as they fit the order of an epilogue."""
+        while len(users := self._users.get(epilogue.y, [])) == 1 and epilogue.y != self._graph.output:
             step, kind = users[0], type(users[0].operation)
-            free = ending.clamp == _LINEAR and ending.insert is None and ending.pool == (1, 1)
-            if kind in _IDENTITIES:
+            free = epilogue.clamp == _LINEAR and epilogue.insert is None and epilogue.pool == (1, 1)
+            if kind in IDENTITIES:
                 pass
-            elif kind is kl.BatchNormalization and free and ending.norm is ending.residual is None:
+            elif kind is kl.BatchNormalization and free and epilogue.norm is epilogue.residual is None:
                 if not self._last_axis(step):
                     break
-                ending.norm = step.operation
-            elif free and ending.residual is None and (other := self._other(step, ending.y)) is not None:
-                ending.residual = other
-            elif ending.clamp == _LINEAR and ending.insert is None and (clamp := self._clamp(step)):
-                ending.clamp = clamp
-            elif kind is Insert and ending.insert is None:
-                ending.insert = step.operation
-            elif pools and ending.residual is None and ending.pool == (1, 1) and (pool := _tiles(step)):
-                if ending.clamp.slope < 0:  # only an increasing function can wait until after the maximum
+                epilogue.norm = step.operation
+            elif free and epilogue.residual is None and (other := self._other(step, epilogue.y)) is not None:
+                epilogue.residual = other
+            elif epilogue.clamp == _LINEAR and epilogue.insert is None and (clamp := self._clamp(step)):
+                epilogue.clamp = clamp
+            elif kind is Insert and epilogue.insert is None:
+                epilogue.insert = step.operation
+            elif pools and epilogue.residual is None and epilogue.pool == (1, 1) and (pool := _tiles(step)):
+                if epilogue.clamp.slope < 0:  # only an increasing function can wait until after the maximum
                     break
-                ending.pool = pool
+                epilogue.pool = pool
             else:
                 break
-            ending.y = step.outputs[0]
-            self._done.add(id(step))
-        return ending
+            epilogue.y = step.outputs[0]
+            self._fused.add(epilogue.y)
+        return epilogue
 
     def _last_axis(self, step: Step) -> bool:
         return step.operation.axis in (-1, len(step.shapes[0]))
@@ -250,19 +212,19 @@ class Planner:
             if layer.groups > 1:
                 raise Unsupported(f"{step} has groups, which have no compiled form")
         rows, columns, filters = as_image(step.shapes[0])
-        from_row, from_column = self._pad(step, window, strides, dilation, (rows, columns))
-        channels, ending = self.slots[x].shape[2], Ending(step.outputs[0])
+        channels, epilogue = self.slots[x].shape[2], Epilogue(step.outputs[0])
         if (clamp := _CLAMPS.get(layer.activation)) is not None:
-            ending.clamp = clamp
-            self._follow(ending, pools=True)
-        elif ending.y == self._graph.output:
+            epilogue.clamp = clamp
+            self._fuse(epilogue, pools=True)
+        elif epilogue.y == self._graph.output:
             self.tail = layer.activation
         else:
             raise Unsupported(f"{step} has an activation function that has no compiled form")
-        norm, (ph, pw) = ending.norm, ending.pool
+        norm, (ph, pw) = epilogue.norm, epilogue.pool
         size = rows // ph * ph, columns // pw * pw, channels, filters
-        rounded = ending.insert is not None
-        kernel = Convolution(*size, window, strides, dilation, ending.pool, 0, 0, 0, ending.clamp, rounded)
+        rows_of = self._rows(x, epilogue.y, epilogue.residual)
+        shape = *size, window, strides, dilation, epilogue.pool
+        kernel = Convolution(*shape, *rows_of, epilogue.clamp, epilogue.insert is not None)
         if window[0] * window[1] * np.prod(kernel.tile) > _LARGEST_BODY:
             raise Unsupported(f"{step} has a large kernel")
 
@@ -272,76 +234,94 @@ class Planner:
             if norm is not None:
                 scale, offset = _normalization(norm, values)
                 weights, bias = weights * scale[:, None, None, None], bias * scale + offset
-            return _side_by_side([*_pack_convolution(weights, bias, kernel.tile[2]), *ending.levels(values)])
+            return _side_by_side([*_pack_convolution(weights, bias, kernel.tile[2]), *epilogue.levels(values)])
 
-        variables = frozenset(map(id, [*layer.weights, *ending.variables]))
-        begin = (-from_row, -from_column, 0)
-        self._add(Operation(kernel, x, ending.y, ending.residual, pack, variables, begin))
-
-    def _pad(self, step: Step, window: Pair, strides: Pair, dilation: Pair, result: Pair) -> Pair:
-        """Asks for the zeros around its input that a convolution reads; returns how many above and left."""
-        slot, padding = self.slots[self._at(step.inputs[0])], getattr(step.operation, "padding", "valid")
-        before, after = [0, 0], [0, 0]
-        for axis in (0, 1):
-            reach = (window[axis] - 1) * dilation[axis] + 1
-            if padding == "causal" and axis == 1:
-                before[1] = reach - 1
-            elif padding == "same":
-                total = max((result[axis] - 1) * strides[axis] + reach - slot.shape[axis], 0)
-                before[axis], after[axis] = total // 2, total - total // 2
-        top, left, below, right = slot.pads
-        slot.pads = max(top, before[0]), max(left, before[1]), max(below, after[0]), max(right, after[1])
-        return before[0], before[1]
+        top, left, *_ = read_pads(step, self._graph.shapes)
+        self._add(kernel, x, epilogue.y, epilogue.residual, (-top, -left), pack, [*layer.weights, *epilogue.variables])
 
     def _pointwise(self, step: Step) -> None:
-        x, ending = self._at(step.inputs[0]), Ending(step.outputs[0])
+        x, epilogue = self._at(step.inputs[0]), Epilogue(step.outputs[0])
         if type(step.operation) is kl.BatchNormalization:
-            ending.norm = step.operation
+            epilogue.norm = step.operation
             if not self._last_axis(step):
                 raise Unsupported(f"{step} normalises another axis than the last")
         elif type(step.operation) in _ADDITIONS:
-            ending.residual = self._other(step, step.inputs[0])
-            if ending.residual is None:
+            epilogue.residual = self._other(step, step.inputs[0])
+            if epilogue.residual is None:
                 raise Unsupported(f"{step} adds something else than two activations of one shape")
         elif type(step.operation) is Insert:
-            ending.insert = step.operation
+            epilogue.insert = step.operation
         else:
-            ending.clamp = self._clamp(step) or ending.clamp
-        norm = self._follow(ending, pools=False).norm
-        shape = self.slots[x].shape
-        kernel = Pointwise(*shape, norm is not None, 0, 0, 0, shape[2], ending.clamp, ending.insert is not None)
+            epilogue.clamp = self._clamp(step) or epilogue.clamp
+        norm, shape = self._fuse(epilogue, pools=False).norm, self.slots[x].shape
+        rows, column = self._rows(x, epilogue.y, epilogue.residual), shape[2] * lanes()
+        kernel = Pointwise(*shape, norm is not None, *rows, column, epilogue.clamp, epilogue.insert is not None)
 
         def pack(values: Values) -> Array:
             affine = _normalization(norm, values) if norm is not None else ()
-            return _side_by_side([*affine, *ending.levels(values)])
+            return _side_by_side([*affine, *epilogue.levels(values)])
 
-        variables = frozenset(map(id, ending.variables))
-        self._add(Operation(kernel, x, ending.y, ending.residual, pack if variables else None, variables))
+        variables = epilogue.variables
+        self._add(kernel, x, epilogue.y, epilogue.residual, pack=pack if variables else None, variables=variables)
+
+    def _reshape(self, step: Step) -> None:
+        """The same numbers under another shape: copied only where zeros stand around them."""
+        x, y = self._at(step.inputs[0]), step.outputs[0]
+        before, after = self.slots[x], self._slot(y)
+        if any(before.pads) and any(after.pads):
+            raise Unsupported("an activation is padded both before and after it is reshaped")
+        if not any(before.pads + after.pads):
+            self.views[y] = x
+        # Both in the shape of the one that has zeros around it.
+        padded = before if any(before.pads) else after
+        rows = (padded.row, Slot(padded.shape).row) if padded is before else (Slot(padded.shape).row, padded.row)
+        self._add(Pointwise(*padded.shape, False, *rows, 0, padded.shape[2] * lanes(), _LINEAR), x, y)
 
     def _copy(self, step: Step) -> None:
-        """Other shapes, zero padding, concatenation of channels."""
-        layer, y = step.operation, step.outputs[0]
-        begin, view = (0, 0, 0), type(layer) in (kl.Flatten, kl.Reshape)
+        """Zero padding, concatenation of channels."""
+        layer, y, (row, column) = step.operation, step.outputs[0], (0, 0)
         if type(layer) is kl.ZeroPadding1D:
-            begin = (0, layer.padding[0], 0)
+            column = layer.padding[0]
         elif type(layer) is kl.ZeroPadding2D:
-            begin = (layer.padding[0][0], layer.padding[1][0], 0)
-        elif type(layer) is kl.Concatenate and layer.axis not in (-1, len(step.shapes[0])):
+            row, column = layer.padding[0][0], layer.padding[1][0]
+        elif layer.axis not in (-1, len(step.shapes[0])):
             raise Unsupported(f"{step} concatenates along another axis than the last")
-        for slot in map(self._at, step.inputs):
-            shape = self.slots[slot].shape
-            column = shape[2] if view else as_image(step.shapes[0])[2]
-            kernel = Pointwise(*shape, False, 0, 0, 0, column, _LINEAR)
-            self._add(Operation(kernel, slot, y, y_from=begin, view=view))
-            begin = (*begin[:2], begin[2] + shape[2])
+        channel, step_of_y = 0, self._slot(y).shape[2] * lanes()
+        for x in map(self._at, step.inputs):
+            shape = self.slots[x].shape
+            kernel = Pointwise(*shape, False, *self._rows(x, y, None), step_of_y, _LINEAR)
+            self._add(kernel, x, y, y_from=(row, column, channel), fills=False)
+            channel += shape[2]
 
     def _pool(self, step: Step, window: Pair, strides: Pair, largest: bool) -> None:
         x, shape = self._at(step.inputs[0]), as_image(step.shapes[0])
         for size, n, s, w in zip(self.slots[x].shape[:2], shape[:2], strides, window, strict=True):
             if (n - 1) * s + w > size:
                 raise Unsupported(f"{step} pads its input")
-        kernel = Pool("max" if largest else "mean", *shape, window, strides, 0, 0)
-        self._add(Operation(kernel, x, step.outputs[0]))
+        rows = self.slots[x].row, self._slot(step.outputs[0]).row
+        self._add(Pool("max" if largest else "mean", *shape, window, strides, *rows), x, step.outputs[0])
+
+    def _rows(self, x: int, y: int, r: int | None) -> tuple[int, int, int]:
+        """Floats from one row to the next of the arrays of a kernel; 0 for none."""
+        return self.slots[x].row, self._slot(y).row, 0 if r is None else self.slots[r].row
+
+    def _add(
+        self,
+        kernel: Kernel,
+        x: int,
+        y: int,
+        r: int | None = None,
+        x_from: Pair = (0, 0),
+        pack: Callable[[Values], Array] | None = None,
+        variables: Sequence[Any] = (),
+        y_from: Shape = (0, 0, 0),
+        fills: bool = True,
+    ) -> None:
+        """An operation more: see `Operation`, places in its slots being (row, column, channel)."""
+        begins = self.slots[x].offset(*x_from), self.slots[y].offset(*y_from)
+        r_from = 0 if r is None else self.slots[r].offset()
+        numbers = frozenset(self._graph.number(v) for v in variables)
+        self.operations.append(Operation(kernel, x, y, *begins, r, r_from, pack, numbers, fills))
 
 
 def _tiles(step: Step) -> Pair | None:
@@ -375,14 +355,3 @@ def _side_by_side(parts: Sequence[Array]) -> Array:
     """Arrays (T or 1, n) as one (T or 1, sum of n)."""
     trials = max(map(len, parts))
     return np.concatenate([np.broadcast_to(part, (trials, part.shape[1])) for part in parts], 1)
-
-
-def complete(kernel: Kernel, x: Slot, y: Slot, r: Slot | None, lanes: int) -> Kernel:
-    """The kernel, now that the rows of its arrays are known."""
-    if isinstance(kernel, Pool):
-        return replace(kernel, x_row=x.row * lanes, y_row=y.row * lanes)
-    r_row = r.row * lanes if r else 0
-    if isinstance(kernel, Pointwise):
-        column = kernel.y_column * lanes
-        return replace(kernel, x_row=x.row * lanes, y_row=y.row * lanes, r_row=r_row, y_column=column)
-    return replace(kernel, x_row=x.row * lanes, y_row=y.row * lanes, r_row=r_row)

@@ -7,16 +7,17 @@ that `operations` knows. It is one native call per trial, in one thread, without
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 
 from sweep.engine.compiled import kernels, llvm
-from sweep.engine.compiled.kernels import Instruction, Place, Pointwise
-from sweep.engine.compiled.lowering import Array, Operation, Planner, Slot, complete
-from sweep.engine.graph import Graph, Tensor, Unsupported
+from sweep.engine.compiled.kernels import Instruction, Place
+from sweep.engine.compiled.lowering import Array, Lowering, Operation
+from sweep.engine.compiled.slots import Slot
+from sweep.engine.graph import Graph, Tensor
 from sweep.engine.sites import Site
 
 
@@ -57,17 +58,15 @@ class CompiledNetwork:
         self.graph = Graph(model, varied, sites)
         self.graph.check_rest()
         self.varied = self.graph.varied
-        plan = Planner(self.graph)
-        self._slots, self._tail, self._operations = plan.slots, plan.tail, plan.operations
-        self._outputs = tuple(self.graph.shapes[plan.output])
-        self._variables = {id(v): v for v in model.weights}
+        lowered = Lowering(self.graph)
+        self._slots, self._tail, self._operations = lowered.slots, lowered.tail, lowered.operations
+        self._outputs = tuple(self.graph.shapes[lowered.output])
         self._constant: dict[int, Array] = {}
-        places = _Places(self._slots, self.graph.boundary, plan.output, self._operations)
+        places = _Places(lowered, self.graph.boundary)
         program, self._weights = [], 0
         for operation in self._operations:
-            if not places.is_view(operation):
-                program.append(places.instruction(operation, self._weights))
-                self._weights += operation.kernel.weights
+            program.append(places.instruction(operation, self._weights))
+            self._weights += operation.kernel.weights
         self._scratch = _aligned((places.scratch,))
         self._run = kernels.build(program, len(self.graph.boundary))
 
@@ -116,14 +115,14 @@ class CompiledNetwork:
 
     def _pack(self, weights: Sequence[Array]) -> Array:
         """The weights of all operations (T, floats), those that no trial perturbs packed once for all."""
-        given = dict(zip(self.graph.variables, weights, strict=True))
+        given = dict(zip(self.varied, weights, strict=True))
         out = np.empty((len(weights[0]), self._weights), np.float32)
         at = 0
         for index, operation in enumerate(self._operations):
             if operation.pack is None:
                 continue
             if operation.variables & given.keys():
-                part = operation.pack(lambda v: given[id(v)] if id(v) in given else v.numpy()[None])
+                part = operation.pack(lambda v: given[n] if (n := self.graph.number(v)) in given else v.numpy()[None])
             else:
                 if index not in self._constant:
                     self._constant[index] = operation.pack(lambda v: v.numpy()[None])
@@ -136,61 +135,42 @@ class CompiledNetwork:
 class _Places:
     """Gives every slot its memory; arrays of one geometry share it when their lives do not overlap."""
 
-    def __init__(
-        self, slots: dict[int, Slot], boundary: Sequence[int], output: int, operations: Sequence[Operation]
-    ) -> None:
-        self._slots, self._lanes, self.scratch = slots, llvm.lanes(), 0
-        self._output = output
-        self._places = {slot: Place(f"%input{k}", 0, slots[slot].size * self._lanes) for k, slot in enumerate(boundary)}
-        self._places[output] = Place("%output", 0, slots[output].size * self._lanes)
+    def __init__(self, lowered: Lowering, boundary: Sequence[int]) -> None:
+        slots, operations = lowered.slots, lowered.operations
+        self.scratch = 0
+        self._places = {slot: Place(f"%input{k}", 0, slots[slot].size) for k, slot in enumerate(boundary)}
+        self._places[lowered.output] = Place("%output", 0, slots[lowered.output].size)
         self._base = {slot: slot for slot in slots}
-        for operation in operations:
-            if self.is_view(operation):
-                self._base[operation.y] = self._base[operation.x]
-        last = {self._base[s]: i for i, o in enumerate(operations) for s in (o.x, o.r) if s is not None}
-        shifted = {o.y for o in operations if o.y_from != (0, 0, 0)}
-        free: dict[object, list[Place]] = {}
+        for y, x in lowered.views.items():
+            self._base[y] = self._base[x]
+        reads = [{self._base[s] for s in (o.x, o.r) if s is not None} for o in operations]
+        last = {slot: index for index, slots_read in enumerate(reads) for slot in slots_read}
+        # Zero padding counts on zeros inside its array that another owner would overwrite.
+        kept = {o.y for o in operations if not o.fills}
+        free: dict[Slot, list[Place]] = {}
         for index, operation in enumerate(operations):
-            slot = self._base[operation.y]
+            slot = operation.y
             if slot not in self._places:
-                geometry = (slots[slot].shape, slots[slot].pads)
-                # Zero padding counts on zeros inside its array that another owner would overwrite.
-                reuse = free.get(geometry) and slot not in shifted
-                self._places[slot] = free[geometry].pop() if reuse else self._new(slots[slot])
-            for over in {self._base[s] for s in (operation.x, operation.r) if s is not None}:
-                if last[over] == index and over not in shifted and self._places[over].pointer == "%scratch":
-                    free.setdefault((slots[over].shape, slots[over].pads), []).append(self._places[over])
+                reuse = free.get(slots[slot]) and slot not in kept
+                self._places[slot] = free[slots[slot]].pop() if reuse else self._new(slots[slot])
+            for over in reads[index]:
+                if last[over] == index and over not in kept and self._places[over].pointer == "%scratch":
+                    free.setdefault(slots[over], []).append(self._places[over])
 
     def _new(self, slot: Slot) -> Place:
         place = Place("%scratch", self.scratch)
-        self.scratch += slot.size * self._lanes
+        self.scratch += slot.size
         return place
-
-    def is_view(self, operation: Operation) -> bool:
-        """True if an operation has nothing to do: no zeros around, and not the output."""
-        pads = self._slots[operation.x].pads + self._slots[operation.y].pads
-        return operation.view and not any(pads) and operation.y != self._output
 
     def instruction(self, operation: Operation, weights: int) -> Instruction:
         """The operation with its places."""
-        x, y = self._slots[operation.x], self._slots[operation.y]
-        r = self._slots[operation.r] if operation.r is not None else None
-        kernel = operation.kernel
-        if operation.view and isinstance(kernel, Pointwise):
-            if any(x.pads) and any(y.pads):
-                raise Unsupported("an activation is padded both before and after it is reshaped")
-            # Both in the shape of the one that has zeros around it.
-            x, y = (x, Slot(x.shape)) if any(x.pads) else (Slot(y.shape), y)
-            rows, columns, channels = x.shape
-            kernel = replace(kernel, rows=rows, columns=columns, channels=channels, y_column=channels)
-        kernel = complete(kernel, x, y, r, self._lanes)
-        from_x = self._inside(operation.x, x.offset(*operation.x_from))
-        from_r = self._inside(operation.r, r.offset()) if operation.r is not None and r is not None else from_x
-        return Instruction(kernel, from_x, from_r, self._inside(operation.y, y.offset(*operation.y_from)), weights)
+        x = self._inside(operation.x, operation.x_from)
+        r = x if operation.r is None else self._inside(operation.r, operation.r_from)
+        return Instruction(operation.kernel, x, r, self._inside(operation.y, operation.y_from), weights)
 
     def _inside(self, slot: int, offset: int) -> Place:
         place = self._places[self._base[slot]]
-        return Place(place.pointer, place.start + offset * self._lanes, place.block)
+        return Place(place.pointer, place.start + offset, place.block)
 
 
 def _activate(function: Any, scores: Array) -> Array:

@@ -73,11 +73,11 @@ class StackedNetwork:
             (T, B, outputs).
         """
         graph, trials = self.graph, int(weights[0].shape[0])
-        varied: Mapping[int, Tensor] = dict(zip(graph.variables, weights, strict=True))
+        varied: Mapping[int, Tensor] = dict(zip(graph.varied, weights, strict=True))
         slots = {i: Activation(x, Layout.SHARED, trials) for i, x in zip(graph.boundary, boundary, strict=True)}
         with keras.StatelessScope(state_mapping=[], collect_losses=False):
             for step in graph.rest:
                 inputs = tuple(slots[i] for i in step.inputs)
-                call = Call(step.operation, inputs, step.fill, varied, trials)
+                call = Call(step.operation, inputs, step.fill, varied, graph.number, trials)
                 slots[step.outputs[0]] = RULES[type(step.operation)](call)
         return slots[graph.output].per_trial()

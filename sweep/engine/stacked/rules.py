@@ -29,7 +29,8 @@ class Call:
         operation: the layer, or the operation on tensors (`x + y`).
         inputs: its inputs, in the order of the graph.
         fill: puts tensors, one for each input, into the arguments with which the layer was called.
-        varied: for the `id` of each variable that trials perturb, its values (T, ...).
+        varied: the values (T, ...) of each variable that trials perturb, by its number in the graph.
+        number: of a variable, as `Graph.number`.
         trials: T.
     """
 
@@ -37,17 +38,17 @@ class Call:
     inputs: tuple[Activation, ...]
     fill: Callable[[list[Tensor]], tuple[tuple[Any, ...], dict[str, Any]]]
     varied: Mapping[int, Tensor]
+    number: Callable[[Any], int]
     trials: int
 
     def weight(self, variable: Any) -> Tensor:
         """The values (T, ...) of a variable."""
-        if id(variable) in self.varied:
-            return self.varied[id(variable)]
-        return tf_ops.broadcast_trials(variable.value, self.trials)
+        values = self.varied.get(self.number(variable))
+        return tf_ops.broadcast_trials(variable.value, self.trials) if values is None else values
 
     def varies(self) -> bool:
         """True if trials perturb a weight of this layer."""
-        return any(id(v) in self.varied for v in getattr(self.operation, "weights", ()))
+        return any(self.number(v) in self.varied for v in getattr(self.operation, "weights", ()))
 
     def apply(self, inputs: list[Activation]) -> Activation:
         """The layer as it is, on inputs of one layout."""
@@ -276,7 +277,7 @@ def normalization(call: Call) -> tuple[Tensor, Tensor]:
 @rule(Insert)
 def round_to_levels(call: Call) -> Activation:
     """A transform of the data flow: every trial has its own levels."""
-    x, values, trials = call.inputs[0], call.varied[id(call.operation)], call.trials
+    x, values, trials = call.inputs[0], call.weight(call.operation), call.trials
     numbers = [values[:, k] for k in range(4)]
     if x.layout is Layout.CHANNELS or len(x.shape) > 1:
         x = x.as_channels()

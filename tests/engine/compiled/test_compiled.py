@@ -67,6 +67,14 @@ NETWORKS = {
     "features to image": lambda: keras.Sequential(
         [keras.Input((16,)), kl.Dense(18), kl.Reshape((3, 3, 2)), kl.Conv2D(2, 2), kl.Flatten(), kl.Dense(3)]
     ),
+    # The array of what is padded is as large as one that is free by then: its zeros are below and right only.
+    "zeros below and right of a free array": lambda: keras.Sequential(
+        [
+            keras.Input((9, 9, 3)),
+            *(kl.Conv2D(4, 3), kl.Conv2D(4, 1), kl.Conv2D(4, 2)),
+            *(kl.ZeroPadding2D(((0, 1), (0, 1))), kl.Conv2D(2, 3, 2), kl.Flatten(), kl.Dense(3)),
+        ]
+    ),
     "image out": lambda: keras.Sequential([keras.Input((6, 6, 2)), kl.Conv2D(3, 3), kl.Reshape((-1, 3))]),
 }
 

@@ -1,0 +1,98 @@
+"""The arrays of a compiled network: one for each activation that is stored, with the zeros that its readers want."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from keras import layers as kl
+
+from sweep.engine.compiled.llvm import lanes
+from sweep.engine.graph import Graph, Step, Unsupported
+
+Pair = tuple[int, int]
+Shape = tuple[int, int, int]
+Pads = tuple[int, int, int, int]
+NO_PADS = (0, 0, 0, 0)
+IDENTITIES = {kl.Dropout, kl.SpatialDropout1D, kl.SpatialDropout2D, kl.GaussianNoise, kl.GaussianDropout}
+IDENTITIES |= {kl.ActivityRegularization, kl.Identity, kl.AlphaDropout}
+
+
+@dataclass(frozen=True)
+class Slot:
+    """The array that holds an activation of a block.
+
+    Attributes:
+        shape: rows, columns, channels.
+        pads: zeros kept above, left, below and right of it, as its readers want.
+    """
+
+    shape: Shape
+    pads: Pads = NO_PADS
+
+    @property
+    def padded(self) -> Shape:
+        """Rows, columns and channels with the zeros around."""
+        (rows, columns, channels), (top, left, below, right) = self.shape, self.pads
+        return rows + top + below, columns + left + right, channels
+
+    @property
+    def row(self) -> int:
+        """Floats from one row to the next."""
+        return self.padded[1] * self.shape[2] * lanes()
+
+    @property
+    def size(self) -> int:
+        """Floats, zeros included."""
+        return self.padded[0] * self.row
+
+    def offset(self, row: int = 0, column: int = 0, channel: int = 0) -> int:
+        """Floats before this one; negative rows and columns are zeros around the array."""
+        return (self.pads[0] + row) * self.row + ((self.pads[1] + column) * self.shape[2] + channel) * lanes()
+
+
+def as_image(shape: Sequence[int]) -> Shape:
+    """The shape of features, a sequence or an image as (rows, columns, channels)."""
+    if not 1 <= len(shape) <= 3 or any(n is None for n in shape):
+        raise Unsupported(f"an activation of shape {tuple(shape)} has no compiled form")
+    rows, columns, channels = (1, 1, *shape)[-3:]
+    return rows, columns, channels
+
+
+def both(pair: Sequence[int]) -> Pair:
+    """A setting of one or two axes as (over rows, over columns)."""
+    rows, columns = (1, *pair)[-2:]
+    return rows, columns
+
+
+def wanted_pads(graph: Graph) -> dict[int, Pads]:
+    """The zeros that convolutions read around the activations in their input slots."""
+    found: dict[int, Pads] = {}
+    for step in reversed(graph.rest):
+        slot = step.inputs[0]
+        if type(step.operation) in IDENTITIES:  # its result is what it reads
+            wanted = found.get(step.outputs[0], NO_PADS)
+        elif type(step.operation) in (kl.Conv1D, kl.Conv2D):
+            wanted = read_pads(step, graph.shapes)
+        else:
+            continue
+        top, left, below, right = map(max, wanted, found.get(slot, NO_PADS))
+        found[slot] = top, left, below, right
+    return found
+
+
+def read_pads(step: Step, shapes: Mapping[int, tuple[int, ...]]) -> Pads:
+    """The zeros that a convolution or dense layer reads above, left, below and right of its input."""
+    layer, before, after = step.operation, [0, 0], [0, 0]
+    if type(layer) is kl.Dense or layer.padding == "valid":
+        return NO_PADS
+    window, strides, dilation = both(layer.kernel_size), both(layer.strides), both(layer.dilation_rate)
+    sizes, results = as_image(shapes[step.inputs[0]]), as_image(step.shapes[0])
+    for axis in (0, 1):
+        reach = (window[axis] - 1) * dilation[axis] + 1
+        if layer.padding == "same":
+            total = max((results[axis] - 1) * strides[axis] + reach - sizes[axis], 0)
+            before[axis], after[axis] = total // 2, total - total // 2
+        elif axis == 1:  # causal
+            before[1] = reach - 1
+    return before[0], before[1], after[0], after[1]
