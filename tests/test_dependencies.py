@@ -13,7 +13,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 PAGES = [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("jobs/**/*.md"), *ROOT.glob("results/*.md")]
 MODULES = {"mlflow-skinny": "mlflow"}  # packages that are imported under another name than their own
-RIVALS = {"torch": ["baselines.py"]}  # `sweep bench` compares with it where it happens to be installed
+BASELINES = {"torch": ["baselines.py"]}  # `sweep bench` compares with it where it happens to be installed
 
 
 def module(requirement: str) -> str:
@@ -57,7 +57,7 @@ def test_what_is_imported_is_required_or_guarded_and_in_an_extra():
             if name in REQUIRED:
                 assert not guarded, f"{where} as if it might be missing, and it is required"
             else:
-                assert name in OPTIONAL or path.name in RIVALS.get(name, ()), f"{where}, which is in no list"
+                assert name in OPTIONAL or path.name in BASELINES.get(name, ()), f"{where}, which is in no list"
 
 
 def test_what_is_required_is_imported():

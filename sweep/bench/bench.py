@@ -21,7 +21,7 @@ from sweep.bench import baselines
 from sweep.bench.flops import count_flops
 from sweep.bench.resnet import write_example
 from sweep.bench.result import ARTICLE, Benchmark, NetworkResult, WayResult
-from sweep.bench.sgemm import Sgemm
+from sweep.bench.sgemm import sgemm_rate
 from sweep.bench.throughput import Steady, peak_of_workers
 from sweep.data.datasets import Dataset, prepare_images
 from sweep.engine import tf_ops
@@ -116,12 +116,11 @@ def measure(model: Path, dataset: Path, seconds: float, runner: Runner, log: Log
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="sweep-bench-"))
         steady = Steady(task.prepared, stack.enter_context(runner), folder)
         contestants += _through_workers(task, steady)
-        products = {n: stack.enter_context(Sgemm(n)) for n in sorted({1, *(c.cores for c in contestants)})}
-        sgemm: dict[int, list[float]] = {n: [] for n in products}
+        sgemm: dict[int, list[float]] = {n: [] for n in sorted({1, *(c.cores for c in contestants)})}
         rates: dict[str, list[float]] = {contestant.key: [] for contestant in contestants}
         for turn in range(ROUNDS):
-            for n, product in products.items():
-                sgemm[n].append(product.rate(seconds / ROUNDS))
+            for n, values in sgemm.items():
+                values.append(sgemm_rate(n, seconds / ROUNDS))
             for contestant in contestants:
                 rate = contestant.rate(seconds / ROUNDS)
                 rates[contestant.key].append(rate)

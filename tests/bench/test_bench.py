@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers as kl
+from threadpoolctl import threadpool_info
 
 from sweep import cli
 from sweep.bench import baselines
@@ -17,7 +18,7 @@ from sweep.bench.bench import ROUNDS, bench, measure
 from sweep.bench.flops import count_flops
 from sweep.bench.resnet import write_example
 from sweep.bench.result import Benchmark, NetworkResult, WayResult
-from sweep.bench.sgemm import Sgemm
+from sweep.bench.sgemm import sgemm_rate
 from sweep.bench.throughput import peak_of_workers
 from sweep.data.datasets import load_dataset, prepare_images
 from sweep.data.decisions import decide
@@ -142,10 +143,22 @@ def test_the_residual_network(tmp_path: Path):
     assert len(np.unique(dataset.labels)) > 3
 
 
-def test_the_rate_of_matrix_products():
-    with Sgemm(1) as products:
-        assert products.rate(0.01) > 1e8
-        assert products.rate(0.01) > 1e8
+def blas_threads() -> set[int]:
+    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_rate_of_matrix_products_is_that_of_so_many_threads(threads: int, monkeypatch: pytest.MonkeyPatch):
+    product, before, during = np.matmul, blas_threads(), set[int]()
+
+    def observed(*args, **kwargs):
+        during.update(blas_threads())
+        return product(*args, **kwargs)
+
+    monkeypatch.setattr(np, "matmul", observed)
+    assert sgemm_rate(threads, 0.0) > 1e8
+    assert during == {threads}
+    assert blas_threads() == before
 
 
 def test_no_worker_has_memory_where_there_is_none():
