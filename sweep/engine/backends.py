@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from keras import ops
 
 from sweep.engine import tf_ops
 from sweep.engine.compiled.network import CompiledNetwork
-from sweep.engine.graph import Graph, Unsupported
+from sweep.engine.graph import Graph, Tensor, Unsupported
 from sweep.engine.sites import Entry, Noise, Site
 from sweep.engine.stacked.network import StackedNetwork
 from sweep.networks.loading import Network
@@ -71,11 +72,11 @@ class Plain:
         model = subject.network.model
         self._first_site = len(model.weights)
         self.varied = (*sorted(varied), *range(self._first_site, self._first_site + len(subject.sites)))
-        self._entries: list[Any] = [tf_ops.constant(w) for w in model.get_weights()] + [None] * len(subject.sites)
+        self._entries: list[Any] = [ops.convert_to_tensor(w) for w in model.get_weights()] + [None] * len(subject.sites)
         self._forward, graph, images_per_step = forward_of(subject)
         noisy = [k for k, site in enumerate(subject.sites) if site.kind == "noise"]
         self._shapes = {self._first_site + k: graph.shape_at(k) for k in noisy} if graph else {}
-        self._blocks = [[tf_ops.constant(step) for step in steps(b, images_per_step)] for b in subject.blocks]
+        self._blocks = [[ops.convert_to_tensor(step) for step in steps(b, images_per_step)] for b in subject.blocks]
 
     def scores(self, entries: Sequence[Sequence[Entry]], block: int = 0) -> Scores:
         trials = len(entries[0]) if entries else 1  # nothing varies: the clean network
@@ -84,7 +85,7 @@ class Plain:
     def _trial(self, varied: Sequence[Entry], block: int) -> Scores:
         entries = list(self._entries)
         for i, entry in zip(self.varied, varied, strict=True):
-            entries[i] = entry if isinstance(entry, Noise) else tf_ops.constant(entry)
+            entries[i] = entry if isinstance(entry, Noise) else ops.convert_to_tensor(entry)
         scores = []
         for images in self._blocks[block]:
             values = [self._draw(i, e, len(images)) if isinstance(e, Noise) else e for i, e in enumerate(entries)]
@@ -92,7 +93,7 @@ class Plain:
         return np.concatenate(scores)
 
     def _draw(self, index: int, noise: Noise, images: int) -> Any:
-        return tf_ops.constant(noise.take(images, self._shapes[index]))
+        return ops.convert_to_tensor(noise.take(images, self._shapes[index]))
 
 
 class Stacked:
@@ -111,7 +112,7 @@ class Stacked:
     def scores(self, entries: Sequence[Sequence[Entry]], block: int = 0) -> Scores:
         """See `Way`; fewer than T trials are filled up, so that no new shape is compiled."""
         given = len(entries[0])
-        full = [tf_ops.constant(np.stack([*e, *[e[0]] * (self.trials - given)])) for e in _arrays(entries)]
+        full = [ops.convert_to_tensor(np.stack([*e, *[e[0]] * (self.trials - given)])) for e in _arrays(entries)]
         passes = []
         for steps_of_a_size in self._blocks[block]:
             scores = np.asarray(self._forward(steps_of_a_size, full))  # (steps, T, images of a step, outputs)
@@ -146,9 +147,22 @@ def forward_of(subject: Subject) -> tuple[Any, Graph | None, int]:
     except Unsupported:
         if subject.sites:
             raise
-        return tf_ops.compile_function(tf_ops.stateless(model)), None, IMAGES_PER_STEP
-    function = graph.run if subject.sites else tf_ops.stateless(model)
+        return tf_ops.compile_function(_stateless(model)), None, IMAGES_PER_STEP
+    function = graph.run if subject.sites else _stateless(model)
     return tf_ops.compile_function(function), graph, images_per_step(graph)
+
+
+def _stateless(model: Any) -> Callable[[Tensor, Sequence[Tensor]], Tensor]:
+    """The inference pass of a Keras model as a function of images and of the values of `model.weights`."""
+
+    def forward(images: Tensor, weights: Sequence[Tensor]) -> Tensor:
+        given = {id(v): w for v, w in zip(model.weights, weights, strict=True)}
+        trainable = [given.get(id(v), v.value) for v in model.trainable_variables]
+        other = [given.get(id(v), v.value) for v in model.non_trainable_variables]
+        outputs, _ = model.stateless_call(trainable, other, images, training=False)
+        return outputs
+
+    return forward
 
 
 def images_per_step(graph: Graph) -> int:
@@ -171,11 +185,16 @@ def _prefix_blocks(network: StackedNetwork | CompiledNetwork, subject: Subject) 
     """For each block, what no varied weight reaches, computed once for all images: tensors (images, ...)."""
     if not network.has_prefix:
         return [[block] for block in subject.blocks]
-    forward = tf_ops.compile_function(network.prefix)
-    parts = [forward(tf_ops.constant(step)) for step in steps(subject.images, images_per_step(network.graph))]
-    tensors = [np.concatenate([np.asarray(part) for part in tensor]) for tensor in zip(*parts, strict=True)]
+    tensors = over_images(network.graph, network.prefix, subject.images)
     cuts = [steps(tensor, subject.block or len(tensor)) for tensor in tensors]
     return [list(block) for block in zip(*cuts, strict=True)]
+
+
+def over_images(graph: Graph, function: Callable[[Tensor], Sequence[Tensor]], images: Array) -> list[Array]:
+    """What a function makes of images (B, ...), as tensors (B, ...), for all of them: compiled, and step by step."""
+    forward = tf_ops.compile_function(function)
+    parts = [forward(ops.convert_to_tensor(step)) for step in steps(images, images_per_step(graph))]
+    return [np.concatenate([np.asarray(part) for part in tensor]) for tensor in zip(*parts, strict=True)]
 
 
 def _whole_steps(block: Sequence[Array], size: int) -> list[list[Any]]:
@@ -183,7 +202,7 @@ def _whole_steps(block: Sequence[Array], size: int) -> list[list[Any]]:
     images = len(block[0])
     whole = images - images % size
     parts = [[x[:whole].reshape(-1, size, *x.shape[1:]) for x in block], [x[None, whole:] for x in block]]
-    return [[tf_ops.constant(x) for x in part] for part in parts if part[0].size]
+    return [[ops.convert_to_tensor(x) for x in part] for part in parts if part[0].size]
 
 
 def cut(subject: Subject, varied: Sequence[int], most_bytes: int) -> tuple[int, ...]:

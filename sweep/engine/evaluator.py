@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from keras import ops
 
 from sweep.data.datasets import Dataset
 from sweep.data.decisions import decide
@@ -80,7 +81,7 @@ class Evaluator:
         self.images = len(dataset)
         self._subject = Subject(network, feed(network, dataset, rescale), self.sites)
         self._passing = forward_of(self._subject)[0]
-        few = tf_ops.constant(self._subject.images[:PREDICT_BATCH])
+        few = ops.convert_to_tensor(self._subject.images[:PREDICT_BATCH])
         self._softmax = near_ties.is_softmax(np.asarray(self._passing(few, self.weights)))
         self._fallback: dict[tuple[tuple[int, ...], int | None], Way] = {}
         self._ways: OrderedDict[tuple[tuple[int, ...], int | None], Way] = OrderedDict()
@@ -138,10 +139,10 @@ class Evaluator:
         close = near_ties.within_rounding(scores, self.network.threshold, self._softmax, self._tie)
         again = np.flatnonzero(close & (not self.sites))
         self.ties += len(again)
-        tensors = [tf_ops.constant(w) for w in arrays] if len(again) else []
+        tensors = [ops.convert_to_tensor(w) for w in arrays] if len(again) else []
         own = self._subject.images[images]
         for batch in np.unique(again // PREDICT_BATCH):
-            few = tf_ops.constant(own[batch * PREDICT_BATCH : (batch + 1) * PREDICT_BATCH])
+            few = ops.convert_to_tensor(own[batch * PREDICT_BATCH : (batch + 1) * PREDICT_BATCH])
             exact = decide(np.asarray(self._passing(few, tensors)), self.network.threshold)
             some = again[again // PREDICT_BATCH == batch]
             decisions[some] = exact[some % PREDICT_BATCH]
@@ -195,7 +196,7 @@ class Evaluator:
 
     def _check_plain(self, images: Array, given: Sequence[Sequence[Array]], expected: Array) -> None:
         """Raise SweepError unless the plain pass, its sites letting everything through, is `keras.Model.predict`."""
-        batches = [tf_ops.constant(few) for few in steps(images, PREDICT_BATCH)]
+        batches = [ops.convert_to_tensor(few) for few in steps(images, PREDICT_BATCH)]
         for weights, scores in zip(given, expected, strict=True):
             passing = np.concatenate([np.asarray(self._passing(few, list(weights))) for few in batches])
             if near_ties.difference(passing, scores, self._softmax) > near_ties.LARGEST_ERROR:

@@ -9,8 +9,8 @@ from inspect import signature
 from typing import Any
 
 import keras
+from keras import ops
 
-from sweep.engine import tf_ops
 from sweep.engine.sites import Insert, Site
 from sweep.networks.inspection import leaves_of
 
@@ -132,8 +132,8 @@ class Graph:
         taps = []
         for insert in self.inserts:
             read = [slots[step.inputs[0]] for step in self._uses(insert)]
-            flat = [keras.ops.reshape(x, (keras.ops.shape(x)[0], -1)) for x in read] if len(read) > 1 else read
-            taps.append(tf_ops.concatenate(flat, 1) if len(read) > 1 else read[0])
+            flat = [ops.reshape(x, (ops.shape(x)[0], -1)) for x in read] if len(read) > 1 else read
+            taps.append(ops.concatenate(flat, 1) if len(read) > 1 else read[0])
         return taps
 
     def shape_at(self, index: int) -> tuple[int, ...]:
@@ -168,7 +168,7 @@ class Graph:
         return [step for step in self.steps if step.operation is insert]
 
     def _begin(self, images: Tensor) -> dict[int, Tensor]:
-        return {self.input: tf_ops.cast(images, self._input_dtype)}
+        return {self.input: ops.cast(images, self._input_dtype)}
 
 
 def _run(
@@ -201,14 +201,20 @@ def _share(step: Step, value: Tensor, taken: dict[Insert, int]) -> Tensor:
         return value
     begin = taken.get(step.operation, 0)
     taken[step.operation] = end = begin + math.prod(shape)
-    return tf_ops.reshape(value[:, begin:end], [-1, *shape])
+    return ops.reshape(value[:, begin:end], [-1, *shape])
+
+
+def round_to_levels(x: Tensor, offset: Tensor, step: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:
+    """clip(rint((x - offset) / step), lowest, highest) * step + offset, ties to even."""
+    codes = ops.minimum(ops.maximum(ops.round((x - offset) / step), lowest), highest)
+    return codes * step + offset
 
 
 def act(insert: Insert, x: Tensor, value: Tensor) -> Tensor:
     """What a site makes of an activation (B, ...): in float32, whatever the network computes in; its mask goes on."""
-    exact = tf_ops.cast(x, "float32")
-    y = exact + value if insert.site.kind == "noise" else tf_ops.round_to_levels(exact, *(value[k] for k in range(4)))
-    y = tf_ops.cast(y, x.dtype)
+    exact = ops.cast(x, "float32")
+    y = exact + value if insert.site.kind == "noise" else round_to_levels(exact, *(value[k] for k in range(4)))
+    y = ops.cast(y, x.dtype)
     mask = getattr(x, "_keras_mask", None)
     if mask is not None:
         y._keras_mask = mask

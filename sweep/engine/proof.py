@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from keras import ops
 
-from sweep.engine import near_ties, tf_ops
+from sweep.engine import near_ties
 from sweep.engine.graph import Graph
 from sweep.files import reason
 from sweep.networks.loading import Network
@@ -71,7 +72,7 @@ def flow_problem(network: Network, graph: Graph, images: Array) -> str | None:
     """Why a network's data flow is not known, in one line: with everything passing, its graph is not `predict`."""
     few = images[:IMAGES]
     expected = predict(network, few)
-    passing = np.asarray(graph.run(tf_ops.constant(few), network.model.get_weights()))  # once: not worth a trace
+    passing = np.asarray(graph.run(ops.convert_to_tensor(few), network.model.get_weights()))  # once: not worth a trace
     if _same(passing, expected, near_ties.is_softmax(expected)):
         return None
     return "layer by layer, it gives other scores than keras.Model.predict"

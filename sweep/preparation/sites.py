@@ -11,6 +11,7 @@ import numpy as np
 from sweep.data.datasets import Dataset
 from sweep.engine.sites import Entry, Noise, Site
 from sweep.errors import InputError
+from sweep.networks.feeding import feed
 from sweep.networks.inspection import leaves_of
 from sweep.networks.loading import Network
 from sweep.networks.variables import Layer
@@ -20,6 +21,7 @@ from sweep.perturb.selection import select_layers
 from sweep.randomness import stream
 from sweep.study.family import Cell
 
+CALIBRATION_IMAGES = 1000  # the first of the training images
 STREAMS = 2**32  # the layer at position k of the data flow draws from stream STREAMS + 1 + k; below are variables
 
 
@@ -58,7 +60,6 @@ def place(cells: Sequence[Cell], network: Network, sets: tuple[Dataset, Dataset 
     `sets` are the test and the training set; the latter is not None where a transform is `calibrated`. Raises
     InputError when a transform selects no layer, or when the network's data flow is not known.
     """
-    from sweep.engine.calibration import observe
     from sweep.engine.graph import Unsupported
 
     chosen = {cell.id: _sites(cell, network.layers) for cell in cells}
@@ -66,10 +67,35 @@ def place(cells: Sequence[Cell], network: Network, sets: tuple[Dataset, Dataset 
     if not sites:
         return {}
     try:
-        samples = dict(zip(sites, observe(network, sets, rescale, sites), strict=True))
+        samples = dict(zip(sites, _observe(network, sets, rescale, sites), strict=True))
     except Unsupported as reason:
         raise InputError(f"transforms of the data flow cannot act here: {reason}") from None
     return {cell: tuple(_placed(*where, samples[where[3]]) for where in found) for cell, found in chosen.items()}
+
+
+def _observe(
+    network: Network, sets: tuple[Dataset, Dataset | None], rescale: str | None, sites: Sequence[Site]
+) -> list[Array | None]:
+    """What the clean network hands to each site, for the first training images: (images, ...) float32.
+
+    None for every site without a training set. Raises Unsupported when the network's data flow is not known, or a site
+    is not part of it.
+    """
+    from sweep.engine.backends import over_images
+    from sweep.engine.graph import Graph, Unsupported
+    from sweep.engine.proof import IMAGES, flow_problem
+
+    graph = Graph(network.model, range(len(network.model.weights)), sites)
+    for number, site in enumerate(sites):
+        if site.kind == "noise":
+            graph.shape_at(number)
+    test, training = sets
+    problem = flow_problem(network, graph, feed(network, test.first(IMAGES), rescale))
+    if problem:
+        raise Unsupported(problem)
+    if training is None:
+        return [None] * len(sites)
+    return [*over_images(graph, graph.taps, feed(network, training.first(CALIBRATION_IMAGES), rescale))]
 
 
 def _sites(cell: Cell, layers: Sequence[Layer]) -> list[tuple[int, DataFlow, Layer, Site]]:

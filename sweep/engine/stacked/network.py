@@ -1,7 +1,7 @@
 """Many trials of one network in one forward pass.
 
-T perturbed copies of a network see the same images. Their activations are carried together (`layouts`), each layer
-acts on all of them at once (`layers`), and what no perturbed weight has reached yet is computed once for all.
+T perturbed copies of a network see the same images. Their activations are carried together, each layer acts on all of
+them at once (`rules`), and what no perturbed weight has reached yet is computed once for all.
 """
 
 from __future__ import annotations
@@ -10,11 +10,9 @@ from collections.abc import Collection, Mapping, Sequence
 
 import keras
 
-from sweep.engine.graph import Graph, Unsupported
+from sweep.engine.graph import Graph, Tensor, Unsupported
 from sweep.engine.sites import Site
-from sweep.engine.stacked.layouts import Activation, Layout
-from sweep.engine.stacked.rules import RULES, Call
-from sweep.engine.tf_ops import Tensor
+from sweep.engine.stacked.rules import RULES, Activation, Call, Layout
 
 
 class StackedNetwork:

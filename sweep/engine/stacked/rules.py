@@ -9,16 +9,85 @@ it fast.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Any
 
 import keras
 from keras import layers as kl
+from keras import ops
 
-from sweep.engine import tf_ops
+from sweep.engine.graph import Tensor, round_to_levels
 from sweep.engine.sites import Insert
-from sweep.engine.stacked.layouts import Activation, Layout, from_trials
-from sweep.engine.tf_ops import Tensor
+from sweep.engine.tf_ops import convolve
+
+
+class Layout(Enum):
+    """Where the trials sit in an activation whose shape in the plain network is (B, ..., C), for T trials.
+
+    SHARED is (B, ..., C), the same for all trials. CHANNELS is (B, ..., T·C), trial by trial: what convolutions,
+    pooling and elementwise functions like best. IMAGES is (T·B, ..., C), trial by trial: any layer can act on it as if
+    it were a larger batch, as long as its own weights are the same for all trials.
+    """
+
+    SHARED = "shared"
+    CHANNELS = "channels"
+    IMAGES = "images"
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An activation for `trials` trials and its layout."""
+
+    tensor: Tensor
+    layout: Layout
+    trials: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape in the plain network, without the images."""
+        shape = tuple(self.tensor.shape[1:])
+        return (*shape[:-1], shape[-1] // self.trials) if self.layout is Layout.CHANNELS else shape
+
+    def with_tensor(self, tensor: Tensor) -> Activation:
+        """Another tensor, in the same layout."""
+        return replace(self, tensor=tensor)
+
+    def as_channels(self) -> Activation:
+        """The same in the layout CHANNELS."""
+        if self.layout is Layout.CHANNELS:
+            return self
+        if self.layout is Layout.SHARED:
+            tensor = ops.tile(self.tensor, [1] * len(self.shape) + [self.trials])
+        else:
+            *middle, channels = self.shape
+            tensor = ops.reshape(ops.moveaxis(self.per_trial(), 0, -2), [-1, *middle, self.trials * channels])
+        return Activation(tensor, Layout.CHANNELS, self.trials)
+
+    def as_images(self) -> Activation:
+        """The same in the layout IMAGES."""
+        if self.layout is Layout.IMAGES:
+            return self
+        if self.layout is Layout.SHARED:
+            tensor = ops.tile(self.tensor, [self.trials] + [1] * len(self.shape))
+            return Activation(tensor, Layout.IMAGES, self.trials)
+        return from_trials(ops.moveaxis(self.split_channels(), -2, 0), self.trials)
+
+    def per_trial(self) -> Tensor:
+        """The tensor as (T, B, ..., C)."""
+        images = self.as_images().tensor
+        count = images.shape[0]
+        return ops.reshape(images, [self.trials, -1 if count is None else count // self.trials, *images.shape[1:]])
+
+    def split_channels(self) -> Tensor:
+        """The tensor as (B, ..., T, C)."""
+        *middle, channels = self.shape
+        return ops.reshape(self.as_channels().tensor, [-1, *middle, self.trials, channels])
+
+
+def from_trials(tensor: Tensor, trials: int) -> Activation:
+    """The activation of a tensor (T, B, ..., C)."""
+    return Activation(ops.reshape(tensor, [-1, *tensor.shape[2:]]), Layout.IMAGES, trials)
 
 
 @dataclass(frozen=True)
@@ -44,7 +113,7 @@ class Call:
     def weight(self, variable: Any) -> Tensor:
         """The values (T, ...) of a variable."""
         values = self.varied.get(self.number(variable))
-        return tf_ops.broadcast_trials(variable.value, self.trials) if values is None else values
+        return ops.broadcast_to(variable.value, [self.trials, *variable.shape]) if values is None else values
 
     def varies(self) -> bool:
         """True if trials perturb a weight of this layer."""
@@ -147,16 +216,16 @@ def one_trial_at_a_time(call: Call) -> Activation:
     if not call.varies():
         return as_larger_batch(call)
     layer = call.operation
-    inputs = [tf_ops.unstack(x.per_trial()) for x in call.inputs]
+    inputs = [ops.unstack(x.per_trial(), call.trials) for x in call.inputs]
     variables = [*layer.trainable_variables, *layer.non_trainable_variables]
-    values = [tf_ops.unstack(call.weight(v)) for v in variables]
+    values = [ops.unstack(call.weight(v), call.trials) for v in variables]
     split = len(layer.trainable_variables)
     outputs = []
     for trial in range(call.trials):
         weights = [v[trial] for v in values]
         args, kwargs = call.fill([x[trial] for x in inputs])
         outputs.append(layer.stateless_call(weights[:split], weights[split:], *args, **kwargs)[0])
-    return Activation(tf_ops.concatenate(outputs, 0), Layout.IMAGES, call.trials)
+    return Activation(ops.concatenate(outputs, 0), Layout.IMAGES, call.trials)
 
 
 @rule(kl.Activation)
@@ -188,9 +257,9 @@ def concatenate(call: Call) -> Activation:
         return call.apply(_same_layout(inputs))
     if not any(x.layout is Layout.CHANNELS for x in inputs):
         return as_larger_batch(call)
-    parts = [tf_ops.reshape(x.as_channels().tensor, [-1, *x.shape[:-1], trials, x.shape[-1]]) for x in inputs]
     channels = sum(x.shape[-1] for x in inputs)
-    merged = tf_ops.reshape(tf_ops.concatenate(parts, -1), [-1, *inputs[0].shape[:-1], trials * channels])
+    merged = ops.concatenate([x.split_channels() for x in inputs], -1)
+    merged = ops.reshape(merged, [-1, *inputs[0].shape[:-1], trials * channels])
     return Activation(merged, Layout.CHANNELS, trials)
 
 
@@ -198,7 +267,7 @@ def _add_bias(call: Call, x: Tensor) -> Activation:
     """Bias, if the layer has one, and activation function of a convolution whose result has stacked channels."""
     layer = call.operation
     if layer.use_bias:
-        x = x + tf_ops.reshape(call.weight(layer.bias), [-1])
+        x = x + ops.reshape(call.weight(layer.bias), [-1])
     return activate(Activation(x, Layout.CHANNELS, call.trials), layer.activation)
 
 
@@ -208,30 +277,38 @@ def convolution(call: Call) -> Activation:
     layer, x = call.operation, call.inputs[0]
     if x.layout is not Layout.SHARED or layer.groups > 1:
         x = x.as_channels()
-    kernel = tf_ops.stack_filters(call.weight(layer.kernel))
-    y = tf_ops.convolve(x.tensor, kernel, layer.strides, layer.padding, layer.dilation_rate)
-    return _add_bias(call, y)
+    kernel = _stack_filters(call.weight(layer.kernel))
+    return _add_bias(call, convolve(x.tensor, kernel, layer.strides, layer.padding, layer.dilation_rate))
+
+
+def _stack_filters(kernels: Tensor) -> Tensor:
+    """Kernels (T, ..., I, F) to one kernel (..., I, T·F), whose filters are those of trial 0, then trial 1..."""
+    trials, *window, filters = kernels.shape
+    return ops.reshape(ops.moveaxis(kernels, 0, -2), [*window, trials * filters])
+
+
+def _convolve_depthwise(call: Call, kernels: Tensor) -> Tensor:
+    """Depthwise over the channels of all trials: kernels (T, [kh,] kw, C, M), result (B, [H',] W', T·C·M)."""
+    layer, x, padding = call.operation, call.inputs[0].as_channels().tensor, call.operation.padding
+    trials, *window, channels, multiplier = kernels.shape
+    kernel = ops.reshape(ops.moveaxis(kernels, 0, -3), [*window, trials * channels, multiplier])
+    if padding == "causal":
+        x, padding = ops.pad(x, [[0, 0], [layer.dilation_rate[0] * (window[0] - 1), 0], [0, 0]]), "valid"
+    return ops.depthwise_conv(x, kernel, layer.strides, padding, "channels_last", layer.dilation_rate)
 
 
 @rule(kl.DepthwiseConv1D, kl.DepthwiseConv2D)
 def depthwise_convolution(call: Call) -> Activation:
     """DepthwiseConv1D, DepthwiseConv2D: depthwise over the channels of all trials."""
-    layer = call.operation
-    kernel = tf_ops.stack_depthwise(call.weight(layer.kernel))
-    x = call.inputs[0].as_channels().tensor
-    return _add_bias(call, tf_ops.convolve_depthwise(x, kernel, layer.strides, layer.padding, layer.dilation_rate))
+    return _add_bias(call, _convolve_depthwise(call, call.weight(call.operation.kernel)))
 
 
 @rule(kl.SeparableConv1D, kl.SeparableConv2D)
 def separable_convolution(call: Call) -> Activation:
     """SeparableConv1D, SeparableConv2D: depthwise, then 1x1 in T groups."""
     layer = call.operation
-    depthwise = tf_ops.stack_depthwise(call.weight(layer.depthwise_kernel))
-    pointwise = tf_ops.stack_filters(call.weight(layer.pointwise_kernel))
-    x = call.inputs[0].as_channels().tensor
-    x = tf_ops.convolve_depthwise(x, depthwise, layer.strides, layer.padding, layer.dilation_rate)
-    ones = [1] * len(layer.strides)
-    return _add_bias(call, tf_ops.convolve(x, pointwise, ones, "valid", ones))
+    x, ones = _convolve_depthwise(call, call.weight(layer.depthwise_kernel)), [1] * len(layer.strides)
+    return _add_bias(call, convolve(x, _stack_filters(call.weight(layer.pointwise_kernel)), ones, "valid", ones))
 
 
 @rule(kl.Dense)
@@ -241,12 +318,12 @@ def dense(call: Call) -> Activation:
     if not call.varies():
         return as_larger_batch(call)
     *middle, features = x.shape
-    rows = tf_ops.expand(x.tensor, 0) if x.layout is Layout.SHARED else x.per_trial()
-    rows = tf_ops.reshape(rows, [rows.shape[0], -1, features])
-    y = tf_ops.multiply(rows, call.weight(layer.kernel))
+    rows = ops.expand_dims(x.tensor, 0) if x.layout is Layout.SHARED else x.per_trial()
+    rows = ops.reshape(rows, [rows.shape[0], -1, features])
+    y = ops.matmul(rows, call.weight(layer.kernel))
     if layer.use_bias:
-        y = y + tf_ops.expand(call.weight(layer.bias), 1)
-    y = tf_ops.reshape(y, [call.trials, -1, *middle, layer.units])
+        y = y + ops.expand_dims(call.weight(layer.bias), 1)
+    y = ops.reshape(y, [call.trials, -1, *middle, layer.units])
     return activate(from_trials(y, call.trials), layer.activation)
 
 
@@ -259,13 +336,13 @@ def batch_normalization(call: Call) -> Activation:
         return one_trial_at_a_time(call)
     scale, offset = normalization(call)
     x = x.as_channels()
-    return x.with_tensor(x.tensor * tf_ops.reshape(scale, [-1]) + tf_ops.reshape(offset, [-1]))
+    return x.with_tensor(x.tensor * ops.reshape(scale, [-1]) + ops.reshape(offset, [-1]))
 
 
 def normalization(call: Call) -> tuple[Tensor, Tensor]:
     """Scale and offset (T, C) that a BatchNormalization amounts to at inference."""
     layer = call.operation
-    scale = tf_ops.rsqrt(call.weight(layer.moving_variance) + layer.epsilon)
+    scale = ops.rsqrt(call.weight(layer.moving_variance) + layer.epsilon)
     if layer.scale:
         scale = scale * call.weight(layer.gamma)
     offset = -call.weight(layer.moving_mean) * scale
@@ -275,14 +352,12 @@ def normalization(call: Call) -> tuple[Tensor, Tensor]:
 
 
 @rule(Insert)
-def round_to_levels(call: Call) -> Activation:
+def site(call: Call) -> Activation:
     """A transform of the data flow: every trial has its own levels."""
     x, values, trials = call.inputs[0], call.weight(call.operation), call.trials
     numbers = [values[:, k] for k in range(4)]
     if x.layout is Layout.CHANNELS or len(x.shape) > 1:
         x = x.as_channels()
-        columns = [tf_ops.reshape(n, [trials, 1]) for n in numbers]
-        wide = [tf_ops.reshape(tf_ops.repeat_channels(n, x.shape[-1]), [-1]) for n in columns]
-        return x.with_tensor(tf_ops.round_to_levels(x.tensor, *wide))
-    tall = [tf_ops.reshape(n, [trials, 1, *[1] * len(x.shape)]) for n in numbers]
-    return from_trials(tf_ops.round_to_levels(x.per_trial(), *tall), trials)
+        return x.with_tensor(round_to_levels(x.tensor, *(ops.repeat(n, x.shape[-1]) for n in numbers)))
+    tall = [ops.reshape(n, [trials, 1, *[1] * len(x.shape)]) for n in numbers]
+    return from_trials(round_to_levels(x.per_trial(), *tall), trials)
