@@ -22,11 +22,11 @@ from sweep.bench.flops import count_flops
 from sweep.bench.resnet import write_example
 from sweep.bench.result import ARTICLE, Benchmark, NetworkResult, WayResult
 from sweep.bench.sgemm import sgemm_rate
-from sweep.bench.throughput import Steady, peak_of_workers
+from sweep.bench.throughput import Throughput, peak_of_workers
 from sweep.data.datasets import Dataset, prepare_images
 from sweep.engine import tf_ops
-from sweep.engine.backends import Compiled, Plain, Stacked, Subject, Way, cut
-from sweep.engine.evaluator import CPU_STACKS, PREFIX_BYTES, SAMPLE, Evaluator
+from sweep.engine.backends import Backend, Compiled, Plain, Stacked, Subject, cut
+from sweep.engine.evaluator import CPU_STACKS, PREFIX_BYTES, SAMPLE, Evaluator, seconds_a_trial
 from sweep.engine.graph import Unsupported
 from sweep.errors import InputError
 from sweep.execution.ray.cluster import RayRunner, available_cores
@@ -108,38 +108,36 @@ def measure(model: Path, dataset: Path, seconds: float, runner: Runner, log: Log
     task = _Task(model, dataset)
     notes: list[str] = []
     with ExitStack() as stack:
-        contestants = []
-        for contestant in _in_process(task, notes):
-            log(f"{model.name}: ready: {contestant.label}")
-            contestants.append(contestant)
+        candidates = []
+        for candidate in _in_process(task, notes):
+            log(f"{model.name}: ready: {candidate.label}")
+            candidates.append(candidate)
         log(f"{model.name}: starting workers")
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="sweep-bench-"))
-        steady = Steady(task.prepared, stack.enter_context(runner), folder)
-        contestants += _through_workers(task, steady)
-        sgemm: dict[int, list[float]] = {n: [] for n in sorted({1, *(c.cores for c in contestants)})}
-        rates: dict[str, list[float]] = {contestant.key: [] for contestant in contestants}
+        throughput = Throughput(task.prepared, stack.enter_context(runner), folder)
+        candidates += _through_workers(task, throughput)
+        sgemm: dict[int, list[float]] = {n: [] for n in sorted({1, *(c.cores for c in candidates)})}
+        rates: dict[str, list[float]] = {candidate.key: [] for candidate in candidates}
         for turn in range(ROUNDS):
             for n, values in sgemm.items():
                 values.append(sgemm_rate(n, seconds / ROUNDS))
-            for contestant in contestants:
-                rate = contestant.rate(seconds / ROUNDS)
-                rates[contestant.key].append(rate)
-                log(f"{model.name}: round {turn + 1} of {ROUNDS}: {contestant.label}: {rate:.3g} trials/s")
+            for candidate in candidates:
+                rate = candidate.rate(seconds / ROUNDS)
+                rates[candidate.key].append(rate)
+                log(f"{model.name}: round {turn + 1} of {ROUNDS}: {candidate.label}: {rate:.3g} trials/s")
         return NetworkResult(
             name=model.name,
             images=len(task.dataset),
             sgemm={n: tuple(values) for n, values in sgemm.items()},
-            ways=tuple(
-                WayResult(c.key, c.label, c.cores, tuple(rates[c.key]), c.correct, c.flops) for c in contestants
-            ),
-            engine=steady.engine(task.everywhere.id),
+            ways=tuple(WayResult(c.key, c.label, c.cores, tuple(rates[c.key]), c.correct, c.flops) for c in candidates),
+            engine=throughput.engine(task.everywhere.id),
             worker_bytes=peak_of_workers(),
-            notes=(*notes, *steady.notes),
+            notes=(*notes, *throughput.notes),
         )
 
 
 @dataclass(frozen=True)
-class _Contestant:
+class _Candidate:
     """A way to evaluate, ready to run; `rate` takes seconds and gives trials a second. Else as `WayResult`."""
 
     key: str
@@ -184,27 +182,27 @@ class _Task:
 
 
 class _Fixed(Evaluator):
-    """An evaluator that is told its way."""
+    """An evaluator that is told its backend."""
 
-    def __init__(self, network: Network, dataset: Dataset, way: Way) -> None:
+    def __init__(self, network: Network, dataset: Dataset, backend: Backend) -> None:
         super().__init__(network, dataset)
-        self._told = way
+        self._told = backend
 
-    def way(self, varied: Sequence[int], block: int | None = None) -> Way:  # noqa: ARG002
+    def backend(self, varied: Sequence[int], block: int | None = None) -> Backend:  # noqa: ARG002
         """The one it was told."""
         return self._told
 
 
-def _in_process(task: _Task, notes: list[str]) -> Iterator[_Contestant]:
+def _in_process(task: _Task, notes: list[str]) -> Iterator[_Candidate]:
     """The ways that need no workers; TensorFlow and PyTorch may use all cores."""
     cores, flops = available_cores(), task.flops(task.everywhere)
 
-    def ready(key: str, label: str, evaluate: baselines.Evaluate, trials: int = 1, n: int = cores) -> _Contestant:
+    def ready(key: str, label: str, evaluate: baselines.Evaluate, trials: int = 1, n: int = cores) -> _Candidate:
         correct = evaluate(task.weights(range(trials)))[0]
-        return _Contestant(key, label, n, correct, flops, partial(_rate, task, evaluate, trials))
+        return _Candidate(key, label, n, correct, flops, partial(_rate, task, evaluate, trials))
 
-    def ours(way: Way) -> baselines.Evaluate:
-        evaluator = _Fixed(task.network, task.dataset, way)
+    def ours(backend: Backend) -> baselines.Evaluate:
+        evaluator = _Fixed(task.network, task.dataset, backend)
         return lambda trials: evaluator.correct(trials, task.varied)
 
     yield ready(ARTICLE, "the article's loop", baselines.article_loop(task.path, task.dataset))
@@ -233,36 +231,28 @@ def _in_process(task: _Task, notes: list[str]) -> Iterator[_Contestant]:
         notes.append(f"machine code did not run: {reason}")
 
 
-def _through_workers(task: _Task, steady: Steady) -> list[_Contestant]:
-    """The way that calibration chooses, on one thread a worker."""
-    counts = {cell.id: steady.warm_up(cell.id) for cell in (task.everywhere, task.last)}
+def _through_workers(task: _Task, throughput: Throughput) -> list[_Candidate]:
+    """The way that autotuning chooses, on one thread a worker."""
+    counts = {cell.id: throughput.warm_up(cell.id) for cell in (task.everywhere, task.last)}
 
-    def workers(key: str, label: str, cell: Cell, n: int) -> _Contestant:
-        rate = partial(steady.rate, cell.id, n)
-        return _Contestant(key, label, n, counts[cell.id], task.flops(cell), rate)
+    def workers(key: str, label: str, cell: Cell, n: int) -> _Candidate:
+        rate = partial(throughput.rate, cell.id, n)
+        return _Candidate(key, label, n, counts[cell.id], task.flops(cell), rate)
 
-    several = f"{steady.slots} workers" if steady.slots > 1 else "1 worker"
+    several = f"{throughput.slots} workers" if throughput.slots > 1 else "1 worker"
     found = [
-        workers("ray_all", f"through {several}", task.everywhere, steady.slots),
-        workers("ray_last_layer", f"through {several}, last layer only", task.last, steady.slots),
+        workers("ray_all", f"through {several}", task.everywhere, throughput.slots),
+        workers("ray_last_layer", f"through {several}, last layer only", task.last, throughput.slots),
     ]
     one = workers("ray_one", "through 1 worker", task.everywhere, 1)
     return [one, *found]
 
 
 def _best_stack(task: _Task, varied: tuple[int, ...]) -> tuple[int, int]:
-    """The faster of the stacks that calibration tries, on a sample: (trials, images a step)."""
-    times = {}
+    """The faster of the stacks that autotuning tries, on a sample: (trials, images a step)."""
     sample = dataclasses.replace(task.subject, images=task.subject.images[:SAMPLE])
-    for trials, step in CPU_STACKS:
-        way = Stacked(sample, varied, step, trials)
-        sets = task.weights(range(trials))
-        weights = [[w[i] for w in sets] for i in way.varied]
-        way.scores(weights)
-        start = time.perf_counter()
-        way.scores(weights)
-        times[trials, step] = (time.perf_counter() - start) / trials
-    return min(times, key=lambda stack: times[stack])
+    sets = task.weights(range(max(CPU_STACKS)[0]))
+    return min(CPU_STACKS, key=lambda stack: seconds_a_trial(Stacked(sample, varied, stack[1], stack[0]), sets))
 
 
 def _rate(task: _Task, evaluate: baselines.Evaluate, trials: int, seconds: float) -> float:

@@ -54,7 +54,7 @@ class NetworkResult:
         images: of a trial.
         sgemm: cores → the machine's rates of float32 matrix products, operations a second, one of each round.
         ways: in the order of the table, the article's loop among them.
-        engine: the way that calibration chose in the workers, when all kernels are perturbed.
+        engine: the way that autotuning chose in the workers, when all kernels are perturbed.
         worker_bytes: the most memory that a worker has held; None where the system does not tell.
         notes: what did not run, and why.
     """
@@ -130,7 +130,7 @@ class NetworkResult:
         same = f"all decide the same number of images as labelled: {counts[0]:,}"
         differ = f"they decide {counts[0]:,} to {counts[-1]:,} images as labelled"
         remarks = [
-            f"chosen by calibration: {self.engine}",
+            f"chosen by autotuning: {self.engine}",
             f"seed 0, all layers perturbed: {same if len(counts) == 1 else differ}",
         ]
         all_workers, last = self.way("ray_all"), self.ratio("ray_last_layer", "ray_all")

@@ -19,7 +19,7 @@ CHUNKS = 4  # that a worker finishes in the time of one measurement
 PATIENCE = 1.0  # s, between two looks at the workers
 
 
-class Steady:
+class Throughput:
     """Runs trials of a study's cells on a runner for some time, and tells how many a second.
 
     Tasks do all that they do in a run: perturb, evaluate, commit a shard.

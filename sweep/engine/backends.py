@@ -1,4 +1,4 @@
-"""The ways to evaluate trials: one at a time, stacked, or as machine code; all give the scores of T trials."""
+"""The backends that evaluate trials: one at a time, stacked, or as machine code; all give the scores of T trials."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class Subject:
         return steps(self.images, self.block or len(self.images))
 
 
-class Way(Protocol):
-    """One way to evaluate one network on fixed images.
+class Backend(Protocol):
+    """Evaluates one network on fixed images.
 
     Attributes:
         name: goes into the `engine` column.
@@ -106,11 +106,11 @@ class Stacked:
         self.trials = trials
         self._network = StackedNetwork(subject.network.model, varied, subject.sites)
         self.varied = self._network.varied
-        self._blocks = [_whole_steps(block, images_per_step) for block in _prefix_blocks(self._network, subject)]
+        self._blocks = [_whole_steps(block, images_per_step) for block in _prefix_blocks(self._network.graph, subject)]
         self._forward = tf_ops.compile_steps(self._network.forward)
 
     def scores(self, entries: Sequence[Sequence[Entry]], block: int = 0) -> Scores:
-        """See `Way`; fewer than T trials are filled up, so that no new shape is compiled."""
+        """See `Backend`; fewer than T trials are filled up, so that no new shape is compiled."""
         given = len(entries[0])
         full = [ops.convert_to_tensor(np.stack([*e, *[e[0]] * (self.trials - given)])) for e in _arrays(entries)]
         passes = []
@@ -130,7 +130,7 @@ class Compiled:
         _refuse_noise(subject)
         self._network = CompiledNetwork(subject.network.model, varied, subject.sites)
         self.varied = self._network.varied
-        self._blocks = [self._network.blocks(block) for block in _prefix_blocks(self._network, subject)]
+        self._blocks = [self._network.blocks(block) for block in _prefix_blocks(self._network.graph, subject)]
 
     def scores(self, entries: Sequence[Sequence[Entry]], block: int = 0) -> Scores:
         return self._network.forward(self._blocks[block], [np.stack(e) for e in _arrays(entries)])
@@ -172,7 +172,7 @@ def images_per_step(graph: Graph) -> int:
 
 
 def _arrays(entries: Sequence[Sequence[Entry]]) -> list[list[Array]]:
-    """The entries of ways that refuse noise."""
+    """The entries of backends that refuse noise."""
     return [[value for value in trials if not isinstance(value, Noise)] for trials in entries]
 
 
@@ -181,11 +181,11 @@ def _refuse_noise(subject: Subject) -> None:
         raise Unsupported("noise on activations is drawn for every image of every trial")
 
 
-def _prefix_blocks(network: StackedNetwork | CompiledNetwork, subject: Subject) -> list[list[Array]]:
+def _prefix_blocks(graph: Graph, subject: Subject) -> list[list[Array]]:
     """For each block, what no varied weight reaches, computed once for all images: tensors (images, ...)."""
-    if not network.has_prefix:
+    if not graph.has_prefix:
         return [[block] for block in subject.blocks]
-    tensors = over_images(network.graph, network.prefix, subject.images)
+    tensors = over_images(graph, graph.run_prefix, subject.images)
     cuts = [steps(tensor, subject.block or len(tensor)) for tensor in tensors]
     return [list(block) for block in zip(*cuts, strict=True)]
 

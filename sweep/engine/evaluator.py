@@ -1,4 +1,4 @@
-"""A network and a dataset: sets of perturbed weights in, correct counts out, in the fastest way that is right."""
+"""A network and a dataset: sets of perturbed weights in, correct counts out, by the fastest backend that is right."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from keras import ops
 from sweep.data.datasets import Dataset
 from sweep.data.decisions import decide
 from sweep.engine import near_ties, tf_ops
-from sweep.engine.backends import Compiled, Plain, Scores, Stacked, Subject, Way, cut, forward_of, steps
+from sweep.engine.backends import Backend, Compiled, Plain, Scores, Stacked, Subject, cut, forward_of, steps
 from sweep.engine.graph import Unsupported
 from sweep.engine.proof import BATCH as PREDICT_BATCH
 from sweep.engine.proof import predict
@@ -26,14 +26,14 @@ from sweep.networks.feeding import feed
 from sweep.networks.loading import Network
 from sweep.perturb.base import Array
 
-SAMPLE = 256  # images of the proof and of the calibration
+SAMPLE = 256  # images of the proof and of autotuning
 PREFIX_BYTES = 256 * 1024**2
-KEPT_WAYS = 4
-CPU_STACKS = ((16, 10), (4, 50))  # (trials, images) a pass that the calibration tries
+KEPT_BACKENDS = 4
+CPU_STACKS = ((16, 10), (4, 50))  # (trials, images) a pass that autotuning tries
 GPU_STACKS = ((64, 500),)
 EXTREME = 1e12  # larger weights may overflow in one order of a sum and not in another
 
-_Maker = Callable[[Subject, tuple[int, ...]], Way]
+_Maker = Callable[[Subject, tuple[int, ...]], Backend]
 
 
 class Count(NamedTuple):
@@ -46,12 +46,12 @@ class Count(NamedTuple):
 class Evaluator:
     """Evaluates one network on one dataset under any number of weight sets.
 
-    For each set of perturbed variables it meets, it tries the ways of `ways` on a sample of images: one that
+    For each set of perturbed variables it meets, it tries the backends on a sample of images: one that
     decides differently from `keras.Model.predict` is dropped with a note, the fastest of the others is used. Counts do
     not depend on the choice, nor on which trials share a pass: a decision within rounding is taken again exactly as
     `keras.Model.predict` takes it, in the same batch of images.
 
-    With sites, where a value within rounding of the border between two levels can go to either, the way is the
+    With sites, where a value within rounding of the border between two levels can go to either, the backend is the
     first that is right, whatever the time it takes: a result does not depend on how busy a machine was.
 
     Attributes:
@@ -83,19 +83,19 @@ class Evaluator:
         self._passing = forward_of(self._subject)[0]
         few = ops.convert_to_tensor(self._subject.images[:PREDICT_BATCH])
         self._softmax = near_ties.is_softmax(np.asarray(self._passing(few, self.weights)))
-        self._fallback: dict[tuple[tuple[int, ...], int | None], Way] = {}
-        self._ways: OrderedDict[tuple[tuple[int, ...], int | None], Way] = OrderedDict()
+        self._fallback: dict[tuple[tuple[int, ...], int | None], Backend] = {}
+        self._backends: OrderedDict[tuple[tuple[int, ...], int | None], Backend] = OrderedDict()
 
-    def way(self, varied: Sequence[int], block: int | None = None) -> Way:
+    def backend(self, varied: Sequence[int], block: int | None = None) -> Backend:
         """How trials that perturb these variables are evaluated; chosen at the first call."""
         key = (tuple(sorted(varied)), block)
-        if key not in self._ways:
-            while len(self._ways) >= KEPT_WAYS:
-                self._ways.popitem(last=False)
+        if key not in self._backends:
+            while len(self._backends) >= KEPT_BACKENDS:
+                self._backends.popitem(last=False)
             subject = dataclasses.replace(self._subject, block=block)
-            self._ways[key] = self._choose(key[0])(subject, key[0])
-        self._ways.move_to_end(key)
-        return self._ways[key]
+            self._backends[key] = self._autotune(key[0])(subject, key[0])
+        self._backends.move_to_end(key)
+        return self._backends[key]
 
     def correct(self, trials: Sequence[Sequence[Entry]], varied: Sequence[int]) -> list[int]:
         """Numbers of images decided as labelled.
@@ -113,17 +113,18 @@ class Evaluator:
 
         Each trial gives its entries block after block; with `block` None a single time, for all images.
         """
-        way = self.way(varied, block)
+        backend = self.backend(varied, block)
         size = block or self.images
         correct, nonfinite = [0] * len(trials), [0] * len(trials)
-        for start in range(0, len(trials), way.trials):
-            part = range(start, min(start + way.trials, len(trials)))
+        for start in range(0, len(trials), backend.trials):
+            part = range(start, min(start + backend.trials, len(trials)))
             for number, first in enumerate(range(0, self.images, size)):
                 images = slice(first, first + size)
                 given = [next(trials[k]) for k in part]
-                scores = way.scores(_entries(given, way), number)
+                scores = backend.scores(_entries(given, backend), number)
+                weights = [i for i in backend.varied if i < len(self.weights)]
                 for k, trial, row in zip(part, given, scores, strict=True):
-                    if way.name != "plain" and _is_extreme([trial[i] for i in way.varied if i < len(self.weights)]):
+                    if backend.name != "plain" and _is_extreme([trial[i] for i in weights]):
                         plain = self._plain(varied, block)
                         row = plain.scores(_entries([trial], plain), number)[0]
                     right = self._decide(row, trial, images) == self._labels[images]
@@ -148,15 +149,15 @@ class Evaluator:
             decisions[some] = exact[some % PREDICT_BATCH]
         return decisions
 
-    def _plain(self, varied: Sequence[int], block: int | None) -> Way:
-        """For trials with weights so large that ways could differ."""
+    def _plain(self, varied: Sequence[int], block: int | None) -> Backend:
+        """For trials with weights so large that backends could differ."""
         key = tuple(sorted(varied)), block
         if key not in self._fallback:
             self._fallback = {key: Plain(dataclasses.replace(self._subject, block=block), key[0])}
         return self._fallback[key]
 
-    def _choose(self, key: tuple[int, ...]) -> _Maker:
-        """The way to use, by the proof at load and the calibration."""
+    def _autotune(self, key: tuple[int, ...]) -> _Maker:
+        """The backend to use, by the proof at load and by autotuning."""
         sample = dataclasses.replace(self._subject, images=self._subject.images[:SAMPLE])
         given = [self.weights, self._noisy(key)]
         expected = np.stack([predict(self.network, sample.images, weights) for weights in given])
@@ -169,26 +170,26 @@ class Evaluator:
             return Plain
         levels = [IDENTITY] * len(self.sites)
         trials: list[list[Entry]] = [[*weights, *levels] for weights in given]
-        plain: Way = Plain(sample, key)
+        plain: Backend = Plain(sample, key)
         if self.sites:
             expected = plain.scores(_entries(trials, plain))
-        best: tuple[float, _Maker] = (_seconds(plain, trials), Plain)
+        best: tuple[float, _Maker] = (seconds_a_trial(plain, trials), Plain)
         refusal = ""
         for make in self._candidates():
             try:
-                way = make(sample, key)
+                backend = make(sample, key)
             except Unsupported as reason:
                 refusal = str(reason)
                 continue
-            error = near_ties.difference(way.scores(_entries(trials, way)), expected, self._softmax)
+            error = near_ties.difference(backend.scores(_entries(trials, backend)), expected, self._softmax)
             if error > near_ties.LARGEST_ERROR:
-                self.notes.append(f"{way.name} evaluation differs from plain Keras here, and is not used")
+                self.notes.append(f"{backend.name} evaluation differs from plain Keras here, and is not used")
                 continue
             self._tie = max(self._tie, near_ties.MARGIN * error)
             if self.sites:
                 return make
-            best = min(best, (_seconds(way, trials), make), key=lambda pair: pair[0])
-            if way.name == "compiled" and best[1] is make and self._engine is None:
+            best = min(best, (seconds_a_trial(backend, trials), make), key=lambda pair: pair[0])
+            if backend.name == "compiled" and best[1] is make and self._engine is None:
                 break  # a stacked pass would take seconds to compile, to lose by a factor
         if best[1] is Plain and refusal:
             self.notes.append(f"evaluating one trial at a time: {refusal}")
@@ -223,30 +224,30 @@ class Evaluator:
         return noisy
 
 
-def _compiled(subject: Subject, key: tuple[int, ...]) -> Way:
+def _compiled(subject: Subject, key: tuple[int, ...]) -> Backend:
     return Compiled(subject, cut(subject, key, PREFIX_BYTES))
 
 
-def _stacked(subject: Subject, key: tuple[int, ...], trials: int, images_per_step: int) -> Way:
+def _stacked(subject: Subject, key: tuple[int, ...], trials: int, images_per_step: int) -> Backend:
     return Stacked(subject, cut(subject, key, PREFIX_BYTES), images_per_step, trials)
 
 
 def _is_extreme(entries: Sequence[Entry]) -> bool:
-    """Whether a weight is not finite, or so large that a sum may overflow in one way and not in another."""
+    """Whether a weight is not finite, or so large that a sum may overflow in one backend and not in another."""
     return any(isinstance(e, np.ndarray) and not (np.max(np.abs(e), initial=0) < EXTREME) for e in entries)
 
 
-def _entries(trials: Sequence[Sequence[Entry]], way: Way) -> list[list[Entry]]:
-    return [[trial[i] for trial in trials] for i in way.varied]
+def _entries(trials: Sequence[Sequence[Entry]], backend: Backend) -> list[list[Entry]]:
+    return [[trial[i] for trial in trials] for i in backend.varied]
 
 
-def _seconds(way: Way, trials: Sequence[Sequence[Entry]]) -> float:
-    """Seconds a trial in a full pass: the best of three after one that may compile."""
-    full = _entries([trials[k % len(trials)] for k in range(way.trials)], way)
-    way.scores(full)
+def seconds_a_trial(backend: Backend, trials: Sequence[Sequence[Entry]]) -> float:
+    """Seconds a trial of a full pass: the best of three after one that may compile."""
+    full = _entries([trials[k % len(trials)] for k in range(backend.trials)], backend)
+    backend.scores(full)
     times = []
     for _ in range(3):
         start = time.perf_counter()
-        way.scores(full)
+        backend.scores(full)
         times.append(time.perf_counter() - start)
-    return min(times) / way.trials
+    return min(times) / backend.trials

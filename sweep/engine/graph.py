@@ -112,7 +112,7 @@ class Graph:
         return self.boundary != (self.input,)
 
     def run_prefix(self, images: Tensor) -> tuple[Tensor, ...]:
-        """The boundary (B, ...) of images (B, ...): what all trials share."""
+        """The boundary (B, ...) of images (B, ...): what all trials share, to be kept and sliced along images."""
         slots = _run(self.prefix, self._begin(images), [], {})
         return tuple(slots[i] for i in self.boundary)
 

@@ -20,7 +20,7 @@ Tensor = Any
 def convolve(x: Tensor, kernel: Tensor, strides: Sequence[int], padding: str, dilations: Sequence[int]) -> Tensor:
     """Convolution over one or two axes, in as many groups as x has times the channels of the kernel.
 
-    `keras.ops.conv` compiles more than one group by XLA, which is several times slower on CPUs.
+    `keras.ops.conv` compiles more than one group by XLA, which takes nearly three times as long on a CPU.
 
     Args:
         x: (B, [H,] W, G·I).

@@ -250,9 +250,9 @@ def _alike(job: Job, network: Network, chunk: Chunk) -> dict[_Kind, list[tuple[C
 def _evaluate(
     job: Job, evaluator: Evaluator, kind: _Kind, trials: list[tuple[Cell, int]], host: Mapping[str, str]
 ) -> Iterator[dict[str, Any]]:
-    way = evaluator.way(kind.varied, kind.block)
-    for start in range(0, len(trials), way.trials):
-        part = trials[start : start + way.trials]
+    backend = evaluator.backend(kind.varied, kind.block)
+    for start in range(0, len(trials), backend.trials):
+        part = trials[start : start + backend.trials]
         begun = time.perf_counter()
         entries = [_entries(job, evaluator, cell, seed) for cell, seed in part]
         counts = evaluator.count(entries, kind.varied, kind.block)
@@ -271,7 +271,7 @@ def _evaluate(
                 "seconds": seconds,
                 "host": host["host"],
                 "device": host["device"],
-                "engine": way.name,
+                "engine": backend.name,
             }
 
 

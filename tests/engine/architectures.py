@@ -53,7 +53,7 @@ def plain(model: keras.Model, varied: Sequence[int], weights: Sequence[np.ndarra
 
 def stacked(network: StackedNetwork, weights: Sequence[np.ndarray], x: np.ndarray) -> np.ndarray:
     """(T, B, outputs): all trials in one pass."""
-    boundary = network.prefix(keras.ops.convert_to_tensor(x))
+    boundary = network.graph.run_prefix(keras.ops.convert_to_tensor(x))
     return np.asarray(network.forward(boundary, [keras.ops.convert_to_tensor(w) for w in weights]))
 
 

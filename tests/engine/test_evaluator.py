@@ -9,7 +9,7 @@ import pytest
 from keras import layers
 
 from sweep.data.datasets import load_dataset
-from sweep.engine import backends as ways_module
+from sweep.engine import backends
 from sweep.engine import evaluator as module
 from sweep.engine.evaluator import Evaluator
 from sweep.networks.loading import load_network
@@ -54,7 +54,7 @@ def prepared(
     model: keras.Model, folder: Path, monkeypatch: pytest.MonkeyPatch, trust: bool = False
 ) -> tuple[Evaluator, np.ndarray, np.ndarray]:
     """An evaluator with small passes on 300 images, and the images and labels."""
-    monkeypatch.setattr(ways_module, "IMAGES_PER_STEP", 70)
+    monkeypatch.setattr(backends, "IMAGES_PER_STEP", 70)
     rng = np.random.default_rng(1)
     model.set_weights(
         [rng.normal(0, 0.5, w.shape).astype(np.float32) ** (1 + (w.ndim == 1)) for w in model.get_weights()]
@@ -98,18 +98,19 @@ def test_every_way_counts_as_predict(name: str, tmp_path: Path, monkeypatch: pyt
     assert len(set(expected)) > 1, "the trials differ"
     for engine in (None, "plain", "stacked", "compiled"):
         ours._engine = engine
-        ours._ways.clear()
+        ours._backends.clear()
         assert ours.correct(trials, varied) == expected, engine
         assert [ours.correct([w], varied)[0] for w in trials[:3]] == expected[:3], "alone as in company"
 
 
-def test_ways_that_are_asked_for_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_backends_that_are_asked_for_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     ours, *_ = prepared(NETWORKS["softmax"](), tmp_path, monkeypatch)
-    monkeypatch.setattr(module, "_seconds", lambda way, _: {"plain": 3.0, "stacked": 2.0, "compiled": 1.0}[way.name])
+    seconds = {"plain": 3.0, "stacked": 2.0, "compiled": 1.0}
+    monkeypatch.setattr(module, "seconds_a_trial", lambda backend, _: seconds[backend.name])
     for engine in ("plain", "stacked", "compiled", None):
         ours._engine = engine
-        ours._ways.clear()
-        assert ours.way((0, 1)).name == (engine or "compiled")
+        ours._backends.clear()
+        assert ours.backend((0, 1)).name == (engine or "compiled")
 
 
 def test_a_network_with_an_unknown_layer_runs_one_at_a_time_and_says_so(tmp_path: Path, monkeypatch):
@@ -119,7 +120,7 @@ def test_a_network_with_an_unknown_layer_runs_one_at_a_time_and_says_so(tmp_path
     varied = (0, 2)
     trials = [noisy(ours.weights, varied, seed) for seed in range(3)]
     assert ours.correct(trials, varied) == [predicted(model, w, images, labels) for w in trials]
-    assert ours.way(varied).name == "plain"
+    assert ours.backend(varied).name == "plain"
     assert len(ours.notes) == 1
     assert "odd (Odd)" in ours.notes[0]
 
@@ -128,7 +129,7 @@ def test_a_way_that_is_wrong_is_not_used(tmp_path: Path, monkeypatch: pytest.Mon
     ours, *_ = prepared(NETWORKS["softmax"](), tmp_path, monkeypatch)
     right = module.Compiled.scores
     monkeypatch.setattr(module.Compiled, "scores", lambda way, *given: right(way, *given)[..., ::-1])
-    assert ours.way((0, 1)).name != "compiled"
+    assert ours.backend((0, 1)).name != "compiled"
     assert any("compiled evaluation differs from plain Keras" in note for note in ours.notes)
 
 
@@ -139,10 +140,10 @@ def test_decisions_within_rounding_are_taken_as_predict_takes_them(tmp_path: Pat
     varied = tuple(v.index for v in ours.network.variables if v.kernel)
     trial = noisy(ours.weights, varied, 5)
     expected = predicted(model, trial, images, labels)
-    way = ours.way(varied)
-    exact = way.scores([trial[i][None] for i in way.varied])
+    backend = ours.backend(varied)
+    exact = backend.scores([trial[i][None] for i in backend.varied])
     tied = np.repeat(exact.max(axis=-1, keepdims=True), 5, axis=-1) * np.float32([1, 1 + 1e-7, 1 - 1e-7, 1, 1])
-    monkeypatch.setattr(way, "scores", lambda weights, block: tied)
+    monkeypatch.setattr(backend, "scores", lambda weights, block: tied)
     assert ours.correct([trial], varied) == [expected]
     assert ours.ties == 300
 
@@ -152,11 +153,11 @@ def test_an_unperturbed_beginning_is_kept_unless_it_is_too_large(tmp_path: Path,
     ours, images, labels = prepared(model, tmp_path, monkeypatch)
     last = (len(ours.weights) - 2,)
     trial = noisy(ours.weights, last, 2)
-    assert ours.way(last).varied == last
+    assert ours.backend(last).varied == last
     kept = ours.correct([trial], last)
-    ours._ways.clear()
+    ours._backends.clear()
     monkeypatch.setattr(module, "PREFIX_BYTES", 10)
-    assert ours.way(last).varied == (0, 1, 2)
+    assert ours.backend(last).varied == (0, 1, 2)
     assert ours.correct([trial], last) == kept == [predicted(model, trial, images, labels)]
 
 

@@ -34,7 +34,7 @@ def test_memory_stays_flat(root: Path):
     evaluator = Evaluator(network, dataset)
     noise = (Gaussian(scale=0.08),)
     varied = reached(network.variables, noise)
-    step = evaluator.way(varied).trials
+    step = evaluator.backend(varied).trials
     after_warm = 0
     for start in range(0, trials, step):
         sets = [perturb(evaluator.weights, network.variables, noise, 0, seed) for seed in range(start, start + step)]
@@ -42,5 +42,7 @@ def test_memory_stays_flat(root: Path):
         if not after_warm and start + step >= warm:
             after_warm = resident()
     at_end = resident()
-    print(f"{evaluator.way(varied).name}: {after_warm / 2**20:.0f} MiB after {warm}, {at_end / 2**20:.0f} at the end")
+    print(
+        f"{evaluator.backend(varied).name}: {after_warm / 2**20:.0f} MiB after {warm}, {at_end / 2**20:.0f} at the end"
+    )
     assert at_end < GROWTH * after_warm

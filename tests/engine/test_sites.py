@@ -61,7 +61,7 @@ def compare(kind: type[StackedNetwork] | type[CompiledNetwork], builder: type[Bu
         expected.append(np.asarray(graph.run(keras.ops.convert_to_tensor(x), [*values, *(g[t] for g in grids)])))
     network = kind(model, varied, sites)
     assert network.varied == (*varied, *range(len(model.weights), len(model.weights) + len(sites)))
-    boundary = network.prefix(keras.ops.convert_to_tensor(x))
+    boundary = network.graph.run_prefix(keras.ops.convert_to_tensor(x))
     if isinstance(network, CompiledNetwork):
         found = network.forward(network.blocks([np.asarray(b) for b in boundary]), [*weights, *grids])
     else:
@@ -159,7 +159,7 @@ def handed_on(way: str, model: keras.Model, x: np.ndarray, sites: tuple[Site, ..
         return np.asarray(graph.run(tensor(x), [*model.get_weights(), *[grid] * len(sites)]))
     network = (StackedNetwork if way == "stacked" else CompiledNetwork)(model, range(len(model.weights)), sites)
     entries = [np.asarray(v)[None] for v in [*model.get_weights(), *[grid] * len(sites)]]
-    boundary = network.prefix(tensor(x))
+    boundary = network.graph.run_prefix(tensor(x))
     if isinstance(network, CompiledNetwork):
         return network.forward(network.blocks([np.asarray(b) for b in boundary]), entries)[0]
     return np.asarray(network.forward(boundary, [tensor(entry) for entry in entries]))[0]

@@ -37,8 +37,8 @@ class Clamp:
         """The clamped value."""
         if self.slope != 1:
             low = "zeroinitializer" if self.slope == 0 else code.binary("fmul", x, code.constant(self.slope))
-            x = code.larger(low, x)
-        return x if self.top is None else code.smaller(code.constant(self.top), x)
+            x = code.maximum(low, x)
+        return x if self.top is None else code.minimum(code.constant(self.top), x)
 
 
 LEVELS = 4  # numbers that say how results are rounded: offset, step, lowest and highest code
@@ -47,8 +47,8 @@ LEVELS = 4  # numbers that say how results are rounded: offset, step, lowest and
 def round_to_levels(code: Code, x: str, levels: Sequence[str]) -> str:
     """clip(rint((x - offset) / step), lowest, highest) · step + offset, each operation rounded by itself."""
     offset, step, lowest, highest = levels
-    codes = code.nearest(code.binary("fdiv", code.binary("fsub", x, offset), step))
-    codes = code.smaller(highest, code.larger(lowest, codes))
+    codes = code.rint(code.binary("fdiv", code.binary("fsub", x, offset), step))
+    codes = code.minimum(highest, code.maximum(lowest, codes))
     return code.binary("fadd", code.binary("fmul", codes, step), offset)
 
 
@@ -110,7 +110,7 @@ class Convolution:
         """One block: loops over tiles of rows, columns and filters."""
         rows, columns, _ = self.tile
         start = self.weights - LEVELS
-        levels = [code.spread(code.at("%w", start + k)) for k in range(LEVELS)] if self.rounded else []
+        levels = [code.splat(code.at("%w", start + k)) for k in range(LEVELS)] if self.rounded else []
         for row, column in product(segments(self.rows, rows), segments(self.columns, columns)):
             self._emit_area(code, row, column, levels)
 
@@ -167,20 +167,20 @@ class Convolution:
                 for (to, tap), f in product(entries, range(filters)):
                     k = tap * filters + f
                     if k not in taps:
-                        taps[k] = code.spread(code.at(wc, k))
-                    sums[to * filters + f] = code.multiply_add(pixel, taps[k], sums[to * filters + f])
+                        taps[k] = code.splat(code.at(wc, k))
+                    sums[to * filters + f] = code.fmuladd(pixel, taps[k], sums[to * filters + f])
             return sums
 
         zeros = ["zeroinitializer"] * (height * width * filters)
         sums = code.loop(self.channels, each_channel, zeros)
         ph, pw = self.pool
         for f in range(filters):
-            offset = code.spread(code.at(bias, f))
+            offset = code.splat(code.at(bias, f))
             for i, j in product(range(height // ph), range(width // pw)):
                 pooled = [(i * ph + p) * width + j * pw + q for p, q in product(range(ph), range(pw))]
                 best = sums[pooled[0] * filters + f]
                 for k in pooled[1:]:
-                    best = code.larger(best, sums[k * filters + f])
+                    best = code.maximum(best, sums[k * filters + f])
                 best = code.binary("fadd", best, offset)
                 to = (j * self.filters + f) * code.lanes
                 if self.r_row:
@@ -222,7 +222,7 @@ class Pointwise:
     def emit(self, code: Code) -> None:
         """One block."""
         lanes, start = code.lanes, self.weights - LEVELS
-        levels = [code.spread(code.at("%w", start + k)) for k in range(LEVELS)] if self.rounded else []
+        levels = [code.splat(code.at("%w", start + k)) for k in range(LEVELS)] if self.rounded else []
 
         def each_row(i: str) -> None:
             x, y, r = (code.at(p, 0, i, s) for p, s in (("%x", self.x_row), ("%y", self.y_row), ("%r", self.r_row)))
@@ -234,8 +234,8 @@ class Pointwise:
                 def each_channel(c: str) -> None:
                     value = code.load(code.at(xj, 0, c, lanes))
                     if self.affine:
-                        scale = code.spread(code.at("%w", 0, c, 1))
-                        value = code.multiply_add(value, scale, code.spread(code.at("%w", self.channels, c, 1)))
+                        scale = code.splat(code.at("%w", 0, c, 1))
+                        value = code.fmuladd(value, scale, code.splat(code.at("%w", self.channels, c, 1)))
                     if self.r_row:
                         value = code.binary("fadd", value, code.load(code.at(rj, 0, c, lanes)))
                     value = self.clamp.emit(code, value)
@@ -288,7 +288,7 @@ class Pool:
                     def each_pixel(q: str, value: str) -> list[str]:
                         pixel = code.load(code.at(line, 0, q, step))
                         if self.kind == "max":
-                            return [code.larger(value, pixel)]
+                            return [code.maximum(value, pixel)]
                         return [code.binary("fadd", value, pixel)]
 
                     return code.loop(width, each_pixel, [value])

@@ -83,7 +83,7 @@ class Code:
         """A vector."""
         self.lines.append(f"store {self.vector} {value}, ptr {pointer}, align {4 * self.lanes}")
 
-    def spread(self, pointer: str) -> str:
+    def splat(self, pointer: str) -> str:
         """One float in all lanes."""
         scalar = self.let(f"load float, ptr {pointer}")
         one = self.let(f"insertelement {self.vector} undef, float {scalar}, i32 0")
@@ -95,7 +95,7 @@ class Code:
         bits = ctypes.c_uint64.from_buffer(ctypes.c_double(ctypes.c_float(value).value)).value
         return "<" + ", ".join([f"float 0x{bits:016X}"] * self.lanes) + ">"
 
-    def multiply_add(self, a: str, b: str, c: str) -> str:
+    def fmuladd(self, a: str, b: str, c: str) -> str:
         """a·b + c, rounded once."""
         v = self.vector
         return self.let(f"call {v} @llvm.fmuladd.v{self.lanes}f32({v} {a}, {v} {b}, {v} {c})")
@@ -104,16 +104,16 @@ class Code:
         """fadd, fmul..."""
         return self.let(f"{operation} {self.vector} {a}, {b}")
 
-    def nearest(self, x: str) -> str:
+    def rint(self, x: str) -> str:
         """The nearest whole number, ties to even."""
         return self.let(f"call {self.vector} @llvm.rint.v{self.lanes}f32({self.vector} {x})")
 
-    def larger(self, a: str, b: str) -> str:
+    def maximum(self, a: str, b: str) -> str:
         """max(a, b); b if either is not a number."""
         chosen = self.let(f"fcmp ogt {self.vector} {a}, {b}")
         return self.let(f"select <{self.lanes} x i1> {chosen}, {self.vector} {a}, {self.vector} {b}")
 
-    def smaller(self, a: str, b: str) -> str:
+    def minimum(self, a: str, b: str) -> str:
         """min(a, b); b if either is not a number."""
         chosen = self.let(f"fcmp olt {self.vector} {a}, {b}")
         return self.let(f"select <{self.lanes} x i1> {chosen}, {self.vector} {a}, {self.vector} {b}")

@@ -1,7 +1,7 @@
 """Networks of convolutions and dense layers as machine code: one trial at a time, images in the SIMD lanes.
 
 The second way to evaluate many trials, beside `stacked`, for networks whose perturbed part is made of the layers
-that `operations` knows. It is one native call per trial, in one thread, without Python's lock.
+that `lowering` knows. It is one native call per trial, in one thread, without Python's lock.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sweep.engine.compiled import kernels, llvm
 from sweep.engine.compiled.kernels import Instruction, Place
 from sweep.engine.compiled.lowering import Array, Lowering, Operation
 from sweep.engine.compiled.slots import Slot
-from sweep.engine.graph import Graph, Tensor
+from sweep.engine.graph import Graph
 from sweep.engine.sites import Site
 
 
@@ -69,15 +69,6 @@ class CompiledNetwork:
             self._weights += operation.kernel.weights
         self._scratch = _aligned((places.scratch,))
         self._run = kernels.build(program, len(self.graph.boundary))
-
-    @property
-    def has_prefix(self) -> bool:
-        """False if the boundary is just the images."""
-        return self.graph.has_prefix
-
-    def prefix(self, images: Tensor) -> tuple[Tensor, ...]:
-        """What all trials share: the boundary (B, ...) of images (B, ...); see `StackedNetwork.prefix`."""
-        return self.graph.run_prefix(images)
 
     def blocks(self, boundary: Sequence[Array]) -> Blocks:
         """The boundary of N images, tensors (N, ...), in the form that `forward` reads."""

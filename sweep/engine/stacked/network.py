@@ -18,7 +18,8 @@ from sweep.engine.stacked.rules import RULES, Activation, Call, Layout
 class StackedNetwork:
     """The forward pass of T perturbed copies of a network, as pure tensor code.
 
-    The caller wraps `prefix` and `forward` in compiled functions of fixed shapes (T is read from the weights).
+    The caller wraps `forward`, and `run_prefix` of the graph, in compiled functions of fixed shapes; T is read from the
+    weights.
 
     Attributes:
         graph: the steps of the model and where they are cut.
@@ -44,27 +45,11 @@ class StackedNetwork:
             if type(step.operation) not in RULES:
                 raise Unsupported(f"{step} is not in the list of stacked layers")
 
-    @property
-    def has_prefix(self) -> bool:
-        """False if the boundary is just the images, so that there is nothing to keep."""
-        return self.graph.has_prefix
-
-    def prefix(self, images: Tensor) -> tuple[Tensor, ...]:
-        """What all trials share.
-
-        Args:
-            images: (B, ...), as the model takes them.
-
-        Returns:
-            the boundary: tensors (B, ...) that the perturbed layers read, to be kept and sliced along images.
-        """
-        return self.graph.run_prefix(images)
-
     def forward(self, boundary: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
         """The outputs of all trials.
 
         Args:
-            boundary: what `prefix` returned, for B images.
+            boundary: what `graph.run_prefix` returned, for B images.
             weights: the values (T, *shape) of the varied weights, then of the sites, in the order of `varied`.
 
         Returns:

@@ -19,7 +19,7 @@ def check(model: keras.Model, varied: Sequence[int], images: int, trials: int, r
     weights = draw_weights(model, varied, trials, rng)
     x = rng.standard_normal((images, *model.input_shape[1:])).astype(np.float32)
     network = CompiledNetwork(model, varied)
-    blocks = network.blocks([np.asarray(t) for t in network.prefix(keras.ops.convert_to_tensor(x))])
+    blocks = network.blocks([np.asarray(t) for t in network.graph.run_prefix(keras.ops.convert_to_tensor(x))])
     ours = network.forward(blocks, weights)
     assert_same(ours, plain(model, varied, weights, x))
     np.testing.assert_array_equal(network.forward(blocks, weights), ours)
@@ -97,7 +97,7 @@ def test_prefix_is_computed_once() -> None:
     )
     check(model, [4], 9, 3, np.random.default_rng(1))
     network = CompiledNetwork(model, [2, 4])
-    assert network.has_prefix
+    assert network.graph.has_prefix
     assert [layer.name for layer in model.layers[1:]] == list(
         dict.fromkeys(step.operation.name for step in network.graph.rest)
     )

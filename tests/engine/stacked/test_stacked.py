@@ -59,18 +59,18 @@ def test_the_prefix_is_what_no_perturbed_weight_reaches() -> None:
     y = kl.Conv2D(3, 1, name="second")(x)
     model = keras.Model(inputs, kl.Dense(2, name="last")(kl.Flatten(name="flat")(kl.Add(name="sum")([x, y]))))
     network = StackedNetwork(model, [2])
-    assert network.has_prefix
+    assert network.graph.has_prefix
     assert [step.operation.name for step in network.graph.rest] == ["second", "sum", "flat", "last"]
     rng = np.random.default_rng(0)
     weights = draw_weights(model, [2], 3, rng)
     x = rng.standard_normal((4, 6, 6, 2)).astype(np.float32)
-    boundary = network.prefix(x)
+    boundary = network.graph.run_prefix(x)
     assert [tuple(b.shape) for b in boundary] == [(4, 4, 4, 3)]
     assert_same(stacked(network, weights, x), plain(model, [2], weights, x))
 
 
 def test_no_prefix_when_the_first_layer_varies() -> None:
-    assert not StackedNetwork(small(kl.Conv2D(2, 3), kl.Flatten(), kl.Dense(2)), [0]).has_prefix
+    assert not StackedNetwork(small(kl.Conv2D(2, 3), kl.Flatten(), kl.Dense(2)), [0]).graph.has_prefix
 
 
 class Negated(kl.Dense):
