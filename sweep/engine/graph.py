@@ -225,7 +225,7 @@ def _walk(model: keras.Model, inserts: Sequence[Insert] = ()) -> tuple[list[Step
     """The steps of a model in order, models nested in it opened up; and the slots of its input and its output."""
     steps: list[Step] = []
     count = 0
-    leaves = {leaf: position for position, leaf in enumerate(leaves_of(model))} if inserts else {}
+    leaves = {id(leaf): position for position, leaf in enumerate(leaves_of(model))} if inserts else {}
     used: set[Insert] = set()
     made_by_site: set[int] = set()
 
@@ -272,7 +272,7 @@ def _walk(model: keras.Model, inserts: Sequence[Insert] = ()) -> tuple[list[Step
                     _check_arguments(operation, node.arguments.kwargs)
                     made = open_model(operation, read)
                 else:
-                    layer = leaves.get(operation)
+                    layer = leaves.get(id(operation))
                     if isinstance(operation, _LOOKS_UP) and not _is_reversed(node):
                         check_lookup(operation, layer, read)
                     read = insert(read, node.arguments.keras_tensors, layer, "input")
