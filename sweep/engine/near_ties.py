@@ -1,4 +1,4 @@
-"""Which decisions lie within float rounding, so that two right ways to evaluate may take them differently.
+"""Which decisions lie within float rounding, so that two right backends may take them differently.
 
 A float32 forward pass is wrong by some units in the seventh digit of the largest logit. So a decision is judged
 by the distance of its two best logits, as a share of the logits' range; a network that ends in softmax has its
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from sweep.perturb.base import Array
 
-TIE = 2e-5  # of the logits' range, at least; ten times what has been seen between ways on small networks
+TIE = 2e-5  # of the logits' range, at least; ten times what has been seen between backends on small networks
 MARGIN = 8  # times the largest difference seen on the sample: a deep network rounds more
 LARGEST_ERROR = 1e-4  # of the logits' range: more is not rounding
 UNDERFLOW = 1e-30  # softmax outputs below tell no logit
@@ -54,7 +54,7 @@ def within_rounding(scores: Array, threshold: float | None, softmax: bool, tie: 
 
 
 def difference(scores: Array, expected: Array, softmax: bool) -> float:
-    """The largest difference of two ways' scores (..., outputs), as a share of the logits' range; inf for one NaN."""
+    """The largest difference of backends' scores (..., outputs), as a share of the logits' range; inf for one NaN."""
     ours, theirs = logits(scores, softmax), logits(expected, softmax)
     finite = np.isfinite(theirs)
     if not np.array_equal(finite, np.isfinite(ours)):
