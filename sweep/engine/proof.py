@@ -12,6 +12,7 @@ from keras import ops
 
 from sweep.engine import near_ties
 from sweep.engine.graph import Graph
+from sweep.engine.tf_ops import compile_function
 from sweep.files import reason
 from sweep.networks.loading import Network
 from sweep.perturb.base import Array
@@ -72,7 +73,9 @@ def flow_problem(network: Network, graph: Graph, images: Array) -> str | None:
     """Why a network's data flow is not known, in one line: with everything passing, its graph is not `predict`."""
     few = images[:IMAGES]
     expected = predict(network, few)
-    passing = np.asarray(graph.run(ops.convert_to_tensor(few), network.model.get_weights()))  # once: not worth a trace
+    # Compiled, for half precision: TensorFlow rounds otherwise where it takes one operation after the other.
+    run = compile_function(graph.run)
+    passing = np.asarray(run(ops.convert_to_tensor(few), network.model.get_weights()))
     if _same(passing, expected, near_ties.is_softmax(expected)):
         return None
     return "layer by layer, it gives other scores than keras.Model.predict"
