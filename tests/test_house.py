@@ -12,31 +12,13 @@ import pytest
 import sweep
 
 PACKAGE = Path(sweep.__file__).parent
-FLOORS = {  # floors of DESIGN; where a room stands above another of its floor, by a fraction
-    "errors": 1,
-    "files": 1,
-    "randomness": 1,
-    "signals": 1,
-    "tables": 1,
-    "texts": 1,
-    "version": 1,
-    "data": 2,
-    "statistics": 2,
-    "networks": 2.5,
-    "perturb": 3,
-    "study": 4,
-    "storage": 4.5,
-    "engine": 5,
-    "training": 6,
-    "preparation": 6,
-    "execution": 7,
-    "reporting": 7,
-    "bench": 7.5,
-    "api": 8,
-    "cli": 9,
-    "__main__": 9,
-    "__init__": 9,
-}
+# As docs/architecture.md draws them; where a room stands above another of its floor, by a fraction.
+FLOORS = {
+    name: float(floor)
+    for floor, name in re.findall(
+        r"^(\d\S*) +(\w+) ", (PACKAGE.parent / "docs" / "architecture.md").read_text(), re.MULTILINE
+    )
+} | {"__main__": 9, "__init__": 9}
 # Which rooms may import a heavy library, at any depth of a file.
 ONLY = {
     "ray": {"sweep/execution/ray/"},
