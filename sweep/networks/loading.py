@@ -14,15 +14,13 @@ from sweep.data.datasets import Dataset, fits
 from sweep.errors import InputError
 from sweep.files import copy_file, file_digest, reason, require_file
 from sweep.networks.backend import import_keras, quiet_advice
-from sweep.networks.checks.safety import MAX_FILE, check_model_file, variables_within
+from sweep.networks.checks.safety import MAX_FILE, SUFFIXES, check_model_file, variables_within
 from sweep.networks.inspection import beginning_of, layers_of, quantized_of, threshold_of, variables_of
 from sweep.networks.keras2 import without_leftovers
 from sweep.networks.variables import Layer, Variable
 
 if TYPE_CHECKING:
     import keras
-
-SUFFIXES = (".keras", ".h5", ".hdf5")
 
 
 @dataclass(frozen=True)

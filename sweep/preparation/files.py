@@ -9,8 +9,9 @@ from typing import Any
 
 from sweep.data.datasets import RESCALES, Dataset, load_dataset
 from sweep.errors import InputError
+from sweep.networks.checks.safety import SUFFIXES
 from sweep.networks.feeding import rescale_of
-from sweep.networks.loading import SUFFIXES, Network, check_fit, load_network
+from sweep.networks.loading import Network, check_fit, load_network
 from sweep.perturb.base import Selection, Transform
 from sweep.perturb.dataflow import DataFlow
 from sweep.perturb.selection import select, select_layers

@@ -6,7 +6,7 @@ refused, so a class that a later Keras adds is refused until it is looked at and
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 
 def _words(text: str) -> frozenset[str]:
@@ -159,64 +159,48 @@ _QUANTIZED = (
     "is quantized by Keras, its weights no numbers to perturb; give the network as it was before quantize(), and let "
     'the study round it: { op = "symmetric", bits = 8 }'
 )
+_LOOKUP = "can read a vocabulary from a path that the file gives"
+_TYPES = "names a class of TensorFlow to be built"
 REASONS: Mapping[str, str] = {
     "__lambda__": "is code stored in the file, which loading would run",
     "Lambda": "runs code stored in the file",
-    "TFOpLambda": "calls a function of TensorFlow that the file names",
-    "SlicingOpLambda": "calls a function of TensorFlow that the file names",
+    **dict.fromkeys(("TFOpLambda", "SlicingOpLambda"), "calls a function of TensorFlow that the file names"),
     "TensorFlowOpLayer": "runs a graph of TensorFlow stored in the file",
     "TFSMLayer": "loads a TensorFlow program from a path that the file gives",
     "TorchModuleWrapper": "unpickles a PyTorch module, which can run any code",
-    "JaxLayer": "calls functions that the file names",
-    "FlaxLayer": "calls functions that the file names",
-    "StringLookup": "can read a vocabulary from a path that the file gives",
-    "IntegerLookup": "can read a vocabulary from a path that the file gives",
-    "TextVectorization": "can read a vocabulary from a path that the file gives",
+    **dict.fromkeys(("JaxLayer", "FlaxLayer"), "calls functions that the file names"),
+    **dict.fromkeys(("StringLookup", "IntegerLookup", "TextVectorization"), _LOOKUP),
     **dict.fromkeys(QUANTIZED, _QUANTIZED),
-    "Hashing": "takes words, not images",
-    "HashedCrossing": "takes words, not images",
-    "__typespec__": "names a class of TensorFlow to be built",
-    "TypeSpec": "names a class of TensorFlow to be built",
-    "CompositeTensor": "names a class of TensorFlow to be built",
+    **dict.fromkeys(("Hashing", "HashedCrossing"), "takes words, not images"),
+    **dict.fromkeys(("__typespec__", "TypeSpec", "CompositeTensor"), _TYPES),
 }
 """Why the best-known of the others are refused."""
 
 
-def _places() -> Iterator[tuple[str, str]]:
-    for name in LAYERS:
-        yield "keras.layers", name
-    for name, modules in MODELS.items():
-        for module in modules:
-            yield module, name
-    for part, names in OPERATIONS.items():
-        for name in names:
-            yield f"keras.src.ops.{part}", name
-    for module, names in (
-        ("keras.initializers", INITIALIZERS),
-        ("keras.regularizers", REGULARIZERS),
-        ("keras.constraints", CONSTRAINTS),
-        ("keras", POLICIES),
-        ("keras.dtype_policies", POLICIES),
-        ("keras.mixed_precision", POLICIES),
-    ):
-        for name in names:
-            yield module, name
-    yield "keras.random", "SeedGenerator"
-    yield "keras.src.random.seed_generator", "SeedGenerator"
+def _pairs(modules: Mapping[str, frozenset[str]]) -> frozenset[tuple[str, str]]:
+    return frozenset((module, name) for module, names in modules.items() for name in names)
 
 
-PLACES = frozenset(_places())
+PLACES = frozenset((module, name) for name, modules in MODELS.items() for module in modules) | _pairs(
+    {
+        "keras.layers": LAYERS,
+        **{f"keras.src.ops.{part}": names for part, names in OPERATIONS.items()},
+        "keras.initializers": INITIALIZERS,
+        "keras.regularizers": REGULARIZERS,
+        "keras.constraints": CONSTRAINTS,
+        **dict.fromkeys(("keras", "keras.dtype_policies", "keras.mixed_precision"), POLICIES),
+        **dict.fromkeys(("keras.random", "keras.src.random.seed_generator"), frozenset({"SeedGenerator"})),
+    }
+)
 """The pairs (module, class) of a network."""
 
-TRAINING_PLACES = frozenset(
-    (module, name)
-    for module, names in (
-        ("keras.optimizers", OPTIMIZERS),
-        ("keras.optimizers.schedules", SCHEDULES),
-        ("keras.losses", LOSSES),
-        ("keras.metrics", METRICS),
-    )
-    for name in names
+TRAINING_PLACES = _pairs(
+    {
+        "keras.optimizers": OPTIMIZERS,
+        "keras.optimizers.schedules": SCHEDULES,
+        "keras.losses": LOSSES,
+        "keras.metrics": METRICS,
+    }
 )
 """The further pairs with which a model within the model was compiled: Keras restores these, even uncompiled."""
 

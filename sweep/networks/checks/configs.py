@@ -23,27 +23,12 @@ MANY = 1_000_000
 """Widths up to this pass, however little the file stores."""
 
 _SHAPES = {
-    "batch_input_shape",
-    "batch_shape",
-    "build_input_shape",
-    "input_shape",
-    "newshape",
-    "output_shape",
-    "shape",
-    "shapes_dict",
-    "target_shape",
+    *("batch_input_shape", "batch_shape", "build_input_shape", "input_shape", "newshape", "output_shape", "shape"),
+    *("shapes_dict", "target_shape"),
 }
 _WIDTHS = {
-    "depth_multiplier",
-    "filters",
-    "head_dim",
-    "input_dim",
-    "key_dim",
-    "num_heads",
-    "num_query_heads",
-    "output_dim",
-    "units",
-    "value_dim",
+    *("depth_multiplier", "filters", "head_dim", "input_dim", "key_dim", "num_heads", "num_query_heads", "output_dim"),
+    *("units", "value_dim"),
 }
 """Arguments that a layer cannot have larger than the number of values it stores."""
 _FUNCTIONS = {"Input", "deserialize", "get", "serialize"}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,8 +29,9 @@ MAX_FILE = 8 << 30
 MAX_PROBLEMS = 20
 """Most lines that one file's problems take."""
 
-_ZIP, _HDF5 = (".keras",), (".h5", ".hdf5")
-_MAGIC = {_ZIP: (b"PK\x03\x04", "a .keras archive"), _HDF5: (MARK, "an HDF5 file")}
+_ARCHIVE, _HDF5 = (b"PK\x03\x04", "a .keras archive"), (MARK, "an HDF5 file")
+_KINDS = {".keras": _ARCHIVE, ".h5": _HDF5, ".hdf5": _HDF5}
+SUFFIXES = tuple(_KINDS)
 
 
 def check_model_file(path: str | Path, shown: str = "") -> int:
@@ -89,10 +91,7 @@ def variables_within(stored: int) -> Iterator[None]:
     def counted(self: object, shape: object) -> object:
         nonlocal taken
         sizes = validate(self, shape)
-        size = 4  # bytes of most types; of the others within the limit's factor
-        for length in sizes:
-            size *= int(length)
-        taken += size
+        taken += 4 * math.prod(map(int, sizes))  # bytes of most types; of the others within the limit's factor
         if taken > limit:
             raise InputError(refusal)
         return sizes
@@ -107,18 +106,13 @@ def variables_within(stored: int) -> Iterator[None]:
 
 
 def _problems(file: BinaryIO, size: int, suffix: str, found: Contents) -> Iterator[str]:
-    kind = _kind(file, size, suffix)
-    yield from check_zip(file, size, found) if kind is _ZIP else check_hdf5(Bytes(file, 0, size), found)
-    if found.config is not None:
-        yield from configs.problems_of(configs.parse(found.config), found.values)
-
-
-def _kind(file: BinaryIO, size: int, suffix: str) -> tuple[str, ...]:
     if size > MAX_FILE:
         raise Damaged(f"it has {size} bytes; at most {MAX_FILE} are read")
-    for kind, (magic, words) in _MAGIC.items():
-        if suffix.lower() in kind:
-            if file.read(len(magic)) != magic:
-                raise Damaged(f"it does not begin like {words}, which its name says it is")
-            return kind
-    raise Damaged(f"its name must end in {' or '.join((*_ZIP, *_HDF5))}")
+    kind = _KINDS.get(suffix.lower())
+    if kind is None:
+        raise Damaged(f"its name must end in {' or '.join(SUFFIXES)}")
+    if file.read(len(kind[0])) != kind[0]:
+        raise Damaged(f"it does not begin like {kind[1]}, which its name says it is")
+    yield from check_zip(file, size, found) if kind is _ARCHIVE else check_hdf5(Bytes(file, 0, size), found)
+    if found.config is not None:
+        yield from configs.problems_of(configs.parse(found.config), found.values)
