@@ -22,8 +22,8 @@ def variables_of(model: keras.Model) -> tuple[Variable, ...]:
     for index, top in enumerate(model.layers):
         for layer in _layers_within(top):
             for variable in layer.weights:
-                known_index = owners.get(id(variable), (index, None))[0]
-                owners[id(variable)] = (known_index, layer)
+                first, _ = owners.get(id(variable), (index, layer))
+                owners[id(variable)] = (first, layer)
     found = []
     for index, variable in enumerate(model.weights):
         layer_index, layer = owners.get(id(variable), (-1, model))
@@ -114,17 +114,12 @@ def beginning_of(model: keras.Model) -> tuple[str, str]:
         kind = type(operation).__name__
         text = f"{operation.name} ({kind})"
         by_a_number = (kind in _ARITHMETIC or kind in _UNITS) and inputs == 1  # layers of that name take several
+        own = not type(operation).__module__.startswith("keras.") or kind == "Lambda"
         if kind in _LOOKUPS:
             lookup = lookup or text
-        elif kind in _SCALINGS or by_a_number or _is_own(operation):
+        elif kind in _SCALINGS or by_a_number or (own and not getattr(operation, "weights", ())):
             scaling = scaling or text
     return scaling, lookup
-
-
-def _is_own(operation: Any) -> bool:
-    """Whether an operation without weights is a class or a function of a user's own."""
-    own = not type(operation).__module__.startswith("keras.") or type(operation).__name__ == "Lambda"
-    return own and not getattr(operation, "weights", ())
 
 
 def _before_weights(model: keras.Model) -> Iterator[tuple[Any, int]]:
@@ -165,12 +160,8 @@ def _layers_within(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
 
 def _innermost(layer: keras.layers.Layer, variable: keras.Variable) -> keras.layers.Layer:
     """The layer inside wrappers, cells and attention blocks that made the variable."""
-    holders = [
-        inner
-        for inner in layer._flatten_layers()  # outer layers come before what they hold
-        if any(variable is weight for weight in inner.weights)
-    ]
-    return holders[-1] if holders else layer
+    inwards = layer._flatten_layers()  # outer layers come before what they hold
+    return [layer, *(inner for inner in inwards if any(variable is weight for weight in inner.weights))][-1]
 
 
 def _is_matrix_of_own_layer(layer: keras.layers.Layer, variable: keras.Variable) -> bool:

@@ -25,41 +25,22 @@ ANYTHING = None
 
 _Values = tuple[Any, ...] | None
 _GROUPS: Mapping[str, _Values] = {"groups": (1,)}
-_KERNEL: Mapping[str, _Values] = {
-    "kernel_initializer": ANYTHING,
-    "kernel_regularizer": ANYTHING,
-    "kernel_constraint": ANYTHING,
-}
+_KERNEL = ("kernel_initializer", "kernel_regularizer", "kernel_constraint")
+_SEPARABLE: Mapping[str, _Values] = {**_GROUPS, **dict.fromkeys(_KERNEL, ANYTHING)}
 _TIME: Mapping[str, _Values] = {"time_major": (False,)}
 _SPATIAL: Mapping[str, _Values] = {"trainable": ANYTHING, "noise_shape": ANYTHING}
 _RANDOM: Mapping[str, _Values] = {"rng_type": ANYTHING}
 
 LEFTOVERS: Mapping[str, Mapping[str, _Values]] = {
     "Attention": {"score_mode": ("dot",)},  # the default; from an .h5 file Keras 3 takes the word for its function
-    "Conv1DTranspose": _GROUPS,
-    "Conv2DTranspose": _GROUPS,
-    "Conv3DTranspose": _GROUPS,
-    "ConvLSTM1D": _TIME,
-    "ConvLSTM2D": _TIME,
-    "ConvLSTM3D": _TIME,
-    "DepthwiseConv1D": _GROUPS,
-    "DepthwiseConv2D": _GROUPS,
     "Discretization": {"trainable": ANYTHING},
-    "GRU": _TIME,
-    "LSTM": _TIME,
-    "RNN": _TIME,
-    "RandomBrightness": _RANDOM,
-    "RandomContrast": _RANDOM,
-    "RandomFlip": _RANDOM,
-    "RandomRotation": _RANDOM,
-    "RandomTranslation": _RANDOM,
-    "RandomZoom": _RANDOM,
-    "SeparableConv1D": {**_GROUPS, **_KERNEL},
-    "SeparableConv2D": {**_GROUPS, **_KERNEL},
-    "SimpleRNN": _TIME,
-    "SpatialDropout1D": _SPATIAL,
-    "SpatialDropout2D": _SPATIAL,
-    "SpatialDropout3D": _SPATIAL,
+    **dict.fromkeys(("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"), _GROUPS),
+    **dict.fromkeys(("DepthwiseConv1D", "DepthwiseConv2D"), _GROUPS),
+    **dict.fromkeys(("SeparableConv1D", "SeparableConv2D"), _SEPARABLE),
+    **dict.fromkeys(("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "GRU", "LSTM", "RNN", "SimpleRNN"), _TIME),
+    **dict.fromkeys(("RandomBrightness", "RandomContrast", "RandomFlip", "RandomRotation"), _RANDOM),
+    **dict.fromkeys(("RandomTranslation", "RandomZoom"), _RANDOM),
+    **dict.fromkeys(("SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D"), _SPATIAL),
 }
 """Layer class → argument → the values with which it says nothing."""
 
@@ -81,10 +62,9 @@ def without_leftovers(path: Path, folder: Path) -> Path | None:
         InputError: the file is of Keras 2 and uses what Keras 3 takes, but computes otherwise.
     """
     copy = folder / f"clean{path.suffix}"
+    write = _clean_zip if path.suffix.lower() == ".keras" else _clean_h5
     try:
-        if path.suffix.lower() == ".keras":
-            return copy if _clean_zip(path, copy) else None
-        return copy if _clean_h5(path, copy) else None
+        return copy if write(path, copy) else None
     except InputError:
         raise
     except Exception:  # a broken file breaks anywhere; Keras says what is wrong with it
@@ -97,7 +77,7 @@ def clean(config: Any) -> Any:
     Raises:
         InputError: as `without_leftovers`.
     """
-    if _mentions(config, "hard_sigmoid"):
+    if "hard_sigmoid" in _parts(config):
         raise InputError(
             "saved by Keras 2, it uses hard_sigmoid: there min(max(x/5 + 1/2, 0), 1), in Keras 3 "
             "min(max(x/6 + 1/2, 0), 1); Keras 3 would load it and compute another network"
@@ -217,21 +197,12 @@ def _in_new_form(node: Mapping[str, Any]) -> dict[str, Any]:
 
 def _new_names(config: Any) -> dict[str, str]:
     """Layer names with a slash, which Keras 3 does not take, to names without; none if two would be equal."""
-    names = set(_layer_names(config))
+    layers = [node for node in _parts(config) if isinstance(node, dict) and "class_name" in node]
+    configs = [node["config"] for node in layers if isinstance(node.get("config"), dict)]
+    names = {str(inner["name"]) for inner in configs if "name" in inner}
     new = {name: name.replace("/", "_") for name in names if "/" in name}
     unique = len(set(new.values())) == len(new) and names.isdisjoint(new.values())
     return new if unique else {}
-
-
-def _layer_names(node: Any) -> Iterator[str]:
-    if isinstance(node, list):
-        for item in node:
-            yield from _layer_names(item)
-    elif isinstance(node, dict):
-        if "class_name" in node and isinstance(node.get("config"), dict) and "name" in node["config"]:
-            yield str(node["config"]["name"])
-        for item in node.values():
-            yield from _layer_names(item)
 
 
 def _renamed(node: Any, names: Mapping[str, str]) -> Any:
@@ -242,7 +213,9 @@ def _renamed(node: Any, names: Mapping[str, str]) -> Any:
     return names.get(node, node) if isinstance(node, str) else node
 
 
-def _mentions(node: Any, word: str) -> bool:
+def _parts(node: Any) -> Iterator[Any]:
+    """A configuration, and everything in it."""
+    yield node
     if isinstance(node, list | dict):
-        return any(_mentions(item, word) for item in (node.values() if isinstance(node, dict) else node))
-    return bool(node == word)
+        for item in node.values() if isinstance(node, dict) else node:
+            yield from _parts(item)

@@ -79,16 +79,7 @@ def load_network(path: str | Path, trust: bool = False) -> Network:
 
 
 def load_network_bytes(content: bytes, suffix: str, trust: bool = False) -> Network:
-    """A network from the content of its file, as workers receive it.
-
-    Args:
-        content: the file's bytes.
-        suffix: the file's suffix, such as ".h5".
-        trust: as in `load_network`.
-
-    Raises:
-        InputError: as `load_network`.
-    """
+    """As `load_network`, from the bytes of a file of this suffix, as workers receive them."""
     # Keras reads from named files only; the folder is private to this user, and gone afterwards.
     with tempfile.TemporaryDirectory(prefix="sweep-") as folder:
         path = Path(folder) / f"network{suffix}"
