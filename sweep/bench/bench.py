@@ -25,8 +25,8 @@ from sweep.bench.sgemm import sgemm_rate
 from sweep.bench.throughput import Throughput, peak_of_workers
 from sweep.data.datasets import Dataset, prepare_images
 from sweep.engine import tf_ops
-from sweep.engine.backends import Backend, Compiled, Plain, Stacked, Subject, cut
-from sweep.engine.evaluator import CPU_STACKS, PREFIX_BYTES, SAMPLE, Evaluator, seconds_a_trial
+from sweep.engine.backends import Backend, Compiled, Plain, Stacked, Subject
+from sweep.engine.evaluator import CPU_STACKS, SAMPLE, Evaluator, seconds_a_trial
 from sweep.engine.graph import Unsupported
 from sweep.errors import InputError
 from sweep.execution.ray.cluster import RayRunner, available_cores
@@ -217,15 +217,14 @@ def _in_process(task: _Task, notes: list[str]) -> Iterator[_Candidate]:
         notes.append(f"PyTorch did not run: {why}")
     plain = Plain(task.subject, task.varied)
     yield ready("plain", "one compiled Keras trial at a time", ours(plain))
-    key = cut(task.subject, task.varied, PREFIX_BYTES)
     try:
-        trials, step = _best_stack(task, key)
-        stacked = Stacked(task.subject, key, step, trials)
+        trials, step = _best_stack(task)
+        stacked = Stacked(task.subject, task.varied, step, trials)
         yield ready("stacked", f"stacked: {trials} trials, {step} images a step", ours(stacked), trials)
     except Unsupported as reason:
         notes.append(f"stacked did not run: {reason}")
     try:
-        compiled = Compiled(task.subject, key)
+        compiled = Compiled(task.subject, task.varied)
         yield ready("compiled", "machine code", ours(compiled), n=1)
     except Unsupported as reason:
         notes.append(f"machine code did not run: {reason}")
@@ -248,11 +247,11 @@ def _through_workers(task: _Task, throughput: Throughput) -> list[_Candidate]:
     return [one, *found]
 
 
-def _best_stack(task: _Task, varied: tuple[int, ...]) -> tuple[int, int]:
+def _best_stack(task: _Task) -> tuple[int, int]:
     """The faster of the stacks that autotuning tries, on a sample: (trials, images a step)."""
     sample = dataclasses.replace(task.subject, images=task.subject.images[:SAMPLE])
     sets = task.weights(range(max(CPU_STACKS)[0]))
-    return min(CPU_STACKS, key=lambda stack: seconds_a_trial(Stacked(sample, varied, stack[1], stack[0]), sets))
+    return min(CPU_STACKS, key=lambda stack: seconds_a_trial(Stacked(sample, task.varied, stack[1], stack[0]), sets))
 
 
 def _rate(task: _Task, evaluate: baselines.Evaluate, trials: int, seconds: float) -> float:

@@ -20,6 +20,7 @@ from sweep.perturb.base import Array
 
 Scores = npt.NDArray[np.float32]
 STEP_BYTES = 16 * 1024**2  # of the largest activation of a step
+PREFIX_BYTES = 256 * 1024**2  # kept at most of what no varied weight reaches
 IMAGES_PER_STEP = 500
 
 
@@ -102,9 +103,8 @@ class Stacked:
     name = "stacked"
 
     def __init__(self, subject: Subject, varied: Sequence[int], images_per_step: int, trials: int) -> None:
-        _refuse_noise(subject)
         self.trials = trials
-        self._network = StackedNetwork(subject.network.model, varied, subject.sites)
+        self._network = StackedNetwork(subject.network.model, _cut(subject, varied), subject.sites)
         self.varied = self._network.varied
         self._blocks = [_whole_steps(block, images_per_step) for block in _prefix_blocks(self._network.graph, subject)]
         self._forward = tf_ops.compile_steps(self._network.forward)
@@ -127,8 +127,7 @@ class Compiled:
     trials = 8
 
     def __init__(self, subject: Subject, varied: Sequence[int]) -> None:
-        _refuse_noise(subject)
-        self._network = CompiledNetwork(subject.network.model, varied, subject.sites)
+        self._network = CompiledNetwork(subject.network.model, _cut(subject, varied), subject.sites)
         self.varied = self._network.varied
         self._blocks = [self._network.blocks(block) for block in _prefix_blocks(self._network.graph, subject)]
 
@@ -172,13 +171,8 @@ def images_per_step(graph: Graph) -> int:
 
 
 def _arrays(entries: Sequence[Sequence[Entry]]) -> list[list[Array]]:
-    """The entries of backends that refuse noise."""
+    """The entries of backends that are never given noise: the evaluator takes the plain pass for it."""
     return [[value for value in trials if not isinstance(value, Noise)] for trials in entries]
-
-
-def _refuse_noise(subject: Subject) -> None:
-    if any(site.kind == "noise" for site in subject.sites):
-        raise Unsupported("noise on activations is drawn for every image of every trial")
 
 
 def _prefix_blocks(graph: Graph, subject: Subject) -> list[list[Array]]:
@@ -205,13 +199,13 @@ def _whole_steps(block: Sequence[Array], size: int) -> list[list[Any]]:
     return [[ops.convert_to_tensor(x) for x in part] for part in parts if part[0].size]
 
 
-def cut(subject: Subject, varied: Sequence[int], most_bytes: int) -> tuple[int, ...]:
+def _cut(subject: Subject, varied: Sequence[int]) -> tuple[int, ...]:
     """The variables to treat as varied: those that are, or all of them where the prefix is too large to keep."""
     model = subject.network.model
     graph = Graph(model, varied, subject.sites)
     graph.check_rest()
     floats = len(subject.images) * sum(int(np.prod(graph.shapes[slot])) for slot in graph.boundary)
-    if graph.has_prefix and 4 * floats > most_bytes:
+    if graph.has_prefix and 4 * floats > PREFIX_BYTES:
         return tuple(range(len(model.weights)))
     return tuple(varied)
 

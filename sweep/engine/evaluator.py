@@ -16,7 +16,7 @@ from keras import ops
 from sweep.data.datasets import Dataset
 from sweep.data.decisions import decide
 from sweep.engine import near_ties, tf_ops
-from sweep.engine.backends import Backend, Compiled, Plain, Scores, Stacked, Subject, cut, forward_of, steps
+from sweep.engine.backends import Backend, Compiled, Plain, Scores, Stacked, Subject, forward_of, steps
 from sweep.engine.graph import Unsupported
 from sweep.engine.proof import BATCH as PREDICT_BATCH
 from sweep.engine.proof import predict
@@ -27,7 +27,6 @@ from sweep.networks.loading import Network
 from sweep.perturb.base import Array
 
 SAMPLE = 256  # images of the proof and of autotuning
-PREFIX_BYTES = 256 * 1024**2
 KEPT_BACKENDS = 4
 CPU_STACKS = ((16, 10), (4, 50))  # (trials, images) a pass that autotuning tries
 GPU_STACKS = ((64, 500),)
@@ -207,10 +206,10 @@ class Evaluator:
         gpu = tf_ops.device() == "GPU"
         makers: list[_Maker] = []
         if self._engine in (None, "compiled") and not gpu:
-            makers.append(_compiled)
+            makers.append(Compiled)
         if self._engine in (None, "stacked"):
-            for trials, images_per_step in GPU_STACKS if gpu else CPU_STACKS:
-                makers.append(partial(_stacked, trials=trials, images_per_step=images_per_step))
+            for trials, images in GPU_STACKS if gpu else CPU_STACKS:
+                makers.append(partial(Stacked, images_per_step=images, trials=trials))
         return makers
 
     def _noisy(self, key: tuple[int, ...]) -> list[Array]:
@@ -222,14 +221,6 @@ class Evaluator:
             level = 0.1 * float(np.max(np.abs(w), initial=0))
             noisy[i] = (w + level * noise.standard_normal(w.shape)).astype(np.float32)
         return noisy
-
-
-def _compiled(subject: Subject, key: tuple[int, ...]) -> Backend:
-    return Compiled(subject, cut(subject, key, PREFIX_BYTES))
-
-
-def _stacked(subject: Subject, key: tuple[int, ...], trials: int, images_per_step: int) -> Backend:
-    return Stacked(subject, cut(subject, key, PREFIX_BYTES), images_per_step, trials)
 
 
 def _is_extreme(entries: Sequence[Entry]) -> bool:

@@ -54,6 +54,19 @@ def test_every_way_runs_in_every_round_and_decides_alike(measured: NetworkResult
     assert measured.images == 300
 
 
+def test_what_does_not_cover_a_network_is_left_out_with_a_note(tmp_path: Path):
+    half = kl.Dense(4, activation="relu", dtype=keras.DTypePolicy("mixed_float16"))
+    keras.Sequential([keras.Input((6,)), half, kl.Dense(3, dtype="float32")]).save(tmp_path / "net.keras")
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "data.npz", x_test=rng.random((40, 6), np.float32), y_test=rng.integers(0, 3, 40))
+    result = measure(tmp_path / "net.keras", tmp_path / "data.npz", 0.1, InlineRunner(), lambda line: None)
+    keys = [way.key for way in result.ways]
+    assert "plain" in keys
+    assert not {"stacked", "compiled"} & set(keys)
+    for way in ("stacked", "machine code"):
+        assert any(f"{way} did not run: layer {half.name} (Dense) works in" in note for note in result.notes)
+
+
 def test_ratios_and_shares_are_those_of_the_medians(measured: NetworkResult):
     data = measured.to_dict()
     ways = {way["key"]: way for way in data["ways"]}

@@ -156,7 +156,7 @@ def test_an_unperturbed_beginning_is_kept_unless_it_is_too_large(tmp_path: Path,
     assert ours.backend(last).varied == last
     kept = ours.correct([trial], last)
     ours._backends.clear()
-    monkeypatch.setattr(module, "PREFIX_BYTES", 10)
+    monkeypatch.setattr(backends, "PREFIX_BYTES", 10)
     assert ours.backend(last).varied == (0, 1, 2)
     assert ours.correct([trial], last) == kept == [predicted(model, trial, images, labels)]
 
