@@ -9,6 +9,7 @@ from inspect import signature
 from typing import Any
 
 import keras
+from keras import layers as kl
 from keras import ops
 
 from sweep.engine.sites import Insert, Site
@@ -17,6 +18,10 @@ from sweep.networks.inspection import leaves_of
 _FUNCTIONAL = type(keras.Model(inputs := keras.Input((1,)), inputs))
 Tensor = Any
 _LOOKS_UP = (keras.layers.Embedding, keras.layers.ReversibleEmbedding)
+IDENTITIES = {  # at inference
+    *(kl.Dropout, kl.SpatialDropout1D, kl.SpatialDropout2D, kl.SpatialDropout3D, kl.AlphaDropout),
+    *(kl.GaussianNoise, kl.GaussianDropout, kl.ActivityRegularization, kl.Identity),
+}
 _WEIGHTLESS = (keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.ELU, keras.layers.Softmax)
 
 
@@ -306,12 +311,7 @@ def _is_reversed(node: Any) -> bool:
 def _filler(node: Any) -> Callable[[list[Any]], tuple[tuple[Any, ...], dict[str, Any]]]:
     """Puts values in place of the symbolic tensors with which a node of the graph was called."""
     keys = [id(x) for x in node.arguments.keras_tensors]
-
-    def fill(values: list[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        args, kwargs = node.arguments.fill_in(dict(zip(keys, values, strict=True)))
-        return args, kwargs
-
-    return fill
+    return lambda values: node.arguments.fill_in(dict(zip(keys, values, strict=True)))
 
 
 def _is_given_mask(node: Any) -> bool:

@@ -28,9 +28,11 @@ def variables_of(model: keras.Model) -> tuple[Variable, ...]:
     for index, variable in enumerate(model.weights):
         layer_index, layer = owners.get(id(variable), (-1, model))
         leaf = variable.path.rsplit("/", 1)[-1]
-        named = leaf.endswith("kernel") or leaf == "embeddings"
-        kernel = (named or _is_matrix_of_own_layer(layer, variable)) and "float" in str(variable.dtype)
         shape = tuple(int(size) for size in variable.shape)
+        maker = _innermost(layer, variable)
+        named = leaf.endswith("kernel") or leaf == "embeddings"
+        # What a layer of a user's own trains as a matrix, whatever it calls it.
+        matrix = not type(maker).__module__.startswith("keras.") and variable.trainable and len(shape) > 1
         found.append(
             Variable(
                 index=index,
@@ -40,8 +42,8 @@ def variables_of(model: keras.Model) -> tuple[Variable, ...]:
                 layer_index=layer_index,
                 layer_type=type(layer).__name__,
                 shape=shape,
-                kernel=kernel,
-                channel_axes=_channel_axes(_innermost(layer, variable), leaf, len(shape)),
+                kernel=bool(named or matrix) and "float" in str(variable.dtype),
+                channel_axes=_channel_axes(maker, leaf, len(shape)),
             )
         )
     return tuple(found)
@@ -162,12 +164,6 @@ def _innermost(layer: keras.layers.Layer, variable: keras.Variable) -> keras.lay
     """The layer inside wrappers, cells and attention blocks that made the variable."""
     inwards = layer._flatten_layers()  # outer layers come before what they hold
     return [layer, *(inner for inner in inwards if any(variable is weight for weight in inner.weights))][-1]
-
-
-def _is_matrix_of_own_layer(layer: keras.layers.Layer, variable: keras.Variable) -> bool:
-    """Whether a layer that is not Keras's own trains a variable of two axes or more, whatever it calls it."""
-    own = not type(_innermost(layer, variable)).__module__.startswith("keras.")
-    return own and bool(variable.trainable) and len(variable.shape) > 1
 
 
 def _channel_axes(layer: keras.layers.Layer, leaf: str, rank: int) -> tuple[int, ...]:

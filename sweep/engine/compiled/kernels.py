@@ -269,10 +269,7 @@ class Pool:
     x_row: int
     y_row: int
 
-    @property
-    def weights(self) -> int:
-        """Floats of its packed weights: none."""
-        return 0
+    weights = 0  # floats of its packed weights
 
     def emit(self, code: Code) -> None:
         """One block."""
@@ -356,12 +353,8 @@ def build(instructions: Sequence[Instruction], inputs: int) -> Callable[..., Non
     engine = compile_assembly("\n".join(text))
     kinds = [ctypes.c_void_p] * 3 + [ctypes.c_int64] + [ctypes.c_void_p] * inputs
     function = ctypes.CFUNCTYPE(None, *kinds)(engine.get_function_address("run"))
-
-    def run(*arguments: int) -> None:
-        function(*arguments)
-
-    run.engine = engine  # type: ignore[attr-defined]  # the machine code lives as long as its engine
-    return run
+    function.engine = engine  # type: ignore[attr-defined]  # the machine code lives as long as its engine
+    return function
 
 
 def _driver(instructions: Sequence[Instruction], kernels: dict[Kernel, str], inputs: int, width: int) -> list[str]:

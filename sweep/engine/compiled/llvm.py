@@ -46,7 +46,8 @@ class Code:
             return body("0", *start) or ()
         name, before = self.name(), self._block
         index, sums = f"%{name}.i", [f"%{name}.s{k}" for k in range(len(start))]
-        self._open(f"{name}.loop")
+        self.lines.append(f"br label %{name}.loop")
+        self._label(f"{name}.loop")
         phis = len(self.lines)
         new = body(index, *sums) or ()
         following = self.let(f"add i64 {index}, 1")
@@ -59,10 +60,6 @@ class Code:
         ]
         self._label(f"{name}.done")
         return new
-
-    def _open(self, label: str) -> None:
-        self.lines.append(f"br label %{label}")
-        self._label(label)
 
     def _label(self, label: str) -> None:
         self.lines.append(f"{label}:")

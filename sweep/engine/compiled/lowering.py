@@ -18,8 +18,8 @@ from keras import layers as kl
 
 from sweep.engine.compiled.kernels import Clamp, Convolution, Kernel, Pointwise, Pool, segments
 from sweep.engine.compiled.llvm import lanes
-from sweep.engine.compiled.slots import IDENTITIES, NO_PADS, Pair, Shape, Slot, as_image, both, read_pads, wanted_pads
-from sweep.engine.graph import Graph, Step, Tensor, Unsupported
+from sweep.engine.compiled.slots import NO_PADS, Pair, Shape, Slot, as_image, both, read_pads, wanted_pads
+from sweep.engine.graph import IDENTITIES, Graph, Step, Tensor, Unsupported
 from sweep.engine.sites import Insert
 
 Array = npt.NDArray[np.float32]

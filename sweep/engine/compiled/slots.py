@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from keras import layers as kl
 
 from sweep.engine.compiled.llvm import lanes
-from sweep.engine.graph import Graph, Step, Unsupported
+from sweep.engine.graph import IDENTITIES, Graph, Step, Unsupported
 
 Pair = tuple[int, int]
 Shape = tuple[int, int, int]
 Pads = tuple[int, int, int, int]
 NO_PADS = (0, 0, 0, 0)
-IDENTITIES = {kl.Dropout, kl.SpatialDropout1D, kl.SpatialDropout2D, kl.GaussianNoise, kl.GaussianDropout}
-IDENTITIES |= {kl.ActivityRegularization, kl.Identity, kl.AlphaDropout}
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import keras
 from keras import layers as kl
 from keras import ops
 
-from sweep.engine.graph import Tensor, round_to_levels
+from sweep.engine.graph import IDENTITIES, Tensor, round_to_levels
 from sweep.engine.sites import Insert
 from sweep.engine.tf_ops import convolve
 
@@ -150,20 +150,9 @@ def _operators() -> list[type]:
 _ELEMENTWISE = {
     keras.activations.get(name)
     for name in (
-        *("celu", "elu", "exponential", "gelu", "hard_shrink", "hard_sigmoid", "hard_silu", "hard_tanh"),
-        *(
-            "leaky_relu",
-            "linear",
-            "log_sigmoid",
-            "mish",
-            "relu",
-            "relu6",
-            "selu",
-            "sigmoid",
-            "silu",
-            "soft_shrink",
-        ),
-        *("softplus", "softsign", "sparse_plus", "squareplus", "tanh", "tanh_shrink", "threshold"),
+        *("celu", "elu", "exponential", "gelu", "hard_shrink", "hard_sigmoid", "hard_silu", "hard_tanh", "leaky_relu"),
+        *("linear", "log_sigmoid", "mish", "relu", "relu6", "selu", "sigmoid", "silu", "soft_shrink", "softplus"),
+        *("softsign", "sparse_plus", "squareplus", "tanh", "tanh_shrink", "threshold"),
     )
 }
 
@@ -177,10 +166,7 @@ def activate(x: Activation, function: Any) -> Activation:
     return x.with_tensor(function(x.tensor))
 
 
-@rule(
-    *(kl.Dropout, kl.SpatialDropout1D, kl.SpatialDropout2D, kl.SpatialDropout3D, kl.AlphaDropout),
-    *(kl.GaussianNoise, kl.GaussianDropout, kl.ActivityRegularization, kl.Identity),
-)
+@rule(*IDENTITIES)
 def identity(call: Call) -> Activation:
     """Does nothing at inference."""
     return call.inputs[0]
@@ -334,21 +320,14 @@ def batch_normalization(call: Call) -> Activation:
     rank = len(x.shape) + 1
     if layer.axis not in (-1, rank - 1):
         return one_trial_at_a_time(call)
-    scale, offset = normalization(call)
-    x = x.as_channels()
-    return x.with_tensor(x.tensor * ops.reshape(scale, [-1]) + ops.reshape(offset, [-1]))
-
-
-def normalization(call: Call) -> tuple[Tensor, Tensor]:
-    """Scale and offset (T, C) that a BatchNormalization amounts to at inference."""
-    layer = call.operation
     scale = ops.rsqrt(call.weight(layer.moving_variance) + layer.epsilon)
     if layer.scale:
         scale = scale * call.weight(layer.gamma)
     offset = -call.weight(layer.moving_mean) * scale
     if layer.center:
         offset = offset + call.weight(layer.beta)
-    return scale, offset
+    x = x.as_channels()
+    return x.with_tensor(x.tensor * ops.reshape(scale, [-1]) + ops.reshape(offset, [-1]))
 
 
 @rule(Insert)
