@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,17 +64,12 @@ def _evaluate(
     return int(np.rint(results["accuracy"] * len(dataset)))
 
 
-def has_torch() -> bool:
-    """True if PyTorch is installed."""
-    return importlib.util.find_spec("torch") is not None
-
-
 def torch_version() -> str | None:
     """The version of PyTorch, if it is installed."""
-    if not has_torch():
+    try:
+        import torch
+    except ImportError:
         return None
-    import torch
-
     return str(torch.__version__)
 
 
@@ -90,7 +84,7 @@ def torch_evaluate(network: Network, dataset: Dataset, together: int = 1) -> Eva
     Returns:
         None without PyTorch, or for any other network.
     """
-    plan = _torch_plan(network.model) if has_torch() else None
+    plan = _torch_plan(network.model) if torch_version() else None
     if plan is None:
         return None
     import torch

@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -45,6 +44,7 @@ VMAP_TRIALS = 8
 NOISE = {"op": "gaussian", "scale": 0.2, "basis": "layer_std"}
 
 Log = Callable[[str], None]
+Candidate = tuple[WayResult, Callable[[float], float]]  # without rates yet; and trials a second, in so many seconds
 
 
 def say(text: str) -> None:
@@ -109,43 +109,30 @@ def measure(model: Path, dataset: Path, seconds: float, runner: Runner, log: Log
     notes: list[str] = []
     with ExitStack() as stack:
         candidates = []
-        for candidate in _in_process(task, notes):
-            log(f"{model.name}: ready: {candidate.label}")
-            candidates.append(candidate)
+        for way, rate in _in_process(task, notes):
+            log(f"{model.name}: ready: {way.label}")
+            candidates.append((way, rate))
         log(f"{model.name}: starting workers")
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="sweep-bench-"))
         throughput = Throughput(task.prepared, stack.enter_context(runner), folder)
         candidates += _through_workers(task, throughput)
-        sgemm: dict[int, list[float]] = {n: [] for n in sorted({1, *(c.cores for c in candidates)})}
-        rates: dict[str, list[float]] = {candidate.key: [] for candidate in candidates}
+        sgemm: dict[int, list[float]] = {n: [] for n in sorted({1, *(way.cores for way, _ in candidates)})}
+        rates: dict[str, list[float]] = {way.key: [] for way, _ in candidates}
         for turn in range(ROUNDS):
             for n, values in sgemm.items():
                 values.append(sgemm_rate(n, seconds / ROUNDS))
-            for candidate in candidates:
-                rate = candidate.rate(seconds / ROUNDS)
-                rates[candidate.key].append(rate)
-                log(f"{model.name}: round {turn + 1} of {ROUNDS}: {candidate.label}: {rate:.3g} trials/s")
+            for way, rate in candidates:
+                rates[way.key].append(rate(seconds / ROUNDS))
+                log(f"{model.name}: round {turn + 1} of {ROUNDS}: {way.label}: {rates[way.key][-1]:.3g} trials/s")
         return NetworkResult(
             name=model.name,
             images=len(task.dataset),
             sgemm={n: tuple(values) for n, values in sgemm.items()},
-            ways=tuple(WayResult(c.key, c.label, c.cores, tuple(rates[c.key]), c.correct, c.flops) for c in candidates),
+            ways=tuple(dataclasses.replace(way, rates=tuple(rates[way.key])) for way, _ in candidates),
             engine=throughput.engine(task.everywhere.id),
             worker_bytes=peak_of_workers(),
             notes=(*notes, *throughput.notes),
         )
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    """A way to evaluate, ready to run; `rate` takes seconds and gives trials a second. Else as `WayResult`."""
-
-    key: str
-    label: str
-    cores: int
-    correct: int
-    flops: int | None
-    rate: Callable[[float], float]
 
 
 class _Task:
@@ -193,13 +180,13 @@ class _Fixed(Evaluator):
         return self._told
 
 
-def _in_process(task: _Task, notes: list[str]) -> Iterator[_Candidate]:
+def _in_process(task: _Task, notes: list[str]) -> Iterator[Candidate]:
     """The ways that need no workers; TensorFlow and PyTorch may use all cores."""
     cores, flops = available_cores(), task.flops(task.everywhere)
 
-    def ready(key: str, label: str, evaluate: baselines.Evaluate, trials: int = 1, n: int = cores) -> _Candidate:
+    def ready(key: str, label: str, evaluate: baselines.Evaluate, trials: int = 1, n: int = cores) -> Candidate:
         correct = evaluate(task.weights(range(trials)))[0]
-        return _Candidate(key, label, n, correct, flops, partial(_rate, task, evaluate, trials))
+        return WayResult(key, label, n, (), correct, flops), partial(_rate, task, evaluate, trials)
 
     def ours(backend: Backend) -> baselines.Evaluate:
         evaluator = _Fixed(task.network, task.dataset, backend)
@@ -215,8 +202,7 @@ def _in_process(task: _Task, notes: list[str]) -> Iterator[_Candidate]:
     else:
         why = "it is not installed" if baselines.torch_version() is None else "it has no translation of this network"
         notes.append(f"PyTorch did not run: {why}")
-    plain = Plain(task.subject, task.varied)
-    yield ready("plain", "one compiled Keras trial at a time", ours(plain))
+    yield ready("plain", "one compiled Keras trial at a time", ours(Plain(task.subject, task.varied)))
     try:
         trials, step = _best_stack(task)
         stacked = Stacked(task.subject, task.varied, step, trials)
@@ -224,27 +210,25 @@ def _in_process(task: _Task, notes: list[str]) -> Iterator[_Candidate]:
     except Unsupported as reason:
         notes.append(f"stacked did not run: {reason}")
     try:
-        compiled = Compiled(task.subject, task.varied)
-        yield ready("compiled", "machine code", ours(compiled), n=1)
+        yield ready("compiled", "machine code", ours(Compiled(task.subject, task.varied)), n=1)
     except Unsupported as reason:
         notes.append(f"machine code did not run: {reason}")
 
 
-def _through_workers(task: _Task, throughput: Throughput) -> list[_Candidate]:
+def _through_workers(task: _Task, throughput: Throughput) -> list[Candidate]:
     """The way that autotuning chooses, on one thread a worker."""
     counts = {cell.id: throughput.warm_up(cell.id) for cell in (task.everywhere, task.last)}
 
-    def workers(key: str, label: str, cell: Cell, n: int) -> _Candidate:
-        rate = partial(throughput.rate, cell.id, n)
-        return _Candidate(key, label, n, counts[cell.id], task.flops(cell), rate)
+    def workers(key: str, n: int, cell: Cell, part: str = "") -> Candidate:
+        label = f"through {n} workers{part}" if n > 1 else f"through 1 worker{part}"
+        way = WayResult(key, label, n, (), counts[cell.id], task.flops(cell))
+        return way, partial(throughput.rate, cell.id, n)
 
-    several = f"{throughput.slots} workers" if throughput.slots > 1 else "1 worker"
-    found = [
-        workers("ray_all", f"through {several}", task.everywhere, throughput.slots),
-        workers("ray_last_layer", f"through {several}, last layer only", task.last, throughput.slots),
+    return [
+        workers("ray_one", 1, task.everywhere),
+        workers("ray_all", throughput.slots, task.everywhere),
+        workers("ray_last_layer", throughput.slots, task.last, ", last layer only"),
     ]
-    one = workers("ray_one", "through 1 worker", task.everywhere, 1)
-    return [one, *found]
 
 
 def _best_stack(task: _Task) -> tuple[int, int]:

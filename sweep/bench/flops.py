@@ -10,7 +10,9 @@ import numpy as np
 from sweep.engine.graph import Graph, Step
 
 _POOLINGS = {"MaxPooling1D", "MaxPooling2D", "AveragePooling1D", "AveragePooling2D"}
-_CONVOLUTIONS = {"Conv1D", "Conv2D", "DepthwiseConv1D", "DepthwiseConv2D", "SeparableConv1D", "SeparableConv2D"}
+_MULTIPLYING = {
+    *("Conv1D", "Conv2D", "DepthwiseConv1D", "DepthwiseConv2D", "SeparableConv1D", "SeparableConv2D", "Dense"),
+}
 _POINTWISE = {
     *("Activation", "ReLU", "LeakyReLU", "PReLU", "ELU", "Softmax", "Dropout", "BatchNormalization"),
     *("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum"),
@@ -56,12 +58,9 @@ def _extent(shape: tuple[int, ...]) -> Extent:
 def _flops(step: Step, outputs: Extent) -> int:
     """Of one layer, for so many rows, columns and so on of its output."""
     layer, kind = step.operation, type(step.operation).__name__
-    if kind.startswith("Separable") and kind in _CONVOLUTIONS:
-        kernels = [layer.depthwise_kernel, layer.pointwise_kernel]
-    elif kind in _CONVOLUTIONS or kind == "Dense":
-        kernels = [layer.kernel]
-    else:
+    if kind not in _MULTIPLYING:
         return 0
+    kernels = [variable for variable in layer.weights if variable.name.endswith("kernel")]
     # Every weight is used once for each position of the output.
     return 2 * int(np.prod(outputs)) * sum(int(np.prod(kernel.shape)) for kernel in kernels)
 

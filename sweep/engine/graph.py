@@ -17,12 +17,12 @@ from sweep.networks.inspection import leaves_of
 
 _FUNCTIONAL = type(keras.Model(inputs := keras.Input((1,)), inputs))
 Tensor = Any
-_LOOKS_UP = (keras.layers.Embedding, keras.layers.ReversibleEmbedding)
+_LOOKS_UP = (kl.Embedding, kl.ReversibleEmbedding)
 IDENTITIES = {  # at inference
     *(kl.Dropout, kl.SpatialDropout1D, kl.SpatialDropout2D, kl.SpatialDropout3D, kl.AlphaDropout),
     *(kl.GaussianNoise, kl.GaussianDropout, kl.ActivityRegularization, kl.Identity),
 }
-_WEIGHTLESS = (keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.ELU, keras.layers.Softmax)
+_WEIGHTLESS = (kl.ReLU, kl.LeakyReLU, kl.ELU, kl.Softmax)
 
 
 class Unsupported(Exception):
@@ -322,7 +322,7 @@ def _is_given_mask(node: Any) -> bool:
 def _makes_mask(step: Step) -> bool:
     """Whether the layer marks time steps, or elements of a sequence, as to be passed over by later layers."""
     layer = step.operation
-    if isinstance(layer, keras.layers.Masking) or getattr(layer, "mask_zero", False):
+    if isinstance(layer, kl.Masking) or getattr(layer, "mask_zero", False):
         return True
     own = isinstance(layer, keras.Layer) and not type(layer).__module__.startswith("keras.")
     return own and type(layer).compute_mask is not keras.Layer.compute_mask
