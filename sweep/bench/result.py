@@ -164,12 +164,7 @@ class Benchmark:
 
     def to_json(self) -> str:
         """Everything, in full precision."""
-        content = {
-            "networks": [network.to_dict() for network in self.networks],
-            "machine": dict(self.machine),
-            "versions": dict(self.versions),
-            "seconds": self.seconds,
-        }
+        content = {**vars(self), "networks": [network.to_dict() for network in self.networks]}
         return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
     def __str__(self) -> str:

@@ -33,14 +33,13 @@ class Throughput:
         """Makes a run folder in `folder`; the runner has been entered."""
         study = prepared.study
         self._digest, self._columns = prepared.digest, study.columns
-        self._models = {cell.id: cell.model for cell in study.cells}
+        self._cells = {cell.id: cell for cell in study.cells}
         self._store = Store(folder)
         self._store.save(name=study.name)
-        cells = {cell.id: cell for cell in study.cells}
-        job = Job(self._store.folder.uri, self._digest, study.root_seed, study.columns, cells)
+        job = Job(self._store.folder.uri, self._digest, study.root_seed, study.columns, self._cells)
         self._runner = runner
         self._runner.start(job, prepared.models, prepared.dataset)
-        self._seeds = {cell: itertools.count() for cell in cells}
+        self._seeds = {cell: itertools.count() for cell in self._cells}
         self._batch: dict[str, int] = {}  # trials that are best run together,
         self._seconds: dict[str, float] = {}  # and what they take
         self.slots = runner.slots
@@ -91,7 +90,7 @@ class Throughput:
 
     def _submit(self, cell: str, trials: int) -> None:
         seeds = itertools.islice(self._seeds[cell], trials)
-        self._runner.submit(Chunk(self._models[cell], tuple((cell, seed) for seed in seeds)))
+        self._runner.submit(Chunk(self._cells[cell].model, tuple((cell, seed) for seed in seeds)))
 
     def _wait(self) -> Outcome:
         while (outcome := self._runner.wait(PATIENCE)) is None:

@@ -137,8 +137,9 @@ class Graph:
         taps = []
         for insert in self.inserts:
             read = [slots[step.inputs[0]] for step in self._uses(insert)]
-            flat = [ops.reshape(x, (ops.shape(x)[0], -1)) for x in read] if len(read) > 1 else read
-            taps.append(ops.concatenate(flat, 1) if len(read) > 1 else read[0])
+            if len(read) > 1:
+                read = [ops.concatenate([ops.reshape(x, (ops.shape(x)[0], -1)) for x in read], 1)]
+            taps += read
         return taps
 
     def shape_at(self, index: int) -> tuple[int, ...]:

@@ -59,12 +59,9 @@ def leaves_of(model: keras.Model) -> list[keras.layers.Layer]:
 
 def layers_of(model: keras.Model) -> tuple[Layer, ...]:
     """The images, then one `Layer` for each of `leaves_of`."""
-    tops: dict[int, int] = {}
-    for index, top in enumerate(model.layers):
-        for layer in _layers_within(top):
-            tops.setdefault(id(layer), index)
-    variables = variables_of(model)
-    kernels = {id(v) for v, known in zip(model.weights, variables, strict=True) if known.kernel}
+    inwards = [(id(layer), index) for index, top in enumerate(model.layers) for layer in _layers_within(top)]
+    tops = dict(reversed(inwards))  # the first of several
+    kernels = {id(v) for v, known in zip(model.weights, variables_of(model), strict=True) if known.kernel}
     leaves = leaves_of(model)
     holding = [k for k, leaf in enumerate(leaves) if any(id(w) in kernels for w in leaf.weights)]
     return (

@@ -45,15 +45,10 @@ class CompiledNetwork:
     """
 
     def __init__(self, model: keras.Model, varied: Collection[int], sites: Sequence[Site] = ()) -> None:
-        """Plans and compiles the pass (about a second).
-
-        Args:
-            model: as for `StackedNetwork`.
-            varied: indices into `model.weights` of the variables that trials perturb, at least one.
-            sites: see `Graph`.
+        """Plans and compiles the pass (about a second); arguments as for `Graph`.
 
         Raises:
-            Unsupported: a layer has no compiled form.
+            Unsupported: as `Graph`, or a layer has no compiled form.
         """
         self.graph = Graph(model, varied, sites)
         self.graph.check_rest()

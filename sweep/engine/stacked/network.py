@@ -27,16 +27,10 @@ class StackedNetwork:
     """
 
     def __init__(self, model: keras.Model, varied: Collection[int], sites: Sequence[Site] = ()) -> None:
-        """Plans the pass.
-
-        Args:
-            model: a built Sequential or Functional model, others nested in it or not, with one input and one
-                output.
-            varied: indices into `model.weights` of the variables that trials perturb, at least one.
-            sites: see `Graph`.
+        """Plans the pass; arguments as for `Graph`.
 
         Raises:
-            Unsupported: a layer after the first perturbed one is not in the list of `layers`, or not in this form.
+            Unsupported: as `Graph`, or a layer after the first perturbed one is not in `RULES`, or not in this form.
         """
         self.graph = Graph(model, varied, sites)
         self.graph.check_rest()
