@@ -97,7 +97,7 @@ def _unmatched(named: Parsed, network: Network) -> list[str]:
 
 def _unfed(network: Network, dataset: Dataset, rescale: Any) -> Sequence[str]:
     """Why it is not known how the images reach a network; another mistake of `rescale` is told elsewhere."""
-    if rescale is not None and rescale not in RESCALES:
+    if rescale not in (None, *RESCALES):
         return ()
     try:
         rescale_of(network, dataset, rescale)

@@ -131,6 +131,15 @@ def test_a_glob_that_names_a_file_again_is_told(place: Path):
         prepare(study)
 
 
+@pytest.mark.parametrize("key", schema.STUDY.model_json_schema()["properties"])
+@pytest.mark.parametrize("value", [[["0..1"]], {"a": [1]}, 1.5, True], ids=repr)
+def test_a_value_of_any_wrong_type_is_told_of_its_key(place: Path, key: str, value: Any):
+    """The files of the study are read all the same."""
+    tables = Study.from_toml("study.toml").to_dict() | {key: value}
+    with pytest.raises(InputError, match=rf"study: {key}"):
+        prepare(parse(tables))
+
+
 def test_published_values_of_layers_that_are_not_known_are_told():
     one = {"name": "f", "sensitivity": "per-layer", "perturb": [{"op": "gaussian", "scale": [1, 2]}]}
     published = [{"layer": "fc", "scale": 1, "accuracy": 0.5}]
