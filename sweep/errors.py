@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
 
@@ -22,6 +23,15 @@ class InputError(SweepError):
     def __init__(self, problems: str | Iterable[str]) -> None:
         self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
         super().__init__("\n".join(self.problems))
+
+
+@contextlib.contextmanager
+def collected(problems: list[str], before: str = "", after: str = "") -> Iterator[None]:
+    """Mistakes found in this block end it and join the `problems`, with words before and after each."""
+    try:
+        yield
+    except InputError as error:
+        problems += [f"{before}{problem}{after}" for problem in error.problems]
 
 
 def printable(text: str) -> str:

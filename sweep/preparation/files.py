@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sweep.data.datasets import RESCALES, Dataset, load_dataset
-from sweep.errors import InputError
+from sweep.errors import collected
 from sweep.networks.checks.safety import SUFFIXES
 from sweep.networks.feeding import rescale_of
 from sweep.networks.loading import Network, check_fit, load_network
@@ -41,34 +40,35 @@ class Files:
 def read_files(named: Parsed, trust: bool) -> Files:
     """Read what a study names, whatever is wrong with its file, and look for the layers it selects."""
     found: dict[str, Path] = {}
+    networks: dict[str, Network] = {}
     problems: list[str] = []
     models = labelled(_expand(named, problems))
     wanted = [("dataset", named.dataset)] if named.dataset is not None else []
     for key, path in [*wanted, *((f"model {label}", path) for label, path in models.items())]:
-        try:
+        with collected(problems, f"{key.split()[0]}: "):
             found[key] = locate(path, named.source)
-        except InputError as error:
-            problems += [f"{key.split()[0]}: {problem}" for problem in error.problems]
-    images = None
+    images: Dataset | None = None
     if "dataset" in found:
-        try:
+        with collected(problems, "dataset: "):
             images = load_dataset(found["dataset"])
-        except InputError as error:
-            problems += [f"dataset: {problem}" for problem in error.problems]
-    networks = {}
     for label in models:
         file = found.get(f"model {label}")
-        if file is None:
+        if file:
+            with collected(problems, "model: "):
+                networks[label] = load_network(file, trust)
+        if label not in networks:
             continue
-        try:
-            networks[label] = network = load_network(file, trust)
-        except InputError as error:
-            problems += [f"model: {problem}" for problem in error.problems]
-            continue
+        network = networks[label]
         if images is not None:
             problems += [f"model: {file}: {problem}" for problem in check_fit(network, images)]
-            problems += [f"{problem} ({label})" for problem in _unfed(network, images, named.rescale)]
-        problems += [f"{problem} ({label})" for problem in _unmatched(named, network)]
+            if named.rescale in (None, *RESCALES):  # what else it may be is told elsewhere
+                with collected(problems, after=f" ({label})"):
+                    rescale_of(network, images, named.rescale)
+        missed: list[str] = []
+        for at, transform, layers in named.layers:
+            with collected(missed, f"{at}: ", f" ({label})"):
+                layers_of(network, transform, layers)
+        problems += dict.fromkeys(missed)
     return Files(models, found, images, networks, [f"{named.source}: {problem}" for problem in problems])
 
 
@@ -87,34 +87,11 @@ def _expand(named: Parsed, problems: list[str]) -> list[str]:
     return list(dict.fromkeys(paths))
 
 
-def _unmatched(named: Parsed, network: Network) -> list[str]:
-    """Selections that match no layer of a network."""
-    found = (
-        f"{at}: {problem}" for at, transform, layers in named.layers for problem in _missed(transform, layers, network)
-    )
-    return list(dict.fromkeys(found))
-
-
-def _unfed(network: Network, dataset: Dataset, rescale: Any) -> Sequence[str]:
-    """Why it is not known how the images reach a network; another mistake of `rescale` is told elsewhere."""
-    if rescale not in (None, *RESCALES):
-        return ()
-    try:
-        rescale_of(network, dataset, rescale)
-    except InputError as error:
-        return error.problems
-    return ()
-
-
-def _missed(transform: type[Transform], layers: Selection, network: Network) -> Sequence[str]:
-    try:
-        if issubclass(transform, DataFlow):
-            select_layers(network.layers, layers, transform.side)
-        else:
-            select(network.variables, layers)
-    except InputError as error:
-        return error.problems
-    return ()
+def layers_of(network: Network, transform: type[Transform], layers: Selection) -> list[str]:
+    """Names of the layers on which a transform with this selection acts; raises InputError as `select`."""
+    if issubclass(transform, DataFlow):
+        return [layer.layer for layer in select_layers(network.layers, layers, transform.side)]
+    return [network.variables[i].layer for i in select(network.variables, layers)]
 
 
 def _shown(path: Path) -> str:

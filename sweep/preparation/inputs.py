@@ -14,12 +14,11 @@ import numpy.typing as npt
 
 from sweep.data.datasets import Dataset, load_dataset
 from sweep.data.decisions import chance
-from sweep.errors import InputError
+from sweep.errors import InputError, collected
 from sweep.networks.feeding import DEFAULT, fed, feed, rescale_of
 from sweep.networks.loading import Network
 from sweep.perturb.dataflow import DataFlow
-from sweep.perturb.selection import select, select_layers
-from sweep.preparation.files import read_files
+from sweep.preparation.files import layers_of, read_files
 from sweep.preparation.sites import Flow, Placed, place
 from sweep.study.family import CLEAN, PER_LAYER, Family
 from sweep.study.study import Parsed, Study, digest
@@ -87,10 +86,8 @@ def prepare(study: Study | Parsed, trust: bool = False) -> Prepared:
     files = read_files(parsed, trust)
     problems = [*parsed.problems, *files.problems]
     if found is not None and files.dataset is not None:
-        try:
+        with collected(problems, f"{found.source}: dataset: "):
             training = _training_images(found, files.found["dataset"])
-        except InputError as error:
-            problems += [f"{found.source}: dataset: {problem}" for problem in error.problems]
     if problems or found is None or files.dataset is None:
         raise InputError(dict.fromkeys(problems))
     paths = list(files.models.values())  # what globs stand for
@@ -102,21 +99,17 @@ def prepare(study: Study | Parsed, trust: bool = False) -> Prepared:
     flow: dict[str, tuple[Placed, ...]] = {}
     for label, network in files.networks.items():
         cells = [cell for cell in study.cells if cell.model == label]
-        try:
+        with collected(problems, f"{study.source}: ", f" ({label})"):
             flow.update(place(cells, network, (files.dataset, training), study.rescale))
-        except InputError as error:
-            problems += [f"{study.source}: {problem} ({label})" for problem in error.problems]
     if problems:
         raise InputError(dict.fromkeys(problems))
     models = {label: _model_file(files.found[f"model {label}"], n) for label, n in files.networks.items()}
     digests = {"dataset": files.dataset.digest, **{f"model {m}": f.digest for m, f in models.items()}}
     identity = study.identity(digests)
     rescales = {label: rescale_of(n, files.dataset, study.rescale) for label, n in files.networks.items()}
-    special = {label: rescale for label, rescale in rescales.items() if rescale not in (None, DEFAULT)}
-    if special:
+    if special := {label: rescale for label, rescale in rescales.items() if rescale not in (None, DEFAULT)}:
         identity["rescale"] = special
-    matrices = {label: own for label, network in files.networks.items() if (own := _own_matrices(network))}
-    if matrices:
+    if matrices := {label: own for label, n in files.networks.items() if (own := _own_matrices(n))}:
         identity["matrices of own layers"] = matrices
     return Prepared(study, models, files.dataset, identity, flow, files.networks, trust)
 
@@ -171,13 +164,8 @@ def with_layers(study: Study, networks: Mapping[str, Network]) -> Study:
 
 
 def _reached_layers(family: Family, label: str, network: Network) -> list[str]:
-    names: list[str] = []
-    for transform in family.cells(label)[0].transforms:
-        if isinstance(transform, DataFlow):
-            names += [layer.layer for layer in select_layers(network.layers, transform.layers, transform.side)]
-        else:
-            names += [network.variables[i].layer for i in select(network.variables, transform.layers)]
-    return list(dict.fromkeys(names))
+    transforms = family.cells(label)[0].transforms
+    return list(dict.fromkeys(name for t in transforms for name in layers_of(network, type(t), t.layers)))
 
 
 def _training_images(study: Study, path: Path) -> Dataset | None:
@@ -186,15 +174,13 @@ def _training_images(study: Study, path: Path) -> Dataset | None:
     transforms = [t for t in every if isinstance(t, DataFlow)]
     if not transforms:
         return None
-    try:
+    wanting = next((t.op for t in transforms if t.calibrated), None)
+    problems: list[str] = []
+    with collected(problems, after=f"; {wanting} calibrates on training images"):
         return load_dataset(path, "train")
-    except InputError as error:
-        wanting = [t.op for t in transforms if t.calibrated]
-        if wanting:
-            raise InputError(
-                f"{problem}; {wanting[0]} calibrates on training images" for problem in error.problems
-            ) from None
-        return None
+    if wanting:
+        raise InputError(problems)
+    return None
 
 
 def _model_file(path: Path, network: Network) -> ModelFile:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from types import ModuleType
 
-from sweep.errors import InputError
+from sweep.errors import InputError, collected
 from sweep.perturb.base import REGISTRY, Transform, parameters
 from sweep.perturb.dataflow import ActivationNoise, DataFlow, Rounding
 from sweep.study.described import KINDS
@@ -76,14 +76,12 @@ def load_plugins(paths: Sequence[str], source: str) -> dict[str, str]:
             "or run your own study"
         )
     found: list[tuple[str, Plugin]] = []
-    problems = []
+    problems: list[str] = []
     for path in paths:
-        try:
+        with collected(problems, f"{source}: plugins: "):
             place = _locate(path, source)
             found.append((path, Plugin.of(str(place.absolute()), _content(place))))
             run_plugins([found[-1][1]])
-        except InputError as error:
-            problems += [f"{source}: plugins: {problem}" for problem in error.problems]
     if problems:
         raise InputError(problems)
     return _by_name(found)

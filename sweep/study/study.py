@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import tomli_w
 
-from sweep.errors import InputError
+from sweep.errors import InputError, collected
 from sweep.files import read_tables
 from sweep.perturb.base import REGISTRY, Selection, Transform, parameters
 from sweep.study.family import CLEAN, LAYER, SAID, Cell, Family, Ops, as_list, swept, transforms_of
@@ -251,10 +251,8 @@ def parse(data: Mapping[str, Any], source: str = "study", register: Register | N
     problems: list[str] = []
     plugins = data.get("plugins", ())
     if register is None and isinstance(plugins, list | tuple) and all(isinstance(path, str) for path in plugins):
-        try:
+        with collected(problems):
             load_plugins(plugins, source)
-        except InputError as error:
-            problems += error.problems
     ops = REGISTRY if register is None else register.ops
     tables, found = check_study(data, ops)
     problems += [f"{source}: {problem}" for problem in found]
