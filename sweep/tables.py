@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple, Union
 
@@ -186,27 +187,22 @@ def _listed(value: Any) -> Any:
 
 
 def duplicates(values: Sequence[Any]) -> list[Any]:
-    """Those that are equal to an earlier one, each once."""
-    seen: set[Any] = set()
-    again: dict[Any, Any] = {}
-    for value in values:
-        if value in seen:
-            again.setdefault(value, value)
-        seen.add(value)
-    return list(again.values())
+    """Those that stand there more than once, each once."""
+    return [value for value, times in Counter(values).items() if times > 1]
 
 
-def whole(low: float | None, high: float | None = _LARGEST, said: Said | str = "") -> Any:
-    """A whole number in a range."""
-    return Annotated[int, Field(strict=True, ge=low, le=high), _said(said or f"a whole number of at least {low}")]
+def whole(low: float | None, high: float | None = _LARGEST, said: str = "", beyond: str = "") -> Any:
+    """A whole number in a range; `said` and `beyond` as `Said` has them."""
+    words = Said(said or f"a whole number of at least {low}", beyond=beyond)
+    return Annotated[int, Field(strict=True, ge=low, le=high), words]
 
 
 def number(
-    low: float | None = None, high: float | None = None, said: Said | str = "", above: float | None = None
+    low: float | None = None, high: float | None = None, said: str = "", beyond: str = "", above: float | None = None
 ) -> Any:
     """A finite number in a range."""
     bounds = Field(strict=True, allow_inf_nan=False, ge=low, le=high, gt=above)
-    return Annotated[float, bounds, _said(said or f"a finite number of at least {low}")]
+    return Annotated[float, bounds, Said(said or f"a finite number of at least {low}", beyond=beyond)]
 
 
 def text(pattern: str = r"^[\s\S]+$", said: str = "a text") -> Any:
@@ -243,10 +239,6 @@ def either(one: Any, other: Any, kind: type = list) -> Any:
     return Annotated[Union[Annotated[one, Tag(_ONE)], Annotated[other, Tag(tag)]], choose]  # noqa: UP007
 
 
-def _said(said: Said | str) -> Said:
-    return Said(said) if isinstance(said, str) else said
-
-
 def value(kind: Any, valid: Mapping[str, Any], swept: bool) -> Any:
     """A transform's parameter of this type: a value or, when it may be swept, a list of values.
 
@@ -257,8 +249,8 @@ def value(kind: Any, valid: Mapping[str, Any], swept: bool) -> Any:
     names = {float: "a finite number", int: "a whole number", bool: "true or false", str: "a string"}
     if kind not in names:
         return POINTS
-    said = Said(names[kind] + bounds, beyond="{value} is out of range; valid is {wanted}")
-    one = number(low, high, said) if kind is float else whole(low, high, said) if kind is int else boolean()
+    words = names[kind] + bounds, "{value} is out of range; valid is {wanted}"
+    one = number(low, high, *words) if kind is float else whole(low, high, *words) if kind is int else boolean()
     one = choice(choices) if choices else text("", "a string") if kind is str else one
     return either(one, listed(one, wrong="the list is empty; give at least one value")) if swept else one
 

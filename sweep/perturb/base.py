@@ -202,7 +202,7 @@ def make(transform: type[T], values: Mapping[str, Any]) -> T:
         return transform(**values)  # a user's own, which does more there
     made = object.__new__(transform)
     for field in dataclasses.fields(transform):
-        kind, value = parameters(transform).get(field.name), values.get(field.name, _default(field))
+        kind, value = parameters(transform).get(field.name), values.get(field.name, default_of(field))
         object.__setattr__(made, field.name, _converted(kind, tuple(value) if isinstance(value, list) else value))
     return made
 
@@ -217,7 +217,7 @@ def table_of(transform: type[Transform], swept: bool = True) -> type[Model]:
         if field.name == "layers":
             continue
         kind = value(parameters(transform)[field.name], field.metadata, swept)
-        keys[field.name] = (kind, _default(field, ...), field.metadata.get("text", field.name))
+        keys[field.name] = (kind, default_of(field, ...), field.metadata.get("text", field.name))
     keys["layers"] = (LAYERS, "*", "the layers that it acts on")
     return model(_name(transform), keys)
 
@@ -226,7 +226,8 @@ def _name(transform: type[Transform]) -> str:
     return getattr(transform, "op", transform.__name__)
 
 
-def _default(field: dataclasses.Field[Any], otherwise: Any = None) -> Any:
+def default_of(field: dataclasses.Field[Any], otherwise: Any = None) -> Any:
+    """The value of a parameter that a study does not set; `otherwise` where it must."""
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()
     return otherwise if field.default is dataclasses.MISSING else field.default

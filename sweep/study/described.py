@@ -19,7 +19,7 @@ import numpy as np
 
 from sweep.errors import InputError, StoreError
 from sweep.networks.variables import Variable
-from sweep.perturb.base import SHOWN, Array, Table, Transform, parameter, parameters
+from sweep.perturb.base import SHOWN, Array, Table, Transform, default_of, parameter, parameters
 from sweep.perturb.dataflow import DataFlow
 
 if TYPE_CHECKING:
@@ -145,10 +145,8 @@ def _key(values: Mapping[str, Any]) -> str:
 
 
 def _facts(transform: Transform) -> dict[str, bool | float | None]:
-    figures = {figure: getattr(transform, figure) for figure in FIGURES}
-    return {fact: bool(getattr(transform, fact)) for fact in FACTS} | {
-        figure: None if value is None else float(value) for figure, value in figures.items()
-    }
+    figures = {name: None if (said := getattr(transform, name)) is None else float(said) for name in FIGURES}
+    return {name: bool(getattr(transform, name)) for name in FACTS} | figures
 
 
 def _parameter(field: dataclasses.Field[Any], kind: Any) -> dict[str, Any]:
@@ -164,9 +162,7 @@ def _parameter(field: dataclasses.Field[Any], kind: Any) -> dict[str, Any]:
     if said.get("choices"):
         found["choices"] = list(said["choices"])
     found |= {fact: said[fact] for fact in SHOWN if said.get(fact) is not None}
-    default = field.default
-    if field.default_factory is not dataclasses.MISSING:
-        default = field.default_factory()
+    default = default_of(field, dataclasses.MISSING)
     if default is not dataclasses.MISSING and not (isinstance(default, float) and not math.isfinite(default)):
         found["default"] = default
     return found

@@ -154,19 +154,14 @@ def _run(plugin: Plugin) -> frozenset[str]:
             problems = [f"{plugin.path}: registers no transform; see the README for an example"]
         if problems:
             raise InputError(problems)
-    except InputError:
-        _undo(name, before)
-        raise
     except Exception as error:
-        _undo(name, before)
+        del sys.modules[name]
+        for op in set(REGISTRY) - set(before):
+            del REGISTRY[op]
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"{plugin.path}: {type(error).__name__}: {error}") from error
     return frozenset(new)
-
-
-def _undo(name: str, before: Mapping[str, type[Transform]]) -> None:
-    del sys.modules[name]
-    for op in set(REGISTRY) - set(before):
-        del REGISTRY[op]
 
 
 def _unfit(transform: type[Transform]) -> str | None:

@@ -190,14 +190,13 @@ class Study:
     @cached_property
     def published(self) -> dict[str, float]:
         """Cell ids → published accuracy, a fraction."""
-        found = {}
-        for family in self.family:
-            for model in self.models:
-                for cell in family.cells(model):
-                    for point in family.published:
-                        if {k: v for k, v in point.items() if k not in SAID} == dict(cell.values):
-                            found[cell.id] = float(point["accuracy"])
-        return found
+        points = {family.name: family.published for family in self.family}
+        return {
+            cell.id: float(point["accuracy"])
+            for cell in self.cells
+            for point in points.get(cell.family, ())
+            if {key: value for key, value in point.items() if key not in SAID} == dict(cell.values)
+        }
 
     @cached_property
     def plugin_digests(self) -> Mapping[str, str]:
@@ -316,13 +315,5 @@ def _parsed(study: Study | None, tables: Mapping[str, Any], problems: Sequence[s
             if isinstance(family.get("sensitivity"), list) and family["sensitivity"]:
                 at, names = f"family[{i}].sensitivity", family["sensitivity"]
             layers += [(at, ops[table["op"]], tuple(one) if isinstance(one, list) else one) for one in names]
-    models = [path for path in as_list(tables.get("model")) if isinstance(path, str) and path]
-    return Parsed(
-        study,
-        tuple(problems),
-        source,
-        list(dict.fromkeys(models)),
-        tables.get("dataset"),
-        tables.get("rescale"),
-        layers,
-    )
+    models = list(dict.fromkeys(path for path in as_list(tables.get("model")) if isinstance(path, str) and path))
+    return Parsed(study, tuple(problems), source, models, tables.get("dataset"), tables.get("rescale"), layers)
