@@ -66,7 +66,7 @@ def catalogue() -> str:
     for transform in REGISTRY.values():
         chapters.setdefault(chapter(transform), []).append(transform)
     chapters |= {OTHERS: chapters.pop(OTHERS)} if OTHERS in chapters else {}  # the last
-    links = [f"- {name}: " + ", ".join(_link(t.op) for t in found) for name, found in chapters.items()]
+    links = [f"- {name}: " + ", ".join(f"[{t.op}](#{t.op})" for t in found) for name, found in chapters.items()]
     page = [HEAD, "\n".join(links)]
     for name, found in chapters.items():
         page += [f"## {name}", *map(entry, found)]
@@ -86,10 +86,6 @@ def entry(transform: type[Transform]) -> str:
     if rows:
         lines.append("\n".join(["| parameter | values | default | meaning |", "|---|---|---|---|", *rows]))
     return "\n\n".join(lines)
-
-
-def _link(op: str) -> str:
-    return f"[{op}](#{op})"
 
 
 def _flow(paragraph: str) -> str:

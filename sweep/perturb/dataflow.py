@@ -105,7 +105,6 @@ class ActivationAffine(Rounding):
         return True
 
     def levels(self, sample: Array | None) -> Levels:
-        """Needs a sample."""
         if sample is None:
             raise ValueError("a calibrated range needs a sample")
         low, high = min(0.0, float(sample.min())), max(0.0, float(sample.max()))
@@ -138,7 +137,6 @@ class Converter(Rounding):
     high: float = parameter("the highest level, in the unit of the activations")
 
     def joint_problems(self) -> list[str]:
-        """The range is not empty."""
         return [f"low {self.low:g} is not below high {self.high:g}"] if self.low >= self.high else []
 
     def levels(self, sample: Array | None) -> Levels:  # noqa: ARG002

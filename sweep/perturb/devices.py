@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +20,7 @@ G_MAX = np.float32(25)  # µS: what max|W| is programmed to
 SINCE_READ = "Time since the first reading"
 T0 = 20.0  # s from programming to the first reading
 T_READ = 250e-9  # s that a reading takes
-Draws = tuple[npt.ArrayLike, npt.ArrayLike, npt.ArrayLike]
+Draws = Sequence[npt.ArrayLike]  # for programming, drift and read
 
 
 def normal_points(count: int) -> tuple[Doubles, Doubles]:
@@ -108,7 +109,6 @@ class ConductanceNoise(Random):
     scale: float = noise_level("factor on the standard deviations", default=1.0)
 
     def joint_problems(self) -> list[str]:
-        """Nothing in the table is negative."""
         if any(n < 0 for point in self.table for n in point):
             return ["table: conductances and standard deviations are at least 0"]
         return []
@@ -132,7 +132,6 @@ class ConductanceNoise(Random):
         return np.asarray(np.maximum(np.float32(self.scale) * sigma * np.asarray(draw, np.float32), -target))
 
     def apply(self, weight: Array, variable: Variable, generator: np.random.Generator) -> Array:  # noqa: ARG002
-        """Two standard normal draws a weight, in the variable's own shape."""
         pair, unit = self.targets(weight)
         plus, minus = (self.error(g, generator.standard_normal(weight.shape, dtype=np.float32)) for g in pair)
         return np.asarray(weight + (plus - minus) * unit, np.float32)
@@ -266,8 +265,7 @@ class PhaseChangeMemory(Random):
 
 
 def _draw(shape: tuple[int, ...], generator: np.random.Generator) -> Draws:
-    first, second, third = (generator.standard_normal(shape, dtype=np.float32) for _ in range(3))
-    return first, second, third
+    return [generator.standard_normal(shape, dtype=np.float32) for _ in range(3)]
 
 
 def _mean(values: Array) -> float:

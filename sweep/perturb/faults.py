@@ -55,7 +55,6 @@ class StuckAt(Fault):
     low: float = parameter("share of the stuck weights at -max|W|", minimum=0.0, maximum=1.0, default=0.0)
 
     def joint_problems(self) -> list[str]:
-        """Shares add up to 1 at most."""
         if self.high + self.low > 1:
             return [f"high, low: {self.high:g} + {self.low:g} is more than 1; these are shares"]
         return []
@@ -69,7 +68,6 @@ class StuckAt(Fault):
         return np.asarray(np.where(stuck, value, weight), np.float32)
 
     def resolve(self, weight: Array, variable: Variable) -> Resolved:  # noqa: ARG002
-        """The standard deviation of the error: the root mean square over the weights."""
         size = weight.astype(np.float64)
         largest = np.max(np.abs(size))
         value, square = largest * (self.high - self.low), largest**2 * (self.high + self.low)
@@ -93,14 +91,12 @@ class OpenLines(Fault):
     lines: str = parameter("rows: input lines; columns: output channels", choices=("rows", "columns"))
 
     def apply(self, weight: Array, variable: Variable, generator: np.random.Generator) -> Array:
-        """A line's weights are all 0, or all as they were."""
         inside = within(weight, variable)
         run = inside if self.lines == "columns" else variable.channel_axes
         shape = tuple(1 if axis in run else size for axis, size in enumerate(weight.shape))
         return np.where(generator.random(shape) < self.rate, np.float32(0), weight)
 
     def resolve(self, weight: Array, variable: Variable) -> Resolved:  # noqa: ARG002
-        """The standard deviation of the error: the root mean square over the weights."""
         return Resolved(sigma=float(np.sqrt(self.rate * (1 - self.rate))) * root_mean_square(weight))
 
 

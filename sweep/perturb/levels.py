@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import ml_dtypes
 import numpy as np
@@ -32,11 +34,20 @@ SMALLEST = -149  # exponent of float32's smallest number
 class Scaled(Transform):
     """Levels ±α and perhaps 0, with one α for each scale, computed in float64 from the weights."""
 
+    random = False
+    gap: ClassVar[int] = 1  # between neighbouring levels, in α
+
     per: str = parameter(PER_TEXT, choices=PER, default="tensor")
 
-    @property
-    def random(self) -> bool:
-        return False
+    @abstractmethod
+    def scale(self, weight: Array, variable: Variable) -> tuple[Mask, Doubles]:
+        """Which weights are of magnitude α, and α: their mean magnitude."""
+
+    def resolve(self, weight: Array, variable: Variable) -> Resolved:
+        """Step and range; the step is the mean over channels."""
+        _, scale = self.scale(weight, variable)
+        high = float(np.max(scale))
+        return Resolved(step=float(self.gap * np.mean(scale)), low=-high, high=high)
 
     def mean(self, size: Doubles, chosen: Mask, variable: Variable) -> Doubles:
         """Of the chosen, over the tensor or over each channel; 0 where none is; with as many axes as the weights."""
@@ -64,20 +75,15 @@ class Binary(Scaled):
     - Brevitas `SignedBinaryWeightPerTensorConst`: the same signs, of magnitude 0.1.
     """
 
+    gap: ClassVar[int] = 2
+
     def apply(self, weight: Array, variable: Variable, generator: np.random.Generator) -> Array:  # noqa: ARG002
-        """The same magnitude for all."""
-        scale = self.scale(weight, variable).astype(np.float32)
+        scale = self.scale(weight, variable)[1].astype(np.float32)
         return np.where(weight < 0, -scale, scale)
 
-    def resolve(self, weight: Array, variable: Variable) -> Resolved:
-        """Step 2 · mean|W|, the mean over channels."""
-        scale = self.scale(weight, variable)
-        return Resolved(step=float(2 * np.mean(scale)), low=float(-np.max(scale)), high=float(np.max(scale)))
-
-    def scale(self, weight: Array, variable: Variable) -> Doubles:
-        """The mean of |W|."""
-        size = np.abs(weight).astype(np.float64)
-        return self.mean(size, np.ones(size.shape, bool), variable)
+    def scale(self, weight: Array, variable: Variable) -> tuple[Mask, Doubles]:
+        size, every = np.abs(weight).astype(np.float64), np.ones(weight.shape, bool)
+        return every, self.mean(size, every, variable)
 
 
 @register("ternary")
@@ -100,17 +106,10 @@ class Ternary(Scaled):
     """
 
     def apply(self, weight: Array, variable: Variable, generator: np.random.Generator) -> Array:  # noqa: ARG002
-        """The same magnitude for all beyond the threshold."""
         beyond, scale = self.scale(weight, variable)
         return np.asarray(np.where(beyond, np.copysign(scale, weight), 0), np.float32)
 
-    def resolve(self, weight: Array, variable: Variable) -> Resolved:
-        """Step α, the mean over channels."""
-        _, scale = self.scale(weight, variable)
-        return Resolved(step=float(np.mean(scale)), low=float(-np.max(scale)), high=float(np.max(scale)))
-
     def scale(self, weight: Array, variable: Variable) -> tuple[Mask, Doubles]:
-        """Which weights are beyond the threshold, and their mean magnitude."""
         size = np.abs(weight).astype(np.float64)
         beyond = size > TERNARY_THRESHOLD * self.mean(size, np.ones(size.shape, bool), variable)
         return beyond, self.mean(size, beyond, variable)
@@ -191,11 +190,9 @@ class Floating(Transform):
     - Brevitas `Fp8e4m3OCPWeightPerTensorFloat`: float8_e4m3 of w · 448 / max|W|, scaled back; its e5m2 with 57344.
     """
 
-    format: str = parameter("number format", choices=tuple(FORMATS))
+    random = False
 
-    @property
-    def random(self) -> bool:
-        return False
+    format: str = parameter("number format", choices=tuple(FORMATS))
 
     @property
     def largest(self) -> np.float32:

@@ -35,7 +35,6 @@ class Additive(Random):
         return np.asarray(weight + level * self.draw(weight.shape, generator), np.float32)
 
     def resolve(self, weight: Array, variable: Variable) -> Resolved:
-        """The standard deviation of the noise: the root mean square over the weights."""
         return Resolved(
             sigma=self.scale * math.sqrt(self.variance) * root_mean_square(unit(self.basis, weight, variable))
         )
@@ -158,7 +157,6 @@ class LogNormal(Random):
         return np.asarray(weight * np.exp(exponent), np.float32)
 
     def resolve(self, weight: Array, variable: Variable) -> Resolved:  # noqa: ARG002
-        """The standard deviation of the error: the root mean square over the weights."""
         spread = np.sqrt(np.expm1(self.scale**2))
         mean = 1.0 if self.mean_preserving else np.exp(self.scale**2 / 2)
         return Resolved(sigma=float(mean * spread) * root_mean_square(weight))

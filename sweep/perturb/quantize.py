@@ -180,7 +180,6 @@ class Affine(Even):
     per: str = parameter(PER_TEXT, choices=PER, default="tensor")
 
     def grid(self, weight: Array, variable: Variable) -> Levels:
-        """Codes counted from the zero point."""
         axes = within(weight, variable) if self.per == "channel" else None
         low = np.minimum(0.0, np.min(weight, axis=axes, keepdims=True).astype(np.float64))
         high = np.maximum(0.0, np.max(weight, axis=axes, keepdims=True).astype(np.float64))
@@ -209,5 +208,4 @@ class ConductanceStates(Even):
     per: str = parameter(PER_TEXT, choices=PER, default="tensor")
 
     def grid(self, weight: Array, variable: Variable) -> Levels:
-        """One step less than states, to either side."""
         return symmetric(largest(weight, variable, self.per), self.states - 1.0)

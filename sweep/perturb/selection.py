@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from typing import Protocol
 
 from sweep.errors import InputError
 from sweep.networks.variables import Layer, Variable
 from sweep.perturb.base import Selection
-
-
-class _Named(Protocol):
-    @property
-    def layer(self) -> str: ...
-    @property
-    def layer_index(self) -> int: ...
-    @property
-    def layer_type(self) -> str: ...
 
 
 def select(variables: Sequence[Variable], layers: Selection) -> tuple[int, ...]:
@@ -42,7 +32,7 @@ def select_layers(layers: Sequence[Layer], selection: Selection, side: str = "ou
     return tuple(layers[k] for k in sorted(chosen))
 
 
-def _choose(items: Sequence[_Named], usual: set[int], selection: Selection, nothing: str) -> set[int]:
+def _choose(items: Sequence[Layer | Variable], usual: set[int], selection: Selection, nothing: str) -> set[int]:
     """Positions of the items that a selection names; "*" names the usual ones."""
     parts = selection if isinstance(selection, tuple) else (selection,)
     without = [part[1:] for part in parts if isinstance(part, str) and part.startswith("!")]
@@ -62,12 +52,12 @@ def _choose(items: Sequence[_Named], usual: set[int], selection: Selection, noth
     return chosen - left
 
 
-def _matches(item: _Named, part: str | int) -> bool:
+def _matches(item: Layer | Variable, part: str | int) -> bool:
     if isinstance(part, int):
         return item.layer_index == part
     return part in (item.layer, item.layer_type) or fnmatchcase(item.layer, part)
 
 
-def _names(items: Iterable[_Named]) -> str:
+def _names(items: Sequence[Layer | Variable]) -> str:
     names = list(dict.fromkeys(f"{item.layer} ({item.layer_index}, {item.layer_type})" for item in items))
     return ", ".join(names) if names else "none in this network"
