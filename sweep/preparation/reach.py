@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from sweep.networks.loading import Network
-from sweep.networks.variables import Variable
 from sweep.perturb.perturbation import reached
 from sweep.preparation.sites import Flow
 from sweep.study.family import CLEAN, Cell
@@ -15,33 +15,17 @@ from sweep.study.study import Study
 _NAMED = 8  # layers; of more, only the kinds are told
 
 
-def weights_by_layer(variables: Sequence[Variable], chosen: Sequence[int] | None = None) -> dict[str, int]:
-    """Numbers of weights by layer, of all variables or of those chosen by index; in the network's order."""
-    found: Counter[str] = Counter()
-    for variable in variables:
-        if chosen is None or variable.index in chosen:
-            found[variable.layer] += variable.size
-    return dict(found)
-
-
 def reach(study: Study, networks: Mapping[str, Network], flow: Flow) -> list[str]:
     """Lines such as "gaussian, uniform: weights of conv1 72, fc 4,000 of 4,010; nothing of bn"."""
     lines = []
     for label, network in networks.items():
         families: dict[str, list[str]] = {}
-        for family, cells in _by_family(study, label).items():
-            families.setdefault("; ".join(_said(cells, network, flow)), []).append(family)
+        own = (cell for cell in study.cells if cell.model == label and cell.family != CLEAN)
+        for family, cells in itertools.groupby(own, lambda cell: cell.family):
+            families.setdefault("; ".join(_said(list(cells), network, flow)), []).append(family)
         where = f" ({label})" if len(networks) > 1 else ""
         lines += [f"{', '.join(names)}{where}: {text}" for text, names in families.items()]
     return lines
-
-
-def _by_family(study: Study, label: str) -> dict[str, list[Cell]]:
-    found: dict[str, list[Cell]] = {}
-    for cell in study.cells:
-        if cell.model == label and cell.family != CLEAN:
-            found.setdefault(cell.family, []).append(cell)
-    return found
 
 
 def _said(cells: Sequence[Cell], network: Network, flow: Flow) -> Iterator[str]:
@@ -53,8 +37,11 @@ def _said(cells: Sequence[Cell], network: Network, flow: Flow) -> Iterator[str]:
         yield f"data flow at {_listed(list(places))}"
     if not chosen:
         return
-    of_all = weights_by_layer(network.variables)
-    found = weights_by_layer(network.variables, sorted(chosen))
+    of_all, found = Counter[str](), Counter[str]()  # numbers of weights by layer
+    for variable in network.variables:
+        of_all[variable.layer] += variable.size
+        if variable.index in chosen:
+            found[variable.layer] += variable.size
     yield "weights of " + _listed([_share(layer, count, of_all[layer]) for layer, count in found.items()])
     left = {v.layer: v.layer_type for v in network.variables if v.layer not in found}
     if left:

@@ -84,7 +84,6 @@ def _of_activations(cell: Cell, flow: Flow) -> Iterator[dict[str, Any]]:
             "layer": placed.layer.layer,
             "variable": placed.site.side,
             **vars(placed.resolved),
-            "error_std": None,
         }
 
 

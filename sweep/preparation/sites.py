@@ -15,7 +15,7 @@ from sweep.networks.feeding import feed
 from sweep.networks.inspection import leaves_of
 from sweep.networks.loading import Network
 from sweep.networks.variables import Layer
-from sweep.perturb.base import Array, Resolved, Transform, draws
+from sweep.perturb.base import Array, Resolved, draws
 from sweep.perturb.dataflow import ActivationNoise, DataFlow, Rounding
 from sweep.perturb.selection import select_layers
 from sweep.randomness import stream
@@ -142,12 +142,9 @@ def corrected(cells: Sequence[Cell], networks: Mapping[str, Network], flow: Flow
             training = signature(leaf.call).parameters.get("training")
             if training is not None and training.default is True:
                 yield f"layer {leaf.name} of {label} was random"
-        drawn = {p.site: p.layer for c, p in own if p.levels is None or _is_calibrated(c.transforms[p.position])}
+        acting = [(cell.transforms[p.position], p) for cell, p in own]
+        drawn = {p.site: p.layer for t, p in acting if p.levels is None or (isinstance(t, DataFlow) and t.calibrated)}
         graph = Graph(network.model, range(len(network.model.weights)), list(drawn))
         for number, layer in enumerate(drawn.values()):
             if graph.times(number) > 1:
                 yield f"layer {layer.layer} of {label} is used {graph.times(number)} times, and was as in its first use"
-
-
-def _is_calibrated(transform: Transform) -> bool:
-    return isinstance(transform, DataFlow) and transform.calibrated
