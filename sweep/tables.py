@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple, Union
 
@@ -46,15 +45,8 @@ def check(
 ) -> tuple[dict[str, Any], list[Problem]]:
     """What of these tables can be understood, and every problem.
 
-    Args:
-        model: what is valid.
-        data: the tables.
-        ops: the transforms that they may name.
-        controls: whether texts may have control characters.
-
-    Returns:
-        The tables, with plain lists, dictionaries and numbers; where something is wrong, without it: keys are left
-        out, entries of lists are None.
+    They may name the transforms `ops`; with `controls`, texts may have control characters. What is understood has plain
+    lists, dictionaries and numbers, and is without what is wrong: keys are left out, entries of lists are None.
     """
     problems: list[Problem] = []
     tables = _plain(dict(data), (), problems, controls)
@@ -187,8 +179,14 @@ def _listed(value: Any) -> Any:
 
 
 def duplicates(values: Sequence[Any]) -> list[Any]:
-    """Those that stand there more than once, each once."""
-    return [value for value, times in Counter(values).items() if times > 1]
+    """Those that are equal to an earlier one, each once."""
+    seen: set[Any] = set()
+    again: dict[Any, Any] = {}
+    for value in values:
+        if value in seen:
+            again.setdefault(value, value)
+        seen.add(value)
+    return list(again.values())
 
 
 def whole(low: float | None, high: float | None = _LARGEST, said: str = "", beyond: str = "") -> Any:
@@ -221,15 +219,12 @@ def choice(names: Iterable[Any]) -> Any:
     return Annotated[Literal[tuple(names)], words]
 
 
-def some(one: Any, wanted: str = "", wrong: str = "{value} is not {wanted}", least: int = 1) -> Any:
-    """A list of at least so many of these."""
-    return Annotated[list[one], Field(min_length=least), Said(wanted, wrong)]
-
-
-def listed(one: Any, least: int = 1, said: str = "", wrong: str = "{value} is not {wanted}") -> Any:
-    """A list of different values."""
-    bounds = Field(min_length=least, json_schema_extra={"uniqueItems": True})
-    return Annotated[list[one], bounds, Said(said, wrong, distinct=True)]
+def some(
+    one: Any, wanted: str = "", wrong: str = "{value} is not {wanted}", least: int = 1, distinct: bool = False
+) -> Any:
+    """A list of at least so many of these, with `distinct` all different."""
+    bounds = Field(min_length=least, json_schema_extra={"uniqueItems": True} if distinct else None)
+    return Annotated[list[one], bounds, Said(wanted, wrong, distinct=distinct)]
 
 
 def either(one: Any, other: Any, kind: type = list) -> Any:
@@ -252,7 +247,7 @@ def value(kind: Any, valid: Mapping[str, Any], swept: bool) -> Any:
     words = names[kind] + bounds, "{value} is out of range; valid is {wanted}"
     one = number(low, high, *words) if kind is float else whole(low, high, *words) if kind is int else boolean()
     one = choice(choices) if choices else text("", "a string") if kind is str else one
-    return either(one, listed(one, wrong="the list is empty; give at least one value")) if swept else one
+    return either(one, some(one, wrong="the list is empty; give at least one value", distinct=True)) if swept else one
 
 
 def _ascending(points: list[list[float]]) -> list[list[float]]:

@@ -17,7 +17,7 @@ MODEL = t.model(
     {
         "name": (t.text(r"^[a-z]+$", "a word"), ...),
         "list": (t.some(INNER, "a list of tables", least=0), ()),
-        "one": (t.either(t.number(0), t.listed(t.number(0), wrong="the list is empty")), None),
+        "one": (t.either(t.number(0), t.some(t.number(0), wrong="the list is empty", distinct=True)), None),
         "copy": (t.boolean(), False),  # a method of pydantic's models
         "model_config": (t.text("", "a text"), ""),  # and a word that it keeps to itself
     },

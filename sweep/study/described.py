@@ -41,12 +41,7 @@ def is_ours(transform: type[Transform]) -> bool:
 
 
 def describe(transform: type[Transform], used: Iterable[Transform]) -> dict[str, Any]:
-    """A transform as JSON knows it: its parameters, its docstring, and what it says of itself where it is used.
-
-    Args:
-        transform: of a user's own.
-        used: instances of it, as the cells of a study have them.
-    """
+    """A user's transform as JSON knows it: its parameters, its docstring, and what its instances in use say of it."""
     hints = parameters(transform)
     fields = {field.name: field for field in dataclasses.fields(transform)}
     points = {_key(values): t for t in used for values in [_values(t)]}
@@ -73,20 +68,13 @@ def stand_in(op: str, data: Any) -> type[Transform]:
         if not all(isinstance(value, _CHOSEN.get(valid["type"], object)) for value in valid.get("choices") or ()):
             raise InputError(f"parameters.{name}.choices: are not all of its type")
     bases = (StandIn, DataFlow) if tables.get("acts_on") == "activations" else (StandIn,)
-    known = (*FACTS, *FIGURES)
-    facts = {_key(point["values"]): {fact: point.get(fact) for fact in known} for point in tables["used"]}
+    facts = {_key(point["values"]): {f: point.get(f) for f in (*FACTS, *FIGURES)} for point in tables["used"]}
+    said = {"__doc__": tables["text"], "__module__": __name__, "op": op, "facts": facts}
     try:
         fields = [_field(name, valid) for name, valid in tables["parameters"].items()]
     except ValueError as error:  # of a label, unit or spacing that is none
         raise InputError(str(error)) from None
-    return dataclasses.make_dataclass(
-        "StandIn",
-        fields,
-        bases=bases,
-        namespace={"__doc__": tables["text"], "__module__": __name__, "op": op, "facts": facts},
-        frozen=True,
-        kw_only=True,
-    )
+    return dataclasses.make_dataclass("StandIn", fields, bases=bases, namespace=said, frozen=True, kw_only=True)
 
 
 @lru_cache(maxsize=1)

@@ -48,7 +48,7 @@ class Register:
         digests: SHA-256 in hex of the study's plugins, by the name that its identity has for them.
     """
 
-    ops: Mapping[str, type[Transform]] = field(default_factory=lambda: REGISTRY)
+    ops: Mapping[str, type[Transform]]
     digests: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -79,7 +79,8 @@ def load_plugins(paths: Sequence[str], source: str) -> dict[str, str]:
     problems: list[str] = []
     for path in paths:
         with collected(problems, f"{source}: plugins: "):
-            place = _locate(path, source)
+            beside = Path(source).parent / Path(path).expanduser()
+            place = beside if beside.is_file() else locate(path, source)
             found.append((path, Plugin.of(str(place.absolute()), _content(place))))
             run_plugins([found[-1][1]])
     if problems:
@@ -125,11 +126,6 @@ def _by_name(found: list[tuple[str, Plugin]]) -> dict[str, str]:
         base = Path(plugin.path).name
         names[base if len(of_name[base]) == 1 else PurePath(written).as_posix()] = plugin.digest
     return names
-
-
-def _locate(path: str, source: str) -> Path:
-    beside = Path(source).parent / Path(path).expanduser()
-    return beside if beside.is_file() else locate(path, source)
 
 
 def _content(path: Path) -> bytes:

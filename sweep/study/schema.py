@@ -54,6 +54,7 @@ _POINTS = "is not a list of tables such as {{ scale = 0.1, accuracy = 0.98 }}"
 _LAYERS = '"per-layer" or a list of names of layers'
 _FAMILIES = "no family; a study has at least one [[family]] table"
 _PATHS = "a path or a list of paths"
+_MODELS = t.either(t.text(said=_PATHS), t.some(_TEXT, _PATHS, distinct=True))
 _COUNT = t.whole(1, said="a whole number of at least 1, or { start = 200, count = 800 }")
 _SEEDS = t.model("seeds", {"start": (t.whole(0), 0, "the first seed"), "count": (t.whole(1), ..., "how many")})
 _PUBLISHED = {
@@ -61,7 +62,7 @@ _PUBLISHED = {
     "noise": (t.number(0), None, "of bits: the noise level that is said to cost as much"),
 }
 _POINT = t.model("published", _PUBLISHED, others=True)  # swept parameters
-_PER_LAYER = t.either(Annotated[Literal["per-layer"], Said(_LAYERS)], t.listed(_TEXT, 0, _LAYERS))
+_PER_LAYER = t.either(Annotated[Literal["per-layer"], Said(_LAYERS)], t.some(_TEXT, _LAYERS, least=0, distinct=True))
 _FAMILY = {
     "name": (_NAME, ..., "unique in the study"),
     "perturb": (t.some(Annotated[dict[str, Any], _Perturbed()], wrong=_TRANSFORMS), ..., "transforms, in order"),
@@ -71,7 +72,7 @@ _FAMILY = {
 _KIND: Any = Annotated[t.model("family", _FAMILY), Said(wrong="is not a [[family]] table")]
 _KEYS = {
     "name": (t.text(r"^\w[\w.-]*$", "a name of letters, digits, '-', '_' and '.'"), ..., "and of the results' folder"),
-    "model": (t.either(t.text(said=_PATHS), t.listed(_TEXT, said=_PATHS)), ..., "networks (.keras, .h5), or globs"),
+    "model": (_MODELS, ..., "networks (.keras, .h5), or globs"),
     "dataset": (t.text(said="the path of an .npz file"), ..., "with arrays x_test and y_test"),
     "seeds": (t.either(_COUNT, _SEEDS, dict), ..., "random draws (chips) a cell: 0 to seeds - 1, or a range"),
     "root_seed": (t.whole(0), 0, "another one draws everything anew"),

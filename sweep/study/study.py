@@ -59,7 +59,7 @@ class Parsed(NamedTuple):
 class Study:
     """What a study file says; see the README for the keys.
 
-    Raises InputError with every mistake at once. Paths stay as written; see `networks` for how they are found.
+    Raises InputError with every mistake at once. Paths stay as written; see `study.paths` for how they are found.
 
     Without a `register`, the files of `plugins` are run, and the transforms are all that this process knows. With one,
     nothing is run: the study names what the register holds.

@@ -17,27 +17,10 @@ if TYPE_CHECKING:
 
 # Layers that a recipe may use: those that need nothing but numbers, words and lists as arguments.
 LAYERS = (
-    "Activation",
-    "AveragePooling1D",
-    "AveragePooling2D",
-    "BatchNormalization",
-    "Conv1D",
-    "Conv2D",
-    "Conv2DTranspose",
-    "Dense",
-    "DepthwiseConv2D",
-    "Dropout",
-    "Flatten",
-    "GlobalAveragePooling1D",
-    "GlobalAveragePooling2D",
-    "GlobalMaxPooling2D",
-    "LayerNormalization",
-    "MaxPooling1D",
-    "MaxPooling2D",
-    "ReLU",
-    "Reshape",
-    "SeparableConv2D",
-    "ZeroPadding2D",
+    *("Activation", "AveragePooling1D", "AveragePooling2D", "BatchNormalization", "Conv1D", "Conv2D"),
+    *("Conv2DTranspose", "Dense", "DepthwiseConv2D", "Dropout", "Flatten", "GlobalAveragePooling1D"),
+    *("GlobalAveragePooling2D", "GlobalMaxPooling2D", "LayerNormalization", "MaxPooling1D", "MaxPooling2D", "ReLU"),
+    *("Reshape", "SeparableConv2D", "ZeroPadding2D"),
 )
 OPTIMIZERS = {"adam": "Adam", "rmsprop": "RMSprop", "sgd": "SGD"}
 FORMATS = ("h5", "keras")
@@ -90,12 +73,7 @@ class Recipe:
 
 
 def recipe_digest(recipe: Recipe, dataset_digest: str) -> str:
-    """SHA-256, in hex, of all that the weights depend on, the seed apart: names, notes and places take no part.
-
-    Args:
-        recipe: the recipe.
-        dataset_digest: SHA-256 of its dataset's file.
-    """
+    """SHA-256, in hex, of all that the weights depend on, the seed apart: names, notes and places take no part."""
     parts = {
         "dataset": dataset_digest,
         "input_shape": recipe.input_shape,
@@ -160,7 +138,7 @@ def _recipe() -> type[Model]:
         "optimizer": (t.choice(OPTIMIZERS), ...),
         "learning_rate": (t.number(said="a number above 0", above=0), ...),
         "seed": (_seed(), ...),
-        "formats": (t.listed(t.choice(FORMATS), said=f"a list of {', '.join(FORMATS)}"), None),
+        "formats": (t.some(t.choice(FORMATS), f"a list of {', '.join(FORMATS)}", distinct=True), None),
         "notes": (t.text("", "a text"), None),
         "folder": (t.text(said="the path of a folder"), None),
         "layer": (t.some(layer, "a list of [[layer]] tables"), ...),
