@@ -14,11 +14,7 @@ from sweep.errors import InputError
 
 
 def require_file(path: str | Path) -> Path:
-    """The path itself when it names a readable file.
-
-    Raises:
-        InputError: it is missing, a folder or unreadable; the message gives the resolved path.
-    """
+    """The path itself; raises InputError, with the resolved path, when it is missing, a folder or unreadable."""
     path = Path(path)
     try:
         where = path.resolve()
@@ -36,8 +32,7 @@ def require_file(path: str | Path) -> Path:
 def open_file(path: Path) -> BinaryIO:
     """A regular file, opened to be read, whatever else somebody puts in its place meanwhile.
 
-    Raises:
-        InputError: it cannot be read, or is not a regular file any more.
+    Raises InputError when it cannot be read, or is not a regular file any more.
     """
     try:
         # A pipe put there in the meantime must not keep us waiting.
@@ -54,8 +49,7 @@ def open_file(path: Path) -> BinaryIO:
 def copy_file(path: Path, to: Path, largest: int) -> Path:
     """Copy a regular file's content; returns `to`.
 
-    Raises:
-        InputError: it cannot be read, has more than `largest` bytes, or there is no room for the copy.
+    Raises InputError when it cannot be read, has more than `largest` bytes, or there is no room for the copy.
     """
     with open_file(path) as file:
         size = os.fstat(file.fileno()).st_size

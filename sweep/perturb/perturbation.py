@@ -38,11 +38,7 @@ def is_read(transform: Transform) -> TypeGuard[Random]:
 
 
 def perturb(
-    weights: Sequence[Array],
-    variables: Sequence[Variable],
-    transforms: Sequence[Transform],
-    root_seed: int,
-    seed: int,
+    weights: Sequence[Array], variables: Sequence[Variable], transforms: Sequence[Transform], root_seed: int, seed: int
 ) -> list[Array]:
     """The weights of one trial, at its first read: a new list in the order of `model.weights`.
 
@@ -52,11 +48,7 @@ def perturb(
 
 
 def reads(
-    weights: Sequence[Array],
-    variables: Sequence[Variable],
-    transforms: Sequence[Transform],
-    root_seed: int,
-    seed: int,
+    weights: Sequence[Array], variables: Sequence[Variable], transforms: Sequence[Transform], root_seed: int, seed: int
 ) -> Iterator[list[Array]]:
     """The weights of one trial for the first block of `block_of(transforms)` images, for the second, and so on.
 

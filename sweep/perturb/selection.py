@@ -59,5 +59,5 @@ def _matches(item: Layer | Variable, part: str | int) -> bool:
 
 
 def _names(items: Sequence[Layer | Variable]) -> str:
-    names = list(dict.fromkeys(f"{item.layer} ({item.layer_index}, {item.layer_type})" for item in items))
-    return ", ".join(names) if names else "none in this network"
+    names = dict.fromkeys(f"{item.layer} ({item.layer_index}, {item.layer_type})" for item in items)
+    return ", ".join(names) or "none in this network"
