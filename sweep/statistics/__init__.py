@@ -11,14 +11,7 @@ from sweep.statistics.estimates import (
     standard_deviation,
     wilson,
 )
-from sweep.statistics.inversion import (
-    Claims,
-    Equivalents,
-    Threshold,
-    check_claims,
-    equivalent_levels,
-    thresholds,
-)
+from sweep.statistics.inversion import Claims, Equivalents, Threshold, check_claims, equivalent_levels, thresholds
 from sweep.statistics.likelihood_ratio import Comparison, compare
 from sweep.statistics.monotone import Curve, curve_of
 from sweep.statistics.published import Fit, fit, percentile

@@ -67,18 +67,21 @@ def compare(
     Raises:
         ValueError: shapes that do not agree, no level, or fewer than five chips.
     """
-    laws = [_Law(np.asarray(law, dtype=np.float64), common) for law in (first, second)]
     table = np.asarray(published, dtype=np.float64)
-    for name, law in zip(("first", "second"), laws, strict=True):
-        if law.logits.ndim != 2 or table.shape != law.logits.shape[1:] or table.size == 0 or len(law.logits) < 5:
+    laws = []
+    for name, law in (("first", first), ("second", second)):
+        chips = np.asarray(law, dtype=np.float64)
+        if chips.ndim != 2 or table.shape != chips.shape[1:] or table.size == 0 or len(chips) < 5:
             raise ValueError(
                 f"{name}: expected (chips, levels) with five chips or more for {table.size} published values, "
-                f"one or more; got {law.logits.shape}"
+                f"one or more; got {chips.shape}"
             )
+        laws.append(_Law(chips, common))
     rng = np.random.default_rng(seed)
     drawn = [_ratios(laws[0], laws[1], law, rng) for law in laws]
-    log_ratio = float((laws[0].log_density(_logit(table)[None]) - laws[1].log_density(_logit(table)[None]))[0])
-    error = np.nan if common else float(np.hypot(laws[0].error(_logit(table)), laws[1].error(_logit(table))))
+    logits = _logit(table)
+    log_ratio = float((laws[0].log_density(logits[None]) - laws[1].log_density(logits[None]))[0])
+    error = np.nan if common else float(np.hypot(laws[0].error(logits), laws[1].error(logits)))
     intercept, slope = _logistic(*drawn)
     reach = special.ndtri(UPPER) * error
     probability, low, high = special.expit(intercept + slope * (log_ratio + np.array([0, -reach, reach]))).tolist()
@@ -102,8 +105,6 @@ class _Law:
     def __init__(self, accuracies: Floats, common: bool) -> None:
         self.logits = _logit(accuracies)
         self.common = common
-        if accuracies.ndim != 2 or len(accuracies) < 5:
-            return
         n = len(accuracies)
         quarter, self.centre, three = np.quantile(self.logits, [0.25, 0.5, 0.75], axis=0)
         std = self.logits.std(axis=0, ddof=1)
@@ -138,7 +139,7 @@ class _Law:
     def error(self, logits: Floats) -> float:
         """Standard error of the log density of one table, levels taken as independent; shape (levels,)."""
         kernels = np.exp(-(((logits - self.logits) / self.bandwidth) ** 2) / 2) / np.sqrt(2 * np.pi) / self.bandwidth
-        log_densities, _ = self.marginals(logits[None], own=False)
+        log_densities, _ = self.marginals(logits[None])
         influence = np.sum(kernels / np.exp(log_densities), axis=1)
         return float(influence.std(ddof=1) / np.sqrt(len(kernels)))
 

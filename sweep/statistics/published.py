@@ -80,8 +80,14 @@ def fit(accuracies: ArrayLike, published: ArrayLike, seed: int = 0) -> Fit:
     Raises:
         ValueError: shapes that do not agree, no level, or fewer than two chips.
     """
-    ours, theirs = _tables(accuracies, published)
+    ours, theirs = np.asarray(accuracies, dtype=np.float64), np.asarray(published, dtype=np.float64)
+    if ours.ndim != 2 or theirs.shape != ours.shape[1:] or theirs.size == 0:
+        raise ValueError(
+            f"expected accuracies (chips, levels) and published (levels,); got {ours.shape}, {theirs.shape}"
+        )
     n, levels = ours.shape
+    if n < 2:
+        raise ValueError(f"accuracies: expected two chips or more; got {n}")
     scores = _scores(np.vstack([ours, theirs]))
     squares = scores**2
     rng = np.random.default_rng(seed)
@@ -91,17 +97,6 @@ def fit(accuracies: ArrayLike, published: ArrayLike, seed: int = 0) -> Fit:
     distances = np.einsum("il,li->i", scores, np.linalg.solve(spread + _RIDGE * np.eye(levels), scores.T))
     common = np.count_nonzero(distances >= distances[-1] - 1e-9) / (n + 1)
     return Fit(float(independent), float(common), levels, n)
-
-
-def _tables(accuracies: ArrayLike, published: ArrayLike) -> tuple[Floats, Floats]:
-    ours, theirs = np.asarray(accuracies, dtype=np.float64), np.asarray(published, dtype=np.float64)
-    if ours.ndim != 2 or theirs.shape != ours.shape[1:] or theirs.size == 0:
-        raise ValueError(
-            f"expected accuracies (chips, levels) and published (levels,); got {ours.shape}, {theirs.shape}"
-        )
-    if len(ours) < 2:
-        raise ValueError(f"accuracies: expected two chips or more; got {len(ours)}")
-    return ours, theirs
 
 
 def _scores(table: Floats) -> Floats:

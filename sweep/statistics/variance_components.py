@@ -16,8 +16,6 @@ from scipy import special  # not stats, which takes a second to import
 from sweep.statistics import estimates
 from sweep.statistics.estimates import CONFIDENCE, ROUNDING, WIDEST, Floats
 
-_NOTHING = (np.nan,) * 7
-
 
 class Components(NamedTuple):
     """Where the spread of accuracies comes from; fractions, nan where the data cannot tell.
@@ -91,7 +89,7 @@ def decompose(accuracies: ArrayLike, exact: bool = False) -> Components:
     a, n = table.shape
     centre = float(table.mean()) if table.size else np.nan
     if a < 2 or n < 2:
-        return Components(centre, *_NOTHING)
+        return Components(centre, *(np.nan,) * 7)
     if np.ptp(table) < ROUNDING:
         return Components(centre, centre, centre, 0, 0, 0, 0, 0)
 
