@@ -28,16 +28,10 @@ def facts_of(
     n_correct: int,
     sets: tuple[Dataset, Dataset],
 ) -> Facts:
-    """The facts of one trained or rounded model, of types that JSON has.
+    """The facts of one model, of types that JSON has.
 
-    Args:
-        recipe: how it was made.
-        model: the model.
-        name: the model's name.
-        bits: fractional bits that its kernels are rounded to; None if they are as trained.
-        digests: SHA-256 of each of its files, by file name.
-        n_correct: test images it classifies correctly.
-        sets: the training and the test set.
+    Its kernels are rounded to so many fractional `bits`, or as trained (None); `digests` are SHA-256 of its files by
+    file name, `n_correct` the test images it classifies correctly, `sets` the training and the test set.
     """
     train_set, test_set = sets
     packages = {"Keras": "keras", "TensorFlow": "tensorflow", "NumPy": "numpy"}

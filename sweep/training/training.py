@@ -20,6 +20,7 @@ from sweep.errors import InputError
 from sweep.files import file_digest, reason
 from sweep.networks.backend import import_keras, import_tensorflow, quiet_advice
 from sweep.networks.inspection import threshold_of, variables_of
+from sweep.perturb.grid import Levels
 from sweep.training.cards import card, facts_of, json_of, read_facts
 from sweep.training.recipes import OPTIMIZERS, Recipe, check_seeds, read_recipe, recipe_digest
 
@@ -75,8 +76,7 @@ def train(
     if out is None:
         raise InputError("out: missing; a recipe without a file needs a folder to write to")
     first = recipe.seed if seed is None else seed
-    problems = check_seeds(first, 1 if seeds is None else seeds)
-    if problems:
+    if problems := check_seeds(first, 1 if seeds is None else seeds):
         raise InputError(problems)
     folder = _writable(Path(out))
     sets = load_dataset(recipe.dataset, "train"), load_dataset(recipe.dataset, "test")
@@ -232,20 +232,12 @@ def _fit(recipe: Recipe, model: keras.Model, dataset: Dataset) -> None:
 
 
 def _round_kernels(model: keras.Model, weights: list[np.ndarray], bits: int) -> list[np.ndarray]:
-    scale = 2.0**bits
-    return [
-        (np.rint(value * scale) / scale).astype(np.float32) if variable.kernel else value
-        for value, variable in zip(weights, variables_of(model), strict=True)
-    ]
+    both = zip(weights, variables_of(model), strict=True)
+    return [Levels(2.0**-bits).round(value) if variable.kernel else value for value, variable in both]
 
 
 def _save(
-    recipe: Recipe,
-    model: keras.Model,
-    name: str,
-    bits: int | None,
-    sets: tuple[Dataset, Dataset],
-    folder: Path,
+    recipe: Recipe, model: keras.Model, name: str, bits: int | None, sets: tuple[Dataset, Dataset], folder: Path
 ) -> list[TrainedModel]:
     test_set = sets[1]
     scores = model.predict(prepare_images(test_set.images, recipe.input_shape), batch_size=1000, verbose=0)
