@@ -34,11 +34,12 @@ class _Guard:
 
     Attributes:
         asked: whether one came.
+        stopping: whether none is to interrupt any more.
     """
 
     def __init__(self) -> None:
         self.asked = False
-        self._stopping = threading.Event()
+        self.stopping = threading.Event()
         self._whole = 0  # blocks that are to be finished first
         self._late = False
         wanted = {number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN}  # nohup stays nohup
@@ -61,14 +62,14 @@ class _Guard:
         _quiet()
         sent = -math.inf
         while True:
-            if self._stopping.is_set() or signal.sigpending() & wanted:
+            if self.stopping.is_set() or signal.sigpending() & wanted:
                 signal.sigwait(wanted)
                 if time.monotonic() - begun > PATIENCE_SECONDS:
                     break
             elif time.monotonic() - sent > AGAIN_SECONDS:
                 sent = time.monotonic()
                 signal.pthread_kill(self._main, MESSENGER)
-            self._stopping.wait(POLL_SECONDS)
+            self.stopping.wait(POLL_SECONDS)
         with contextlib.suppress(OSError, ValueError):
             print(AT_ONCE, file=sys.stderr, flush=True)
         os._exit(1)
@@ -76,16 +77,13 @@ class _Guard:
     def _interrupt(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         if self._whole:
             self._late = True
-        elif not self._stopping.is_set():
+        elif not self.stopping.is_set():
             raise KeyboardInterrupt
 
     def _unraisable(self, problem: sys.UnraisableHookArgs) -> None:
         """An interrupt that fell into a destructor is swallowed, and comes again."""
         if problem.exc_type is not KeyboardInterrupt:
             sys.__unraisablehook__(problem)
-
-    def stopping(self) -> None:
-        self._stopping.set()
 
     @contextlib.contextmanager
     def whole(self) -> Iterator[None]:
@@ -97,7 +95,7 @@ class _Guard:
             yield
         finally:
             self._whole -= 1
-        if self._late and not self._whole and not self._stopping.is_set():
+        if self._late and not self._whole and not self.stopping.is_set():
             self._late = False
             raise KeyboardInterrupt
 
@@ -124,7 +122,7 @@ def asked() -> bool:
 def stopping() -> None:
     """What was asked for is being done: no signal interrupts any more. Without effect unless there is a guard."""
     if _guard:
-        _guard.stopping()
+        _guard.stopping.set()
 
 
 def stopped() -> int:
@@ -134,14 +132,9 @@ def stopped() -> int:
     return 1
 
 
-@contextlib.contextmanager
-def whole() -> Iterator[None]:
+def whole() -> contextlib.AbstractContextManager[None]:
     """Signals interrupt after this block instead of within it. Without effect unless there is a guard."""
-    if _guard is None:
-        yield
-        return
-    with _guard.whole():
-        yield
+    return _guard.whole() if _guard else contextlib.nullcontext()
 
 
 @contextlib.contextmanager
