@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field
 from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError, core_schema
 
 from sweep.errors import hint
+from sweep.texts import number as written
 
 SAID, TWICE, UNKNOWN = "said", "twice", "unknown"
 """Kinds of problems: a value that is wrong, one that is right and stands there already, a key that nothing reads."""
@@ -240,7 +241,9 @@ def value(kind: Any, valid: Mapping[str, Any], swept: bool) -> Any:
     `valid` has `minimum`, `maximum` and `choices`, each None where there are no bounds.
     """
     low, high, choices = (valid.get(key) for key in ("minimum", "maximum", "choices"))
-    bounds = "" if low is None else f" of at least {low:g}" if high is None else f" from {low:g} to {high:g}"
+    least, most = ("" if bound is None else written(bound) for bound in (low, high))
+    bounds = f" of at least {least}" if least else f" of at most {most}" if most else ""
+    bounds = f" from {least} to {most}" if least and most else bounds
     names = {float: "a finite number", int: "a whole number", bool: "true or false", str: "a string"}
     if kind not in names:
         return POINTS

@@ -1,5 +1,6 @@
 """The one validator: every problem, where it is, in our words; and what is left without what is wrong."""
 
+import dataclasses
 import itertools
 from typing import Any
 
@@ -9,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import sweep.tables as t
-from sweep.perturb.base import Table
+from sweep.perturb.base import Table, Transform, parameter
+from sweep.perturb.catalogue import entry
 
 INNER = t.model("inner", {"size": (t.whole(1, 9), ...), "word": (t.choice(["a", "b"]), "a")})
 MODEL = t.model(
@@ -145,6 +147,26 @@ def test_a_parameter_takes_its_type_and_range_alone(kind: type, low: float | Non
         )
         assert (t.check(one, {"x": [value]})[1] == []) == (swept and sound)
     assert all(fits(kind, low, high, value) for value in KINDS[kind, low, high])
+
+
+@pytest.mark.parametrize(
+    ("kind", "low", "high", "wrong", "words", "in_catalogue"),
+    [
+        (float, 0.0, None, -1, "a finite number of at least 0", "number ≥ 0"),
+        (float, None, 1.5, 2, "a finite number of at most 1.5", "number ≤ 1.5"),
+        (float, 1e-9, 1.0, 2, "a finite number from 1e-09 to 1", "number, 1e-09 to 1"),
+        (int, 2, 2**31, 1, "a whole number from 2 to 2147483648", "whole number, 2 to 2147483648"),
+    ],
+)
+def test_bounds_are_said_wherever_they_are_and_in_full(
+    kind: type, low: float | None, high: float | None, wrong: float, words: str, in_catalogue: str
+):
+    valid = {"minimum": low, "maximum": high}
+    one = t.model("one", {"x": (t.value(kind, valid, True), ...)})
+    assert [str(p) for p in t.check(one, {"x": wrong})[1]] == [f"x: {wrong} is out of range; valid is {words}"]
+    fields, said = [("x", kind, parameter("", **valid))], {"op": "x", "__doc__": "w"}
+    made = dataclasses.make_dataclass("Made", fields, bases=(Transform,), namespace=said, frozen=True, kw_only=True)
+    assert f"| `x` | {in_catalogue} |" in entry(made)
 
 
 @given(st.lists(st.lists(st.floats(-9, 9) | st.integers(-9, 9), min_size=1, max_size=3), max_size=4))

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sweep.perturb.base import REGISTRY, Random, Table, Transform, parameters
+from sweep.texts import number
 
 OTHERS = "Your own"
 
@@ -112,10 +113,10 @@ def _values(kind: Any, valid: Any) -> str:
     if kind == Table:
         return "points [x, y], x ascending"
     names = {float: "number", int: "whole number", bool: "true, false", str: "text"}
-    low, high = valid.get("minimum"), valid.get("maximum")
-    if low is not None and high is not None:
-        return f"{names[kind]}, {low:g} to {high:g}"
-    return names[kind] if low is None else f"{names[kind]} ≥ {low:g}"
+    low, high = ("" if valid.get(end) is None else number(valid[end]) for end in ("minimum", "maximum"))
+    if low and high:
+        return f"{names[kind]}, {low} to {high}"
+    return names[kind] + (f" ≥ {low}" if low else f" ≤ {high}" if high else "")
 
 
 def _toml(value: Any) -> str:
