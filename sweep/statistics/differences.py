@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sweep.statistics.estimates import ROUNDING, Floats, student
+from sweep.statistics.estimates import ROUNDING, Floats, fractions, student
 
 
 class Difference(NamedTuple):
@@ -69,11 +69,9 @@ def difference(first: ArrayLike, second: ArrayLike, chips: tuple[ArrayLike, Arra
 
 
 def _accuracies(cell: ArrayLike, name: str) -> Floats:
-    values = np.asarray(cell, dtype=np.float64)
+    values = fractions(cell, name)
     if values.size == 0:
         raise ValueError(f"{name}: empty; a difference needs at least one trial of either cell")
-    if not ((values >= 0) & (values <= 1)).all():
-        raise ValueError(f"{name}: expected accuracies as fractions in [0, 1]")
     return values
 
 

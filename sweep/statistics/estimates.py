@@ -57,7 +57,7 @@ def mean(accuracies: ArrayLike) -> Estimate:
     Raises:
         ValueError: no chips, more than one axis, or values that are not fractions.
     """
-    sample = _sample(accuracies)
+    sample = sample_of(accuracies)
     n = sample.size
     if n == 1:
         return Estimate(float(sample[0]), np.nan, np.nan)
@@ -96,7 +96,7 @@ def standard_deviation(accuracies: ArrayLike) -> Estimate:
     Raises:
         ValueError: no chips, more than one axis, or values that are not fractions.
     """
-    sample = _sample(accuracies)
+    sample = sample_of(accuracies)
     n = sample.size
     if n == 1:
         return Estimate(np.nan, np.nan, np.nan)
@@ -130,7 +130,7 @@ def quantiles(accuracies: ArrayLike, probabilities: Sequence[float]) -> Floats:
     Raises:
         ValueError: no chips, more than one axis, or values that are not fractions.
     """
-    return np.asarray(np.quantile(_sample(accuracies), probabilities), dtype=np.float64)
+    return np.asarray(np.quantile(sample_of(accuracies), probabilities), dtype=np.float64)
 
 
 def quantile(accuracies: ArrayLike, probability: float) -> Estimate:
@@ -156,7 +156,7 @@ def quantile(accuracies: ArrayLike, probability: float) -> Estimate:
     """
     if not 0 < probability < 1:
         raise ValueError(f"probability: expected a number between 0 and 1; got {probability:g}")
-    sample = np.sort(_sample(accuracies))
+    sample = np.sort(sample_of(accuracies))
     low = _lower_limit(sample, probability)
     high = -_lower_limit(-sample[::-1], 1 - probability)
     return Estimate(float(np.quantile(sample, probability)), low, high)
@@ -180,7 +180,7 @@ def on_new_images(accuracies: ArrayLike, n_images: int, exact: bool = False) -> 
     Raises:
         ValueError: as `mean`; fewer than two images; an exact cell with several accuracies.
     """
-    sample = _sample(accuracies)
+    sample = sample_of(accuracies)
     images = image_variance(sample, n_images)
     centre, low, high = mean(sample)
     if exact:
@@ -222,7 +222,7 @@ def image_variance(accuracies: ArrayLike, n_images: int) -> float:
     """
     if n_images < 2:
         raise ValueError(f"n_images: expected two or more; got {n_images}")
-    ordered = np.sort(_sample(accuracies))
+    ordered = np.sort(sample_of(accuracies))
     n, centre = ordered.size, mean(accuracies).value
     # Σ_ik |a_i - a_k| = 2 Σ_i (2i - n - 1) a_(i)
     apart = 2 * float(np.sum((2 * np.arange(1, n + 1) - n - 1) * ordered)) / n**2
@@ -295,13 +295,20 @@ def _fewest_kurtosis(sample: Floats) -> float:
     return float(2.8 + 1.3 * skewness**2) if skewness**2 > _SKEWED**2 * variance else 0.0
 
 
-def _sample(accuracies: ArrayLike) -> Floats:
-    sample = np.asarray(accuracies, dtype=np.float64)
+def fractions(accuracies: ArrayLike, name: str = "accuracies") -> Floats:
+    """Accuracies as they are; raises ValueError where one is no fraction."""
+    values = np.asarray(accuracies, dtype=np.float64)
+    outside = ~((values >= 0) & (values <= 1))
+    if outside.any():
+        raise ValueError(f"{name}: expected fractions in [0, 1]; got {values[outside][0]:g}")
+    return values
+
+
+def sample_of(accuracies: ArrayLike) -> Floats:
+    """One accuracy per chip, shape (n,); raises ValueError where it is none, or no chip is there."""
+    sample = fractions(accuracies)
     if sample.ndim != 1:
         raise ValueError(f"accuracies: expected one axis, one value per chip; got shape {sample.shape}")
     if sample.size == 0:
         raise ValueError("accuracies: empty; an estimate needs at least one chip")
-    outside = ~((sample >= 0) & (sample <= 1))
-    if outside.any():
-        raise ValueError(f"accuracies: expected fractions in [0, 1]; got {sample[outside][0]:g}")
     return sample

@@ -46,8 +46,7 @@ def percentile(accuracies: ArrayLike, published: float) -> Estimate:
     Raises:
         ValueError: no chips, more than one axis, or values that are not fractions.
     """
-    sample = np.asarray(accuracies, dtype=np.float64)
-    estimates.mean(sample)  # refuses what is no sample
+    sample = estimates.sample_of(accuracies)
     below = np.count_nonzero(sample < published - ROUNDING)
     ties = np.count_nonzero(np.abs(sample - published) <= ROUNDING)
     return estimates.wilson(below + ties / 2, sample.size)

@@ -78,11 +78,9 @@ def decompose(accuracies: ArrayLike, exact: bool = False) -> Components:
     Raises:
         ValueError: not two axes, or values that are not fractions.
     """
-    table = np.asarray(accuracies, dtype=np.float64)
+    table = estimates.fractions(accuracies)
     if table.ndim != 2:
         raise ValueError(f"accuracies: expected two axes, (networks, chips); got shape {table.shape}")
-    if not ((table >= 0) & (table <= 1)).all():
-        raise ValueError("accuracies: expected fractions in [0, 1]")
     if exact:
         of_networks = table[:, 0]
         return Components(*estimates.mean(of_networks), *estimates.standard_deviation(of_networks), 0.0, 0.0)
