@@ -40,6 +40,8 @@ class Label:
 Labels = Mapping[tuple[str, str], Label]
 """(family, column) → what the column is in that family."""
 
+NO_LABELS: Labels = {}
+
 _SECONDS = "s"
 _LONGEST = 40  # characters of a parameter's text
 

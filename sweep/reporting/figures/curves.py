@@ -25,7 +25,7 @@ from sweep.reporting.figures.style import (
     mark,
     series_id,
 )
-from sweep.reporting.labels import Labels, shared, value_text
+from sweep.reporting.labels import NO_LABELS, Labels, shared, value_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,7 +50,7 @@ def accuracy_curve(
     summary: pd.DataFrame,
     parameter: str,
     parameters: Sequence[str] = (),
-    labels: Labels | None = None,
+    labels: Labels = NO_LABELS,
 ) -> Axes:
     """Draw accuracy against a swept parameter.
 
@@ -73,7 +73,6 @@ def accuracy_curve(
     Returns:
         `axes`.
     """
-    labels = labels or {}
     curves = list(_curves(summary, parameter, parameters, labels))
     crowded = len(curves) > MOST_CURVES
     levels = np.unique(np.concatenate([_levels(curve.cells, parameter) for curve in curves]))

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from sweep.reporting.figures.style import mark, series_id
-from sweep.reporting.labels import Labels, shared, value_text
+from sweep.reporting.labels import NO_LABELS, Labels, shared, value_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,7 +26,7 @@ def heat_map(
     across: str,
     down: str,
     limits: tuple[float, float] | None = None,
-    labels: Labels | None = None,
+    labels: Labels = NO_LABELS,
 ) -> Axes:
     """Draw the mean accuracy of each pair of values as a shade, with mean and standard deviation as numbers.
 
@@ -41,7 +41,6 @@ def heat_map(
     Returns:
         `axes`, whose first collection has the shades, for a colour bar.
     """
-    labels = labels or {}
     columns, rows = _values(summary[across]), _values(summary[down])
     at = {value: i for i, value in enumerate(columns)}, {value: i for i, value in enumerate(rows)}
     x = summary[across].map(at[0]).to_numpy(dtype=np.int64)

@@ -8,14 +8,13 @@ import numpy as np
 import pandas as pd
 
 from sweep.reporting.figures.curves import FEWEST_FOR_BAND
-from sweep.reporting.figures.style import ACCURACY, MARKERS, RULE, add_legend, mark, ramp, series_id
-from sweep.reporting.labels import Labels, shared, value_text
+from sweep.reporting.figures.style import ACCURACY, MARKERS, RAMP, RULE, add_legend, mark, ramp, series_id
+from sweep.reporting.labels import NO_LABELS, Labels, shared, value_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _REACH = 0.36  # of a row, above and below its middle
-_MOST_COLOURS = 7
 
 
 def layer_sensitivity(
@@ -23,7 +22,7 @@ def layer_sensitivity(
     summary: pd.DataFrame,
     category: str = "layer",
     parameter: str | None = None,
-    labels: Labels | None = None,
+    labels: Labels = NO_LABELS,
 ) -> Axes:
     """Draw accuracy for each layer (or other kind), a row each, and within it for each level of a parameter.
 
@@ -40,16 +39,13 @@ def layer_sensitivity(
     Returns:
         `axes`.
     """
-    labels = labels or {}
     kinds = summary[category].unique().tolist()
     row = summary[category].map({kind: i for i, kind in enumerate(kinds)}).to_numpy(dtype=np.float64)
     levels = [None] if parameter is None else sorted(summary[parameter].unique().tolist())
-    colours = ramp(min(len(levels), _MOST_COLOURS))
+    colours = ramp(min(len(levels), len(RAMP)))
     step = 2 * _REACH / max(len(levels), 1)
     for number, level in enumerate(levels):
-        chosen = (
-            np.full(len(summary), True) if parameter is None else (summary[parameter] == level).to_numpy(dtype=bool)
-        )
+        chosen = slice(None) if parameter is None else (summary[parameter] == level).to_numpy(dtype=bool)
         cells, y = summary[chosen], row[chosen] + (number - (len(levels) - 1) / 2) * step
         colour, series = colours[number * len(colours) // len(levels)], series_id(number)
         if cells["trials"].max() >= FEWEST_FOR_BAND:
@@ -79,7 +75,8 @@ def layer_sensitivity(
         axes.axhline(border, color=RULE, linewidth=0.6, zorder=0)
     axes.tick_params(axis="y", length=0)
     axes.set_axisbelow(True)
-    bars_shown = summary["trials"].max() >= FEWEST_FOR_BAND
-    meaning = "" if parameter is None else str(shared(parameter, labels, families))
-    add_legend(axes, "; ".join(filter(None, [meaning, "bar: 5 % to 95 % of chips" if bars_shown else ""])) or None)
+    meaning = [] if parameter is None else [str(shared(parameter, labels, families))]
+    if summary["trials"].max() >= FEWEST_FOR_BAND:
+        meaning.append("bar: 5 % to 95 % of chips")
+    add_legend(axes, "; ".join(meaning) or None)
     return axes

@@ -6,8 +6,9 @@ import io
 import math
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -16,9 +17,9 @@ from sweep.reporting.figures.curves import FEWEST_FOR_BAND, accuracy_curve
 from sweep.reporting.figures.equivalence import equivalence_curve
 from sweep.reporting.figures.heatmaps import heat_map
 from sweep.reporting.figures.layers import layer_sensitivity
-from sweep.reporting.figures.style import MOST_CURVES, house_style, set_heading, size_with_legend
+from sweep.reporting.figures.style import HEIGHT, MOST_CURVES, WIDTH, house_style, set_heading, size_with_legend
 from sweep.reporting.figures.yields import yield_curve
-from sweep.reporting.labels import Label, Labels, shared, value_text
+from sweep.reporting.labels import NO_LABELS, Label, Labels, shared, value_text
 from sweep.reporting.tables.frames import Answer
 
 if TYPE_CHECKING:
@@ -63,16 +64,12 @@ class _Group:
     words: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Panel:
-    """The cells of one of several axes, and their heading."""
-
-    heading: str
-    cells: pd.DataFrame
+_Panel = tuple[str, pd.DataFrame]
+"""The heading of one of several axes, and its cells."""
 
 
 def pictures(
-    trials: pd.DataFrame, summary: pd.DataFrame, parameters: Sequence[str], labels: Labels | None = None
+    trials: pd.DataFrame, summary: pd.DataFrame, parameters: Sequence[str], labels: Labels = NO_LABELS
 ) -> list[Picture]:
     """The pictures of a run.
 
@@ -87,7 +84,6 @@ def pictures(
         labels: by family and column, as `parameter_labels` gives them; families whose labels differ have pictures of
             their own.
     """
-    labels = labels or {}
     found: list[Picture] = []
     for group in _groups(summary, parameters, labels):
         if len(group.numbers) > 1:
@@ -97,14 +93,12 @@ def pictures(
             found.append(_rows(group, labels))
         if group.numbers:
             found += _curves(trials, group, labels)
-    seen: dict[str, int] = {}
-    unique = []
-    for picture in found:
-        seen[picture.name] = seen.get(picture.name, 0) + 1
-        number = seen[picture.name]
-        name = picture.name if number == 1 else f"{picture.name}-{number}"
-        unique.append(Picture(name, picture.title, picture.draw))
-    return unique
+    seen: Counter[str] = Counter()
+    for i, picture in enumerate(found):
+        seen[picture.name] += 1
+        if seen[picture.name] > 1:
+            found[i] = replace(picture, name=f"{picture.name}-{seen[picture.name]}")
+    return found
 
 
 def answer_pictures(answers: Iterable[Answer]) -> list[Picture]:
@@ -117,12 +111,8 @@ def answer_pictures(answers: Iterable[Answer]) -> list[Picture]:
         keys = [key for key in ("family", "model", "rounding") if key == "family" or key in known]
         found = list(_panels_of(known.rename(columns={"noise": "family"}), keys, {}))
         if 0 < len(found) <= _MOST_OF_ANSWER:
-            chosen.append(Picture(answer.name, answer.title, _in_grid(found, _draw_equivalence, legends=True)))
+            chosen.append(Picture(answer.name, answer.title, _in_grid(found, equivalence_curve, legends=True)))
     return chosen
-
-
-def _draw_equivalence(axes: Axes, panel: _Panel) -> None:
-    equivalence_curve(axes, pd.DataFrame(panel.cells))
 
 
 def save_figures(chosen: Sequence[Picture], write: Callable[[str, bytes], None]) -> list[str]:
@@ -188,8 +178,8 @@ def _curves(trials: pd.DataFrame, group: _Group, labels: Labels) -> Iterator[Pic
     split = lines > MOST_CURVES and group.cells["family"].nunique() > 1
     panels = list(_panels_of(group.cells, ["family"] if split else [], labels))
 
-    def draw(axes: Axes, panel: _Panel) -> None:
-        accuracy_curve(axes, trials, panel.cells, parameter, [parameter, *words], labels)
+    def draw(axes: Axes, cells: pd.DataFrame) -> Axes:
+        return accuracy_curve(axes, trials, cells, parameter, [parameter, *words], labels)
 
     yield Picture(f"accuracy-{_slug(parameter)}{_slug(by)}", title, _in_grid(panels, draw, legends=True))
     chips = group.cells[group.cells["trials"] >= FEWEST_FOR_BAND]
@@ -197,8 +187,8 @@ def _curves(trials: pd.DataFrame, group: _Group, labels: Labels) -> Iterator[Pic
     if 0 < len(panels) <= _MOST_PANELS:
         limits = float(chips["min"].min()), float(chips["max"].max())
 
-        def draw_yield(axes: Axes, panel: _Panel) -> None:
-            yield_curve(axes, trials, panel.cells, parameter, limits, labels)
+        def draw_yield(axes: Axes, cells: pd.DataFrame) -> Axes:
+            return yield_curve(axes, trials, cells, parameter, limits, labels)
 
         heading = f"Distribution over chips, by {parameter}"
         label = str(shared(parameter, labels, chips["family"].unique().tolist()))
@@ -211,12 +201,12 @@ def _rows(group: _Group, labels: Labels) -> Picture:
     parameter = group.numbers[0] if group.numbers else None
     panels = list(_panels_of(group.cells, ["family", "model", *rest], labels))
 
-    def draw(axes: Axes, panel: _Panel) -> None:
-        layer_sensitivity(axes, panel.cells, first, parameter, labels)
+    def draw(axes: Axes, cells: pd.DataFrame) -> Axes:
+        return layer_sensitivity(axes, cells, first, parameter, labels)
 
     name = "-".join(filter(None, [f"{first}s" if first == _LAYER else f"accuracy-{first}", *rest, parameter]))
     title = f"Accuracy by {first}" + (f" and {parameter}" if parameter else "")
-    height = 0.9 + max(panel.cells[first].nunique() for panel in panels) * (0.5 if parameter is None else 0.75)
+    height = 0.9 + max(cells[first].nunique() for _, cells in panels) * (0.5 if parameter is None else 0.75)
     return Picture(_slug(name), title, _in_grid(panels, draw, legends=True, height=max(height, 2.4)))
 
 
@@ -225,8 +215,8 @@ def _heat_maps(group: _Group, labels: Labels) -> Picture:
     panels = list(_panels_of(group.cells, ["family", "model", *rest], labels))
     limits = float(group.cells["mean"].min()), float(group.cells["mean"].max())
 
-    def draw(axes: Axes, panel: _Panel) -> None:
-        heat_map(axes, panel.cells, across, down, limits, labels)
+    def draw(axes: Axes, cells: pd.DataFrame) -> Axes:
+        return heat_map(axes, cells, across, down, limits, labels)
 
     title = f"Accuracy over {down} and {across}" + (f", by {' and '.join(rest)}" if rest else "")
     return Picture(_slug("-".join(["accuracy", *rest, down, across])), title, _in_grid(panels, draw, colour_bar=True))
@@ -237,20 +227,20 @@ def _panels_of(cells: pd.DataFrame, keys: Sequence[str], labels: Labels) -> Iter
     differing = [key for key in keys if cells[key].nunique(dropna=False) > 1]
     if not differing:
         if len(cells):
-            yield _Panel("", cells)
+            yield "", cells
         return
     for values, group in cells.groupby(differing, sort=False, dropna=False):
         pairs = zip(differing, values, strict=True)
-        yield _Panel(", ".join(str(v) if k == "family" else f"{k} {value_text(k, v, labels)}" for k, v in pairs), group)
+        yield ", ".join(str(v) if k == "family" else f"{k} {value_text(k, v, labels)}" for k, v in pairs), group
 
 
 def _in_grid(
     panels: Sequence[_Panel],
-    draw: Callable[[Axes, _Panel], None],
+    draw: Callable[[Axes, pd.DataFrame], Axes],
     note: str = "",
     *,
     legends: bool = False,
-    height: float = 4.2,
+    height: float = HEIGHT,
     colour_bar: bool = False,
 ) -> Callable[[Figure], None]:
     """Axes with their headings: below one another where they have legends, else also beside; inches of one."""
@@ -259,16 +249,16 @@ def _in_grid(
         columns = 1 if legends else min(len(panels), 3)
         rows = math.ceil(len(panels) / columns)
         grid = [figure.add_subplot(rows, columns, i + 1) for i in range(len(panels))]
-        for axes, panel in zip(grid, panels, strict=True):
-            draw(axes, panel)
-            if panel.heading:
-                set_heading(axes, textwrap.fill(panel.heading, _LETTERS_OF_PANEL))
+        for axes, (heading, cells) in zip(grid, panels, strict=True):
+            draw(axes, cells)
+            if heading:
+                set_heading(axes, textwrap.fill(heading, _LETTERS_OF_PANEL))
         sizes = [size_with_legend(axes, height) for axes in grid]
         if legends or len(panels) == 1:
-            heading = 0.0 if len(panels) == 1 else _HEADING
-            figure.set_size_inches(max(w for w, _ in sizes), sum(h + heading for _, h in sizes))
+            over = 0.0 if len(panels) == 1 else _HEADING
+            figure.set_size_inches(max(w for w, _ in sizes), sum(h + over for _, h in sizes))
         else:
-            figure.set_size_inches(max(6.4, 3.4 * columns), 3.1 * rows + 0.4)
+            figure.set_size_inches(max(WIDTH, 3.4 * columns), 3.1 * rows + 0.4)
         if colour_bar:
             figure.colorbar(grid[0].collections[0], ax=grid, label="Mean accuracy (%)", fraction=0.05, pad=0.02)
         if note:

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-_HEIGHT = 4.2  # inches
-
-
 class Plot:
     """The pictures of a run, each drawn into given axes or into a new figure of pyplot's, and returned as `Axes`.
 
@@ -176,5 +173,5 @@ def _draw(axes: Axes | None, draw: Callable[[Axes], Axes]) -> Axes:
         figure, new = pyplot.subplots(layout="constrained")
         draw(new)
         if new.get_legend() or figure.legends:
-            figure.set_size_inches(*size_with_legend(new, _HEIGHT))
+            figure.set_size_inches(*size_with_legend(new))
         return new

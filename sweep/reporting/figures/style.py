@@ -34,7 +34,7 @@ PUBLISHED = "published"
 MOST_CURVES = 6
 """Curves with dots and the legend above; more are drawn without dots, the legend beside."""
 
-_SIZE = (6.4, 4.2)  # inches: a column and a half of print
+WIDTH, HEIGHT = 6.4, 4.2  # inches: a column and a half of print
 _MARGIN = 0.6  # inches, for its lines and markers
 _YLABEL = 0.6  # inches, with the ticks
 _LETTER = 0.072  # inches, mean width in the legend's font
@@ -97,17 +97,16 @@ def set_heading(axes: Axes, heading: str) -> None:
         legend.set_title(f"{heading}\n{legend.get_title().get_text()}".rstrip(), prop=FontProperties(size="medium"))
 
 
-def size_with_legend(axes: Axes, height: float = _SIZE[1]) -> tuple[float, float]:
+def size_with_legend(axes: Axes, height: float = HEIGHT) -> tuple[float, float]:
     """Inches of a figure whose legend leaves the axes their place."""
-    width = _SIZE[0]
     labels = axes.get_legend_handles_labels()[1]
     if not labels:
-        return width, height
+        return WIDTH, height
     legend = _MARGIN + max(map(len, labels)) * _LETTER
     if _crowded(labels):
-        return width + legend, max(height, (len(labels) + 2) * _ROW)
+        return WIDTH + legend, max(height, (len(labels) + 2) * _ROW)
     rows = 1 + math.ceil(len(labels) / _columns(labels))
-    return max(width, _YLABEL + legend), height + rows * _ROW
+    return max(WIDTH, _YLABEL + legend), height + rows * _ROW
 
 
 def _crowded(labels: Sequence[str]) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from sweep.reporting.figures.style import ACCURACY, LINES, RAMP, RULE, mark, ramp, series_id
-from sweep.reporting.labels import Labels, value_text
+from sweep.reporting.labels import NO_LABELS, Labels, value_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +24,7 @@ def yield_curve(
     summary: pd.DataFrame,
     parameter: str,
     limits: tuple[float, float] | None = None,
-    labels: Labels | None = None,
+    labels: Labels = NO_LABELS,
 ) -> Axes:
     """Draw for each level of a parameter the share of chips that reach an accuracy.
 
@@ -59,7 +59,7 @@ def yield_curve(
             color=colour,
             linestyle=LINES[number % len(LINES)],
             linewidth=1.5,
-            label=value_text(parameter, level, labels or {}),
+            label=value_text(parameter, level, labels),
         )
         line.set_gid(f"{series}-mean")
         mark(axes, [cell], [float(np.median(accuracy))], [50.0], series)
@@ -67,9 +67,8 @@ def yield_curve(
         limits = float(cells["min"].min()), float(cells["max"].max())
     spread = max(limits[1] - limits[0], 0.001)
     axes.set_xlim(100 * (limits[0] - _LEGEND * spread), 100 * min(1, limits[1] + _MARGIN * spread))
-    axes.set_xticks(
-        [tick for tick in axes.get_xticks() if axes.get_xlim()[0] <= tick <= axes.get_xlim()[1] and tick >= 0]
-    )
+    low, high = axes.get_xlim()
+    axes.set_xticks([tick for tick in axes.get_xticks() if max(low, 0) <= tick <= high])
     axes.set_ylim(-2, 102)
     axes.set_xlabel(ACCURACY)
     axes.set_ylabel("Chips that reach it (%)")
