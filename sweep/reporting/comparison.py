@@ -42,11 +42,10 @@ def compare(
     Raises:
         InputError: a selection that names no cells, or cells that cannot be paired.
     """
-    named = {column for selection in selections for column in _columns(selection, first)}
+    both = list(zip((first, second), map(_by_column, selections, (first, second)), strict=True))
+    named = {column for _, wanted in both for column in wanted}
     keys = [] if "cell" in named else [k for k in ("model", "family", *parameters) if k not in named]
-    ours, theirs = (
-        _cells(trials, selection, keys) for trials, selection in zip((first, second), selections, strict=True)
-    )
+    ours, theirs = (_cells(trials, wanted, keys) for trials, wanted in both)
     rows = []
     for key in [key for key in ours if key in theirs]:
         pair = ours[key], theirs[key]
@@ -63,17 +62,16 @@ def compare(
     return table.drop(columns=alike)
 
 
-def _columns(selection: Selection, trials: pd.DataFrame) -> list[str]:
+def _by_column(selection: Selection, trials: pd.DataFrame) -> Mapping[str, Any]:
+    """Values by column; a name is that of a family where these trials have one, else a cell's."""
     if not isinstance(selection, str):
-        return list(selection)
-    return ["family"] if (trials["family"] == selection).any() else ["cell"]
+        return selection
+    return {"family" if (trials["family"] == selection).any() else "cell": selection}
 
 
-def _cells(trials: pd.DataFrame, selection: Selection, keys: Sequence[str]) -> dict[Any, pd.DataFrame]:
+def _cells(trials: pd.DataFrame, selection: Mapping[str, Any], keys: Sequence[str]) -> dict[Any, pd.DataFrame]:
     """(values of `keys`, None where missing) → the trials of the cell."""
     chosen = trials
-    if isinstance(selection, str):
-        selection = {"family" if (trials["family"] == selection).any() else "cell": selection}
     for column, value in selection.items():
         if column not in trials:
             raise InputError(f"compare: no column {column!r}; there are {', '.join(trials.columns)}")

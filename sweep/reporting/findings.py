@@ -33,11 +33,16 @@ def answers(study: Study, trials: pd.DataFrame) -> list[Answer]:
         thresholds, noise-equivalent bits, published values against ours and the law they fit, each where the study has
         the families for it. Accuracies in the tables are fractions.
     """
-    found = [_thresholds(study, trials), *_equivalence(study, trials), *_published(study, trials)]
-    return [answer for answer in found if answer is not None and not answer.table.empty]
+    found = [*_thresholds(study, trials), *_equivalence(study, trials), *_published(study, trials)]
+    return [answer for answer in found if not answer.table.empty]
 
 
-def _thresholds(study: Study, trials: pd.DataFrame) -> Answer | None:
+def fixed_cells(study: Study) -> list[str]:
+    """Ids of the cells without randomness."""
+    return [cell.id for cell in study.cells if not cell.random]
+
+
+def _thresholds(study: Study, trials: pd.DataFrame) -> Iterator[Answer]:
     parts, labels = [], parameter_labels(study)
     for model, family, parameter, curve in _curves(study, trials):
         clean, label = _clean(study, trials, model), labels[family.name, parameter]
@@ -48,16 +53,14 @@ def _thresholds(study: Study, trials: pd.DataFrame) -> Answer | None:
             if quantile is not None and curve.exact.all():  # no chips that differ
                 continue
             found = thresholds(curve, clean, DROPS, quantile, label.worse == "low", label.spacing)
-            table = pd.DataFrame(found)
-            parts.append(table.assign(model=model, family=family.name, parameter=parameter, of=statistic))
+            names = {"model": model, "family": family.name, "parameter": parameter, "of": statistic}
+            parts.append(_named(pd.DataFrame(found), **names))
     if not parts:
-        return None
-    first = ["model", "family", "parameter", "of"]
-    table = pd.concat(parts, ignore_index=True)
-    return Answer(
+        return
+    yield Answer(
         "thresholds",
         "How far it goes",
-        table[first + [name for name in table.columns if name not in first]],
+        pd.concat(parts, ignore_index=True),
         "The largest level (of bits, the smallest) that keeps the mean accuracy, or that of all but 5 % of the chips, "
         "within a drop of the clean accuracy, with its 95 % interval; swept: the last level that was run and keeps it.",
         ("drop", "limit"),
@@ -109,7 +112,7 @@ def _named(table: pd.DataFrame, **names: str) -> pd.DataFrame:
 
 
 def _published(study: Study, trials: pd.DataFrame) -> Iterator[Answer]:
-    published, fixed = study.published, _fixed(study)
+    published, fixed = study.published, fixed_cells(study)
     if not published:
         return
     yield Answer(
@@ -148,10 +151,9 @@ def _verdict(table: pd.DataFrame, pair: tuple[str, str]) -> str:
     """In words: which law, of new draws for each level, and whether that is sure."""
     row = table[table["draws"] == "independent"].iloc[0]
     first = row["probability"] >= 0.5
-    chance, low, high = (
-        x if first else 1 - x for x in (row["probability"], row["probability_low"], row["probability_high"])
-    )
-    low, high = min(low, high), max(low, high)
+    names = ("probability", "probability_low", "probability_high")
+    chance, *limits = (row[name] if first else 1 - row[name] for name in names)
+    low, high = sorted(limits)
     sure = "" if low > 0.5 else "; that is not sure"
     return (
         f"With a new draw for each level, {pair[0] if first else pair[1]} fits better: {percent(chance, 0)} % at even "
@@ -161,7 +163,7 @@ def _verdict(table: pd.DataFrame, pair: tuple[str, str]) -> str:
 
 def _curves(study: Study, trials: pd.DataFrame) -> Iterator[tuple[str, Family, str, Curve]]:
     """(model, family, parameter, curve) of families that sweep one number."""
-    fixed = _fixed(study)
+    fixed = fixed_cells(study)
     for model in study.models:
         for family in study.family:
             swept = list(family.swept)
@@ -203,7 +205,3 @@ def _is_rounding(study: Study, family: Family, parameter: str) -> bool:
     """Whether a family is rounding alone, to as many fractional bits as it sweeps."""
     steps = [(level, t.rounding_step or 0.0) for level, t in _alone(study, family, parameter)]
     return bool(steps) and all(0 < step < math.inf and math.log2(step) == -level for level, step in steps)
-
-
-def _fixed(study: Study) -> list[str]:
-    return [cell.id for cell in study.cells if not cell.random]

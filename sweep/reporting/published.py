@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from sweep.reporting.summary import KEYS
 from sweep.statistics.likelihood_ratio import Comparison, compare
 from sweep.statistics.published import Fit, fit, percentile
 
@@ -30,7 +31,7 @@ def percentiles(
         `mean`, `published`, `difference` (published less mean), `percentile`, `percentile_low`, `percentile_high`.
         All are fractions; nan where there is no percentile.
     """
-    keys = ["model", "family", "cell"]
+    keys = list(KEYS)
     ours = trials[trials["cell"].isin(list(published))]
     table = ours.loc[~ours.duplicated(keys), [*keys, *parameters]].reset_index(drop=True)
     rows = []

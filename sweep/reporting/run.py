@@ -12,7 +12,8 @@ import pandas as pd
 from sweep.errors import InputError
 from sweep.reporting.comparison import Selection, compare
 from sweep.reporting.export import export, summary_files
-from sweep.reporting.findings import answers
+from sweep.reporting.findings import answers, fixed_cells
+from sweep.reporting.labels import parameter_labels
 from sweep.reporting.summary import components, summarise
 from sweep.reporting.tables.frames import Answer, as_table
 from sweep.reporting.tables.layout import FOR_PROGRAMS, layout
@@ -24,15 +25,6 @@ from sweep.storage.store import REPORT, Store
 if TYPE_CHECKING:  # matplotlib is not for everyone who imports this
     from sweep.reporting.figures.pictures import Picture
     from sweep.reporting.figures.plot import Plot
-
-
-_COMPONENTS = (
-    "components",
-    "Trainings and chips",
-    "Over all networks: mean with 95 % interval, then standard deviations between trainings, between chips, and of how "
-    "one chip suits one network, in points.",
-    ("mean", "std_trainings", "std_chips", "std_interaction"),
-)
 
 
 class Run:
@@ -66,9 +58,8 @@ class Run:
         trials = self.trials()
         if trials.empty:
             raise InputError(f"{self.store.folder.uri}: holds no trials yet; `sweep run` makes them")
-        return summarise(
-            trials, self.parameters, self._fixed, self.study.published or None, self._chance, self.study.clean
-        )
+        study, chance = self.study, self.store.manifest.get("chance")
+        return summarise(trials, self.parameters, self._fixed, study.published or None, chance, study.clean)
 
     def components(self) -> pd.DataFrame | None:
         """For a study of several networks: how much of the spread lies between them, and how much between chips.
@@ -87,7 +78,14 @@ class Run:
     def _answers(self) -> list[Answer]:
         found = answers(self.study, self.trials())
         parts = self.components()
-        return found if parts is None else [Answer(*_COMPONENTS[:2], parts, *_COMPONENTS[2:]), *found]
+        if parts is not None:
+            note = (
+                "Over all networks: mean with 95 % interval, then standard deviations between trainings, between chips,"
+                " and of how one chip suits one network, in points."
+            )
+            shares = ("mean", "std_trainings", "std_chips", "std_interaction")
+            found.insert(0, Answer("components", "Trainings and chips", parts, note, shares))
+        return found
 
     def compare(self, first: Selection, second: Selection, other: Run | None = None) -> pd.DataFrame:
         """How much more accurate the first cells are than the second, with 95 % intervals; fractions.
@@ -115,7 +113,6 @@ class Run:
     @property
     def plot(self) -> Plot:
         """Pictures for notebooks: `curve()`, `distribution()`, `layers()`, `heat_map()` and `equivalence()`."""
-        from sweep.reporting.figures import parameter_labels
         from sweep.reporting.figures.plot import Plot
 
         labels = parameter_labels(self.study)
@@ -124,7 +121,7 @@ class Run:
 
     def report(self) -> str:
         """Everything as one HTML page that needs no network: tables, figures, methods, provenance."""
-        from sweep.reporting.html import report
+        from sweep.reporting.html.page import report
 
         return report(self, self.answers())
 
@@ -147,7 +144,7 @@ class Run:
 
     def write_summary(self) -> None:
         """Write summary.parquet, summary.csv, summary.md and the figures into the run folder."""
-        from sweep.reporting.figures import save_figures
+        from sweep.reporting.figures.pictures import save_figures
 
         for name, content in summary_files(self, ("parquet", "csv", "markdown")):
             self.store.folder.write(name, content)
@@ -171,22 +168,14 @@ class Run:
         return log_to_mlflow(self, experiment)
 
     def _pictures(self) -> list[Picture]:
-        from sweep.reporting.figures import answer_pictures, parameter_labels, pictures
+        from sweep.reporting.figures.pictures import answer_pictures, pictures
 
         labels = parameter_labels(self.study)
         return pictures(self.trials(), self.summary(), self.parameters, labels) + answer_pictures(self.answers())
 
     @property
-    def _chance(self) -> dict[str, float]:
-        """The accuracy by chance of each network, as the manifest says it; nothing where it does not."""
-        said = self.store.manifest.get("chance")
-        found = said.items() if isinstance(said, dict) else ()
-        return {str(name): float(share) for name, share in found if isinstance(share, float) and 0 <= share <= 1}
-
-    @property
     def _fixed(self) -> list[str]:
-        """Ids of the cells without randomness."""
-        return [cell.id for cell in self.study.cells if not cell.random]
+        return fixed_cells(self.study)
 
 
 def open_run(place: str | Path, trust_plugins: Trust = False) -> Run:

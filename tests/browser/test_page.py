@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep.reporting.html import report
+from sweep.reporting.html.page import report
 from tests.browser import chrome
 from tests.reporting.synthetic import EXTRAS, HOSTILE, SyntheticRun
 

@@ -13,8 +13,8 @@ import pytest
 
 import sweep
 from sweep.reporting.export import SUFFIXES
-from sweep.reporting.html import report
 from sweep.reporting.html.methods import paragraphs
+from sweep.reporting.html.page import report
 from sweep.reporting.summary import summarise
 from sweep.reporting.tables.columns import COLUMNS, columns_of
 from sweep.reporting.tables.layout import FORMATS

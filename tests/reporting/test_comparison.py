@@ -59,6 +59,12 @@ def test_families_level_by_level_over_the_chips_that_both_have() -> None:
         assert (row.difference_low, row.difference_high) == pytest.approx(tuple(interval))
 
 
+def test_families_that_only_their_own_run_has() -> None:
+    first, second = (TRIALS[TRIALS["family"] == family] for family in ("gaussian", "uniform"))
+    found = compare(first, second, ("gaussian", "uniform"), PARAMETERS, FIXED)
+    pd.testing.assert_frame_equal(found, ours("gaussian", "uniform"))
+
+
 def test_levels_of_every_family_that_has_both() -> None:
     table = ours({"scale": 0.1}, {"scale": 0.2})
     assert list(table.columns[:3]) == ["family", "first", "second"]

@@ -17,21 +17,16 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from sweep.reporting.figures import (
-    accuracy_curve,
-    axis,
-    equivalence_curve,
-    heat_map,
-    inline,
-    layer_sensitivity,
-    parameter_labels,
-    pictures,
-    save_figures,
-    yield_curve,
-)
-from sweep.reporting.figures.pictures import compact
+from sweep.reporting.figures import axis
+from sweep.reporting.figures.curves import accuracy_curve
+from sweep.reporting.figures.equivalence import equivalence_curve
+from sweep.reporting.figures.heatmaps import heat_map
+from sweep.reporting.figures.inline import inline
+from sweep.reporting.figures.layers import layer_sensitivity
+from sweep.reporting.figures.pictures import compact, pictures, save_figures
 from sweep.reporting.figures.style import house_style
-from sweep.reporting.labels import Label
+from sweep.reporting.figures.yields import yield_curve
+from sweep.reporting.labels import Label, parameter_labels
 from sweep.reporting.summary import summarise
 from tests.reporting.synthetic import HOSTILE, SyntheticRun
 
@@ -318,7 +313,7 @@ def test_importing_the_module_does_not_import_matplotlib() -> None:
 def test_pyplot_is_never_needed() -> None:
     code = (
         "import sys, pandas as pd, numpy as np\n"
-        "from sweep.reporting.figures import pictures, save_figures\n"
+        "from sweep.reporting.figures.pictures import pictures, save_figures\n"
         "from sweep.reporting.summary import summarise\n"
         "trials = pd.DataFrame({'model': 'm', 'family': 'f', 'cell': ['a', 'a', 'b', 'b'], 'scale': [1., 1., 2., 2.],"
         " 'seed': [0, 1, 0, 1], 'n_images': 10, 'accuracy': [.9, .8, .7, .5]})\n"

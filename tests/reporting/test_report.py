@@ -10,10 +10,9 @@ from jinja2 import UndefinedError
 
 from sweep.perturb.base import REGISTRY
 from sweep.reporting import html
-from sweep.reporting.html import report
 from sweep.reporting.html.bibliography import linked, named, references
 from sweep.reporting.html.methods import sources
-from sweep.reporting.html.page import templates
+from sweep.reporting.html.page import report, templates
 from tests.reporting.synthetic import CLOSING, EXTRAS, HOSTILE, SyntheticRun
 
 BONETT = (

@@ -26,6 +26,7 @@ from sweep.reporting.figures.style import (
     series_id,
 )
 from sweep.reporting.labels import NO_LABELS, Labels, shared, value_text
+from sweep.reporting.summary import KEYS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -172,7 +173,7 @@ def _faintness(chips: int, cells: int) -> float:
 
 def _chips(trials: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     """The trials of cells with a spread, each with its level; a lone exact value is its mean's marker."""
-    keys = ["model", "family", "cell"]
+    keys = list(KEYS)
     spread = cells.loc[cells["trials"] > 1, [*keys, "level"]]
     return trials[[*keys, "seed", "accuracy"]].merge(spread, on=keys)
 

@@ -11,6 +11,7 @@ from importlib.resources import files
 from markupsafe import Markup
 
 _PLACES = ("journal", "booktitle", "publisher", "howpublished")
+_MARKUP = re.compile(r"[{}]|\\(?=&)")
 _FIELD = re.compile(r"^\s*(\w+)\s*=\s*\{(.*)\},?$")
 
 
@@ -71,11 +72,7 @@ def _parse(text: str) -> Iterator[Reference]:
     for entry in re.split(r"\n(?=@)", text.strip()):
         lines = entry.strip().splitlines()
         key = lines[0].partition("{")[2].rstrip(",")
-        fields = {found[1]: _without_braces(found[2]) for line in lines[1:] if (found := _FIELD.match(line))}
+        fields = {found[1]: _MARKUP.sub("", found[2]) for line in lines[1:] if (found := _FIELD.match(line))}
         cited_as = tuple(fields.pop("citedas").split("|"))
         kept = "\n".join(line for line in lines if not line.lstrip().startswith("citedas"))
         yield Reference(key, cited_as, fields, kept)
-
-
-def _without_braces(value: str) -> str:
-    return value.replace("{", "").replace("}", "").replace("\\&", "&")

@@ -27,9 +27,13 @@ _NEW_IMAGES = (
 
 def paragraphs(study: Study, summary: pd.DataFrame) -> list[str]:
     """What was done, estimated and assumed; plain text that names its references."""
-    several = len(study.models) > 1
     found = [_design(study, summary), _estimates(summary), _NEW_IMAGES]
-    if several:
+    last = (
+        "All intervals are for this trained network: another training is in none of them. Those of the further tables "
+        "are on this test set."
+    )
+    if len(study.models) > 1:
+        last = "All other intervals are for each trained network by itself."
         found.append(
             "The spread over networks is split by crossed random effects: estimates of the analysis of variance "
             "(Searle, Casella & McCulloch 1992), Satterthwaite's degrees of freedom for the mean (Satterthwaite 1946), "
@@ -42,14 +46,7 @@ def paragraphs(study: Study, summary: pd.DataFrame) -> list[str]:
             "are no finite numbers. The decision on such an image (of several scores the first that is no number, as "
             "`numpy.argmax` takes it) means nothing; these trials are in all figures as they were counted."
         )
-    if several:
-        found.append("All other intervals are for each trained network by itself.")
-    else:
-        found.append(
-            "All intervals are for this trained network: another training is in none of them. Those of the "
-            "further tables are on this test set."
-        )
-    return found
+    return [*found, last]
 
 
 def sources(study: Study) -> list[tuple[str, str, str]]:

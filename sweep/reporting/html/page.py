@@ -13,11 +13,12 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from sweep.reporting.export import Results
-from sweep.reporting.figures import Inline, answer_pictures, inline, parameter_labels, pictures
+from sweep.reporting.figures.inline import Inline, inline
+from sweep.reporting.figures.pictures import answer_pictures, pictures
 from sweep.reporting.html.bibliography import linked, named, references
 from sweep.reporting.html.methods import paragraphs, sources
 from sweep.reporting.html.tables import cell_notes, cell_tables, facts, work_tables
-from sweep.reporting.labels import Labels, value_text
+from sweep.reporting.labels import Labels, parameter_labels, value_text
 from sweep.reporting.tables.columns import has_void
 from sweep.reporting.tables.frames import Answer, as_table
 from sweep.texts import duration, percent
@@ -54,7 +55,7 @@ def report(run: Results, answers: Sequence[Answer] = ()) -> str:
             headline=_headline(run, trials, summary, labels),
             notes=" ".join(notes),
             tables=cell_tables(summary, run.parameters, ids, labels),
-            figures=list(_figures(run, trials, summary, ids, answers)),
+            figures=list(_figures(run, trials, summary, ids, labels, answers)),
             void=_void(summary),
             answers=answers,
             answer_tables=[as_table(answer) for answer in answers],
@@ -94,7 +95,7 @@ def _headline(run: Results, trials: pd.DataFrame, summary: pd.DataFrame, labels:
         "highest mean accuracy": f"{percent(best['mean'])} % ({_name(best, run.parameters, labels)})",
         "lowest mean accuracy": f"{percent(worst['mean'])} % ({_name(worst, run.parameters, labels)})",
         **({"void trials": void} if void else {}),
-        "worker time": duration(float(trials["seconds"].sum())) if "seconds" in trials else "unknown",
+        "worker time": duration(float(trials["seconds"].sum())),
     }
 
 
@@ -110,10 +111,14 @@ def _void(summary: pd.DataFrame) -> str:
 
 
 def _figures(
-    run: Results, trials: pd.DataFrame, summary: pd.DataFrame, ids: dict[str, str], answers: Iterable[Answer]
+    run: Results,
+    trials: pd.DataFrame,
+    summary: pd.DataFrame,
+    ids: dict[str, str],
+    labels: Labels,
+    answers: Iterable[Answer],
 ) -> Iterator[tuple[str, Inline]]:
     """Titles, and what is drawn."""
-    labels = parameter_labels(run.study)
     rows = [(str(cell["cell"]), cell) for _, cell in summary.iterrows()]
     texts = {name: (ids[name], _said(cell, run.parameters, labels)) for name, cell in rows}
     chosen = pictures(trials, summary, run.parameters, labels) + answer_pictures(answers)

@@ -43,36 +43,32 @@ def cell_notes(summary: pd.DataFrame, parameters: Sequence[str]) -> list[str]:
 
 def facts(manifest: Mapping[str, Any], trials: pd.DataFrame) -> Iterator[tuple[str, str]]:
     """Versions, digests and times of a run, each with its name."""
-    versions = manifest.get("versions", {})
-    for name in sorted(versions):
-        yield f"version of {name}, where the run was started", str(versions[name])
+    for name, version in sorted(manifest.get("versions", {}).items()):
+        yield f"version of {name}, where the run was started", version
     if "study_digest" in manifest:
-        yield "SHA-256 of the study", str(manifest["study_digest"])
+        yield "SHA-256 of the study", manifest["study_digest"]
     for name, digest in manifest.get("identity", {}).get("files", {}).items():
-        yield f"SHA-256 of {name}", str(digest)
+        yield f"SHA-256 of {name}", digest
     yield "shards", f"{len(manifest.get('shards', [])):,}"
     for name in ("started", "finished"):
         if manifest.get(name):
-            yield f"{name}, UTC", str(manifest[name])
+            yield f"{name}, UTC", manifest[name]
     if "wall_seconds" in manifest:
         yield "wall-clock time, resumptions included", duration(float(manifest["wall_seconds"]))
-    if "seconds" in trials:
-        yield "time in trials, all workers together", duration(float(trials["seconds"].sum()))
+    yield "time in trials, all workers together", duration(float(trials["seconds"].sum()))
 
 
 def work_tables(manifest: Mapping[str, Any], trials: pd.DataFrame) -> Iterator[Table]:
     """The hosts of a run, and what each of them did."""
-    hosts = sorted(manifest.get("hosts", []), key=lambda host: sorted((str(k), str(v)) for k, v in host.items()))
+    hosts = sorted(manifest.get("hosts", []), key=lambda host: sorted(host.items()))
     if hosts:
-        columns = list(dict.fromkeys(str(name) for host in hosts for name in host))
-        yield Table("Hosts", columns, [[Value(str(host.get(name, ""))) for name in columns] for host in hosts])
-    keys = [name for name in ("host", "device", "engine") if name in trials]
-    if not keys or "seconds" not in trials:
-        return
+        columns = list(dict.fromkeys(name for host in hosts for name in host))
+        yield Table("Hosts", columns, [[Value(host.get(name, "")) for name in columns] for host in hosts])
+    keys = ["host", "device", "engine"]
     work = trials.groupby(keys, dropna=False)["seconds"].agg(["size", "sum", "mean"])
     rows = [
         [
-            *(Value("" if pd.isna(name) else str(name)) for name in (names if isinstance(names, tuple) else (names,))),
+            *(Value("" if pd.isna(name) else str(name)) for name in names),
             Value(f"{int(count):,}", float(count)),
             Value(f"{total:.1f}", float(total)),
             Value(f"{1000 * each:.1f}", float(each)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,6 @@ from sweep.errors import InputError
 WIDTH = 79  # characters of a line of text; what is wider is not broken
 _GAP = 2
 _WIDEST = 100_000  # for rich, which would break lines or cut them
-_NO_TRIALS = "No trials yet."
 
 
 class Value(NamedTuple):
@@ -105,7 +105,7 @@ def text_table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int =
 
 def _footer(tables: Sequence[Table]) -> str:
     """The notes of all tables, each sentence once."""
-    return " ".join(dict.fromkeys(note for table in tables for note in table.notes)) or _NO_TRIALS
+    return " ".join(dict.fromkeys(note for table in tables for note in table.notes)) or "No trials yet."
 
 
 def _text(tables: Sequence[Table], title: str) -> str:
@@ -117,16 +117,16 @@ def _text(tables: Sequence[Table], title: str) -> str:
 
 
 def _markdown(tables: Sequence[Table], title: str) -> str:
-    blocks = [f"## {_escape(title, _MARKDOWN)}"] if title else []
+    blocks = [f"## {markdown(title)}"] if title else []
     for table in tables:
-        rows = [[_escape(text, _MARKDOWN) for text in row] for row in table.texts]
+        rows = [[markdown(text) for text in row] for row in table.texts]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
             "| " + " | ".join(text.rjust(width) for text, width in zip(row, widths, strict=True)) + " |" for row in rows
         ]
         rule = "|" + "|".join("-" * (width + 1) + ":" for width in widths) + "|"
-        blocks.append("\n".join([f"**{_escape(table.caption, _MARKDOWN)}**", "", lines[0], rule, *lines[1:]]))
-    blocks.append(_escape(_footer(tables), _MARKDOWN))
+        blocks.append("\n".join([f"**{markdown(table.caption)}**", "", lines[0], rule, *lines[1:]]))
+    blocks.append(markdown(_footer(tables)))
     return "\n\n".join(blocks)
 
 
@@ -181,12 +181,7 @@ def _no_option(line: str) -> str:
 
 def _escape(text: str, replacements: dict[str, str]) -> str:
     """Replace in one pass, the earlier key first, so that nothing is escaped twice."""
-    result, position = "", 0
-    while position < len(text):
-        found = next((key for key in replacements if text.startswith(key, position)), None)
-        result += text[position] if found is None else replacements[found]
-        position += 1 if found is None else len(found)
-    return result
+    return re.sub("|".join(map(re.escape, replacements)), lambda found: replacements[found[0]], text)
 
 
 def markdown(text: str) -> str:
