@@ -62,40 +62,29 @@ class Plan:
                 *(("images", line) for line in self.images),
                 *(("reached", line) for line in self.reached),
             ],
-            left=2,
         )
-
-
-def read_study(
-    study: Study | str | Path, seeds: int | Mapping[str, int] | None = None, trust_plugins: Trust = False
-) -> Study:
-    """A study, read when a path is given, over `seeds` instead of its own when these are given.
-
-    One that lies in a run folder takes its plugins from there, when they are trusted.
-    """
-    from sweep.storage.kept import trusted_study
-    from sweep.storage.store import Store
-    from sweep.study.study import Study
-
-    if isinstance(study, Study):
-        study = study.with_code()
-    elif in_run_folder(str(study)):
-        study = trusted_study(Store.open(Path(study).parent), trust_plugins)
-    else:
-        study = Study.from_toml(study)
-    return study if seeds is None else study.with_seeds(seeds)
 
 
 def _prepared(
     study: Study | str | Path, seeds: int | Mapping[str, int] | None, trust: bool, trust_plugins: Trust
 ) -> Prepared:
-    """A study with its files read and checked; InputError names every mistake in all of them."""
+    """A study with its files read and checked, over `seeds` instead of its own when these are given.
+
+    One that lies in a run folder takes its plugins from there, when they are trusted. InputError names every mistake in
+    the study and in all its files.
+    """
     from sweep.preparation.inputs import prepare
+    from sweep.storage.kept import trusted_study
+    from sweep.storage.store import Store
     from sweep.study.study import parse_file
 
-    if not isinstance(study, str | Path) or in_run_folder(str(study)):
-        return prepare(read_study(study, seeds, trust_plugins), trust)
-    return prepare(parse_file(study).over(seeds), trust)
+    if isinstance(study, str | Path):
+        if not in_run_folder(str(study)):
+            return prepare(parse_file(study).over(seeds), trust)
+        found = trusted_study(Store.open(Path(study).parent), trust_plugins)
+    else:
+        found = study.with_code()
+    return prepare(found if seeds is None else found.with_seeds(seeds), trust)
 
 
 def run(

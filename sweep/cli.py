@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -266,21 +267,22 @@ def _natural(text: str) -> int:
     return int(text)
 
 
-def _share(text: str) -> float:
+def _number(text: str) -> float:
     try:
-        value = float(text)
+        return float(text)
     except ValueError:
-        value = -1.0
+        return math.nan
+
+
+def _share(text: str) -> float:
+    value = _number(text)
     if not (0 <= value <= 1 or (value.is_integer() and value > 0)):
         raise argparse.ArgumentTypeError(f"{text!r} is not a fraction of a GPU, or a whole number of them")
     return value
 
 
 def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
+    value = _number(text)
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
     return value

@@ -247,6 +247,7 @@ MANIFESTS = {
     "chance": (_manifest(lambda m: m.update(chance={"net": 7})), r"is damaged: chance"),
     "versions": (_manifest(lambda m: m.update(versions=[])), r"is damaged: versions"),
     "time": (_manifest(lambda m: m.update(wall_seconds="now")), r"is damaged: wall_seconds"),
+    "endless time": (_manifest(lambda m: m.update(wall_seconds=10**400)), r"is damaged: wall_seconds"),
     "identity": (_manifest(lambda m: m.update(identity=[])), r"is damaged: identity"),
     "a plugin above": (
         _manifest(lambda m: m["identity"].update(plugins={"../x.py": "../" * 20})),

@@ -142,7 +142,7 @@ class Nodes:
             return None
         self._hosts[node] = host
         if isinstance(error, NodeError):
-            self._blame(node, reason)
+            self.bad.setdefault(node, reason)
         proven = node in self._work and len(self._rows.get(node, ())) < IN_A_ROW - 1
         self._rows.setdefault(node, []).append(_Failure(chunk.trials, reason))
         tried = self._tried.setdefault(chunk.trials, set())
@@ -170,7 +170,7 @@ class Nodes:
         for other, row in self._rows.items():
             proof = next((failure for failure in row if not done.isdisjoint(failure.trials)), None)
             if proof and len(row) >= IN_A_ROW and other not in self.bad:
-                self._blame(other, proof.reason)
+                self.bad[other] = proof.reason
                 found.append(other)
         self._tried = {key: nodes for key, nodes in self._tried.items() if done.isdisjoint(key)}
         return found
@@ -199,9 +199,6 @@ class Nodes:
     def said(self, node: str) -> str:
         """What the user is told of a bad node."""
         return f"worker on {self._hosts[node]}: {self.bad[node]}; no more tasks go there"
-
-    def _blame(self, node: str, reason: str) -> None:
-        self.bad.setdefault(node, reason)
 
 
 def said(error: Exception) -> str:

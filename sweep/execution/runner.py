@@ -58,17 +58,13 @@ class InlineRunner:
 
     slots = 1
     joined = ""
+    nodes: Collection[str] = ()
 
     def __init__(self) -> None:
         self._queue: deque[Chunk] = deque()
 
     def start(self, job: Job, models: Mapping[str, ModelFile], dataset: Dataset) -> None:
-        """Keep what all chunks share."""
         self._shared = (job, models, dataset)
-
-    @property
-    def nodes(self) -> Collection[str]:
-        return ()
 
     def avoid(self, nodes: frozenset[str]) -> None:
         pass
@@ -78,7 +74,6 @@ class InlineRunner:
         return len(self._queue)
 
     def submit(self, chunk: Chunk, among: frozenset[str] = frozenset()) -> None:  # noqa: ARG002
-        """Queue a chunk; `wait` runs it."""
         self._queue.append(chunk)
 
     def wait(self, seconds: float) -> Outcome | None:  # noqa: ARG002

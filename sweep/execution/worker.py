@@ -10,8 +10,9 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import pyarrow as pa
 
@@ -99,6 +100,9 @@ class Outcome:
     node: str = ""
 
 
+K = TypeVar("K")
+V = TypeVar("V")
+
 _KEPT_NETWORKS = 2
 _KEPT_EVALUATORS = 4
 _KEPT_REFERENCES = 6
@@ -172,23 +176,26 @@ def run_chunk(job: Job, model: ModelFile, dataset: Dataset, chunk: Chunk) -> Out
 
 def run_shared(shared: Sequence[Any], get: Callable[[Any], Any], chunk: Chunk) -> Outcome:
     """As `run_in_time`, with references to job, model and dataset, each got once in this process."""
-    for reference in shared:
-        if reference not in _shared:
-            while len(_shared) >= _KEPT_REFERENCES:
-                _shared.popitem(last=False)
-            _shared[reference] = get(reference)
-        _shared.move_to_end(reference)
-    job, model, dataset = (_shared[reference] for reference in shared)
+    job, model, dataset = (_kept(_shared, reference, _KEPT_REFERENCES, partial(get, reference)) for reference in shared)
     return run_in_time(job, model, dataset, chunk)
+
+
+def _kept(latest: OrderedDict[K, V], key: K, most: int, make: Callable[[], V]) -> V:
+    """What was made for a key, or is made now; the latest few are kept, and room is made for a new one before."""
+    if key not in latest:
+        while len(latest) >= most:
+            latest.popitem(last=False)
+        latest[key] = make()
+    latest.move_to_end(key)
+    return latest[key]
 
 
 def portable(error: Exception) -> Exception:
     """An error that can be read in a process that knows nothing but this package and its dependencies."""
     if isinstance(error, SweepError):
         return error
-    if isinstance(error, ImportError):  # what the driver could import
-        return NodeError(f"{type(error).__name__}: {error}")
-    return TaskError(f"{type(error).__name__}: {error}")
+    kind = NodeError if isinstance(error, ImportError) else TaskError  # the driver could import it
+    return kind(f"{type(error).__name__}: {error}")
 
 
 def run_in_time(job: Job, model: ModelFile, dataset: Dataset, chunk: Chunk) -> Outcome:
@@ -225,11 +232,16 @@ def evaluate_chunk(
     job: Job, model: ModelFile, dataset: Dataset, chunk: Chunk
 ) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
     """One row for each trial of a chunk, and what the user should know."""
-    network, host = _network(job, model), _host()
+    network = _kept(_networks, model.digest, _KEPT_NETWORKS, partial(_load, job, model))
+    from sweep.engine.evaluator import Evaluator  # once Keras is there, quietly
+
+    host = _host()
     rows: list[dict[str, Any]] = []
     notes: list[str] = []
     for kind, trials in _alike(job, network, chunk).items():
-        evaluator = _evaluator(job, network, dataset, kind.sites)
+        how = (job.engine, kind.sites, job.rescale)
+        key, make = (network.digest, dataset.digest, *how), partial(Evaluator, network, dataset, *how)
+        evaluator = _kept(_evaluators, key, _KEPT_EVALUATORS, make)
         rows += _evaluate(job, evaluator, kind, trials, host)
         notes += evaluator.notes
         evaluator.notes = []
@@ -283,34 +295,17 @@ def _entries(job: Job, evaluator: Evaluator, cell: Cell, seed: int) -> Iterator[
         yield [*weights, *flow]
 
 
-def _network(job: Job, model: ModelFile) -> Network:
+def _load(job: Job, model: ModelFile) -> Network:
     from sweep.engine import tf_ops
     from sweep.networks.loading import load_network_bytes
 
-    if model.digest not in _networks:
-        tf_ops.configure(job.threads)
-        if job.gpus and tf_ops.device() != "GPU":
-            raise NodeError(
-                f"TensorFlow sees no GPU, though {job.gpus:g} of one was given to the task; install its CUDA libraries "
-                "there (pip install 'noisesweep[gpu]') and NVIDIA's driver, or leave --gpus out"
-            )
-        while len(_networks) >= _KEPT_NETWORKS:
-            _networks.popitem(last=False)
-        _networks[model.digest] = load_network_bytes(model.content.tobytes(), model.suffix, job.trust)
-    _networks.move_to_end(model.digest)
-    return _networks[model.digest]
-
-
-def _evaluator(job: Job, network: Network, dataset: Dataset, sites: tuple[Site, ...]) -> Evaluator:
-    from sweep.engine.evaluator import Evaluator
-
-    key = (network.digest, dataset.digest, job.engine, sites, job.rescale)
-    if key not in _evaluators:
-        while len(_evaluators) >= _KEPT_EVALUATORS:
-            _evaluators.popitem(last=False)
-        _evaluators[key] = Evaluator(network, dataset, job.engine, sites, job.rescale)
-    _evaluators.move_to_end(key)
-    return _evaluators[key]
+    tf_ops.configure(job.threads)
+    if job.gpus and tf_ops.device() != "GPU":
+        raise NodeError(
+            f"TensorFlow sees no GPU, though {job.gpus:g} of one was given to the task; install its CUDA libraries "
+            "there (pip install 'noisesweep[gpu]') and NVIDIA's driver, or leave --gpus out"
+        )
+    return load_network_bytes(model.content.tobytes(), model.suffix, job.trust)
 
 
 def versions() -> dict[str, str]:

@@ -6,6 +6,7 @@ import itertools
 import math
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -20,6 +21,13 @@ from sweep.study.study import Study
 from sweep.texts import percent
 
 DROPS = (0.01, 0.02, 0.05)
+
+
+class _Swept(NamedTuple):
+    model: str
+    family: Family
+    parameter: str
+    curve: Curve
 
 
 def answers(study: Study, trials: pd.DataFrame) -> list[Answer]:
@@ -69,20 +77,21 @@ def _thresholds(study: Study, trials: pd.DataFrame) -> Iterator[Answer]:
 
 def _equivalence(study: Study, trials: pd.DataFrame) -> Iterator[Answer]:
     curves = list(_curves(study, trials))
-    noise = [(c, std) for c in curves if (std := _std_per_level(study, c[1], c[2])) is not None]
-    rounding = [c for c in curves if _is_rounding(study, c[1], c[2])]
-    several = len({family.name for _, family, _, _ in rounding}) > 1
+    noise = [(c, std) for c in curves if (std := _std_per_level(study, c.family, c.parameter)) is not None]
+    rounding = [c for c in curves if _is_rounding(study, c.family, c.parameter)]
+    several = len({r.family.name for r in rounding}) > 1
     levels, claims = [], []
     for (n, std), r in itertools.product(noise, rounding):
-        if n[0] != r[0]:
+        if n.model != r.model:
             continue
-        found = equivalent_levels(n[3], r[3], std)
-        names = {"model": n[0], "noise": n[1].name} | ({"rounding": r[1].name} if several else {})
+        found = equivalent_levels(n.curve, r.curve, std)
+        names = {"model": n.model, "noise": n.family.name} | ({"rounding": r.family.name} if several else {})
         levels.append(_named(pd.DataFrame(found._asdict()), **names))
-        said = {p[r[2]]: p["noise"] for p in r[1].published if "noise" in p and p[r[2]] in r[3].levels}
+        bits = r.parameter
+        said = {p[bits]: p["noise"] for p in r.family.published if "noise" in p and p[bits] in r.curve.levels}
         if said:
             levels[-1]["claimed"] = levels[-1]["bits"].map(said)
-            checked = pd.DataFrame(check_claims(n[3], r[3], said)._asdict()).astype({"holds": "boolean"})
+            checked = pd.DataFrame(check_claims(n.curve, r.curve, said)._asdict()).astype({"holds": "boolean"})
             claims.append(_named(checked, **names))
     if levels:
         yield Answer(
@@ -161,8 +170,8 @@ def _verdict(table: pd.DataFrame, pair: tuple[str, str]) -> str:
     )
 
 
-def _curves(study: Study, trials: pd.DataFrame) -> Iterator[tuple[str, Family, str, Curve]]:
-    """(model, family, parameter, curve) of families that sweep one number."""
+def _curves(study: Study, trials: pd.DataFrame) -> Iterator[_Swept]:
+    """Of families that sweep one number."""
     fixed = fixed_cells(study)
     for model in study.models:
         for family in study.family:
@@ -172,7 +181,8 @@ def _curves(study: Study, trials: pd.DataFrame) -> Iterator[tuple[str, Family, s
             own = trials[(trials["model"] == model) & (trials["family"] == family.name)]
             if own[swept[0]].nunique() >= 2:
                 exact = own["cell"].isin(fixed)
-                yield model, family, swept[0], curve_of(own[swept[0]], own["seed"], own["accuracy"], exact)
+                curve = curve_of(own[swept[0]], own["seed"], own["accuracy"], exact)
+                yield _Swept(model, family, swept[0], curve)
 
 
 def _clean(study: Study, trials: pd.DataFrame, model: str) -> float | None:

@@ -24,7 +24,6 @@ class Disk:
         self._made: list[Path] = []
 
     def read(self, name: str) -> bytes | None:
-        """The content of a file, or None when there is none."""
         try:
             descriptor = os.open(self._inside(name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
@@ -43,11 +42,7 @@ class Disk:
         _flush(target.parent)
 
     def create(self, name: str, content: bytes) -> bool:
-        """Write a whole file that is not there yet; False, and nothing changed, when it is.
-
-        The file appears with all its content, flushed to disk, or not at all, and never replaces another, whoever
-        writes at the same time.
-        """
+        """Write a whole file that is not there yet, beside its target, flushed to disk, then linked."""
         target = self._inside(name)
         if target.exists():
             return False
@@ -70,7 +65,6 @@ class Disk:
             os.close(descriptor)
 
     def move(self, name: str, to: str) -> None:
-        """Give a file another name; one that is gone already is no mistake."""
         source, target = self._inside(name), self._inside(to)
         _make(target.parent)
         with contextlib.suppress(FileNotFoundError):
@@ -79,11 +73,9 @@ class Disk:
         _flush(target.parent)
 
     def remove(self, name: str) -> None:
-        """Remove a file; one that is gone already is no mistake."""
         self._inside(name).unlink(missing_ok=True)
 
     def names(self, under: str) -> list[str]:
-        """Files directly below the folder `under`, sorted, without hidden ones."""
         return sorted(path.name for path in self._files(under) if not path.name.startswith("."))
 
     def tidy(self, under: str) -> None:
@@ -95,7 +87,6 @@ class Disk:
                     path.unlink()
 
     def probe(self) -> None:
-        """Raise OSError unless files can be made here."""
         self._made = [folder for folder in (self._root, *self._root.parents) if not folder.exists()]
         name = f".{uuid.uuid4().hex}.part"
         try:
@@ -104,7 +95,6 @@ class Disk:
             self.remove(name)
 
     def withdraw(self) -> None:
-        """Remove the folders that `probe` has made, as far as nothing is in them."""
         with contextlib.suppress(OSError):
             for folder in self._made:
                 folder.rmdir()

@@ -7,7 +7,7 @@ from typing import Any
 
 from sweep.errors import InputError, StoreError, UntrustedError
 from sweep.files import tables_of
-from sweep.perturb.base import REGISTRY
+from sweep.perturb.base import REGISTRY, Transform
 from sweep.storage.store import Store
 from sweep.study.described import describe, is_ours, stand_in
 from sweep.study.family import swept_columns
@@ -40,8 +40,7 @@ def read_study(store: Store, trust: Trust = False) -> Study:
         UntrustedError: nothing is stored of its plugins, and they are not trusted.
         StoreError: study.toml is missing, or is not that of the run.
     """
-    tables, source = _tables(store), _source(store)
-    stored = store.manifest.get("ops", {})
+    tables, stored = _tables(store), store.manifest.get("ops", {})
     if tables.get("plugins") and not stored:
         return trusted_study(store, trust, "; `sweep run STUDY` with your own study stores what readers need instead")
     own = {}
@@ -51,9 +50,7 @@ def read_study(store: Store, trust: Trust = False) -> Study:
         except InputError as error:
             problems = "; ".join(error.problems)
             raise StoreError(f"{store.folder.uri}/{MANIFEST}: is damaged: ops.{op}: {problems}") from None
-    register = Register({**REGISTRY, **own}, _digests(store))
-    _check_size(store, tables, register)
-    return Study.from_dict(tables, source, register)
+    return _made(store, tables, {**REGISTRY, **own})
 
 
 def trusted_study(store: Store, trust: Trust, otherwise: str = "") -> Study:
@@ -75,20 +72,14 @@ def trusted_study(store: Store, trust: Trust, otherwise: str = "") -> Study:
     if tables.get("plugins"):
         files = ", ".join(f"{FOLDER}/{kept_name(*item)}" for item in digests.items())
         if not have_run(digests.values()):
-            if not allowed(trust, f"{store.folder.uri} brings code of its own ({files})"):
+            asked = trust if callable(trust) else lambda _: trust
+            if not asked(f"{store.folder.uri} brings code of its own ({files})"):
                 raise UntrustedError(
                     f"{store.folder.uri}: brings code of its own ({files}), which runs only with "
                     f"--trust-plugins{otherwise}"
                 )
             run_plugins(_kept(store, name, digest) for name, digest in digests.items())
-    register = Register(REGISTRY, digests)
-    _check_size(store, tables, register)
-    return Study.from_dict(tables, _source(store), register)
-
-
-def allowed(trust: Trust, what: str) -> bool:
-    """Whether code may run; `what` says which."""
-    return trust if isinstance(trust, bool) else trust(what)
+    return _made(store, tables, REGISTRY)
 
 
 def _source(store: Store) -> str:
@@ -125,8 +116,13 @@ def _kept(store: Store, name: str, digest: str) -> Plugin:
     return plugin
 
 
-def _check_size(store: Store, tables: Mapping[str, Any], register: Register) -> None:
-    """Refuse a study of more cells than its manifest lists, before any of them is made."""
+def _made(store: Store, tables: Mapping[str, Any], ops: Mapping[str, type[Transform]]) -> Study:
+    """The study of these tables; one of more cells than its manifest lists is refused before any of them is made."""
+    _check_size(store, tables, ops)
+    return Study.from_dict(tables, _source(store), Register(ops, _digests(store)))
+
+
+def _check_size(store: Store, tables: Mapping[str, Any], ops: Mapping[str, type[Transform]]) -> None:
     known = store.manifest.get("identity", {}).get("cells")
     if known is None:
         return
@@ -137,7 +133,7 @@ def _check_size(store: Store, tables: Mapping[str, Any], register: Register) -> 
         perturb = family.get("perturb") if isinstance(family, dict) else None
         if not isinstance(perturb, list) or not all(isinstance(table, dict) for table in perturb):
             continue
-        for position, name in swept_columns(perturb, register.ops).values():
+        for position, name in swept_columns(perturb, ops).values():
             cells *= len(perturb[position][name])
         count += cells * (len(family["sensitivity"]) if isinstance(family.get("sensitivity"), list) else 1)
     count *= len(models) if isinstance(models, list) else 1

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 import re
+import sys
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -101,44 +101,36 @@ def _is_whole(value: Any) -> bool:
 
 
 def _is_amount(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= sys.float_info.max
 
 
 def _is_shares(value: Any) -> bool:
     return isinstance(value, dict) and all(_is_amount(share) and share <= 1 for share in value.values())
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_time(value: Any) -> bool:
-    return value is None or isinstance(value, str)
-
-
 def _is_texts(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
 
 
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list)
+def _is(*kinds: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, kinds)
 
 
 _PARTS: dict[str, Callable[[Any], bool]] = {
     "format": _is_whole,
     "generation": _is_whole,
-    "name": _is_text,
-    "study_digest": _is_text,
-    "started": _is_time,
-    "finished": _is_time,
+    "name": _is(str),
+    "study_digest": _is(str),
+    "started": _is(str, type(None)),
+    "finished": _is(str, type(None)),
     "wall_seconds": _is_amount,
     "chance": _is_shares,
     "versions": _is_texts,
-    "hosts": lambda hosts: _is_list(hosts) and all(map(_is_texts, hosts)),
+    "hosts": lambda hosts: isinstance(hosts, list) and all(map(_is_texts, hosts)),
     "identity": _is_identity,
-    "ops": lambda ops: isinstance(ops, dict),
-    "shards": _is_list,
-    "replaced": _is_list,
+    "ops": _is(dict),
+    "shards": _is(list),
+    "replaced": _is(list),
 }
 
 

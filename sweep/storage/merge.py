@@ -24,29 +24,22 @@ def merge(store: Store, study_digest: str, columns: Mapping[str, type], cells: S
 
     Raises StoreError when shards cannot be read or written, or contradict each other.
     """
-    while not _merged(store, study_digest, columns, cells):
-        pass
-
-
-def _merged(store: Store, study_digest: str, columns: Mapping[str, type], cells: Sequence[str]) -> bool:
-    """One attempt; False when another driver was faster."""
-    store.adopt(study_digest, columns)
+    done = False
+    while not done:  # another driver may be faster
+        store.adopt(study_digest, columns)
+        store.clean()
+        table = store.table()
+        if table is None:
+            return
+        old, parts = set(store.shards), _parts(table, study_digest, cells)
+        if old == parts.keys():
+            store.save()
+            return
+        new = [commit(store.folder, part, study_digest, name) for name, part in parts.items()]
+        for shard in new:
+            store.read(shard, study_digest)
+        done = store.replace(old, new)
     store.clean()
-    table = store.table()
-    if table is None:
-        return True
-    old = set(store.shards)
-    parts = _parts(table, study_digest, cells)
-    if old == parts.keys():
-        store.save()
-        return True
-    new = [commit(store.folder, part, study_digest, name) for name, part in parts.items()]
-    for shard in new:
-        store.read(shard, study_digest)
-    if not store.replace(old, new):
-        return False
-    store.clean()
-    return True
 
 
 def _parts(table: pa.Table, study_digest: str, cells: Sequence[str]) -> dict[str, pa.Table]:

@@ -57,16 +57,12 @@ class Bucket:
             raise OSError(_reason(error)) from None
 
     def read(self, name: str) -> bytes | None:
-        """The content of an object, or None when there is none."""
         return self._read(name)[0]
 
     def write(self, name: str, content: bytes) -> None:
-        """Write an object, replacing an older one."""
         _tried(lambda _: obstore.put(self._store, name, content, use_multipart=False))
 
     def create(self, name: str, content: bytes) -> bool:
-        """Write an object that is not there yet; False, and nothing changed, when it is."""
-
         def put(again: bool) -> bool:
             try:
                 obstore.put(self._store, name, content, mode="create", use_multipart=False)
@@ -87,15 +83,12 @@ class Bucket:
         raise OSError(f"others kept writing it at the same time, {TRIES} times")
 
     def move(self, name: str, to: str) -> None:
-        """Give an object another name; one that is gone already is no mistake."""
         content = self.read(name)
         if content is not None:
             self.write(to, content)
             self.remove(name)
 
     def remove(self, name: str) -> None:
-        """Remove an object; one that is gone already is no mistake."""
-
         def delete(_: bool) -> None:
             try:
                 obstore.delete(self._store, name)
@@ -105,11 +98,9 @@ class Bucket:
         _tried(delete)
 
     def names(self, under: str) -> list[str]:
-        """Objects directly below `under`, sorted, without hidden ones."""
         return sorted(name for name in self._listed(under) if not name.startswith("."))
 
     def tidy(self, under: str) -> None:
-        """Remove what interrupted probes have left directly below `under`."""
         for name, changed in self._listed(under).items():
             if PART.fullmatch(name) and datetime.now(UTC) - changed > LEFT:
                 self.remove(f"{under}/{name}".lstrip("/"))

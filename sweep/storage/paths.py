@@ -33,7 +33,7 @@ class Place(Protocol):
         """Replace a file by what `change` makes of it, losing nothing that others write at the same time."""
 
     def move(self, name: str, to: str) -> None:
-        """Give a file another name."""
+        """Give a file another name; one that is gone already is no mistake."""
 
     def remove(self, name: str) -> None:
         """Remove a file; one that is gone already is no mistake."""

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sweep.errors import NondeterminismError, StoreError
+from sweep.files import reason
 from sweep.storage.pages import sizes
 from sweep.storage.paths import Folder
 from sweep.storage.schema import Expected, fingerprint, parquet_bytes, result_columns
@@ -90,7 +91,7 @@ def parse(content: bytes, path: str, expected: Expected | None = None) -> pa.Tab
     try:
         table = _read(content, expected)
     except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: names that are no UTF-8
-        raise StoreError(f"{path}: is not a readable Parquet file: {_line(error)}; {REMEDY}") from None
+        raise StoreError(f"{path}: is not a readable Parquet file: {reason(error)}; {REMEDY}") from None
     problem = expected.problem(table) if expected else None
     if problem:
         raise StoreError(f"{path}: {problem}; {REMEDY}")
@@ -142,7 +143,3 @@ def sound(content: bytes, path: str, expected: Expected | None = None) -> pa.Tab
     if rows and rows != fingerprint(table).encode():
         raise StoreError(f"{path}: is damaged: its rows are not those that were committed; {REMEDY}")
     return table
-
-
-def _line(error: Exception) -> str:
-    return str(error).partition("\n")[0]

@@ -136,7 +136,7 @@ def test_columns_of_text_stand_below_one_another_whatever_the_script() -> None:
 
 
 def test_rows_alone_have_no_rules() -> None:
-    assert text_table((), [("study", "small"), ("folder", "/a b/" + "c" * 200)], left=2).splitlines() == [
+    assert text_table((), [("study", "small"), ("folder", "/a b/" + "c" * 200)]).splitlines() == [
         "study   small",
         "folder  /a b/" + "c" * 200,
     ]

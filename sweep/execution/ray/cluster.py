@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from sweep.data.datasets import Dataset
-from sweep.errors import InputError, NodeError, SweepError, TaskError, VersionError
+from sweep.errors import InputError, SweepError, TaskError, VersionError
 from sweep.execution.plan import Chunk
 from sweep.execution.ray.authentication import is_remote, lets_anyone_in, refusal
 from sweep.execution.ray.heartbeat import Heartbeat, Resources
 from sweep.execution.ray.session_dir import Scratch
-from sweep.execution.worker import Job, Outcome, packed
+from sweep.execution.worker import Job, Outcome, packed, portable
+from sweep.files import reason
 from sweep.preparation.inputs import ModelFile
 from sweep.signals import stopping, unchanged, whole
 
@@ -103,7 +104,6 @@ class RayRunner:
             self._scratch.remove()
 
     def start(self, job: Job, models: Mapping[str, ModelFile], dataset: Dataset) -> None:
-        """Put model files and dataset into the object store, once."""
         put = self._ray.put
         self._job = put(packed(replace(job, gpus=self._gpus)))
         self._models = {label: put(model) for label, model in models.items()}
@@ -126,7 +126,6 @@ class RayRunner:
         return f"{len(self.nodes)} node{'s' * (len(self.nodes) > 1)} with {self.slots} slot{'s' * (self.slots > 1)}"
 
     def avoid(self, nodes: frozenset[str]) -> None:
-        """Submit no more tasks to these nodes."""
         self._avoided = nodes
 
     @property
@@ -137,7 +136,6 @@ class RayRunner:
 
     @property
     def pending(self) -> int:
-        """Tasks submitted and not yet returned by `wait`."""
         return len(self._pending)
 
     def submit(self, chunk: Chunk, among: frozenset[str] = frozenset()) -> None:
@@ -222,12 +220,11 @@ class RayRunner:
         except (RuntimeError, ValueError, OSError, self._ray.exceptions.RayError) as error:
             if "Version mismatch" in str(error):
                 raise VersionError(f"the Ray cluster at {self._address}: {_mismatch(str(error))}") from None
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             if self._address.startswith("ray://"):
                 advice = "ray:// needs the port of Ray's client server on the head, 10001 by default"
-                raise SweepError(f"no Ray cluster answers at {self._address}: {reason}; {advice}") from None
+                raise SweepError(f"no Ray cluster answers at {self._address}: {reason(error)}; {advice}") from None
             raise SweepError(
-                f"the Ray cluster at {self._address} answers, but this machine is no node of it ({reason}); "
+                f"the Ray cluster at {self._address} answers, but this machine is no node of it ({reason(error)}); "
                 f"give ray://{self._address.rpartition(':')[0]}:10001, or run this command as a job on the cluster"
             ) from None
 
@@ -249,8 +246,7 @@ class RayRunner:
                 with unchanged():
                     self._ray.shutdown()
                 if attempt == START_ATTEMPTS - 1:
-                    reason = str(error).strip().splitlines() or [type(error).__name__]
-                    raise SweepError(f"Ray did not start on this machine: {reason[0]}") from error
+                    raise SweepError(f"Ray did not start on this machine: {reason(error)}") from error
 
     def _resources(self) -> Resources:
         return {node["NodeID"]: node["Resources"] for node in self._ray.nodes() if node["Alive"]}
@@ -338,22 +334,19 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _died(error: Exception) -> SweepError:
+def _died(error: Exception) -> Exception:
     """Why a task gave nothing that could be read."""
     cause = getattr(error, "cause", None)
-    if isinstance(cause, ImportError):
-        return NodeError(f"{type(cause).__name__}: {cause}")
     if cause is not None:
-        return TaskError(f"{type(cause).__name__}: {cause}")
-    reason = {
+        return portable(cause)
+    died = {
         "WorkerCrashedError": "its process died",
         "NodeDiedError": "its node died",
         "OutOfMemoryError": "Ray ended its process, because the node ran out of memory",
     }.get(type(error).__name__)
-    if reason:
-        return TaskError(f"{reason}, {1 + RETRIES} times in a row; the node's memory may be too small")
-    line = str(error).partition("\n")[0]
-    return TaskError(f"{type(error).__name__}: {line}")
+    if died:
+        return TaskError(f"{died}, {1 + RETRIES} times in a row; the node's memory may be too small")
+    return TaskError(f"{type(error).__name__}: {reason(error)}")
 
 
 def _mismatch(text: str) -> str:

@@ -16,10 +16,6 @@ from sweep.reporting.tables.layout import Value
 from sweep.texts import percent
 
 
-def _always(cells: pd.DataFrame) -> bool:  # noqa: ARG001
-    return True
-
-
 def _spread(cells: pd.DataFrame) -> bool:
     return bool((cells["trials"] > 1).any())
 
@@ -49,7 +45,7 @@ class Column:
     heading: str
     keys: tuple[str, ...]
     words: str
-    shown: Callable[[pd.DataFrame], bool] = _always
+    shown: Callable[[pd.DataFrame], bool] = lambda _: True
     brief: bool = True
     count: bool = False
 

@@ -80,9 +80,9 @@ def text_table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int =
     """A table of plain text, as wide as it must be, on terminals and in files alike: no colour, nothing broken or cut.
 
     Args:
-        header: a name for each column; none at all for rows alone, without rules.
+        header: a name for each column; none at all for rows alone, aligned left, without rules.
         rows: a text for each column, shown as it is.
-        left: so many columns align left, all others right.
+        left: so many columns with names align left, all others right.
     """
     from rich.box import Box
     from rich.console import Console
@@ -91,13 +91,10 @@ def text_table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int =
 
     rules = Box(" ── \n    \n ── \n    \n    \n    \n    \n ── \n") if header else None
     grid = Grid(box=rules, padding=(0, _GAP - bool(header), 0, 0), pad_edge=False, show_header=bool(header))
-    for number, row in enumerate(rows if not header else [header, *rows]):
-        texts = [Text(text, no_wrap=True) for text in row]
-        if number == 0:
-            for column, text in enumerate(texts):
-                grid.add_column(text, justify="left" if column < left else "right", no_wrap=True)
-        if number or not header:
-            grid.add_row(*texts)
+    for column, text in enumerate(header):
+        grid.add_column(Text(text), justify="left" if column < left else "right", no_wrap=True)
+    for row in rows:
+        grid.add_row(*(Text(text, no_wrap=True) for text in row))
     out = io.StringIO()
     Console(file=out, width=_WIDEST, color_system=None, force_terminal=False).print(grid)
     return "\n".join(line[bool(header) :].rstrip() for line in out.getvalue().splitlines())  # the box's sides are blank
