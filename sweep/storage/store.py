@@ -84,12 +84,14 @@ class Store:
     def load(self) -> bool:
         """Read the manifest; False when there is none yet."""
         content = self.folder.read(MANIFEST)
-        if content is not None:
-            self._take(content)
+        self._take(content)
         return content is not None
 
-    def _take(self, content: bytes) -> None:
+    def _take(self, content: bytes | None) -> None:
         """What is listed now, and what was added here since, unless another driver has merged it."""
+        if content is None:
+            self._begun = self._begun or 0
+            return
         try:
             manifest = parse_manifest(content)
         except ValueError as error:
@@ -130,10 +132,7 @@ class Store:
         """Write the manifest as it is after `change`, which starts from what is listed at that moment."""
 
         def changed(content: bytes | None) -> bytes:
-            if content is not None:
-                self._take(content)
-            elif self._begun is None:
-                self._begun = 0
+            self._take(content)
             change()
             self.manifest.setdefault("hosts", [])
             self.manifest["format"] = FORMAT

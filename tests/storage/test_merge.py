@@ -186,6 +186,18 @@ def test_another_driver_merges_at_every_operation_of_the_first(tmp_path: Path, m
     assert number > 10
 
 
+def test_what_was_found_before_there_was_a_manifest_may_be_merged_by_another(tmp_path: Path):
+    first, second = Store(tmp_path), Store(tmp_path)
+    committed(first, TRIALS[:3])
+    assert first.adopt(DIGEST, COLUMNS) == 1
+    second.adopt(DIGEST, COLUMNS)
+    second.save(study_digest=DIGEST)
+    merged(second)
+    first.save(study_digest=DIGEST)
+    assert [len(store.trials(CELLS)) for store in (first, second, Store.open(tmp_path))] == [3, 3, 3]
+    assert list(first.shards) == files(tmp_path)
+
+
 @pytest.mark.parametrize("repetition", range(5))
 def test_drivers_that_commit_and_merge_at_the_same_time(tmp_path: Path, repetition: int):
     Store(tmp_path).save(study_digest=DIGEST)
