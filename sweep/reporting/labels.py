@@ -38,7 +38,7 @@ class Label:
 
 
 Labels = Mapping[tuple[str, str], Label]
-"""(family, column) → what the column is in that family."""
+"""(family, column) → what the column is in that family, as `parameter_labels` gives it."""
 
 NO_LABELS: Labels = {}
 

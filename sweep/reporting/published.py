@@ -74,10 +74,9 @@ def compare_families(
     """Which of two families of a study its published table fits better, as `compare` says.
 
     Args:
-        trials: one row per trial: `model`, `family`, `cell`, `seed`, those in `parameters`, `accuracy` (a fraction).
-        parameters: columns of the swept parameters; values published for both families at the same ones are compared.
+        trials, parameters, published: as in `percentiles`; also the column `seed`. Values published for both families
+            at the same values of the parameters are compared.
         families: the first and the second law.
-        published: cell ids → accuracy, a fraction.
         deterministic: ids of the cells without randomness; they do not tell the laws apart.
 
     Returns:

@@ -69,10 +69,6 @@ def accuracy_curve(
         summary: of these trials, as `sweep.reporting.summary.summarise` returns it.
         parameter: the column of `summary` to draw against; numbers.
         parameters: the columns of all swept parameters; needed where a family sweeps others beside this one.
-        labels: of the horizontal axis, by family and column, as `parameter_labels` gives them.
-
-    Returns:
-        `axes`.
     """
     curves = list(_curves(summary, parameter, parameters, labels))
     crowded = len(curves) > MOST_CURVES

@@ -17,11 +17,7 @@ _THEORY = "theory: step / √12"
 _COLUMNS = ("bits", "level", "level_low", "level_high")
 
 
-def equivalence_curve(
-    axes: Axes,
-    equivalent: pd.DataFrame,
-    level: str = "Noise level of equal mean accuracy (weight units)",
-) -> Axes:
+def equivalence_curve(axes: Axes, equivalent: pd.DataFrame) -> Axes:
     """Draw for each bit-width the noise level that costs as much accuracy.
 
     Args:
@@ -29,14 +25,9 @@ def equivalence_curve(
         equivalent: one row per bit-width: `bits`, `level`, its 95 % interval `level_low` and `level_high`, and
             `theory`, the level that the rounding step suggests; `claimed`, what someone says of it, where there is
             such a column. Missing values are left out; a level with one limit has an arrow on the other side.
-        level: the label of the vertical axis.
-
-    Returns:
-        `axes`.
     """
     table = equivalent.sort_values("bits")
     bits = table["bits"].to_numpy(dtype=np.float64)
-    scale = axis.Scale("whole")
     shown = table[table["level"].notna() & (table["level"] > 0)]
     between = table[table["bits"].between(shown["bits"].min(), shown["bits"].max())]
     axes.plot(between["bits"], between["theory"], color=QUIET, linestyle="--", linewidth=1.3, label=_THEORY)
@@ -62,11 +53,11 @@ def equivalence_curve(
     if "claimed" in table and table["claimed"].notna().any():
         axes.plot(table["bits"], table["claimed"], label=PUBLISHED, **PUBLISHED_POINTS)
     axes.set_yscale("log")
-    axis.dress(axes, at if at.size else bits, scale, "{:g}".format)
+    axis.dress(axes, at if at.size else bits, axis.Scale("whole"), "{:g}".format)
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("")
     axes.set_xlabel("Weight bits (fixed point: fractional bits)")
-    axes.set_ylabel(level)
+    axes.set_ylabel("Noise level of equal mean accuracy (weight units)")
     axes.grid(axis="y", color=RULE, linewidth=0.6)
     axes.set_axisbelow(True)
     add_legend(axes)

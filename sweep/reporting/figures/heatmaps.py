@@ -36,7 +36,6 @@ def heat_map(
             each pair.
         across, down: the columns of the horizontal axis, rising to the right, and of the vertical one, rising upwards.
         limits: accuracies (fractions) of the darkest and the lightest shade; those of these cells by default.
-        labels: by family and column, as `parameter_labels` gives them.
 
     Returns:
         `axes`, whose first collection has the shades, for a colour bar.

@@ -34,10 +34,6 @@ def layer_sensitivity(
             each value of `category` and level.
         category: the column of rows, in the order of first appearance from the top.
         parameter: the column of levels; None where nothing else is swept.
-        labels: by family and column, as `parameter_labels` gives them.
-
-    Returns:
-        `axes`.
     """
     kinds = summary[category].unique().tolist()
     row = summary[category].map({kind: i for i, kind in enumerate(kinds)}).to_numpy(dtype=np.float64)

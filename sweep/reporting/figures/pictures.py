@@ -81,8 +81,7 @@ def pictures(
         trials: one row per trial, as `accuracy_curve` takes them.
         summary: of these trials.
         parameters: the columns of all swept parameters.
-        labels: by family and column, as `parameter_labels` gives them; families whose labels differ have pictures of
-            their own.
+        labels: families whose labels differ have pictures of their own.
     """
     found: list[Picture] = []
     for group in _groups(summary, parameters, labels):

@@ -40,10 +40,6 @@ def yield_curve(
             `MOST_LEVELS` levels some between the first and the last one are.
         parameter: the column of levels; numbers.
         limits: the lowest and the highest accuracy (fractions) of the horizontal axis; those of these chips by default.
-        labels: by family and column, as `parameter_labels` gives them.
-
-    Returns:
-        `axes`.
     """
     cells = summary[summary["trials"] > 1].sort_values(parameter, kind="stable")
     if len(cells) > MOST_LEVELS:
