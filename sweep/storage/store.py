@@ -201,11 +201,19 @@ class Store:
         return done
 
     def clean(self) -> None:
-        """Remove the shards that others have replaced."""
+        """Remove the shards that others have replaced.
+
+        A store has no locks: before one is removed here, another driver may have removed it too, and have committed and
+        listed its trials again. It is struck off then, because the file that replaced it holds them.
+        """
+        removed: set[str] = set()
 
         def change() -> None:
-            replaced = [f"{TRIALS}/{name}" for name in self.manifest.pop("replaced", [])]
-            list(each(self.folder.remove, replaced))
+            self.shards = {n: s for n, s in self.shards.items() if n not in removed or self._is_there(s)}
+            replaced = self.manifest.pop("replaced", [])
+            list(each(self.folder.remove, [f"{TRIALS}/{name}" for name in replaced]))
+            removed.update(replaced)
+            self.manifest["generation"] = self.manifest.get("generation", 0) + 1  # others look for what they added
 
         if self.manifest.get("replaced"):
             self._update(change)

@@ -15,8 +15,9 @@ from sweep.execution import driver
 from sweep.storage import objects
 from sweep.storage.paths import Folder
 from sweep.storage.schema import PROVENANCE
+from sweep.storage.shards import commit
 from sweep.storage.store import Store
-from tests.storage.rows import CELLS, DIGEST, committed, merged
+from tests.storage.rows import CELLS, DIGEST, committed, merged, table
 from tests.storage.s3 import BUCKET, KEY, RATES, SECRET, Standin
 
 RUN = f"s3://{BUCKET}/runs/mine"
@@ -119,6 +120,34 @@ def test_drivers_that_commit_and_merge_at_the_same_time(s3: Standin):
     assert trials[["cell", "seed"]].to_numpy().tolist() == [[cell, seed] for cell in CELLS for seed in range(5)]
     assert len([key for key in s3.objects if "/trials/" in key]) == 1
     assert all(s3.seen[kind] for kind in RATES)
+
+
+@pytest.mark.parametrize("listed", ["before", "after"])
+def test_a_shard_that_another_has_committed_again_is_not_missed(s3: Standin, monkeypatch, listed: str):
+    """Removed by both drivers at once, the second removal meets what was committed in between."""
+    first, trials = Store(RUN), [("a", 3), ("b", 3)]
+    first.save(study_digest=DIGEST)
+    first.add(old := committed(first, trials))
+    first.save()
+    assert first.replace([old.name], [commit(first.folder, table(trials), DIGEST, "merged-000-x.parquet")])
+    second, remove = Store.open(RUN), objects.Bucket.remove
+    pending = [True]
+
+    def slow(bucket: objects.Bucket, name: str) -> None:
+        if pending and pending.pop():
+            remove(bucket, name)
+            second.add(committed(second, trials, seconds=2.0))
+            if listed == "before":
+                second.clean()
+                second.save()
+        remove(bucket, name)
+
+    monkeypatch.setattr(objects.Bucket, "remove", slow)
+    first.clean()
+    second.save()
+    for store in (first, second, Store.open(RUN)):
+        assert len(store.trials(CELLS)) == 2
+    assert list(Store.open(RUN).shards) == ["merged-000-x.parquet"]
 
 
 @pytest.mark.parametrize(
