@@ -20,7 +20,9 @@ SAID = ("accuracy", "noise")  # of a published point, beside where it is
 RESERVED = {  # columns of trials and summaries that a parameter of that name would hide
     *("model", "family", "cell", "layer", "seed", "n_images", "n_correct", "accuracy", "n_nonfinite"),
     *("seconds", "host", "device", "engine", "trials", "mean", "std", "mean_low", "mean_high", "std_low", "std_high"),
-    *("min", "q05", "median", "q95", "max", "nonfinite", "published"),
+    *("new_low", "new_high", "min", "q05", "median", "q95", "max", "nonfinite", "published", "loss", "chance"),
+    *("networks", "chips", "left_out", "truncated"),
+    *("std_trainings", "std_trainings_low", "std_trainings_high", "std_chips", "std_interaction"),
 }
 
 

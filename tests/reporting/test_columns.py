@@ -203,3 +203,14 @@ def test_a_decision_on_scores_that_are_no_numbers_counts_as_it_falls(overflowing
     found = trials.loc[trials["scale"] == OVERFLOWS, ["n_correct", "n_nonfinite"]]
     assert [tuple(row) for row in found.to_numpy()] == expected
     assert sum(correct for correct, _ in expected) > 0
+
+
+def test_no_parameter_of_a_users_own_takes_the_name_of_a_column():
+    from sweep.statistics.variance_components import Components
+    from sweep.storage.schema import trial_schema
+    from sweep.study.family import RESERVED, swept_columns
+
+    run = SyntheticRun()
+    ours = {*run.trials(), *run.summary(), *trial_schema({}).names, *Components._fields} - set(run.parameters)
+    assert ours <= RESERVED
+    assert list(swept_columns([{"op": "mine", "loss": [0.1, 0.2]}])) == ["loss_0"]
