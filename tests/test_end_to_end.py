@@ -107,6 +107,16 @@ def test_a_changed_study_under_the_same_folder_is_refused_with_the_difference(pl
     assert "cell net/gaussian/scale=0.4 is new" in message
 
 
+def test_whatever_its_results_depend_on_is_told_when_it_differs(place: Path):
+    run_inline()
+    manifest = Path("run/manifest.json")
+    stored = json.loads(manifest.read_text())
+    stored["identity"]["something new"] = {"net": "0..255"}
+    manifest.write_text(json.dumps(stored))
+    with pytest.raises(InputError, match=r"something new of net is gone"):
+        run_inline()
+
+
 def test_another_network_under_the_same_name_is_refused(place: Path):
     run_inline()
     model = keras.models.load_model("net.keras")

@@ -36,7 +36,7 @@ class Throughput:
         self._cells = {cell.id: cell for cell in study.cells}
         self._store = Store(folder)
         self._store.save(name=study.name)
-        job = Job(self._store.folder.uri, self._digest, study.root_seed, study.columns, self._cells)
+        job = Job.of(prepared, self._store.folder.uri)
         self._runner = runner
         self._runner.start(job, prepared.models, prepared.dataset)
         self._seeds = {cell: itertools.count() for cell in self._cells}

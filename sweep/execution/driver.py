@@ -28,7 +28,7 @@ from sweep.storage.schema import parquet_bytes
 from sweep.storage.shards import commit
 from sweep.storage.store import FIGURES, RESOLVED, Store
 from sweep.study.paths import MANIFEST, STUDY
-from sweep.study.plugins import FOLDER, kept_name, loaded
+from sweep.study.plugins import FOLDER, kept_name
 from sweep.version import VERSION
 
 SAVE_SECONDS = 5.0  # between two writes of the manifest
@@ -96,26 +96,13 @@ def run(
     folder.check_writable()
     folder.names(FIGURES)  # written at the end; that it is a link, which nothing is written through, is said now
     try:
-        store, study = open_store(prepared, place), prepared.study
-        job = Job(
-            folder=folder.uri,
-            study_digest=prepared.digest,
-            root_seed=study.root_seed,
-            columns=study.columns,
-            cells={cell.id: cell for cell in study.cells},
-            flow=prepared.flow,
-            threads=threads,
-            engine=engine,
-            versions=versions(),
-            deadline=deadline or DEADLINE_SECONDS,
-            trust=prepared.trusted,
-            rescale=study.rescale,
-            plugins=loaded(study.plugin_digests.values()),
-        )
+        store = open_store(prepared, place)
+        how = {"threads": threads, "engine": engine, "deadline": deadline or DEADLINE_SECONDS}
+        job = Job.of(prepared, folder.uri, versions=versions(), **how)
         ran = _Sweep(prepared, store, runner, job, ChunkSize(fixed=chunk_trials)).run()
         merge(store, job.study_digest, job.columns, list(job.cells))
         store.tidy()
-        lost = len(missing(study, present(store))) if ran else 0
+        lost = len(missing(prepared.study, present(store))) if ran else 0
         if lost:
             raise StoreError(f"{folder.uri}: {lost:,} trials were taken away while others ran; run it again")
     except BaseException:
@@ -309,13 +296,10 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     lines = []
     if old["root_seed"] != new["root_seed"]:
         lines.append(f"root_seed was {old['root_seed']}, is {new['root_seed']}")
-    for part, noun in (
-        ("files", ""),
-        ("plugins", "plugin "),
-        ("rescale", "rescale of "),
-        ("matrices of own layers", "own layers of "),
-        ("cells", "cell "),
-    ):
+    nouns = {"files": "", "plugins": "plugin ", "cells": "cell "}
+    parts = sorted(dict.fromkeys([*old, *new]), key=lambda part: part == "cells")  # which may be many
+    for part in (part for part in parts if part != "root_seed"):
+        noun = nouns.get(part, f"{part} of ")
         before, after = old.get(part, {}), new.get(part, {})
         for key in dict.fromkeys([*before, *after]):
             if key not in after:

@@ -116,17 +116,7 @@ def _again(store: Store, study: Study, sample: int, trust: bool) -> tuple[int, t
         groups.setdefault((cells[row["cell"]].model, engine), []).append((row["cell"], row["seed"]))
     different = []
     for (label, engine), trials in groups.items():
-        job = Job(
-            "",
-            "",
-            study.root_seed,
-            study.columns,
-            cells,
-            prepared.flow,
-            engine=engine,
-            trust=trust,
-            rescale=study.rescale,
-        )
+        job = Job.of(prepared, engine=engine)
         again, _ = evaluate_chunk(job, prepared.models[label], prepared.dataset, Chunk(label, tuple(trials)))
         for row in again:
             trial = (row["cell"], row["seed"])

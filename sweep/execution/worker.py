@@ -21,14 +21,14 @@ from sweep.errors import NodeError, SweepError, TaskError, VersionError
 from sweep.execution.plan import DEADLINE_SECONDS, Chunk, Trial
 from sweep.perturb.base import REGISTRY
 from sweep.perturb.perturbation import block_of, reached, reads
-from sweep.preparation.inputs import ModelFile
+from sweep.preparation.inputs import ModelFile, Prepared
 from sweep.preparation.sites import Flow, Placed, sites_of
 from sweep.storage.paths import Folder
 from sweep.storage.schema import trial_table
 from sweep.storage.shards import Shard, commit
 from sweep.study.family import Cell
 from sweep.study.paths import MANIFEST
-from sweep.study.plugins import Plugin, ops_of, run_plugins
+from sweep.study.plugins import Plugin, loaded, ops_of, run_plugins
 
 if TYPE_CHECKING:  # TensorFlow is for the workers alone
     from sweep.engine.evaluator import Evaluator
@@ -61,6 +61,23 @@ class Job:
     rescale: str | None = None
     plugins: tuple[Plugin, ...] = ()
     gpus: float = 0.0
+
+    @classmethod
+    def of(cls, prepared: Prepared, folder: str = "", **how: Any) -> Job:
+        """That of a study: all that its results depend on, and `how` the tasks work."""
+        study = prepared.study
+        return cls(
+            folder=folder,
+            study_digest=prepared.digest,
+            root_seed=study.root_seed,
+            columns=study.columns,
+            cells={cell.id: cell for cell in study.cells},
+            flow=prepared.flow,
+            trust=prepared.trusted,
+            rescale=study.rescale,
+            plugins=loaded(study.plugin_digests.values()),
+            **how,
+        )
 
 
 @dataclass(frozen=True)
