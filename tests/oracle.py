@@ -1,4 +1,4 @@
-"""What a trial must give, written from DESIGN with numpy and plain Keras alone: no code of the package."""
+"""What a trial must give, written from the formulas with numpy and plain Keras alone: no code of the package."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""The floors of DESIGN: a file imports only from lower floors, or from its own folder without circles."""
+"""The floors: a file imports only from lower ones, or from its own folder without circles; other rules of the code."""
 
 import ast
 import graphlib

@@ -1,4 +1,4 @@
-"""What a Keras model is made of, in the house's own words."""
+"""What a Keras model is made of, in words of its own."""
 
 from __future__ import annotations
 

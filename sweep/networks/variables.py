@@ -1,4 +1,4 @@
-"""What the rest of the house knows of a network's weights and layers, without Keras."""
+"""What all other code knows of a network's weights and layers, without Keras."""
 
 from __future__ import annotations
 
