@@ -30,8 +30,8 @@ PHASES = {
     "checking files": ("sweep.preparation.inputs:prepare", False),
     "merging": ("sweep.storage.store:Store.replace", True),
     "writing the summary": ("sweep.reporting.run:summary_files", True),
-    "drawing figures": ("sweep.reporting.figures:save_figures", True),
-    "writing the report": ("sweep.reporting.html:report", True),
+    "drawing figures": ("sweep.reporting.figures.pictures:save_figures", True),
+    "writing the report": ("sweep.reporting.html.page:report", True),
     "computing": ("sweep.storage.store:Store.add", True),
 }
 WITH_RAY = {
@@ -241,7 +241,7 @@ OTHERS = [
     (("train", "recipe.toml", "--out", "own"), "sweep.training.training:_fit"),
     (("verify", "run"), "sweep.execution.verify:evaluate_chunk"),
     (("bench", "net.keras", "data.npz", "--network", "cnn"), "sweep.bench.sgemm:Sgemm.rate"),
-    (("report", "run"), "sweep.reporting.html:report"),
+    (("report", "run"), "sweep.reporting.html.page:report"),
     (("export", "run", "exported"), "sweep.reporting.export:summary_files"),
 ]
 
