@@ -1,6 +1,7 @@
 """SIGTERM and SIGHUP end a command like Ctrl-C, whatever it is doing; a second one changes nothing."""
 
 import contextlib
+import importlib
 import os
 import pty
 import re
@@ -240,10 +241,21 @@ layer = [ { type = "Flatten" }, { type = "Dense", units = 5, activation = "softm
 OTHERS = [
     (("train", "recipe.toml", "--out", "own"), "sweep.training.training:_fit"),
     (("verify", "run"), "sweep.execution.verify:evaluate_chunk"),
-    (("bench", "net.keras", "data.npz", "--network", "cnn"), "sweep.bench.sgemm:Sgemm.rate"),
+    (("bench", "net.keras", "data.npz", "--network", "cnn"), "sweep.bench.sgemm:sgemm_rate"),
     (("report", "run"), "sweep.reporting.html.page:report"),
     (("export", "run", "exported"), "sweep.reporting.export:summary_files"),
 ]
+
+
+@pytest.mark.parametrize(
+    "where", sorted({where for where, _ in (PHASES | WITH_RAY).values()} | {where for _, where in OTHERS})
+)
+def test_where_commands_are_paused_is_a_place_in_the_code(where: str):
+    """Here, since those that pause there run in the chaos suite alone."""
+    module, _, name = where.partition(":")
+    found: object = importlib.import_module(module)
+    for part in name.split(".") if name else ():
+        found = getattr(found, part)
 
 
 @scene.LONG
