@@ -245,3 +245,20 @@ def test_nobody_else_can_read_what_the_umask_forbids(place: Path):
         os.umask(before)
     wide = [path for path in [Path("run"), *Path("run").rglob("*")] if path.stat().st_mode & 0o077]
     assert not wide
+
+
+@pytest.mark.parametrize(
+    ("arguments", "least"),
+    [
+        (("verify", "run", "--sample", "-1"), 0),
+        (("train", "r.toml", "--seeds", "0"), 1),
+        (("run", "s", "--chunk", "x"), 1),
+    ],
+)
+def test_a_number_that_is_none_is_told_with_what_is_valid(
+    arguments: tuple[str, ...], least: int, capsys: pytest.CaptureFixture[str]
+):
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(arguments)
+    assert exit_.value.code == 2
+    assert f"is not a whole number of at least {least}" in capsys.readouterr().err
