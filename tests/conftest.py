@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-# The same examples each time, however long they take. With HYPOTHESIS_PROFILE=fresh, as in CI, or SWEEP_LONG, other
-# ones each time; what fails then says how to have it again. A busy machine may be slow to make examples.
+# The same examples each time, however long they take. With HYPOTHESIS_PROFILE=fresh or SWEEP_LONG, other ones each
+# time; what fails then says how to have it again. A busy machine may be slow to make examples.
 settings.register_profile("repeatable", derandomize=True, print_blob=False, deadline=None)
 settings.register_profile(
     "fresh", derandomize=False, print_blob=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]

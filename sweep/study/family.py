@@ -150,6 +150,8 @@ class Family:
             return
         seen: set[str] = set()
         for i, point in enumerate(self.published):
+            if point is None:  # was no table, which has been said
+                continue
             at = {name: value for name, value in point.items() if name not in SAID}
             if set(at) != set(self.axes) or any(at[column] not in values for column, values in self.axes.items()):
                 yield f"published[{i}]: {at} is no cell of this family; valid: {self.axes}"

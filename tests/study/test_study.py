@@ -1,10 +1,11 @@
 import contextlib
 import copy
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sweep.errors import InputError
@@ -33,8 +34,8 @@ VALID = {
 }
 
 
-def edited(**changes: object) -> dict:
-    data = copy.deepcopy(VALID)
+def edited(tables: dict = VALID, /, **changes: object) -> dict:
+    data = copy.deepcopy(tables)
     for path, value in changes.items():
         at = data
         *folders, leaf = path.split("__")
@@ -181,29 +182,38 @@ def test_all_mistakes_are_reported_together():
     assert len(caught.value.problems) == 4
 
 
-scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+FULL = {
+    **copy.deepcopy(VALID),
+    "rescale": "0..1",
+    "plugins": [],
+    "root_seed": 1,
+    "seeds": {"start": 1, "count": 2},
+}
+FULL["family"] += [
+    {
+        "name": "one at a time",
+        "perturb": [{"op": "gaussian", "scale": [0.1, 0.2]}],
+        "sensitivity": ["a", "b"],
+        "published": [{"layer": "a", "scale": 0.1, "accuracy": 0.5, "noise": 0.1}],
+    }
+]
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just("\x1f")
 nested = st.recursive(scalars, lambda s: st.lists(s, max_size=3) | st.dictionaries(st.text(max_size=5), s, max_size=3))
 
 
-@given(
-    key=st.sampled_from(
-        [
-            "name",
-            "model",
-            "dataset",
-            "seeds",
-            "family",
-            "family__0__perturb",
-            "family__0__perturb__0__scale",
-            "family__0__perturb__0",
-            "family__0__published",
-        ]
-    ),
-    value=nested,
-)
+def places(tables: object, at: tuple[str, ...] = ()) -> Iterator[str]:
+    """Every key and every position of a list, as `edited` has them."""
+    children = tables.items() if isinstance(tables, dict) else enumerate(tables) if isinstance(tables, list) else ()
+    for key, value in children:
+        yield "__".join((*at, str(key)))
+        yield from places(value, (*at, str(key)))
+
+
+@given(key=st.sampled_from(sorted(places(FULL))), value=nested)
+@example(key="family__0__published", value=[{"\x1f": None}])
 def test_no_value_anywhere_gives_anything_but_an_input_error(key: str, value: object):
     with contextlib.suppress(InputError):
-        Study.from_dict(edited(**{key: value}))
+        Study.from_dict(edited(FULL, **{key: value}))
 
 
 def test_a_parameter_called_like_a_column_is_suffixed():
