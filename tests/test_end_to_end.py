@@ -12,6 +12,7 @@ import pytest
 import sweep
 from sweep.errors import InputError, Interrupted, StoreError, SweepError, TaskError
 from sweep.execution import worker
+from sweep.execution.job import Outcome
 from sweep.execution.runner import InlineRunner
 from sweep.execution.verify import verify
 from sweep.perturb.noise import Gaussian
@@ -58,7 +59,7 @@ def test_chunk_sizes_interruptions_and_order_change_no_byte(place: Path, monkeyp
     submitted = InlineRunner.wait
     calls = []
 
-    def third_one_is_interrupted(runner: InlineRunner, seconds: float) -> worker.Outcome | None:
+    def third_one_is_interrupted(runner: InlineRunner, seconds: float) -> Outcome | None:
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
@@ -222,12 +223,12 @@ def test_a_network_with_code_in_it_runs_only_when_trusted(place: Path):
 class Catching(InlineRunner):
     """Reports errors, as a cluster does."""
 
-    def wait(self, seconds: float) -> worker.Outcome | None:
+    def wait(self, seconds: float) -> Outcome | None:
         chunk = self._queue[0]
         try:
             return super().wait(seconds)
         except Exception as error:
-            return worker.Outcome(chunk, error=error)
+            return Outcome(chunk, error=error)
 
 
 def test_a_cell_that_fails_is_isolated_and_the_others_completed(place: Path, monkeypatch: pytest.MonkeyPatch):

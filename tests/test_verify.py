@@ -15,8 +15,8 @@ from sweep.cli import main
 from sweep.errors import InputError, StoreError
 from sweep.execution import driver
 from sweep.execution import verify as checks
+from sweep.execution.job import Job
 from sweep.execution.verify import verify
-from sweep.execution.worker import Job
 from sweep.storage.paths import Folder
 from sweep.storage.schema import PROVENANCE
 from sweep.storage.shards import commit

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from sweep.engine.evaluator import CPU_STACKS
 from sweep.errors import TaskError
+from sweep.execution.job import Job, Outcome
 from sweep.execution.plan import Chunk
 from sweep.execution.runner import Runner
-from sweep.execution.worker import Job, Outcome
 from sweep.preparation.inputs import Prepared
 from sweep.storage.store import Store
 

@@ -12,10 +12,11 @@ from typing import Any
 from sweep.data.decisions import chance_warning, is_near_chance
 from sweep.errors import InputError, Interrupted, NondeterminismError, StoreError, TaskError, VersionError
 from sweep.execution.failures import Failures, Nodes, said
+from sweep.execution.job import Job, Outcome
 from sweep.execution.plan import DEADLINE_SECONDS, Chunk, ChunkSize, Cutter, Trial, count_wanted, missing
 from sweep.execution.progress import Progress
 from sweep.execution.runner import Runner
-from sweep.execution.worker import Job, Outcome, versions
+from sweep.execution.worker import versions
 from sweep.preparation.inputs import Prepared, own_clean
 from sweep.preparation.resolved import resolved_table
 from sweep.preparation.sites import corrected

@@ -8,8 +8,9 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from sweep.data.datasets import Dataset
+from sweep.execution.job import Job, Outcome
 from sweep.execution.plan import Chunk
-from sweep.execution.worker import Job, Outcome, run_chunk
+from sweep.execution.worker import run_chunk
 from sweep.preparation.inputs import ModelFile
 
 

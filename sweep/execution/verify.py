@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sweep.errors import InputError, SweepError, UntrustedError
+from sweep.execution.job import Job
 from sweep.execution.plan import Chunk, Trial
-from sweep.execution.worker import Job, evaluate_chunk
+from sweep.execution.worker import evaluate_chunk
 from sweep.preparation.inputs import prepare
 from sweep.storage.kept import Trust, read_study, trusted_study
 from sweep.storage.store import Store

@@ -9,112 +9,28 @@ import signal
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-import pyarrow as pa
-
 from sweep.data.datasets import Dataset
 from sweep.errors import NodeError, SweepError, TaskError, VersionError
-from sweep.execution.plan import DEADLINE_SECONDS, Chunk, Trial
-from sweep.perturb.base import REGISTRY
+from sweep.execution.job import Job, Outcome, unpacked
+from sweep.execution.plan import Chunk
 from sweep.perturb.perturbation import block_of, reached, reads
-from sweep.preparation.inputs import ModelFile, Prepared
-from sweep.preparation.sites import Flow, Placed, sites_of
+from sweep.preparation.inputs import ModelFile
+from sweep.preparation.sites import Placed, sites_of
 from sweep.storage.paths import Folder
 from sweep.storage.schema import trial_table
-from sweep.storage.shards import Shard, commit
+from sweep.storage.shards import commit
 from sweep.study.family import Cell
 from sweep.study.paths import MANIFEST
-from sweep.study.plugins import Plugin, loaded, ops_of, run_plugins
 
 if TYPE_CHECKING:  # TensorFlow is for the workers alone
     from sweep.engine.evaluator import Evaluator
     from sweep.engine.sites import Entry, Site
     from sweep.networks.loading import Network
-
-
-@dataclass(frozen=True)
-class Job:
-    """What the tasks of one run share.
-
-    `study_digest` and `root_seed` are the study's; `columns` its swept parameters; `flow` says what acts on the data
-    flow of a cell; `threads` goes to TensorFlow; `engine` forces a way to evaluate; `versions` are the driver's, and a
-    worker with others refuses to work; `deadline` is in seconds, for one chunk; `trust` loads model files
-    unchecked; `rescale` is the study's; `plugins` are the files of a user's own transforms, which a worker runs before
-    it meets these; `gpus` is what each task was given, of which a worker must see something.
-    """
-
-    folder: str
-    study_digest: str
-    root_seed: int
-    columns: Mapping[str, type]
-    cells: Mapping[str, Cell]
-    flow: Flow = field(default_factory=dict)
-    threads: int = 1
-    engine: str | None = None
-    versions: Mapping[str, str] = field(default_factory=dict)
-    deadline: float = DEADLINE_SECONDS
-    trust: bool = False
-    rescale: str | None = None
-    plugins: tuple[Plugin, ...] = ()
-    gpus: float = 0.0
-
-    @classmethod
-    def of(cls, prepared: Prepared, folder: str = "", **how: Any) -> Job:
-        """That of a study: all that its results depend on, and `how` the tasks work."""
-        study = prepared.study
-        return cls(
-            folder=folder,
-            study_digest=prepared.digest,
-            root_seed=study.root_seed,
-            columns=study.columns,
-            cells={cell.id: cell for cell in study.cells},
-            flow=prepared.flow,
-            trust=prepared.trusted,
-            rescale=study.rescale,
-            plugins=loaded(study.plugin_digests.values()),
-            **how,
-        )
-
-
-@dataclass(frozen=True)
-class _Packed:
-    """A user's own transform on its way to a process that has yet to run its plugin."""
-
-    op: str
-    values: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a task reports.
-
-    Attributes:
-        chunk: what it was given.
-        seconds: of perturbing and evaluating.
-        host: where, and with which versions.
-        trials: in the order of the shard's rows.
-        counts: (correct, images) of each trial.
-        notes: what the user should know once.
-        shard: what it committed.
-        table: the rows, where the run folder was out of its reach: the driver commits them.
-        error: why there are no rows, when there are none.
-        node: of a cluster, by its id.
-    """
-
-    chunk: Chunk
-    seconds: float = 0.0
-    host: Mapping[str, str] = field(default_factory=dict)
-    trials: tuple[Trial, ...] = ()
-    counts: Sequence[tuple[int, int]] = ()
-    notes: tuple[str, ...] = ()
-    shard: Shard | None = None
-    table: pa.Table | None = None
-    error: Exception | None = None
-    node: str = ""
 
 
 K = TypeVar("K")
@@ -140,37 +56,6 @@ class _Kind:
 
 class _Late(BaseException):
     """The deadline has passed; no handler of ordinary errors is to take it for one."""
-
-
-def packed(job: Job) -> Job:
-    """As it travels to other processes: they can read it before they have run its plugins."""
-    own = ops_of(job.plugins)
-
-    def small(transform: Any) -> Any:
-        return _Packed(transform.op, vars(transform)) if transform.op in own else transform
-
-    return _with_transforms(job, small) if own else job
-
-
-def _unpacked(job: Job) -> Job:
-    """With its transforms, once its plugins have run here; InputError when these fail."""
-    if not job.plugins:
-        return job
-    run_plugins(job.plugins)
-
-    def whole(transform: Any) -> Any:
-        if not isinstance(transform, _Packed):
-            return transform
-        made: Any = object.__new__(REGISTRY[transform.op])  # its values have been checked
-        vars(made).update(transform.values)
-        return made
-
-    return _with_transforms(job, whole)
-
-
-def _with_transforms(job: Job, change: Callable[[Any], Any]) -> Job:
-    cells = {i: replace(cell, transforms=tuple(map(change, cell.transforms))) for i, cell in job.cells.items()}
-    return replace(job, cells=cells)
 
 
 def run_chunk(job: Job, model: ModelFile, dataset: Dataset, chunk: Chunk) -> Outcome:
@@ -236,7 +121,7 @@ def run_in_time(job: Job, model: ModelFile, dataset: Dataset, chunk: Chunk) -> O
     faulthandler.dump_traceback_later(2 * job.deadline, exit=True)
     try:
         try:
-            return run_chunk(_unpacked(job), model, dataset, chunk)
+            return run_chunk(unpacked(job), model, dataset, chunk)
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)

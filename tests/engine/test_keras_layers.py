@@ -16,8 +16,9 @@ from keras import layers as kl
 
 from sweep.engine import evaluator
 from sweep.errors import InputError
+from sweep.execution.job import Job
 from sweep.execution.plan import Chunk, wanted
-from sweep.execution.worker import Job, evaluate_chunk
+from sweep.execution.worker import evaluate_chunk
 from sweep.preparation.inputs import prepare
 from sweep.study.study import Study
 from tests.oracle import count, perturbed

@@ -14,8 +14,9 @@ from keras import layers as kl
 
 import sweep
 from sweep.errors import InputError
+from sweep.execution.job import Job
 from sweep.execution.plan import Chunk, wanted
-from sweep.execution.worker import Job, evaluate_chunk
+from sweep.execution.worker import evaluate_chunk
 from sweep.preparation.inputs import prepare
 from sweep.preparation.sites import STREAMS
 from sweep.study.study import Study

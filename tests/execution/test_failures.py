@@ -11,9 +11,9 @@ import sweep
 from sweep.errors import NondeterminismError, StoreError, SweepError, TaskError, VersionError
 from sweep.execution import driver
 from sweep.execution.failures import ALONE
+from sweep.execution.job import Outcome
 from sweep.execution.plan import Chunk, Trial
 from sweep.execution.runner import InlineRunner
-from sweep.execution.worker import Outcome
 from sweep.preparation.inputs import prepare
 from sweep.storage.paths import Folder
 

@@ -9,9 +9,9 @@ import sweep
 from sweep.errors import NodeError, TaskError
 from sweep.execution import driver
 from sweep.execution.failures import Nodes
+from sweep.execution.job import Outcome
 from sweep.execution.plan import Chunk
 from sweep.execution.runner import InlineRunner
-from sweep.execution.worker import Outcome
 from sweep.preparation.inputs import prepare
 
 NOISY = "net/gaussian/scale=0.1"

@@ -6,7 +6,7 @@ import pytest
 
 import sweep
 from sweep.errors import Interrupted
-from sweep.execution import worker
+from sweep.execution.job import Outcome
 from sweep.execution.runner import InlineRunner
 from sweep.storage.manifest import Clock
 
@@ -19,7 +19,7 @@ def times() -> tuple[datetime, datetime | None, float]:
 
 
 def test_the_manifest_says_when_and_how_long_over_all_runs(place: Path, monkeypatch: pytest.MonkeyPatch):
-    def interrupted(runner: InlineRunner, seconds: float) -> worker.Outcome | None:
+    def interrupted(runner: InlineRunner, seconds: float) -> Outcome | None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

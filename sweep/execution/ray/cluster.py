@@ -19,11 +19,12 @@ from typing import Any, Self
 
 from sweep.data.datasets import Dataset
 from sweep.errors import InputError, SweepError, TaskError, VersionError
+from sweep.execution.job import Job, Outcome, packed
 from sweep.execution.plan import Chunk
 from sweep.execution.ray.authentication import is_remote, lets_anyone_in, refusal
 from sweep.execution.ray.heartbeat import Heartbeat, Resources
 from sweep.execution.ray.session_dir import Scratch
-from sweep.execution.worker import Job, Outcome, packed, portable
+from sweep.execution.worker import portable
 from sweep.files import reason
 from sweep.preparation.inputs import ModelFile
 from sweep.signals import stopping, unchanged, whole

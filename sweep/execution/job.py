@@ -1,0 +1,129 @@
+"""What the tasks of one run share, and what a task reports; how both travel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pyarrow as pa
+
+from sweep.execution.plan import DEADLINE_SECONDS, Chunk, Trial
+from sweep.perturb.base import REGISTRY
+from sweep.preparation.inputs import Prepared
+from sweep.preparation.sites import Flow
+from sweep.storage.shards import Shard
+from sweep.study.family import Cell
+from sweep.study.plugins import Plugin, loaded, ops_of, run_plugins
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the tasks of one run share.
+
+    `study_digest` and `root_seed` are the study's; `columns` its swept parameters; `flow` says what acts on the data
+    flow of a cell; `threads` goes to TensorFlow; `engine` forces a way to evaluate; `versions` are the driver's, and a
+    worker with others refuses to work; `deadline` is in seconds, for one chunk; `trust` loads model files
+    unchecked; `rescale` is the study's; `plugins` are the files of a user's own transforms, which a worker runs before
+    it meets these; `gpus` is what each task was given, of which a worker must see something.
+    """
+
+    folder: str
+    study_digest: str
+    root_seed: int
+    columns: Mapping[str, type]
+    cells: Mapping[str, Cell]
+    flow: Flow = field(default_factory=dict)
+    threads: int = 1
+    engine: str | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    deadline: float = DEADLINE_SECONDS
+    trust: bool = False
+    rescale: str | None = None
+    plugins: tuple[Plugin, ...] = ()
+    gpus: float = 0.0
+
+    @classmethod
+    def of(cls, prepared: Prepared, folder: str = "", **how: Any) -> Job:
+        """That of a study: all that its results depend on, and `how` the tasks work."""
+        study = prepared.study
+        return cls(
+            folder=folder,
+            study_digest=prepared.digest,
+            root_seed=study.root_seed,
+            columns=study.columns,
+            cells={cell.id: cell for cell in study.cells},
+            flow=prepared.flow,
+            trust=prepared.trusted,
+            rescale=study.rescale,
+            plugins=loaded(study.plugin_digests.values()),
+            **how,
+        )
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """A user's own transform on its way to a process that has yet to run its plugin."""
+
+    op: str
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a task reports.
+
+    Attributes:
+        chunk: what it was given.
+        seconds: of perturbing and evaluating.
+        host: where, and with which versions.
+        trials: in the order of the shard's rows.
+        counts: (correct, images) of each trial.
+        notes: what the user should know once.
+        shard: what it committed.
+        table: the rows, where the run folder was out of its reach: the driver commits them.
+        error: why there are no rows, when there are none.
+        node: of a cluster, by its id.
+    """
+
+    chunk: Chunk
+    seconds: float = 0.0
+    host: Mapping[str, str] = field(default_factory=dict)
+    trials: tuple[Trial, ...] = ()
+    counts: Sequence[tuple[int, int]] = ()
+    notes: tuple[str, ...] = ()
+    shard: Shard | None = None
+    table: pa.Table | None = None
+    error: Exception | None = None
+    node: str = ""
+
+
+def packed(job: Job) -> Job:
+    """As it travels to other processes: they can read it before they have run its plugins."""
+    own = ops_of(job.plugins)
+
+    def small(transform: Any) -> Any:
+        return _Packed(transform.op, vars(transform)) if transform.op in own else transform
+
+    return _with_transforms(job, small) if own else job
+
+
+def unpacked(job: Job) -> Job:
+    """With its transforms, once its plugins have run here; InputError when these fail."""
+    if not job.plugins:
+        return job
+    run_plugins(job.plugins)
+
+    def whole(transform: Any) -> Any:
+        if not isinstance(transform, _Packed):
+            return transform
+        made: Any = object.__new__(REGISTRY[transform.op])  # its values have been checked
+        vars(made).update(transform.values)
+        return made
+
+    return _with_transforms(job, whole)
+
+
+def _with_transforms(job: Job, change: Callable[[Any], Any]) -> Job:
+    cells = {i: replace(cell, transforms=tuple(map(change, cell.transforms))) for i, cell in job.cells.items()}
+    return replace(job, cells=cells)
