@@ -170,8 +170,8 @@ def plan(
     trust_plugins: Trust = False,
 ) -> Plan:
     """What `run` would do, after the same checks; computes nothing and writes nothing."""
-    from sweep.execution.driver import open_store, present
     from sweep.execution.plan import count_done, count_wanted
+    from sweep.execution.resume import open_store, present
     from sweep.preparation.reach import reach
 
     prepared = _prepared(study, seeds, trust_model, trust_plugins)
@@ -184,8 +184,8 @@ def plan(
 
 def status(place: str | Path, trust_plugins: Trust = False) -> Plan:
     """How far a run is, from its folder alone; `trust_plugins` as in `open_run`."""
-    from sweep.execution.driver import present
     from sweep.execution.plan import count_done, count_wanted
+    from sweep.execution.resume import present
     from sweep.reporting.run import open_run
 
     found = open_run(place, trust_plugins)

@@ -276,7 +276,7 @@ def test_a_run_of_0_1_0_whose_family_clean_perturbs_goes_on(
 ):
     own_clean(perturbed)
     with monkeypatch.context() as as_0_1_0:
-        as_0_1_0.setattr("sweep.execution.driver.own_clean", lambda study: [])
+        as_0_1_0.setattr("sweep.execution.resume.own_clean", lambda study: [])
         run_inline(seeds=2)
     run = run_inline(seeds=3)
     assert (run.trials().groupby("cell").size().loc[[c.id for c in run.study.cells if c.random]] == 3).all()

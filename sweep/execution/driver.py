@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from sweep.data.decisions import chance_warning, is_near_chance
-from sweep.errors import InputError, Interrupted, NondeterminismError, StoreError, TaskError, VersionError
+from sweep.errors import Interrupted, NondeterminismError, StoreError, TaskError, VersionError
 from sweep.execution.failures import Failures, Nodes, said
 from sweep.execution.job import Job, Outcome
-from sweep.execution.plan import DEADLINE_SECONDS, Chunk, ChunkSize, Cutter, Trial, count_wanted, missing
+from sweep.execution.plan import DEADLINE_SECONDS, Chunk, ChunkSize, Cutter, count_wanted, missing
 from sweep.execution.progress import Progress
+from sweep.execution.resume import open_store, present
 from sweep.execution.runner import Runner
 from sweep.execution.worker import versions
-from sweep.preparation.inputs import Prepared, own_clean
+from sweep.preparation.inputs import Prepared
 from sweep.preparation.resolved import resolved_table
-from sweep.preparation.sites import corrected
 from sweep.signals import stopping
 from sweep.storage.kept import described
 from sweep.storage.manifest import Clock
@@ -28,51 +27,12 @@ from sweep.storage.paths import Folder
 from sweep.storage.schema import parquet_bytes
 from sweep.storage.shards import commit
 from sweep.storage.store import FIGURES, RESOLVED, Store
-from sweep.study.paths import MANIFEST, STUDY
+from sweep.study.paths import STUDY
 from sweep.study.plugins import FOLDER, kept_name
 from sweep.version import VERSION
 
 SAVE_SECONDS = 5.0  # between two writes of the manifest
 SAVE_SHARE = 0.05  # of the time, at most, where these take long
-
-
-def open_store(prepared: Prepared, place: str | Path) -> Store:
-    """The run folder for a study, new or begun; refuses the folder of another study, saying what differs.
-
-    A family called `clean` that perturbs goes on in a run that has begun with it, as noisesweep 0.1.0 let it.
-    """
-    store = Store(place)
-    if store.load():
-        if not store.manifest.get("identity"):
-            raise StoreError(f"{store.folder.uri}/{MANIFEST}: is damaged: it does not say of what study it is")
-        changed = _differences(store.manifest["identity"], prepared.identity)
-        if changed:
-            lines = "\n".join(f"  {line}" for line in changed)
-            raise InputError(
-                f"{store.folder.uri}: holds results of another study called {store.manifest['name']!r}:\n{lines}\n"
-                "  give this study another name, or another folder with --out"
-            )
-        if _by_first_version(store.manifest) and (
-            wrong := list(corrected(prepared.study.cells, prepared.networks, prepared.flow))
-        ):
-            raise InputError(
-                f"{store.folder.uri}: holds trials of noisesweep 0.1.0, wrong in the data flow "
-                f"({'; '.join(wrong)}), which do not go together with right ones; "
-                "run this study in another folder, with --out"
-            )
-    elif problems := list(own_clean(prepared.study)):
-        raise InputError(problems)
-    store.expect(prepared.study)
-    return store
-
-
-def present(store: Store) -> dict[Trial, float]:
-    """The committed trials and their accuracies."""
-    table = store.table()
-    if table is None:
-        return {}
-    keys = zip(table["cell"].to_pylist(), table["seed"].to_pylist(), strict=True)
-    return dict(zip(keys, table["accuracy"].to_pylist(), strict=True))
 
 
 def run(
@@ -282,35 +242,3 @@ class _Sweep:
             label = self._prepared.study.clean.get(cell)
             if label is not None and is_near_chance(correct / images, images, self._prepared.chance[label]):
                 yield chance_warning(label, correct / images, self._prepared.chance[label])
-
-
-def _by_first_version(manifest: Mapping[str, Any]) -> bool:
-    """Whether the latest to write a manifest was noisesweep 0.1.0.
-
-    Its successor called itself so, too, until its first change of what trials say; it wrote `chance` by then.
-    """
-    version = manifest.get("versions", {}).get("noisesweep", "0.1.0")
-    return version == "0.1.0" and "chance" not in manifest
-
-
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    lines = []
-    if old["root_seed"] != new["root_seed"]:
-        lines.append(f"root_seed was {old['root_seed']}, is {new['root_seed']}")
-    nouns = {"files": "", "plugins": "plugin ", "cells": "cell "}
-    parts = sorted(dict.fromkeys([*old, *new]), key=lambda part: part == "cells")  # which may be many
-    for part in (part for part in parts if part != "root_seed"):
-        noun = nouns.get(part, f"{part} of ")
-        before, after = old.get(part, {}), new.get(part, {})
-        for key in dict.fromkeys([*before, *after]):
-            if key not in after:
-                lines.append(f"{noun}{key} is gone")
-            elif key not in before:
-                lines.append(f"{noun}{key} is new")
-            elif before[key] != after[key]:
-                lines.append(f"{noun}{key} was {_short(before[key])}, is {_short(after[key])}")
-    return lines if len(lines) <= 12 else [*lines[:11], f"… and {len(lines) - 11} more differences"]
-
-
-def _short(value: object) -> str:
-    return f"{value[:12]}…" if isinstance(value, str) else str(value)

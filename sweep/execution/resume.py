@@ -1,0 +1,85 @@
+"""What a run folder has of a study: opened, refused where it is another's, and what is there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sweep.errors import InputError, StoreError
+from sweep.execution.plan import Trial
+from sweep.preparation.inputs import Prepared, own_clean
+from sweep.preparation.sites import corrected
+from sweep.storage.store import Store
+from sweep.study.paths import MANIFEST
+
+
+def open_store(prepared: Prepared, place: str | Path) -> Store:
+    """The run folder for a study, new or begun; refuses the folder of another study, saying what differs.
+
+    A family called `clean` that perturbs goes on in a run that has begun with it, as noisesweep 0.1.0 let it.
+    """
+    store = Store(place)
+    if store.load():
+        if not store.manifest.get("identity"):
+            raise StoreError(f"{store.folder.uri}/{MANIFEST}: is damaged: it does not say of what study it is")
+        changed = _differences(store.manifest["identity"], prepared.identity)
+        if changed:
+            lines = "\n".join(f"  {line}" for line in changed)
+            raise InputError(
+                f"{store.folder.uri}: holds results of another study called {store.manifest['name']!r}:\n{lines}\n"
+                "  give this study another name, or another folder with --out"
+            )
+        if _by_first_version(store.manifest) and (
+            wrong := list(corrected(prepared.study.cells, prepared.networks, prepared.flow))
+        ):
+            raise InputError(
+                f"{store.folder.uri}: holds trials of noisesweep 0.1.0, wrong in the data flow "
+                f"({'; '.join(wrong)}), which do not go together with right ones; "
+                "run this study in another folder, with --out"
+            )
+    elif problems := list(own_clean(prepared.study)):
+        raise InputError(problems)
+    store.expect(prepared.study)
+    return store
+
+
+def present(store: Store) -> dict[Trial, float]:
+    """The committed trials and their accuracies."""
+    table = store.table()
+    if table is None:
+        return {}
+    keys = zip(table["cell"].to_pylist(), table["seed"].to_pylist(), strict=True)
+    return dict(zip(keys, table["accuracy"].to_pylist(), strict=True))
+
+
+def _by_first_version(manifest: Mapping[str, Any]) -> bool:
+    """Whether the latest to write a manifest was noisesweep 0.1.0.
+
+    Its successor called itself so, too, until its first change of what trials say; it wrote `chance` by then.
+    """
+    version = manifest.get("versions", {}).get("noisesweep", "0.1.0")
+    return version == "0.1.0" and "chance" not in manifest
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    lines = []
+    if old["root_seed"] != new["root_seed"]:
+        lines.append(f"root_seed was {old['root_seed']}, is {new['root_seed']}")
+    nouns = {"files": "", "plugins": "plugin ", "cells": "cell "}
+    parts = sorted(dict.fromkeys([*old, *new]), key=lambda part: part == "cells")  # which may be many
+    for part in (part for part in parts if part != "root_seed"):
+        noun = nouns.get(part, f"{part} of ")
+        before, after = old.get(part, {}), new.get(part, {})
+        for key in dict.fromkeys([*before, *after]):
+            if key not in after:
+                lines.append(f"{noun}{key} is gone")
+            elif key not in before:
+                lines.append(f"{noun}{key} is new")
+            elif before[key] != after[key]:
+                lines.append(f"{noun}{key} was {_short(before[key])}, is {_short(after[key])}")
+    return lines if len(lines) <= 12 else [*lines[:11], f"… and {len(lines) - 11} more differences"]
+
+
+def _short(value: object) -> str:
+    return f"{value[:12]}…" if isinstance(value, str) else str(value)
