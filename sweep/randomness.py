@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+FIRST_SAMPLED = 1_000_000_000
+"""The first seed of the chips that serve the mean alone, and see a sample of the images; those below see all."""
+PILOTS = 2_000_000_000
+"""The first seed of the chips that tell how to draw such samples, and are in no result."""
+_OF_IMAGES = 2**32  # no transform has that position
+
 
 def stream(root_seed: int, seed: int, transform: int, variable: int) -> np.random.Generator:
     """The generator for one variable under one transform of one trial.
@@ -19,3 +25,8 @@ def stream(root_seed: int, seed: int, transform: int, variable: int) -> np.rando
     """
     sequence = np.random.SeedSequence([root_seed, seed, transform, variable])
     return np.random.Generator(np.random.Philox(sequence))
+
+
+def image_stream(root_seed: int, seed: int) -> np.random.Generator:
+    """The generator for the images that one chip sees, the same in all cells."""
+    return stream(root_seed, seed, _OF_IMAGES, 0)

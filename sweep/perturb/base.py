@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar, get_args, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +43,20 @@ class Resolved:
     low: float | None = None
     high: float | None = None
     saturated: float | None = None
+
+
+class ErrorLaw(NamedTuple):
+    """The law of what is added to weights, each by itself, whatever is added to the others.
+
+    Attributes:
+        mean: in the shape of the weights, or what broadcasts to it.
+        std: likewise.
+        kurtosis: the excess kurtosis; 0 for the normal law.
+    """
+
+    mean: Array
+    std: Array
+    kurtosis: float
 
 
 def parameter(
@@ -141,6 +155,13 @@ class Transform(ABC):
     @property
     def rounding_step(self) -> float | None:
         """Distance between its levels where it rounds every weight to the nearest of them, without end; else None."""
+        return None
+
+    def error_law(self, weight: Array, variable: Variable) -> ErrorLaw | None:  # noqa: ARG002
+        """The law of what it adds to these weights, where that is symmetric and independent from weight to weight.
+
+        The mean over the errors of a last layer is then computed (see `sweep.statistics.integral`). None elsewhere.
+        """
         return None
 
     @abstractmethod

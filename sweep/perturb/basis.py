@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import numpy as np
 import numpy.typing as npt
 
@@ -18,6 +20,8 @@ UNITS = {
     "inverse": "× max |W|² / |w|",
 }
 BASES = tuple(UNITS)
+_KEPT, _SMALL = 64, 2**16  # units that are kept at most, and values of such a weight
+_kept: OrderedDict[tuple[str, int, tuple[int, ...]], tuple[Array, Array]] = OrderedDict()
 INVERSE_LIMIT = 2.0**64  # keeps level × draw finite for a weight next to 0
 
 
@@ -27,9 +31,24 @@ def unit(basis: str, weight: Array, variable: Variable) -> Array:
     `absolute`: 1. `weight`: |w|. `layer_max`: max |W|. `layer_std`: the standard deviation of W. `layer_range`: max W −
     min W. `channel_max`: max |W| over each output channel. `inverse`: max|W|² / |w|, 0 where w = 0; at most 2^64. Who
     means which is in the catalogue, under `gaussian`.
+
+    That of small weights that cannot be written to, as the clean network's, is kept for the next trial.
     """
     if basis == "absolute":
         return np.float32(1)  # type: ignore[return-value]
+    if weight.flags.writeable or weight.size > _SMALL:
+        return _unit(basis, weight, variable)
+    key = basis, id(weight), variable.channel_axes
+    if key not in _kept:
+        while len(_kept) >= _KEPT:
+            _kept.popitem(last=False)
+        found = _unit(basis, weight, variable)
+        found.flags.writeable = False
+        _kept[key] = weight, found  # the weight lives on, or another could get its id
+    return _kept[key][1]
+
+
+def _unit(basis: str, weight: Array, variable: Variable) -> Array:
     if basis == "weight":
         return np.abs(weight)
     if basis == "layer_max":

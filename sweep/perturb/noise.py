@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from sweep.networks.variables import Variable
-from sweep.perturb.base import Array, Random, Resolved, noise_level, parameter, register
+from sweep.perturb.base import Array, ErrorLaw, Random, Resolved, noise_level, parameter, register
 from sweep.perturb.basis import BASES, UNITS, root_mean_square, unit
 
 CHAPTER = "Noise on weights"  # of the catalogue
@@ -18,9 +18,11 @@ CHAPTER = "Noise on weights"  # of the catalogue
 
 @dataclass(frozen=True, kw_only=True)
 class Additive(Random):
-    """w + scale · basis · draw, in float32; subclasses say what is drawn, and its `variance`."""
+    """w + scale · basis · draw, in float32; subclasses say what is drawn: its mean, variance and excess kurtosis."""
 
+    mean: ClassVar[float] = 0.0
     variance: ClassVar[float]
+    kurtosis: ClassVar[float]
 
     scale: float = noise_level("noise level, in units of the basis", unit={"basis": UNITS})
     basis: str = parameter("what scale is relative to", choices=BASES, default="absolute")
@@ -38,6 +40,10 @@ class Additive(Random):
         return Resolved(
             sigma=self.scale * math.sqrt(self.variance) * root_mean_square(unit(self.basis, weight, variable))
         )
+
+    def error_law(self, weight: Array, variable: Variable) -> ErrorLaw | None:
+        level = np.float32(self.scale) * unit(self.basis, weight, variable)
+        return ErrorLaw(level * np.float32(self.mean), level * np.float32(math.sqrt(self.variance)), self.kurtosis)
 
     @abstractmethod
     def draw(self, shape: tuple[int, ...], generator: np.random.Generator) -> Array:
@@ -80,6 +86,7 @@ class Gaussian(Additive):
     """
 
     variance = 1.0
+    kurtosis = 0.0
 
     def draw(self, shape: tuple[int, ...], generator: np.random.Generator) -> Array:
         return generator.standard_normal(shape, dtype=np.float32)
@@ -99,7 +106,9 @@ class Uniform(Additive):
     - MRFI `UniformDisturb`: low = 0, high = s, basis `absolute`; a draw lasts for a forward pass.
     """
 
+    mean = 0.5
     variance = 1 / 12
+    kurtosis = -1.2
 
     def draw(self, shape: tuple[int, ...], generator: np.random.Generator) -> Array:
         return generator.random(shape, dtype=np.float32)
@@ -127,6 +136,7 @@ class UniformSymmetric(Additive):
     """
 
     variance = 1 / 3
+    kurtosis = -1.2
 
     def draw(self, shape: tuple[int, ...], generator: np.random.Generator) -> Array:
         return np.float32(2) * generator.random(shape, dtype=np.float32) - np.float32(1)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from typing import TypeGuard
+from dataclasses import dataclass
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -13,7 +14,10 @@ from sweep.networks.variables import Variable
 from sweep.perturb.base import Array, Random, Transform, draws
 from sweep.perturb.dataflow import DataFlow
 from sweep.perturb.selection import select
+from sweep.perturb.shared import Replay, Shared
 from sweep.randomness import stream
+
+KEPT_WEIGHTS = 2**18  # floats, of a network whose weights are kept for each cell
 
 
 def of_weights(transforms: Sequence[Transform]) -> list[tuple[int, Transform]]:
@@ -48,35 +52,101 @@ def perturb(
 
 
 def reads(
-    weights: Sequence[Array], variables: Sequence[Variable], transforms: Sequence[Transform], root_seed: int, seed: int
+    weights: Sequence[Array],
+    variables: Sequence[Variable],
+    transforms: Sequence[Transform],
+    root_seed: int,
+    seed: int,
+    shared: Shared | None = None,
 ) -> Iterator[list[Array]]:
     """The weights of one trial for the first block of `block_of(transforms)` images, for the second, and so on.
 
     All transforms are applied in order for each block. One with lifetime chip makes the same draws every time. One
     with lifetime read goes on in its stream: its n-th read makes the n-th set of draws of
     ``stream(root_seed, seed, position, variable)``, and lasts for its own `block` of images.
+
+    With `shared`, trials that are given the same one, and the same objects, share what they have in common: the weights
+    are the same to the last bit.
     """
-    steps = [(position, t, i) for position, t in of_weights(transforms) for i in select(variables, t.layers)]
-    first = next((k for k, (_, t, _) in enumerate(steps) if is_read(t)), len(steps))
-    size = block_of(transforms) or 1
-    chip = list(weights)
-    for position, transform, i in steps[:first]:
-        chip[i] = transform.apply(chip[i], variables[i], stream(root_seed, seed, position, i))
-    if first == len(steps):
-        yield chip
-        return
-    drawn = {
-        (position, i): _Reads(stream(root_seed, seed, position, i), t.block // size)
-        for position, t, i in steps
-        if is_read(t)
-    }
-    for block in itertools.count():
-        perturbed = list(chip)
-        for position, transform, i in steps[first:]:
-            again = is_read(transform)
-            generator = drawn[position, i].at(block) if again else stream(root_seed, seed, position, i)
-            perturbed[i] = transform.apply(perturbed[i], variables[i], generator)
-        yield perturbed
+    if shared is None:
+        plan = _plan(variables, transforms)
+    else:
+        plan = shared.once((variables, transforms), lambda: _plan(variables, transforms))
+    return plan.reads(weights, root_seed, seed, shared)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A perturbation of the variables of a network.
+
+    Attributes:
+        variables: of the network.
+        steps: (position of a transform, the transform, index of a variable that it changes), in order.
+        fixed: how many of them, from the first on, are the same for all seeds.
+        chip: how many are the same for all reads.
+        block: how many images share all draws.
+        small: whether a copy of all weights may be kept for each cell.
+    """
+
+    variables: Sequence[Variable]
+    steps: tuple[tuple[int, Transform, int], ...]
+    fixed: int
+    chip: int
+    block: int
+    small: bool
+
+    def reads(
+        self, weights: Sequence[Array], root_seed: int, seed: int, shared: Shared | None
+    ) -> Iterator[list[Array]]:
+        """See `reads`."""
+
+        def begun(position: int, transform: Transform, i: int) -> np.random.Generator:
+            if shared is None:
+                return stream(root_seed, seed, position, i)
+            return shared.stream(root_seed, seed, position, i, transform)
+
+        def apply(values: list[Array], steps: Sequence[tuple[int, Transform, int]]) -> list[Array]:
+            for position, transform, i in steps:
+                values[i] = transform.apply(values[i], self.variables[i], begun(position, transform, i))
+            return values
+
+        fixed = 0
+        chip = list(weights)
+        if shared is not None and self.fixed and self.small:
+            fixed = self.fixed
+            chip = list(shared.once((weights, self), lambda: _kept(apply(list(weights), self.steps[:fixed]), weights)))
+        apply(chip, self.steps[fixed : self.chip])
+        if self.chip == len(self.steps):
+            yield chip
+            return
+        drawn = {
+            (position, i): _Reads(begun(position, t, i), t.block // self.block)
+            for position, t, i in self.steps
+            if is_read(t)
+        }
+        for block in itertools.count():
+            perturbed = list(chip)
+            for position, transform, i in self.steps[self.chip :]:
+                again = is_read(transform)
+                generator = drawn[position, i].at(block) if again else begun(position, transform, i)
+                perturbed[i] = transform.apply(perturbed[i], self.variables[i], generator)
+            yield perturbed
+
+
+def _kept(values: list[Array], weights: Sequence[Array]) -> list[Array]:
+    """Weights that are no longer written to, but for the given ones, which are their owner's."""
+    for value, weight in zip(values, weights, strict=True):
+        if value is not weight:
+            value.flags.writeable = False
+    return values
+
+
+def _plan(variables: Sequence[Variable], transforms: Sequence[Transform]) -> _Plan:
+    steps = tuple((position, t, i) for position, t in of_weights(transforms) for i in select(variables, t.layers))
+    fixed = next((k for k, (_, t, _) in enumerate(steps) if draws(t)), len(steps))
+    chip = next((k for k, (_, t, _) in enumerate(steps) if is_read(t)), len(steps))
+    small = sum(variable.size for variable in variables) <= KEPT_WEIGHTS
+    return _Plan(variables, steps, fixed, chip, block_of(transforms) or 1, small)
 
 
 class _Reads:
@@ -85,12 +155,19 @@ class _Reads:
     def __init__(self, generator: np.random.Generator, blocks: int) -> None:
         self._generator = generator
         self._blocks = blocks
-        self._start = generator.bit_generator.state
+        self._start = self._place
 
     def at(self, block: int) -> np.random.Generator:
         """The stream where the read of this block begins; to be called for one block after the other."""
         if block % self._blocks == 0:
-            self._start = self._generator.bit_generator.state
+            self._start = self._place
+        elif isinstance(self._generator, Replay):
+            self._generator.place = self._start
         else:
             self._generator.bit_generator.state = self._start
         return self._generator
+
+    @property
+    def _place(self) -> Any:
+        generator = self._generator
+        return generator.place if isinstance(generator, Replay) else generator.bit_generator.state

@@ -191,3 +191,23 @@ def test_resolved_sigma_is_the_spread_of_the_draws(op: str, basis: str):
     square = (draws - draws.mean(0)) ** 2
     error = np.sqrt(np.sum(square.var(0) / 4000)) / w.size
     assert abs(transform.resolve(w, variable).sigma ** 2 - variance.mean()) < 4 * error
+
+
+@pytest.mark.parametrize("basis", BASES)
+@pytest.mark.parametrize("op", ["gaussian", "uniform", "uniform_symmetric"])
+def test_the_law_of_the_error_is_that_of_the_draws(op: str, basis: str):
+    """For each weight by itself, over chips."""
+    transform, w = REGISTRY[op](scale=0.2, basis=basis), WEIGHTS[4]
+    rng = np.random.default_rng(3)
+    errors = np.array([transform.apply(w, VARIABLES[4], rng) - w for _ in range(4000)], np.float64)
+    law = transform.error_law(w, VARIABLES[4])
+    mean, std = np.broadcast_to(law.mean, w.shape), np.broadcast_to(law.std, w.shape)
+    # Standard errors of means and standard deviations; thirty weights, each within 4.5.
+    assert (np.abs(errors.mean(axis=0) - mean) < 4.5 * std / np.sqrt(4000) + 1e-6).all()
+    assert (np.abs(errors.std(axis=0) / std - 1) < 4.5 * np.sqrt((law.kurtosis + 2) / 4 / 4000) + 1e-4).all()
+    scaled = ((errors - errors.mean(axis=0)) / errors.std(axis=0)).ravel()
+    assert stats.kurtosis(scaled) == pytest.approx(law.kurtosis, abs=4.5 * np.sqrt(24 / scaled.size))
+
+
+def test_errors_that_depend_on_the_weight_s_sign_have_no_law_here():
+    assert LogNormal(scale=0.3).error_law(WEIGHTS[4], VARIABLES[4]) is None
