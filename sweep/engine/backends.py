@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy.typing as npt
 from keras import ops
 
 from sweep.engine import tf_ops
-from sweep.engine.compiled.network import CompiledNetwork
+from sweep.engine.compiled.network import Blocks, CompiledNetwork, Seen
 from sweep.engine.graph import Graph, Tensor, Unsupported
 from sweep.engine.sites import Entry, Noise, Site
 from sweep.engine.stacked.network import StackedNetwork
@@ -19,9 +20,11 @@ from sweep.networks.loading import Network
 from sweep.perturb.base import Array
 
 Scores = npt.NDArray[np.float32]
+Images = npt.NDArray[np.int64]  # numbers of images in the dataset
 STEP_BYTES = 16 * 1024**2  # of the largest activation of a step
 PREFIX_BYTES = 256 * 1024**2  # kept at most of what no varied weight reaches
 IMAGES_PER_STEP = 500
+EXTREME = 1e12  # larger weights may overflow in one order of a sum and not in another
 
 
 @dataclass(frozen=True)
@@ -77,18 +80,28 @@ class Plain:
         self._forward, graph, images_per_step = forward_of(subject)
         noisy = [k for k, site in enumerate(subject.sites) if site.kind == "noise"]
         self._shapes = {self._first_site + k: graph.shape_at(k) for k in noisy} if graph else {}
-        self._blocks = [[ops.convert_to_tensor(step) for step in steps(b, images_per_step)] for b in subject.blocks]
+        self._subject, self._images_per_step = subject, images_per_step
+
+    @cached_property
+    def _blocks(self) -> list[list[Any]]:
+        size = self._images_per_step
+        return [[ops.convert_to_tensor(step) for step in steps(block, size)] for block in self._subject.blocks]
 
     def scores(self, entries: Sequence[Sequence[Entry]], block: int = 0) -> Scores:
         trials = len(entries[0]) if entries else 1  # nothing varies: the clean network
-        return np.stack([self._trial([e[t] for e in entries], block) for t in range(trials)])
+        return np.stack([self._trial([e[t] for e in entries], self._blocks[block]) for t in range(trials)])
 
-    def _trial(self, varied: Sequence[Entry], block: int) -> Scores:
+    def see(self, trial: Sequence[Entry], images: Images) -> Scores:
+        """Outputs (n, outputs) of a trial, of which all entries are given, on images (n,)."""
+        own = steps(self._subject.images[images], self._images_per_step)
+        return self._trial([trial[i] for i in self.varied], [ops.convert_to_tensor(step) for step in own])
+
+    def _trial(self, varied: Sequence[Entry], batches: Sequence[Any]) -> Scores:
         entries = list(self._entries)
         for i, entry in zip(self.varied, varied, strict=True):
             entries[i] = entry if isinstance(entry, Noise) else ops.convert_to_tensor(entry)
         scores = []
-        for images in self._blocks[block]:
+        for images in batches:
             values = [self._draw(i, e, len(images)) if isinstance(e, Noise) else e for i, e in enumerate(entries)]
             scores.append(np.asarray(self._forward(images, values)))
         return np.concatenate(scores)
@@ -106,7 +119,8 @@ class Stacked:
         self.trials = trials
         self._network = StackedNetwork(subject.network.model, _cut(subject, varied), subject.sites)
         self.varied = self._network.varied
-        self._blocks = [_whole_steps(block, images_per_step) for block in _prefix_blocks(self._network.graph, subject)]
+        blocks = _blocks_of(_prefix(self._network.graph, subject), subject.block)
+        self._blocks = [_whole_steps(block, images_per_step) for block in blocks]
         self._forward = tf_ops.compile_steps(self._network.forward)
 
     def scores(self, entries: Sequence[Sequence[Entry]], block: int = 0) -> Scores:
@@ -129,10 +143,48 @@ class Compiled:
     def __init__(self, subject: Subject, varied: Sequence[int]) -> None:
         self._network = CompiledNetwork(subject.network.model, _cut(subject, varied), subject.sites)
         self.varied = self._network.varied
-        self._blocks = [self._network.blocks(block) for block in _prefix_blocks(self._network.graph, subject)]
+        self._subject = subject
+        weights = subject.network.model.weights
+        self._floats: int = sum(int(np.prod(weights[i].shape)) for i in self.varied if i < len(weights))
+
+    @cached_property
+    def _tensors(self) -> list[Array]:
+        return [np.ascontiguousarray(t, np.float32) for t in _prefix(self._network.graph, self._subject)]
+
+    @cached_property
+    def _blocks(self) -> list[Blocks]:
+        blocks = [self._network.blocks(block) for block in _blocks_of(self._tensors, self._subject.block)]
+        del self._tensors  # as large, and made again where `see` wants it
+        return blocks
 
     def scores(self, entries: Sequence[Sequence[Entry]], block: int = 0) -> Scores:
         return self._network.forward(self._blocks[block], [np.stack(e) for e in _arrays(entries)])
+
+    def rows(self, trials: Iterable[Sequence[Entry]], count: int) -> Array:
+        """What differs between so many trials, each with all its entries: (T, floats), as `see` takes it."""
+        entries = ([trial[i] for i in self.varied] for trial in trials)
+        return self._network.rows(([e for e in given if not isinstance(e, Noise)] for given in entries), count)
+
+    def entries(self, clean: Sequence[Array], rows: Array, trial: int) -> list[Entry]:
+        """All entries of the trial of this number, by the clean weights and `rows`."""
+        entries: list[Entry] = [*clean, *[clean[0]] * len(self._subject.sites)]
+        for i, value in self._network.values(rows[trial]).items():
+            entries[i] = value
+        return entries
+
+    def see(self, rows: Array, images: Images) -> tuple[Seen, npt.NDArray[np.bool_]]:
+        """What T trials make of images (T, n) of their own.
+
+        Also (T,) whether all their weights are numbers of a size that no sum of them overflows in any backend.
+        """
+        weights = rows[:, : self._floats]
+        safe = (weights.max(axis=1, initial=0) < EXTREME) & (weights.min(axis=1, initial=0) > -EXTREME)
+        return self._network.see(self._tensors, images, rows), safe
+
+    @property
+    def bytes_seen(self) -> int:
+        """Memory that `see` takes for a trial, but for its images."""
+        return 12 * (self._floats + self._network.floats)
 
 
 def forward_of(subject: Subject) -> tuple[Any, Graph | None, int]:
@@ -175,12 +227,14 @@ def _arrays(entries: Sequence[Sequence[Entry]]) -> list[list[Array]]:
     return [[value for value in trials if not isinstance(value, Noise)] for trials in entries]
 
 
-def _prefix_blocks(graph: Graph, subject: Subject) -> list[list[Array]]:
-    """For each block, what no varied weight reaches, computed once for all images: tensors (images, ...)."""
-    if not graph.has_prefix:
-        return [[block] for block in subject.blocks]
-    tensors = over_images(graph, graph.run_prefix, subject.images)
-    cuts = [steps(tensor, subject.block or len(tensor)) for tensor in tensors]
+def _prefix(graph: Graph, subject: Subject) -> list[Array]:
+    """What no varied weight reaches, computed once for all images: tensors (images, ...)."""
+    return over_images(graph, graph.run_prefix, subject.images) if graph.has_prefix else [subject.images]
+
+
+def _blocks_of(tensors: Sequence[Array], size: int | None) -> list[list[Array]]:
+    """Tensors (images, ...) cut into blocks of so many images."""
+    cuts = [steps(tensor, size or len(tensor)) for tensor in tensors]
     return [list(block) for block in zip(*cuts, strict=True)]
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -16,21 +16,23 @@ from keras import ops
 from sweep.data.datasets import Dataset
 from sweep.data.decisions import decide
 from sweep.engine import near_ties, tf_ops
-from sweep.engine.backends import Backend, Compiled, Plain, Scores, Stacked, Subject, forward_of, steps
+from sweep.engine.backends import EXTREME, Backend, Compiled, Plain, Scores, Stacked, Subject, forward_of, steps
+from sweep.engine.compiled.network import Seen
 from sweep.engine.graph import Unsupported
+from sweep.engine.last_layer import Features, Law, Split, law_of, split
+from sweep.engine.looks import Judged, Looks, look
 from sweep.engine.proof import BATCH as PREDICT_BATCH
 from sweep.engine.proof import predict
-from sweep.engine.sites import IDENTITY, Entry, Noise, Site
+from sweep.engine.sites import IDENTITY, Entry, Site
 from sweep.errors import SweepError
 from sweep.networks.feeding import feed
 from sweep.networks.loading import Network
-from sweep.perturb.base import Array
+from sweep.perturb.base import Array, Transform
 
 SAMPLE = 256  # images of the proof and of autotuning
 KEPT_BACKENDS = 4
 CPU_STACKS = ((16, 10), (4, 50))  # (trials, images) a pass that autotuning tries
 GPU_STACKS = ((64, 500),)
-EXTREME = 1e12  # larger weights may overflow in one order of a sum and not in another
 
 _Maker = Callable[[Subject, tuple[int, ...]], Backend]
 
@@ -54,8 +56,9 @@ class Evaluator:
     first that is right, whatever the time it takes: a result does not depend on how busy a machine was.
 
     Attributes:
-        weights: the clean weights, in the order of `model.weights`.
+        weights: the clean weights, in the order of `model.weights`, not to be written to.
         images: how many there are.
+        labels: (images,) of the dataset.
         sites: where transforms act on the data flow.
         notes: what the user should know once, such as a layer that keeps a network from running stacked.
         ties: decisions within rounding so far.
@@ -71,18 +74,21 @@ class Evaluator:
     ) -> None:
         self.network = network
         self.sites = tuple(sites)
-        self.weights: list[Array] = [np.asarray(w) for w in network.model.get_weights()]
+        self.weights: list[Array] = [np.array(w) for w in network.model.get_weights()]
+        for weight in self.weights:
+            weight.flags.writeable = False  # so that what is computed of them can be kept
         self.notes: list[str] = []
         self.ties = 0
         self._engine = engine
         self._tie = near_ties.TIE
-        self._labels = dataset.labels
+        self.labels = dataset.labels
         self.images = len(dataset)
         self._subject = Subject(network, feed(network, dataset, rescale), self.sites)
         self._passing = forward_of(self._subject)[0]
         few = ops.convert_to_tensor(self._subject.images[:PREDICT_BATCH])
         self._softmax = near_ties.is_softmax(np.asarray(self._passing(few, self.weights)))
-        self._fallback: dict[tuple[tuple[int, ...], int | None], Backend] = {}
+        self._cuts: dict[tuple[tuple[int, ...], int | None], Features | None] = {}
+        self._fallback: dict[tuple[tuple[int, ...], int | None], Plain] = {}
         self._backends: OrderedDict[tuple[tuple[int, ...], int | None], Backend] = OrderedDict()
 
     def backend(self, varied: Sequence[int], block: int | None = None) -> Backend:
@@ -118,37 +124,142 @@ class Evaluator:
         for start in range(0, len(trials), backend.trials):
             part = range(start, min(start + backend.trials, len(trials)))
             for number, first in enumerate(range(0, self.images, size)):
-                images = slice(first, first + size)
+                images = np.arange(first, min(first + size, self.images))
                 given = [next(trials[k]) for k in part]
                 scores = backend.scores(_entries(given, backend), number)
                 weights = [i for i in backend.varied if i < len(self.weights)]
                 for k, trial, row in zip(part, given, scores, strict=True):
                     if backend.name != "plain" and _is_extreme([trial[i] for i in weights]):
-                        plain = self._plain(varied, block)
+                        plain = self.plain(varied, block)
                         row = plain.scores(_entries([trial], plain), number)[0]
-                    right = self._decide(row, trial, images) == self._labels[images]
-                    correct[k] += int(np.count_nonzero(right))
-                    nonfinite[k] += int(np.count_nonzero(~np.isfinite(row).all(axis=-1)))
+                    decisions, finite, close = self.judged(row)
+                    self.take_again(decisions, close, trial, images, block)
+                    correct[k] += int(np.count_nonzero(decisions == self.labels[images]))
+                    nonfinite[k] += int(np.count_nonzero(~finite))
         return [Count(*pair) for pair in zip(correct, nonfinite, strict=True)]
 
-    def _decide(self, scores: Scores, entries: Sequence[Entry], images: slice) -> npt.NDArray[np.int64]:
-        decisions = decide(scores, self.network.threshold)
-        arrays = [e for e in entries if not isinstance(e, Noise)]
-        if len(arrays) < len(entries):
-            return decisions
-        close = near_ties.within_rounding(scores, self.network.threshold, self._softmax, self._tie)
-        again = np.flatnonzero(close & (not self.sites))
-        self.ties += len(again)
-        tensors = [ops.convert_to_tensor(w) for w in arrays] if len(again) else []
-        own = self._subject.images[images]
-        for batch in np.unique(again // PREDICT_BATCH):
-            few = ops.convert_to_tensor(own[batch * PREDICT_BATCH : (batch + 1) * PREDICT_BATCH])
-            exact = decide(np.asarray(self._passing(few, tensors)), self.network.threshold)
-            some = again[again // PREDICT_BATCH == batch]
-            decisions[some] = exact[some % PREDICT_BATCH]
-        return decisions
+    def margins(
+        self, entries: Sequence[Entry] = (), varied: Sequence[int] = (), block: int | None = None
+    ) -> npt.NDArray[np.float32]:
+        """How sure a network is of each label: (N,), the larger the surer, negative where it errs.
 
-    def _plain(self, varied: Sequence[int], block: int | None) -> Backend:
+        The label's logit less the best other one; where a single output decides, its distance from the threshold, on
+        the label's side. Not finite scores count as the least sure.
+
+        Args:
+            entries: weights, and what there is for each site; without any, the clean network, by
+                `keras.Model.predict`.
+            varied, block: as for `count`; all blocks have these entries.
+        """
+        threshold = self.network.threshold
+        if entries:
+            backend, every = self.backend(varied, block), np.arange(self.images)
+            if isinstance(backend, Compiled):
+                seen, _ = backend.see(backend.rows([entries], 1), every[None])
+                scores = seen.scores(np.ones((1, self.images), bool))
+            else:
+                plain = backend if isinstance(backend, Plain) else self.plain(varied, block)
+                scores = plain.see(entries, every)
+        else:
+            scores = predict(self.network, self._subject.images)
+        if threshold is not None:
+            margins = _distances(scores[:, 0], threshold) * np.where(self.labels == 1, 1, -1)
+        else:
+            logits = near_ties.logits(scores, self._softmax)
+            own = np.take_along_axis(logits, self.labels[:, None], axis=-1)[:, 0]
+            np.put_along_axis(logits, self.labels[:, None], -np.inf, axis=-1)
+            with np.errstate(invalid="ignore"):  # infinity less infinity
+                margins = own - logits.max(axis=-1)
+        return np.where(np.isfinite(margins), margins, np.finfo(np.float32).min).astype(np.float32)
+
+    def sees_by(self, varied: Sequence[int], block: int | None = None) -> str:
+        """The name of the backend by which `see` evaluates: compiled where `count` does, plain elsewhere."""
+        return "compiled" if isinstance(self.backend(varied, block), Compiled) else "plain"
+
+    def see(
+        self,
+        trials: Iterable[Iterator[Sequence[Entry]]],
+        images: npt.NDArray[np.int64],
+        varied: Sequence[int],
+        block: int | None = None,
+        laws: Sequence[Law | None] = (),
+    ) -> Looks:
+        """Decisions of each trial on few images of its own, the same as `count` takes there; see `looks.look`."""
+        return look(self, trials, images, varied, block, laws)
+
+    def law(self, transforms: Sequence[Transform]) -> Law | None:
+        """The law of the last layer's errors under a perturbation; None where it is not known, as with sites."""
+        cut = None if self.sites else self._split
+        return cut and law_of(cut, self.weights, self.network.variables, transforms)
+
+    @cached_property
+    def _split(self) -> Split | None:
+        return split(self.network)
+
+    def cut(self, varied: Sequence[int], block: int | None) -> Features | None:
+        """What evaluates the network cut before its last layer, if that gives what `keras.Model.predict` gives."""
+        key = (tuple(sorted(varied)), block)
+        if key not in self._cuts and self._split:
+            compiled = isinstance(self.backend(varied, block), Compiled)
+            sample = dataclasses.replace(self._subject, images=self._subject.images[:SAMPLE], block=block)
+            given = [self.weights, self._noisy(key[0])]
+            images = np.broadcast_to(np.arange(len(sample.images)), (2, len(sample.images)))
+            scores = Features(sample, self._split, varied, compiled).see(given, images)[0]
+            expected = np.stack([predict(self.network, sample.images, weights) for weights in given])
+            error = near_ties.difference(scores, expected, self._softmax)
+            whole = dataclasses.replace(self._subject, block=block)
+            good = error <= near_ties.LARGEST_ERROR
+            self._tie = max(self._tie, near_ties.MARGIN * error) if good else self._tie
+            self._cuts = {key: Features(whole, self._split, varied, compiled) if good else None}
+        return self._cuts.get(key)
+
+    def judge(self, seen: Seen, shape: tuple[int, ...]) -> Judged:
+        """Decisions of (T, n), whether scores are finite, and whether the decision is within rounding."""
+        threshold = self.network.threshold
+        decisions, unsettled = np.zeros(shape, np.int64), np.ones(shape, bool)
+        if seen.facts is not None and threshold is None and seen.softmax == self._softmax:
+            best, second, lowest, choice, odd = seen.facts
+            unsettled = ~(near_ties.settled(best, second, lowest, self._softmax, self._tie) & (odd == 0))
+            decisions = np.where(unsettled, 0, choice).astype(np.int64)
+        finite, close = np.ones(shape, bool), np.zeros(shape, bool)
+        if unsettled.any():
+            decisions[unsettled], finite[unsettled], close[unsettled] = self.judged(seen.scores(unsettled))
+        return decisions, finite, close
+
+    def judged(self, scores: Scores) -> Judged:
+        """As `_judge`, by scores (n, outputs)."""
+        threshold = self.network.threshold
+        close = near_ties.within_rounding(scores, threshold, self._softmax, self._tie)
+        return decide(scores, threshold), np.asarray(np.isfinite(scores).all(axis=-1)), close
+
+    def take_again(
+        self,
+        decisions: npt.NDArray[np.int64],
+        close: npt.NDArray[np.bool_],
+        entries: Sequence[Entry],
+        images: npt.NDArray[np.int64],
+        block: int | None,
+    ) -> None:
+        """Decide anew, as `predict` does, which of a trial's decisions (n,) on images of these numbers are close.
+
+        But for those where something acts on the data flow: they stay.
+        """
+        if self.sites:
+            return
+        again = np.flatnonzero(close)
+        self.ties += len(again)
+        tensors = [ops.convert_to_tensor(w) for w in entries] if len(again) else []
+        # The block of each image, and in it the batch in which `predict` has it.
+        size = block or self.images
+        blocks = images[again] // size * size
+        batches = blocks + (images[again] - blocks) // PREDICT_BATCH * PREDICT_BATCH
+        for first, start in np.unique(np.stack([batches, blocks]), axis=1).T:
+            few = ops.convert_to_tensor(self._subject.images[first : min(first + PREDICT_BATCH, start + size)])
+            exact = decide(np.asarray(self._passing(few, tensors)), self.network.threshold)
+            some = again[batches == first]
+            decisions[some] = exact[images[some] - first]
+
+    def plain(self, varied: Sequence[int], block: int | None) -> Plain:
         """For trials with weights so large that backends could differ."""
         key = tuple(sorted(varied)), block
         if key not in self._fallback:
@@ -226,6 +337,14 @@ class Evaluator:
 def _is_extreme(entries: Sequence[Entry]) -> bool:
     """Whether a weight is not finite, or so large that a sum may overflow in one backend and not in another."""
     return any(isinstance(e, np.ndarray) and not (np.max(np.abs(e), initial=0) < EXTREME) for e in entries)
+
+
+def _distances(scores: Array, threshold: float) -> Array:
+    """How far outputs (n,) are above the threshold: in logits where they are probabilities, which end at 0 and 1."""
+    if threshold == 0:
+        return scores
+    sure = np.clip(scores.astype(np.float64), near_ties.UNDERFLOW, 1 - 2.0**-24)
+    return np.asarray(np.log(sure / (1 - sure)) - np.log(threshold / (1 - threshold)), np.float32)
 
 
 def _entries(trials: Sequence[Sequence[Entry]], backend: Backend) -> list[list[Entry]]:

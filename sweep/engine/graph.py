@@ -12,7 +12,7 @@ import keras
 from keras import layers as kl
 from keras import ops
 
-from sweep.engine.sites import Insert, Site
+from sweep.engine.sites import IDENTITY, Insert, Site
 from sweep.networks.inspection import leaves_of
 
 _FUNCTIONAL = type(keras.Model(inputs := keras.Input((1,)), inputs))
@@ -99,6 +99,11 @@ class Graph:
     def number(self, variable: Any) -> int:
         """The index of a variable of the model, or of a site, as in `varied`; -1 for another, such as a seed."""
         return self._numbers.get(id(variable), -1)
+
+    def shape_of(self, number: int) -> tuple[int, ...]:
+        """Shape of what a trial gives the variable, or the site for levels, of this number."""
+        weights = len(self._weights)
+        return tuple(self._weights[number].shape) if number < weights else IDENTITY.shape
 
     def check_rest(self) -> None:
         """Raise Unsupported where a layer of the rest is called or set up as no pass of many trials covers it."""

@@ -16,6 +16,8 @@ TIE = 2e-5  # of the logits' range, at least; ten times what has been seen betwe
 MARGIN = 8  # times the largest difference seen on the sample: a deep network rounds more
 LARGEST_ERROR = 1e-4  # of the logits' range: more is not rounding
 UNDERFLOW = 1e-30  # softmax outputs below tell no logit
+_SURELY = 1.01  # times the limit, for the rounding of what it is compared with
+_LOGARITHM = 1e-6  # probabilities and their logarithms are rounded
 SCORE_FACTOR = 10  # a single output tells no range of logits: it is given that much more room
 
 
@@ -51,6 +53,19 @@ def within_rounding(scores: Array, threshold: float | None, softmax: bool, tie: 
         size = best[..., 1] - logits(scores.min(axis=-1), softmax) if softmax else np.abs(scores).max(axis=-1)
         close = ~(best[..., 1] - best[..., 0] > tie * size)
     return np.asarray(close if softmax else close & (size != 0))
+
+
+def settled(best: Array, second: Array, lowest: Array, softmax: bool, tie: float = TIE) -> npt.NDArray[np.bool_]:
+    """Which decisions rounding clearly cannot turn: none of `within_rounding`, and nearly all others.
+
+    Args:
+        best, second, lowest: the two largest and the smallest score, of one shape; before the softmax if there is one.
+        softmax: whether these are the logits of probabilities.
+        tie: as for `within_rounding`.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):  # infinity less infinity
+        size = best - lowest if softmax else np.maximum(np.abs(best), np.abs(lowest))
+        return np.asarray(best - second > np.float32(_SURELY * tie) * size + np.float32(_LOGARITHM * softmax))
 
 
 def difference(scores: Array, expected: Array, softmax: bool) -> float:

@@ -340,7 +340,8 @@ def test_trials_are_those_of_predict_or_refused(name: str, tmp_path: Path, monke
     prepared = prepare(study)
     kernels = [v.index for v in prepared.networks["net"].variables if v.kernel]
     job = Job("", "", 0, study.columns, {c.id: c for c in prepared.study.cells}, prepared.flow)
-    rows, notes = evaluate_chunk(job, prepared.models["net"], prepared.dataset, Chunk("net", tuple(wanted(study))))
+    table, notes = evaluate_chunk(job, prepared.models["net"], prepared.dataset, Chunk("net", tuple(wanted(study))))
+    rows = table.to_pylist()
     assert not [note for note in notes if "differs" in note]
     clean = count(model, model.get_weights(), images, labels)
     assert clean == IMAGES - len(labels[::7])

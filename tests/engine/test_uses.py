@@ -92,7 +92,8 @@ def test_each_use_has_draws_of_its_own_and_ranges_are_those_of_all(name: str, tm
     study = Study.from_dict(tomllib.loads(STUDY.format(tmp_path)))
     prepared = prepare(study)
     job = Job("", "", 0, study.columns, {c.id: c for c in prepared.study.cells}, prepared.flow)
-    rows, _ = evaluate_chunk(job, prepared.models["net"], prepared.dataset, Chunk("net", tuple(wanted(study))))
+    table, _ = evaluate_chunk(job, prepared.models["net"], prepared.dataset, Chunk("net", tuple(wanted(study))))
+    rows = table.to_pylist()
     found = {(row["family"], row["seed"]): row["n_correct"] for row in rows}
     shapes = [y.shape[1:] for y in uses(model, images)]
     assert len(shapes) > 1

@@ -13,13 +13,12 @@ Each kernel is a frozen description whose `emit` writes the body of one LLVM fun
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Literal
 
-from sweep.engine.compiled.llvm import Code, compile_assembly, lanes
+from sweep.engine.compiled.llvm import Code
 
 # Sums kept in registers at a time: with fewer, a fused multiply-add waits for the one before it (latency 4, two a
 # cycle); with more, sixteen registers do not hold them and what they are made from.
@@ -309,65 +308,3 @@ class Pool:
 
 
 Kernel = Convolution | Pointwise | Pool
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where an array of a block begins: `start` floats into one of the pointers of the program."""
-
-    pointer: str
-    start: int
-    block: int = 0  # floats from one block to the next
-
-
-@dataclass(frozen=True)
-class Instruction:
-    """A kernel and what it works on; `weights` is the offset of its packed weights."""
-
-    kernel: Kernel
-    x: Place
-    r: Place
-    y: Place
-    weights: int
-
-
-def build(instructions: Sequence[Instruction], inputs: int) -> Callable[..., None]:
-    """Compiles a program ``run(weights, scratch, output, blocks, input 0, ...)``, which releases Python's lock.
-
-    All arguments but the number of blocks are addresses of float32 arrays, aligned to a SIMD register.
-    """
-    width, kernels = lanes(), dict[Kernel, str]()
-    text: list[str] = []
-    for instruction in instructions:
-        if instruction.kernel not in kernels:
-            kernels[instruction.kernel] = f"kernel{len(kernels)}"
-            code = Code(width)
-            instruction.kernel.emit(code)
-            arguments = "ptr noalias %x, ptr noalias %w, ptr noalias %r, ptr noalias %y"
-            head = f"define internal void @{kernels[instruction.kernel]}({arguments}) noinline nounwind"
-            text += [head, "{", "entry:", *code.lines, "ret void", "}"]
-    text += _driver(instructions, kernels, inputs, width)
-    v = f"<{width} x float>"
-    text.append(f"declare {v} @llvm.fmuladd.v{width}f32({v}, {v}, {v})")
-    text.append(f"declare {v} @llvm.rint.v{width}f32({v})")
-    engine = compile_assembly("\n".join(text))
-    kinds = [ctypes.c_void_p] * 3 + [ctypes.c_int64] + [ctypes.c_void_p] * inputs
-    function = ctypes.CFUNCTYPE(None, *kinds)(engine.get_function_address("run"))
-    function.engine = engine  # type: ignore[attr-defined]  # the machine code lives as long as its engine
-    return function
-
-
-def _driver(instructions: Sequence[Instruction], kernels: dict[Kernel, str], inputs: int, width: int) -> list[str]:
-    """The loop over blocks, which calls the kernels one after the other."""
-    code = Code(width)
-
-    def each_block(i: str) -> None:
-        for step in instructions:
-            x, r, y = (code.at(p.pointer, p.start, i, p.block) for p in (step.x, step.r, step.y))
-            w = code.at("%weights", step.weights)
-            code.lines.append(f"call void @{kernels[step.kernel]}(ptr {x}, ptr {w}, ptr {r}, ptr {y})")
-
-    code.loop("%blocks", each_block)
-    pointers = ", ".join(f"ptr %input{k}" for k in range(inputs))
-    head = f"define void @run(ptr %weights, ptr %scratch, ptr %output, i64 %blocks, {pointers})"
-    return [head, "{", "entry:", *code.lines, "ret void", "}"]

@@ -72,9 +72,14 @@ class Code:
             pointer = self.let(f"getelementptr float, ptr {pointer}, i64 {scaled}")
         return self.let(f"getelementptr float, ptr {pointer}, i64 {offset}") if offset else pointer
 
-    def load(self, pointer: str) -> str:
+    def load(self, pointer: str, aligned: bool = True) -> str:
         """A vector."""
-        return self.let(f"load {self.vector}, ptr {pointer}, align {4 * self.lanes}")
+        return self.let(f"load {self.vector}, ptr {pointer}, align {4 * self.lanes if aligned else 4}")
+
+    def shuffle(self, a: str, b: str, lanes: Sequence[int]) -> str:
+        """Of the lanes of a, and those of b behind them, these."""
+        mask = f"<{self.lanes} x i32> <{', '.join(f'i32 {k}' for k in lanes)}>"
+        return self.let(f"shufflevector {self.vector} {a}, {self.vector} {b}, {mask}")
 
     def store(self, value: str, pointer: str) -> None:
         """A vector."""

@@ -23,7 +23,7 @@ from sweep.engine.graph import IDENTITIES, Graph, Step, Tensor, Unsupported
 from sweep.engine.sites import Insert
 
 Array = npt.NDArray[np.float32]
-Values = Callable[[Any], Array]  # from a variable to its values (T or 1, *shape)
+Values = Callable[[Any], npt.NDArray[Any]]  # from a variable to its values (T or 1, *shape)
 
 _ADDITIONS = {kl.Add, type((keras.Input((1,)) + keras.Input((1,)))._keras_history.operation)}
 _MAX_POOLS = {kl.MaxPooling1D, kl.MaxPooling2D}
@@ -50,6 +50,7 @@ class Operation:
         x_from, y_from, r_from: where in them it begins, in floats.
         pack: from the values of variables to its packed weights (T or 1, floats), if it has any.
         variables: those that `pack` reads, by their numbers in the graph.
+        rearranges: whether `pack` gives these values in another order, with zeros among them, and computes nothing.
         fills: whether it writes all of y; zero padding and concatenation do not.
     """
 
@@ -62,6 +63,7 @@ class Operation:
     r_from: int = 0
     pack: Callable[[Values], Array] | None = None
     variables: frozenset[int] = frozenset()
+    rearranges: bool = False
     fills: bool = True
 
 
@@ -151,7 +153,9 @@ class Lowering:
         elif kind in _GLOBAL_POOLS | _GLOBAL_MEANS:
             self._pool(step, self.slots[x].shape[:2], (1, 1), kind in _GLOBAL_POOLS)
         elif kind in (kl.Activation, kl.Softmax) and y == self._graph.output:
-            self._names[y], self.tail = x, layer.call
+            softmax = kind is kl.Softmax and layer.axis == -1
+            self._names[y] = x
+            self.tail = keras.activations.softmax if softmax else getattr(layer, "activation", layer.call)
         else:
             raise Unsupported(f"{step} is not in the list of compiled layers")
 
@@ -237,7 +241,8 @@ class Lowering:
             return _side_by_side([*_pack_convolution(weights, bias, kernel.tile[2]), *epilogue.levels(values)])
 
         top, left, *_ = read_pads(step, self._graph.shapes)
-        self._add(kernel, x, epilogue.y, epilogue.residual, (-top, -left), pack, [*layer.weights, *epilogue.variables])
+        variables = [*layer.weights, *epilogue.variables]
+        self._add(kernel, x, epilogue.y, epilogue.residual, (-top, -left), pack, variables, norm is None)
 
     def _pointwise(self, step: Step) -> None:
         x, epilogue = self._at(step.inputs[0]), Epilogue(step.outputs[0])
@@ -262,7 +267,8 @@ class Lowering:
             return _side_by_side([*affine, *epilogue.levels(values)])
 
         variables = epilogue.variables
-        self._add(kernel, x, epilogue.y, epilogue.residual, pack=pack if variables else None, variables=variables)
+        pack_any = pack if variables else None
+        self._add(kernel, x, epilogue.y, epilogue.residual, (0, 0), pack_any, variables, norm is None)
 
     def _reshape(self, step: Step) -> None:
         """The same numbers under another shape: copied only where zeros stand around them."""
@@ -314,6 +320,7 @@ class Lowering:
         x_from: Pair = (0, 0),
         pack: Callable[[Values], Array] | None = None,
         variables: Sequence[Any] = (),
+        rearranges: bool = False,
         y_from: Shape = (0, 0, 0),
         fills: bool = True,
     ) -> None:
@@ -321,7 +328,7 @@ class Lowering:
         begins = self.slots[x].offset(*x_from), self.slots[y].offset(*y_from)
         r_from = 0 if r is None else self.slots[r].offset()
         numbers = frozenset(self._graph.number(v) for v in variables)
-        self.operations.append(Operation(kernel, x, y, *begins, r, r_from, pack, numbers, fills))
+        self.operations.append(Operation(kernel, x, y, *begins, r, r_from, pack, numbers, rearranges, fills))
 
 
 def _tiles(step: Step) -> Pair | None:
@@ -335,7 +342,7 @@ def _tiles(step: Step) -> Pair | None:
 
 def _normalization(layer: Any, values: Values) -> tuple[Array, Array]:
     """Scale and offset (T or 1, C) that a BatchNormalization amounts to."""
-    scale: Array = 1 / np.sqrt(values(layer.moving_variance) + np.float32(layer.epsilon))
+    scale: npt.NDArray[Any] = 1 / np.sqrt(values(layer.moving_variance) + np.float32(layer.epsilon))
     if layer.scale:
         scale = scale * values(layer.gamma)
     offset = -values(layer.moving_mean) * scale

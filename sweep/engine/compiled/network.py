@@ -6,16 +6,19 @@ that `lowering` knows. It is one native call per trial, in one thread, without P
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 
-from sweep.engine.compiled import kernels, llvm
-from sweep.engine.compiled.kernels import Instruction, Place
+from sweep.engine.compiled import llvm, program
 from sweep.engine.compiled.lowering import Array, Lowering, Operation
+from sweep.engine.compiled.packing import Packing
+from sweep.engine.compiled.program import Instruction, Place
+from sweep.engine.compiled.seeing import FACTS, Facts, Gather, Rearrange
 from sweep.engine.compiled.slots import Slot
 from sweep.engine.graph import Graph
 from sweep.engine.sites import Site
@@ -34,6 +37,32 @@ class Blocks:
     arrays: tuple[Array, ...]
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What T trials make of n images each.
+
+    Attributes:
+        softmax: whether the last activation function is softmax.
+        facts: (5, T, n) of `Facts`, said of the outputs before a softmax; None behind another last activation function,
+            or where there are not several outputs in a row.
+        raw: (T, blocks, floats, lanes) the outputs before a last activation function that kernels do not know.
+        activated: that function, on outputs (..., outputs).
+        final: whether there is none.
+    """
+
+    softmax: bool
+    facts: Array | None
+    raw: Array
+    activated: Callable[[Array], Array]
+    final: bool
+
+    def scores(self, where: npt.NDArray[np.bool_]) -> Array:
+        """The outputs (k, outputs) of those k images that are marked in (T, n), in their order."""
+        trial, image = np.nonzero(where)
+        lanes = self.raw.shape[-1]
+        return self.activated(self.raw[trial, image // lanes, :, image % lanes])
+
+
 class CompiledNetwork:
     """The forward pass of a network as machine code for this processor, for one weight set after the other.
 
@@ -42,6 +71,7 @@ class CompiledNetwork:
     Attributes:
         graph: the steps of the model and where they are cut.
         varied: the sorted indices into `model.weights` that trials perturb.
+        floats: of the packed weights of a trial.
     """
 
     def __init__(self, model: keras.Model, varied: Collection[int], sites: Sequence[Site] = ()) -> None:
@@ -54,16 +84,27 @@ class CompiledNetwork:
         self.graph.check_rest()
         self.varied = self.graph.varied
         lowered = Lowering(self.graph)
-        self._slots, self._tail, self._operations = lowered.slots, lowered.tail, lowered.operations
+        self._slots, self._tail = lowered.slots, lowered.tail
         self._outputs = tuple(self.graph.shapes[lowered.output])
-        self._constant: dict[int, Array] = {}
         places = _Places(lowered, self.graph.boundary)
-        program, self._weights = [], 0
-        for operation in self._operations:
-            program.append(places.instruction(operation, self._weights))
-            self._weights += operation.kernel.weights
+        instructions: list[Instruction] = []
+        self.floats: int = 0
+        for operation in lowered.operations:
+            instructions.append(places.instruction(operation, self.floats))
+            self.floats += operation.kernel.weights
         self._scratch = _aligned((places.scratch,))
-        self._run = kernels.build(program, len(self.graph.boundary))
+        gathers = [_gather(self._slots[slot]) for slot in self.graph.boundary]
+        self._gathered = _aligned((sum(gather.size for gather in gathers),))
+        self._facts = Facts(*self._outputs) if len(self._outputs) == 1 and self._outputs[0] > 1 else None
+        self._packing = packing = Packing(self.graph, lowered.operations)
+        rearrange = None
+        if packing.order is not None:
+            room = (self.floats // llvm.lanes() + 1) * llvm.lanes()
+            rearrange = Rearrange(packing.values + len(packing.behind), room)
+            self._order, self._packed = np.zeros(room, np.int32), _aligned((room,))
+            self._order[: self.floats] = packing.order
+        self._rearranges = rearrange is not None
+        self._program = program.build(instructions, gathers, self.floats, rearrange, self._facts)
 
     def blocks(self, boundary: Sequence[Array]) -> Blocks:
         """The boundary of N images, tensors (N, ...), in the form that `forward` reads."""
@@ -88,34 +129,60 @@ class CompiledNetwork:
         Returns:
             (T, N, outputs).
         """
-        packed = self._pack(weights)
+        packed = self._packing.packed(self.rows(zip(*weights, strict=True), len(weights[0])))
         pointers = [array.ctypes.data for array in blocks.arrays]
         count, lanes, size = len(blocks.arrays[0]), llvm.lanes(), int(np.prod(self._outputs))
         raw = _aligned((count, size, lanes))
         out = np.empty((len(packed), blocks.images, *self._outputs), np.float32)
         for trial, row in enumerate(packed):
-            self._run(row.ctypes.data, self._scratch.ctypes.data, raw.ctypes.data, count, *pointers)
-            scores = raw.transpose(0, 2, 1).reshape(-1, *self._outputs)[: blocks.images]
-            out[trial] = scores if self._tail is None else _activate(self._tail, scores)
+            self._program.run(row.ctypes.data, self._scratch.ctypes.data, raw.ctypes.data, count, *pointers)
+            out[trial] = self._activated(raw.transpose(0, 2, 1).reshape(-1, size)[: blocks.images])
         return out
 
-    def _pack(self, weights: Sequence[Array]) -> Array:
-        """The weights of all operations (T, floats), those that no trial perturbs packed once for all."""
-        given = dict(zip(self.varied, weights, strict=True))
-        out = np.empty((len(weights[0]), self._weights), np.float32)
-        at = 0
-        for index, operation in enumerate(self._operations):
-            if operation.pack is None:
-                continue
-            if operation.variables & given.keys():
-                part = operation.pack(lambda v: given[n] if (n := self.graph.number(v)) in given else v.numpy()[None])
-            else:
-                if index not in self._constant:
-                    self._constant[index] = operation.pack(lambda v: v.numpy()[None])
-                part = self._constant[index]
-            out[:, at : at + part.shape[1]] = part
-            at += part.shape[1]
-        return out
+    def rows(self, trials: Iterable[Sequence[Array]], count: int) -> Array:
+        """The values (T, floats) of so many trials, each given those of the varied weights, then of the sites.
+
+        Behind them stands what else is to be packed. A trial is taken once the one before it is stored.
+        """
+        values, behind = self._packing.values, self._packing.behind
+        rows = np.empty((count, values + len(behind)), np.float32)
+        rows[:, values:] = behind
+        for row, trial in zip(rows, trials, strict=True):
+            np.concatenate([value.reshape(-1) for value in trial], out=row[:values])
+        return rows
+
+    def values(self, row: Array) -> dict[int, Array]:
+        """What was given for each of `varied` in one of `rows`."""
+        return self._packing.values_of(row)
+
+    def see(self, tensors: Sequence[Array], images: npt.NDArray[np.int64], rows: Array) -> Seen:
+        """What T trials make of n images each, in one call.
+
+        Args:
+            tensors: the boundary of all N images, tensors (N, ...) float32, each in one piece.
+            images: (T, n) numbers of the images that each trial sees.
+            rows: (T, floats) of `rows`.
+        """
+        trials, wanted = images.shape
+        lanes, size = llvm.lanes(), int(np.prod(self._outputs))
+        blocks = -(-wanted // lanes)
+        numbers = np.zeros((trials, blocks * lanes), np.int32)
+        numbers[:, :wanted] = images
+        raw, facts = _aligned((trials * blocks, size, lanes)), _aligned((trials * blocks, FACTS, lanes))
+        weights = (rows, self._order, self._packed) if self._rearranges else [self._packing.packed(rows)] * 3
+        own = *weights, self._scratch, raw, self._gathered, facts, numbers
+        pointers = [[array.ctypes.data for array in arrays] for arrays in (own, tensors)]
+        self._program.see(*pointers[0], trials, blocks, *pointers[1])
+        softmax = self._tail is keras.activations.softmax
+        known = None
+        if self._facts and (softmax or self._tail is None):
+            known = facts.transpose(1, 0, 2).reshape(FACTS, trials, -1)[..., :wanted]
+        return Seen(softmax, known, raw.reshape(trials, blocks, size, lanes), self._activated, self._tail is None)
+
+    def _activated(self, scores: Array) -> Array:
+        """Scores (images, floats) as (images, *outputs), after a last activation function that kernels do not know."""
+        scores = scores.reshape(-1, *self._outputs)
+        return scores if self._tail is None else activate(self._tail, scores)
 
 
 class _Places:
@@ -159,7 +226,15 @@ class _Places:
         return Place(place.pointer, place.start + offset, place.block)
 
 
-def _activate(function: Any, scores: Array) -> Array:
+def _gather(slot: Slot) -> Gather:
+    """How images reach the array of a slot: whole, where no zeros stand around them."""
+    rows, columns, channels = slot.shape
+    if any(slot.pads):
+        return Gather(rows, columns * channels, slot.offset(), slot.row, slot.size)
+    return Gather(1, rows * columns * channels, 0, 0, slot.size)
+
+
+def activate(function: Any, scores: Array) -> Array:
     """The last activation function; softmax without the way through TensorFlow."""
     if function is not keras.activations.softmax:
         return np.asarray(function(keras.ops.convert_to_tensor(scores)))
