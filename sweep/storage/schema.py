@@ -8,15 +8,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from sweep.randomness import FIRST_SAMPLED
+from sweep.study.family import Cell
 from sweep.study.study import Study
 
 PROVENANCE = ("seconds", "host", "device", "engine")
 FIXED_SEED = 0  # of the one trial of a cell without randomness, whatever seeds the study asks for
-FORMAT = 1  # of the run folder; a reader refuses a newer one
+SAMPLED = ("estimate", "half_difference", "control")
+"""Columns of chips from `FIRST_SAMPLED` on, which format 1 does not have."""
+FORMAT = 2  # of the run folder; a reader refuses a newer one
 
 _TYPES = {float: pa.float64(), int: pa.int64(), str: pa.string(), bool: pa.bool_()}
 
@@ -34,12 +39,28 @@ def trial_schema(columns: Mapping[str, type]) -> pa.Schema:
             pa.field("n_correct", pa.int32(), nullable=False),
             pa.field("accuracy", pa.float64(), nullable=False),
             pa.field("n_nonfinite", pa.int32(), nullable=False),  # images with a score that is no finite number
+            *(pa.field(name, pa.float64()) for name in SAMPLED),
             pa.field("seconds", pa.float64()),
             pa.field("host", pa.string()),
             pa.field("device", pa.string()),
             pa.field("engine", pa.string()),
         ]
     )
+
+
+def completed(table: pa.Table) -> pa.Table:
+    """Trials with the columns of today's format, those that an earlier one did not have empty."""
+    for name in SAMPLED:
+        if name not in table.schema.names:
+            place = table.schema.get_field_index("seconds")
+            table = table.add_column(place, pa.field(name, pa.float64()), pa.nulls(table.num_rows, pa.float64()))
+    return table
+
+
+def values_of(table: pa.Table) -> npt.NDArray[np.float64]:
+    """What each trial says of its chip's accuracy: that, or its estimate less its control."""
+    accuracy, estimate, control = (table[n].to_numpy() for n in ("accuracy", "estimate", "control"))
+    return np.asarray(np.where(np.isnan(estimate), accuracy, estimate - np.nan_to_num(control)))
 
 
 def result_columns(schema: pa.Schema) -> list[str]:
@@ -49,10 +70,42 @@ def result_columns(schema: pa.Schema) -> list[str]:
 
 def trial_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, type]) -> pa.Table:
     """Rows as a table; parameters that a row's family does not sweep are null."""
-    for name, kind in columns.items():
-        if kind is str:  # two families may sweep one name with different types
-            rows = [{**row, name: str(row[name])} if row.get(name) is not None else row for row in rows]
-    return pa.Table.from_pylist(list(rows), schema=trial_schema(columns))
+    return pa.Table.from_pylist([{**row, **_stored(row, columns)} for row in rows], schema=trial_schema(columns))
+
+
+def trial_columns(
+    cells: Sequence[Cell], which: Sequence[int] | npt.NDArray[np.int64], columns: Mapping[str, type], **values: Any
+) -> pa.Table:
+    """As `trial_table`, of many trials of few cells.
+
+    Args:
+        cells: that there are.
+        which: (T,) positions in `cells`.
+        columns: as for `trial_schema`.
+        values: of the other columns, (T,) or a text; those that are not there are empty.
+    """
+    schema = trial_schema(columns)
+    keys = [{"model": c.model, "family": c.family, "cell": c.id, **_stored(c.values, columns)} for c in cells]
+    names = ["model", "family", "cell", *columns]
+    own = pa.Table.from_pylist(keys, schema=pa.schema([schema.field(name) for name in names])).take(which)
+    found = []
+    for name, kind in zip(schema.names, schema.types, strict=True):
+        given = values.get(name)
+        if name in names:
+            found.append(own[name])
+        elif given is None or isinstance(given, str):
+            found.append(pa.repeat(pa.scalar(given, kind), len(own)))
+        else:
+            found.append(pa.array(given, from_pandas=True).cast(kind))
+    return pa.Table.from_arrays(found, schema=schema)
+
+
+def _stored(values: Mapping[str, Any], columns: Mapping[str, type]) -> dict[str, Any]:
+    """Swept parameters as they are stored: two families may sweep one name with different types."""
+    return {
+        name: str(values[name]) if kind is str and values.get(name) is not None else values.get(name)
+        for name, kind in columns.items()
+    }
 
 
 def parquet_bytes(table: pa.Table) -> bytes:
@@ -75,18 +128,17 @@ class Expected:
 
     Attributes:
         schema: of every shard.
+        first: of those of format 1.
     """
 
     def __init__(self, study: Study) -> None:
         columns = study.columns
         self.schema = trial_schema(columns)
+        self.first = pa.schema([field for field in self.schema if field.name not in SAMPLED])
         self._keys = ["cell", "model", "family", *columns]
         self._cells: dict[str, tuple[Any, ...]] = {}
         for cell in study.cells:
-            values = [cell.values.get(name) for name in columns]
-            kinds = zip(values, columns.values(), strict=True)
-            stored = [str(value) if kind is str and value is not None else value for value, kind in kinds]
-            self._cells[cell.id] = (cell.id, cell.model, cell.family, *stored)
+            self._cells[cell.id] = (cell.id, cell.model, cell.family, *_stored(cell.values, columns).values())
         self._fixed = [cell.id for cell in study.cells if not cell.random]
 
     def problem(self, table: pa.Table) -> str | None:
@@ -108,7 +160,9 @@ class Expected:
         names = ("seed", "n_images", "n_correct", "accuracy", "n_nonfinite")
         seed, images, correct, accuracy, nonfinite = (table[name].to_numpy() for name in names)
         fixed = np.isin(table["cell"].to_numpy(zero_copy_only=False), self._fixed)
-        seconds = table["seconds"].to_numpy(zero_copy_only=False)
+        seconds, *sampled = (table[name].to_numpy(zero_copy_only=False) for name in ("seconds", *SAMPLED))
+        estimate, apart, control = sampled
+        few = seed >= FIRST_SAMPLED
         with np.errstate(divide="ignore", invalid="ignore"):
             wrong = {
                 "a seed below 0": seed < 0,
@@ -118,10 +172,14 @@ class Expected:
                 "more images without a score than there are, or fewer than none": (nonfinite < 0)
                 | (nonfinite > images),
                 "an accuracy that is not right by images": accuracy != correct / images,
+                "no finite estimate where one has to be": few & ~(np.isfinite(estimate) & np.isfinite(apart)),
+                "an estimate where there is none": ~few & ~(np.isnan(estimate) & np.isnan(apart)),
+                "a control that is no finite number, or of nothing": ~np.isnan(control)
+                & (~few | ~np.isfinite(control)),
                 "a time below 0 or without end": (seconds < 0) | np.isinf(seconds),
             }
         for said, where in wrong.items():
             if where.any():
-                row = table.slice(int(np.argmax(where)), 1).select(["cell", *names, "seconds"]).to_pylist()[0]
+                row = table.slice(int(np.argmax(where)), 1).select(["cell", *names, *SAMPLED, "seconds"]).to_pylist()[0]
                 return f"has {said}: {row}"
         return None

@@ -13,7 +13,7 @@ from sweep.errors import NondeterminismError, StoreError
 from sweep.files import reason
 from sweep.storage.pages import sizes
 from sweep.storage.paths import Folder
-from sweep.storage.schema import Expected, fingerprint, parquet_bytes, result_columns
+from sweep.storage.schema import Expected, completed, fingerprint, parquet_bytes, result_columns
 
 TRIALS = "trials"  # the folder of all shards
 REMEDY = "`sweep verify RUN --repair` sets it aside, then `sweep run` computes it again"
@@ -84,15 +84,19 @@ def check_study(table: pa.Table, study_digest: str | None, path: str) -> None:
 
 
 def parse(content: bytes, path: str, expected: Expected | None = None) -> pa.Table:
-    """The trials of a shard, which are those of a study where that is given.
+    """The trials of a shard, which are those of a study where that is given, with today's columns.
 
     Raises StoreError when it cannot be read, would take more than `MOST_UNPACKED` bytes, or holds what it cannot.
     """
+    return completed(_as_stored(content, path, expected))
+
+
+def _as_stored(content: bytes, path: str, expected: Expected | None) -> pa.Table:
     try:
         table = _read(content, expected)
     except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: names that are no UTF-8
         raise StoreError(f"{path}: is not a readable Parquet file: {reason(error)}; {REMEDY}") from None
-    problem = expected.problem(table) if expected else None
+    problem = expected.problem(completed(table)) if expected else None
     if problem:
         raise StoreError(f"{path}: {problem}; {REMEDY}")
     return table
@@ -102,7 +106,7 @@ def _read(content: bytes, expected: Expected | None) -> pa.Table:
     """Read a file whose sizes have been looked at; texts as codes first, of which a few bytes can stand for many."""
     said = sizes(content)
     schema = pq.ParquetFile(pa.BufferReader(content)).schema_arrow
-    if expected and not schema.remove_metadata().equals(expected.schema):
+    if expected and schema.remove_metadata() not in (expected.schema, expected.first):
         raise ValueError("its columns are not those of the study")
     size = said.unpacked + said.rows * sum(map(_width, schema.types))
     if size > MOST_UNPACKED:
@@ -138,8 +142,8 @@ def _length(part: pa.DictionaryArray) -> int:
 
 def sound(content: bytes, path: str, expected: Expected | None = None) -> pa.Table:
     """The trials of a shard for which no manifest has a checksum; raises StoreError when they are damaged."""
-    table = parse(content, path, expected)
+    table = _as_stored(content, path, expected)
     rows = (table.schema.metadata or {}).get(_ROWS_KEY)
     if rows and rows != fingerprint(table).encode():
         raise StoreError(f"{path}: is damaged: its rows are not those that were committed; {REMEDY}")
-    return table
+    return completed(table)

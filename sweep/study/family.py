@@ -20,6 +20,7 @@ SAID = ("accuracy", "noise")  # of a published point, beside where it is
 RESERVED = {  # columns of trials and summaries that a parameter of that name would hide
     *("model", "family", "cell", "layer", "seed", "n_images", "n_correct", "accuracy", "n_nonfinite"),
     *("seconds", "host", "device", "engine", "trials", "mean", "std", "mean_low", "mean_high", "std_low", "std_high"),
+    *("estimate", "half_difference", "control", "sampled", "disagrees"),
     *("new_low", "new_high", "min", "q05", "median", "q95", "max", "nonfinite", "published", "loss", "chance"),
     *("networks", "chips", "left_out", "truncated"),
     *("std_trainings", "std_trainings_low", "std_trainings_high", "std_chips", "std_interaction"),
@@ -71,7 +72,7 @@ class Cell:
     values: Mapping[str, Scalar]
     transforms: tuple[Transform, ...]
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Stable and readable: model, family and swept values; unique in its study."""
         swept = ",".join(f"{name}={_text(value)}" for name, value in self.values.items())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo
@@ -12,6 +13,7 @@ import sweep.tables as t
 from sweep.data.datasets import RESCALES
 from sweep.errors import hint, nearest
 from sweep.perturb.base import REGISTRY, Transform, table_of
+from sweep.randomness import FIRST_SAMPLED
 from sweep.study.described import is_ours
 from sweep.tables import Problem, Said
 
@@ -70,11 +72,21 @@ _FAMILY = {
     "sensitivity": (_PER_LAYER, (), "acts on one layer at a time, a cell each"),
 }
 _KIND: Any = Annotated[t.model("family", _FAMILY), Said(wrong="is not a [[family]] table")]
+IMAGES = ("all", "sampled")
+_PERCENT = t.number(high=50, above=0, said="points, a number above 0 and up to 50, such as 0.1")
 _KEYS = {
     "name": (t.text(r"^\w[\w.-]*$", "a name of letters, digits, '-', '_' and '.'"), ..., "and of the results' folder"),
     "model": (_MODELS, ..., "networks (.keras, .h5), or globs"),
     "dataset": (t.text(said="the path of an .npz file"), ..., "with arrays x_test and y_test"),
-    "seeds": (t.either(_COUNT, _SEEDS, dict), ..., "random draws (chips) a cell: 0 to seeds - 1, or a range"),
+    "seeds": (t.either(_COUNT, _SEEDS, dict), None, "random draws (chips) a cell: 0 to seeds - 1, or a range"),
+    "precision": (
+        _PERCENT,
+        None,
+        "points: half-width of the 95 % interval of each mean, beside seeds or instead",
+    ),
+    "min_seeds": (t.whole(2), None, "chips a cell at least, for `precision`; 256 by default"),
+    "max_seeds": (t.whole(2), None, "chips a cell at most, for `precision`; 1,000,000 by default"),
+    "images": (t.choice(IMAGES), None, "how many images a chip sees: a sample where `precision` asks for no more"),
     "root_seed": (t.whole(0), 0, "another one draws everything anew"),
     "rescale": (t.choice(RESCALES), None, "how whole-number images reach the network"),
     "plugins": (t.some(_TEXT, "a list of Python files", least=0), (), "with transforms of your own"),
@@ -97,9 +109,31 @@ def check_study(data: Mapping[str, Any], ops: Mapping[str, type[Transform]]) -> 
         if family.get("sensitivity") and len(selected) > 1:
             words = "all transforms of the family must select the same layers"
             problems.append(Problem(("family", i, "sensitivity"), words))
+    problems += [Problem(*problem) for problem in _asked(tables, problems)]
     names = [family["name"] for _, family in families if "name" in family]
     problems += [Problem(("family",), f"two families are called {name!r}", t.TWICE) for name in t.duplicates(names)]
     return tables, problems
+
+
+def _asked(tables: Mapping[str, Any], known: Sequence[Problem]) -> Iterator[tuple[t.Place, str]]:
+    """What is wrong with how many chips a study asks for, its values being valid one by one."""
+    wrong = {problem.place[0] for problem in known if problem.place}
+    if wrong & {"seeds", "precision", "images"}:
+        return
+    if "precision" not in tables:
+        for key in ("min_seeds", "max_seeds"):
+            if key in tables:
+                yield (key,), "bounds the chips that `precision` asks for, which is not there"
+        if "seeds" not in tables:
+            yield ("seeds",), "is missing; say how many chips, or the `precision` of each mean in points"
+        elif tables.get("images") == "sampled" and isinstance(tables["seeds"], dict):
+            yield ("seeds",), "of chips that see a sample of the images are counted: give a number"
+    elif tables.get("min_seeds", 2) > tables.get("max_seeds", math.inf):
+        yield ("min_seeds",), f"{tables['min_seeds']} is above max_seeds, {tables['max_seeds']}"
+    seeds = tables.get("seeds", 0)
+    last = seeds if isinstance(seeds, int) else seeds.get("start", 0) + seeds.get("count", 0)
+    if last > FIRST_SAMPLED:
+        yield ("seeds",), f"go beyond {FIRST_SAMPLED:,}, where chips for `precision` begin"
 
 
 def json_schema() -> dict[str, Any]:
@@ -127,6 +161,6 @@ def _tidy(schema: Any) -> Any:
     return {key: _tidy(v) for key, v in schema.items() if key not in dull or not isinstance(v, dull[key])}
 
 
-def check_seeds(seeds: Any) -> list[Problem]:
-    """What is wrong with the `seeds` of a study, alone."""
-    return [problem for problem in t.check(STUDY, {"seeds": seeds})[1] if problem.place[0] == "seeds"]
+def check_keys(values: Mapping[str, Any]) -> list[Problem]:
+    """What is wrong with single keys of a study."""
+    return [problem for problem in t.check(STUDY, values)[1] if problem.place[0] in values]

@@ -10,17 +10,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tomli_w
 
 from sweep.errors import InputError, collected
 from sweep.files import read_tables
 from sweep.perturb.base import REGISTRY, Selection, Transform, parameters
+from sweep.randomness import FIRST_SAMPLED
 from sweep.study.family import CLEAN, LAYER, SAID, Cell, Family, Ops, as_list, swept, transforms_of
 from sweep.study.plugins import Register, have_run, load_plugins
 
+if TYPE_CHECKING:
+    from sweep.statistics.estimates import Floats
+
 LARGEST_GRID = 1_000_000  # cells of a family
+MOST_SEEDS = 1_000_000  # chips of a cell that serve its mean, unless `max_seeds` says so
+CHIPS = ("precision", "min_seeds", "max_seeds", "images")  # keys that say how many chips serve the mean, and how
 
 
 class Parsed(NamedTuple):
@@ -50,9 +56,9 @@ class Parsed(NamedTuple):
             raise InputError(self.problems)
         return self.study
 
-    def over(self, seeds: int | Mapping[str, int] | None) -> Parsed:
-        """Over other seeds than the file's, if any; raises InputError when they are none."""
-        return self if self.study is None or seeds is None else self._replace(study=self.study.with_seeds(seeds))
+    def over(self, seeds: int | Mapping[str, int] | None, precision: float | None = None) -> Parsed:
+        """Over other seeds, or to another precision, than the file's, if any; raises InputError when they are none."""
+        return self if self.study is None else self._replace(study=self.study.over(seeds, precision))
 
 
 @dataclass(frozen=True)
@@ -68,8 +74,12 @@ class Study:
     name: str
     model: str | Sequence[str]
     dataset: str
-    seeds: int | Mapping[str, int]
-    family: Sequence[Family]
+    seeds: int | Mapping[str, int] = 0
+    family: Sequence[Family] = ()
+    precision: float | None = None
+    min_seeds: int | None = None
+    max_seeds: int | None = None
+    images: str | None = None
     root_seed: int = 0
     rescale: str | None = None
     plugins: Sequence[str] = ()
@@ -115,7 +125,8 @@ class Study:
             "name": self.name,
             "model": self.model if isinstance(self.model, str) else list(self.model),
             "dataset": self.dataset,
-            "seeds": self.seeds if isinstance(self.seeds, int) else dict(self.seeds),
+            **({"seeds": self.seeds if isinstance(self.seeds, int) else dict(self.seeds)} if self.seeds else {}),
+            **{key: value for key in CHIPS if (value := getattr(self, key)) is not None},
             "root_seed": self.root_seed,
             **({"rescale": self.rescale} if self.rescale is not None else {}),
             **({"plugins": list(self.plugins)} if self.plugins else {}),
@@ -126,14 +137,15 @@ class Study:
         """Its serialisation; `from_toml` gives an equal study."""
         return tomli_w.dumps(self.to_dict())
 
-    def with_seeds(self, seeds: int | Mapping[str, int]) -> Study:
-        """The same study over other seeds; raises InputError when they are none."""
-        from sweep.study.schema import check_seeds
+    def over(self, seeds: int | Mapping[str, int] | None = None, precision: float | None = None) -> Study:
+        """The same study over other seeds or to another precision where given; raises InputError when they are none."""
+        from sweep.study.schema import check_keys
 
-        problems = check_seeds(seeds)
-        if problems:
+        given = {"seeds": seeds, "precision": precision}
+        values = {key: value for key, value in given.items() if value is not None}
+        if problems := check_keys(values):
             raise InputError(f"{self.source}: {problem}" for problem in problems)
-        return self.but(seeds=seeds)
+        return self.but(**values) if values else self
 
     def with_code(self) -> Study:
         """The same study with transforms that can be applied; raises InputError where their code has not run here."""
@@ -146,11 +158,30 @@ class Study:
 
     @property
     def seed_range(self) -> range:
-        """The seeds as a range."""
+        """The seeds of the chips that see all images; beside them there may be others, which serve the mean alone."""
+        if self.precision is None and self.images == "sampled":
+            return range(0)
         if isinstance(self.seeds, int):
             return range(self.seeds)
         start = self.seeds.get("start", 0)
         return range(start, start + self.seeds["count"])
+
+    def samples(self, done: Mapping[str, Floats]) -> dict[str, range]:
+        """Seeds of the chips that serve the mean alone, by random cell, as far as it can be told from those done.
+
+        Args:
+            done: by cell, the estimates of such chips that are there, from the first seed on without a gap; (n,) each.
+        """
+        random = [cell.id for cell in self.cells if cell.random]
+        if self.precision is None:
+            count = self.seeds if self.images == "sampled" and isinstance(self.seeds, int) else 0
+            return {cell: range(FIRST_SAMPLED, FIRST_SAMPLED + count) for cell in random} if count else {}
+        from sweep.statistics.precision import PILOT, chips_for
+
+        least = self.min_seeds or min(PILOT, self.max_seeds or PILOT)
+        most = self.max_seeds or MOST_SEEDS
+        wanted = {c: chips_for(done.get(c, ()), self.precision / 100, least, most) for c in random}
+        return {cell: range(FIRST_SAMPLED, FIRST_SAMPLED + count) for cell, count in wanted.items()}
 
     @cached_property
     def models(self) -> dict[str, str]:
@@ -216,6 +247,8 @@ class Study:
             if cell.transforms
         }
         identity = {"root_seed": self.root_seed, "files": dict(digests), "cells": perturbations}
+        if self.precision is not None and self.images == "all":
+            identity["images"] = {"chips for the mean": "all"}
         if self.plugins:
             identity["plugins"] = self.plugin_digests
         normal: dict[str, Any] = json.loads(json.dumps(identity))

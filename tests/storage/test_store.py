@@ -25,7 +25,7 @@ def filled(place: Path) -> Store:
 def test_schema_is_the_contract():
     assert trial_schema(COLUMNS).names == [
         *("model", "family", "cell", "scale", "bits", "basis", "seed", "n_images", "n_correct", "accuracy"),
-        "n_nonfinite",
+        *("n_nonfinite", "estimate", "half_difference", "control"),
         *PROVENANCE,
     ]
     types = {f.name: str(f.type) for f in trial_schema(COLUMNS)}

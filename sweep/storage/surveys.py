@@ -1,0 +1,99 @@
+"""What is known of a study's images before chips see samples of them: a file of the run folder, made once."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sweep.errors import StoreError
+from sweep.files import reason
+from sweep.storage.pages import sizes
+from sweep.storage.paths import Folder
+from sweep.storage.schema import parquet_bytes
+from sweep.storage.shards import MOST_UNPACKED
+
+SURVEY = "survey.parquet"
+Ints = npt.NDArray[np.int64]
+Order = npt.NDArray[np.int32]
+_SCHEMA = pa.schema(
+    [
+        pa.field("cell", pa.string()),
+        pa.field("order", pa.list_(pa.int32())),
+        pa.field("right", pa.list_(pa.int32())),
+        pa.field("seen", pa.list_(pa.int32())),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """By what the images of samples are chosen.
+
+    All of it is whole numbers, made once for a run and kept with it: whatever machine goes on, chips see what they
+    would have seen.
+
+    Attributes:
+        orders: by cell, the numbers of the images in the order of an average chip's margin; (N,) int32.
+        pilots: by cell, in each stratum of that order, right decisions of pilot chips and all of them; (strata,) each.
+    """
+
+    orders: Mapping[str, Order] = field(default_factory=dict)
+    pilots: Mapping[str, tuple[Ints, Ints]] = field(default_factory=dict)
+
+    def __or__(self, other: Survey) -> Survey:
+        return Survey({**self.orders, **other.orders}, {**self.pilots, **other.pilots})
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of its content, in hex."""
+        return hashlib.sha256(self.content()).hexdigest()
+
+    def content(self) -> bytes:
+        """As the content of its file."""
+        rows = [
+            {"cell": cell, "order": self.orders[cell], "right": right, "seen": seen}
+            for cell, (right, seen) in self.pilots.items()
+        ]
+        return parquet_bytes(pa.Table.from_pylist(rows, schema=_SCHEMA))
+
+
+def read_survey(folder: Folder, images: int) -> Survey:
+    """The survey of a run folder, of a test set of so many images; empty where there is none.
+
+    Raises StoreError when its file is damaged, or of other images.
+    """
+    content = folder.read(SURVEY)
+    if content is None:
+        return Survey()
+    try:
+        size = sizes(content).unpacked
+        if size > MOST_UNPACKED:
+            raise ValueError(f"it would take {size:,} bytes; at most {MOST_UNPACKED:,} are read")
+        rows = pq.read_table(io.BytesIO(content)).cast(_SCHEMA).to_pylist()
+        orders = {row["cell"]: np.array(row["order"], np.int32) for row in rows}
+        counts = {row["cell"]: (row["right"], row["seen"]) for row in rows}
+        pilots = {cell: (np.array(r, np.int64), np.array(s, np.int64)) for cell, (r, s) in counts.items()}
+    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
+        problem = reason(error)
+    else:
+        problem = next(_problems(orders, pilots, images), "")
+        if not problem:
+            return Survey(orders, pilots)
+    raise StoreError(f"{folder.uri}/{SURVEY}: is damaged: {problem}; move it away, and `sweep run` makes it anew")
+
+
+def _problems(orders: Mapping[str, Order], pilots: Mapping[str, tuple[Ints, Ints]], images: int) -> Iterator[str]:
+    for cell, order in orders.items():
+        if not np.array_equal(np.sort(order), np.arange(images)):
+            yield f"the order of {cell} is none of {images:,} images"
+    for cell, (right, seen) in pilots.items():
+        if right.ndim != 1 or right.shape != seen.shape or np.any((right < 0) | (right > seen)):
+            yield f"the counts of {cell} are none"
