@@ -33,6 +33,7 @@ class Plan:
         folder: the run folder.
         trials: trials that the study asks for.
         done: how many of them are committed there.
+        means: what is asked for of the means, and what it will probably take; nothing where nothing is.
         images: what goes into each network; nothing where only the folder is read.
         reached: what the families reach in it; likewise.
     """
@@ -41,6 +42,7 @@ class Plan:
     folder: str
     trials: int
     done: int
+    means: Sequence[str] = ()
     images: Sequence[str] = ()
     reached: Sequence[str] = ()
 
@@ -48,16 +50,14 @@ class Plan:
         cells = self.study.cells
         random = sum(cell.random for cell in cells)
         seeds = len(self.study.seed_range)
+        chips = f"{random} with {seeds} seeds each" if seeds else f"{random} with random chips"
         return text_table(
             (),
             [
                 ("study", f"{self.study.name}: models {len(self.study.models)}, families {len(self.study.family)}"),
-                (
-                    "cells",
-                    f"{len(cells)}: {random} with {seeds} seeds each, {len(cells) - random} without randomness, "
-                    "one trial each",
-                ),
+                ("cells", f"{len(cells)}: {chips}, {len(cells) - random} without randomness, one trial each"),
                 ("trials", f"{self.trials:,}: {self.done:,} done, {self.trials - self.done:,} to do"),
+                *(("means", line) for line in self.means),
                 ("folder", self.folder),
                 *(("images", line) for line in self.images),
                 *(("reached", line) for line in self.reached),
@@ -66,9 +66,13 @@ class Plan:
 
 
 def _prepared(
-    study: Study | str | Path, seeds: int | Mapping[str, int] | None, trust: bool, trust_plugins: Trust
+    study: Study | str | Path,
+    seeds: int | Mapping[str, int] | None,
+    precision: float | None,
+    trust: bool,
+    trust_plugins: Trust,
 ) -> Prepared:
-    """A study with its files read and checked, over `seeds` instead of its own when these are given.
+    """A study with its files read and checked, over `seeds` and to a `precision` instead of its own where given.
 
     One that lies in a run folder takes its plugins from there, when they are trusted. InputError names every mistake in
     the study and in all its files.
@@ -80,11 +84,11 @@ def _prepared(
 
     if isinstance(study, str | Path):
         if not in_run_folder(str(study)):
-            return prepare(parse_file(study).over(seeds), trust)
+            return prepare(parse_file(study).over(seeds, precision), trust)
         found = trusted_study(Store.open(Path(study).parent), trust_plugins)
     else:
         found = study.with_code()
-    return prepare(found if seeds is None else found.with_seeds(seeds), trust)
+    return prepare(found.over(seeds, precision), trust)
 
 
 def run(
@@ -92,6 +96,7 @@ def run(
     out: str | Path | None = None,
     *,
     seeds: int | Mapping[str, int] | None = None,
+    precision: float | None = None,
     address: str | None = None,
     workers: int | None = None,
     gpus: float = 0.0,
@@ -111,6 +116,8 @@ def run(
         study: a study or the path of its file.
         out: the run folder, a local path or a URI (`s3://`, `gs://`, `az://`); default `results/<name>`.
         seeds: instead of the study's own: a count, or `{"start": 200, "count": 800}`.
+        precision: instead of the study's own: points, the half-width of the 95 % interval of each mean; a finished
+            run is sharpened by what is missing.
         address: of a Ray cluster; None starts a local Ray for this call.
         workers: tasks at a time; None uses every core (or GPU share) there is.
         gpus: GPUs that a task asks for; a fraction lets tasks share one.
@@ -135,7 +142,7 @@ def run(
     from sweep.execution.runner import InlineRunner
     from sweep.reporting.run import Run
 
-    prepared = _prepared(study, seeds, trust_model, trust_plugins)
+    prepared = _prepared(study, seeds, precision, trust_model, trust_plugins)
     trials = count_wanted(prepared.study)
     if trials > MOST_TRIALS:
         raise InputError(
@@ -166,31 +173,36 @@ def plan(
     out: str | Path | None = None,
     *,
     seeds: int | Mapping[str, int] | None = None,
+    precision: float | None = None,
     trust_model: bool = False,
     trust_plugins: Trust = False,
 ) -> Plan:
     """What `run` would do, after the same checks; computes nothing and writes nothing."""
+    from sweep.execution.means import Means
     from sweep.execution.plan import count_done, count_wanted
     from sweep.execution.resume import open_store, present
     from sweep.preparation.reach import reach
 
-    prepared = _prepared(study, seeds, trust_model, trust_plugins)
+    prepared = _prepared(study, seeds, precision, trust_model, trust_plugins)
     study = prepared.study
     store = open_store(prepared, out or Path(RUNS) / study.name)
-    done = count_done(study, present(store))
+    have = present(store)
+    means, done = Means(study, have).said(len(prepared.dataset)), count_done(study, have)
     reached = reach(study, prepared.networks, prepared.flow)
-    return Plan(study, store.folder.uri, count_wanted(study), done, prepared.fed(), reached)
+    return Plan(study, store.folder.uri, count_wanted(study), done, means, prepared.fed(), reached)
 
 
 def status(place: str | Path, trust_plugins: Trust = False) -> Plan:
     """How far a run is, from its folder alone; `trust_plugins` as in `open_run`."""
+    from sweep.execution.means import Means
     from sweep.execution.plan import count_done, count_wanted
     from sweep.execution.resume import present
     from sweep.reporting.run import open_run
 
     found = open_run(place, trust_plugins)
-    done = count_done(found.study, present(found.store))
-    return Plan(found.study, found.store.folder.uri, count_wanted(found.study), done)
+    have = present(found.store)
+    done, means = count_done(found.study, have), Means(found.study, have).said()
+    return Plan(found.study, found.store.folder.uri, count_wanted(found.study), done, means)
 
 
 def catalogue(op: str | None = None, plugins: Sequence[str] = ()) -> str:

@@ -48,6 +48,7 @@ def _run(options: argparse.Namespace) -> None:
         options.study,
         options.out,
         seeds=options.seeds,
+        precision=options.precision,
         address=options.address,
         workers=options.workers,
         gpus=options.gpus,
@@ -92,7 +93,7 @@ def _opened(options: argparse.Namespace) -> Run:
 
 def _plan(options: argparse.Namespace) -> None:
     trusted = {"trust_model": options.trust_model, "trust_plugins": _trust(options)}
-    print(api.plan(options.study, options.out, seeds=options.seeds, **trusted))
+    print(api.plan(options.study, options.out, seeds=options.seeds, precision=options.precision, **trusted))
 
 
 def _status(options: argparse.Namespace) -> None:
@@ -237,6 +238,8 @@ def _study_arguments(parser: _Parser) -> None:
     parser.add_argument("study", metavar="STUDY", help="study file (TOML)")
     parser.add_argument("--out", metavar="FOLDER", help="run folder or URI (default: results/NAME)")
     parser.add_argument("--seeds", type=_seeds, metavar="N|A:B", help="other seeds: a count, or A to B-1")
+    words = "half-width of each mean's 95 %% interval"
+    parser.add_argument("--precision", type=_points, metavar="POINTS", help=words)
     _trust_argument(parser)
     _plugins_argument(parser)
 
@@ -282,6 +285,13 @@ def _seconds(text: str) -> float:
     value = _number(text)
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return value
+
+
+def _points(text: str) -> float:
+    value = _number(text)
+    if not 0 < value <= 50:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of points above 0 and up to 50, such as 0.1")
     return value
 
 

@@ -16,7 +16,7 @@ from sweep.execution.job import Outcome
 from sweep.execution.runner import InlineRunner
 from sweep.execution.verify import verify
 from sweep.perturb.noise import Gaussian
-from sweep.storage.schema import PROVENANCE
+from sweep.storage.schema import PROVENANCE, SAMPLED
 from tests.oracle import count, perturbed
 
 PERTURBATIONS = {
@@ -140,6 +140,7 @@ def test_pandas_and_duckdb_read_the_trials(place: Path):
         "n_correct",
         "accuracy",
         "n_nonfinite",
+        *SAMPLED,
         *PROVENANCE,
     ]
     frame = pd.read_parquet("run/trials")

@@ -4,18 +4,35 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from sweep.data.decisions import chance_warning, is_near_chance
 from sweep.errors import Interrupted, NondeterminismError, StoreError, TaskError, VersionError
 from sweep.execution.failures import Failures, Nodes, said
 from sweep.execution.job import Job, Outcome
-from sweep.execution.plan import DEADLINE_SECONDS, Chunk, ChunkSize, Cutter, count_wanted, missing
+from sweep.execution.means import Means
+from sweep.execution.plan import (
+    DEADLINE_SECONDS,
+    FEW,
+    PILOT,
+    WHOLE,
+    Chunk,
+    ChunkSize,
+    Cutter,
+    Trial,
+    count_wanted,
+    missing,
+)
+from sweep.execution.plan import (
+    SURVEY as SURVEYING,
+)
 from sweep.execution.progress import Progress
-from sweep.execution.resume import open_store, present
+from sweep.execution.resume import open_store, present, remaining, survey_of
 from sweep.execution.runner import Runner
+from sweep.execution.sampled import HALF
 from sweep.execution.worker import versions
 from sweep.preparation.inputs import Prepared
 from sweep.preparation.resolved import resolved_table
@@ -27,10 +44,13 @@ from sweep.storage.paths import Folder
 from sweep.storage.schema import parquet_bytes
 from sweep.storage.shards import commit
 from sweep.storage.store import FIGURES, RESOLVED, Store
+from sweep.storage.surveys import SURVEY, Survey, read_survey
 from sweep.study.paths import STUDY
 from sweep.study.plugins import FOLDER, kept_name
 from sweep.version import VERSION
 
+FIRST_FEW = 512  # chips of a worker's first tasks, of those that see few images
+BESIDE = 80  # images whose time such a chip takes beside those that it sees, of a small network
 SAVE_SECONDS = 5.0  # between two writes of the manifest
 SAVE_SHARE = 0.05  # of the time, at most, where these take long
 
@@ -59,11 +79,11 @@ def run(
     try:
         store = open_store(prepared, place)
         how = {"threads": threads, "engine": engine, "deadline": deadline or DEADLINE_SECONDS}
-        job = Job.of(prepared, folder.uri, versions=versions(), **how)
-        ran = _Sweep(prepared, store, runner, job, ChunkSize(fixed=chunk_trials)).run()
+        job = Job.of(prepared, folder.uri, versions=versions(), survey=survey_of(prepared, folder), **how)
+        ran = _Sweep(prepared, store, runner, job, chunk_trials).run()
         merge(store, job.study_digest, job.columns, list(job.cells))
         store.tidy()
-        lost = len(missing(prepared.study, present(store))) if ran else 0
+        lost = len(remaining(prepared.study, present(store))) if ran else 0
         if lost:
             raise StoreError(f"{folder.uri}: {lost:,} trials were taken away while others ran; run it again")
     except BaseException:
@@ -93,12 +113,16 @@ def keeping(place: str | Path) -> Iterator[None]:
 class _Sweep:
     """One pass over the missing trials of a study."""
 
-    def __init__(self, prepared: Prepared, store: Store, runner: Runner, job: Job, size: ChunkSize) -> None:
+    def __init__(
+        self, prepared: Prepared, store: Store, runner: Runner, job: Job, chunk_trials: int | None = None
+    ) -> None:
         self._prepared = prepared
         self._store = store
         self._runner = runner
         self._job = job
-        self._size = size
+        self._means: Means
+        few = ChunkSize(fixed=chunk_trials, first=FIRST_FEW)
+        self._sizes = {WHOLE: ChunkSize(fixed=chunk_trials), FEW: few, SURVEYING: ChunkSize(fixed=1)}
         self._clock = Clock(store.manifest)
         self._failures = Failures(len(job.cells))
         self._nodes = Nodes()
@@ -110,13 +134,17 @@ class _Sweep:
         study, store, job = self._prepared.study, self._store, self._job
         store.adopt(job.study_digest, job.columns)
         have = present(store)
-        todo = missing(study, have)
-        if not todo:
+        self._means = Means(study, have)
+        whole, few = missing(study, have), self._means.missing()
+        if not whole and not few:
             self._begin()
             return 0
-        total = count_wanted(study)
-        progress = Progress(list(job.cells), total - len(todo), total)
-        progress.before([(trial, accuracy) for trial, accuracy in have.items() if trial[0] in job.cells])
+        done = count_wanted(study) - len(whole) + self._means.wanted - len(few)
+        images = len(self._prepared.dataset)
+        light = 1.0 if self._job.survey is None else min(1.0, (2 * HALF + BESIDE) / images)
+        total = done + len(whole) + len(few)
+        progress = Progress(list(job.cells), done, total, target=study.precision, light=light)
+        progress.before([(trial, value) for trial, value in have.items() if trial[0] in job.cells])
         begun = False
         try:
             with progress, self._runner:
@@ -124,7 +152,13 @@ class _Sweep:
                 resolved = resolved_table(study, self._prepared.networks, self._prepared.flow)
                 store.folder.write(RESOLVED, parquet_bytes(resolved))
                 begun = True
-                self._loop(Cutter(study, todo), progress)
+                self._start(progress)
+                for stage in self._stages(whole, sampling=bool(few)):
+                    several = self._means.wanted + self._means.forecast()
+                    progress.expect(count_wanted(study) + several, several)
+                    self._runner.update(self._job)
+                    self._loop(Cutter(study, stage), progress)
+                progress.finish()
         except KeyboardInterrupt:
             stopping()
             if begun:
@@ -136,7 +170,32 @@ class _Sweep:
         if self._failures:
             raise TaskError(str(self._failures))
         store.save(**self._clock.finished())
-        return len(todo)
+        return len(whole) + len(few)
+
+    def _stages(self, whole: Sequence[Trial], sampling: bool) -> Iterator[list[Trial]]:
+        """What can run at the same time: chips that see all images, the survey, then what is needed by what is there.
+
+        Whoever reads on has run what was given.
+        """
+        survey, store = self._job.survey, self._store
+        pilots: list[Trial] = []
+        if sampling and survey is not None:
+            pilots = [(c.id, PILOT) for c in self._job.cells.values() if c.random and c.id not in survey.pilots]
+        yield [*pilots, *whole]
+        found = self._job.survey
+        if pilots and found is not None and not self._failures:
+            if not store.folder.publish(SURVEY, found.content()):
+                found = read_survey(store.folder, len(self._prepared.dataset))  # of another driver
+            self._job = replace(self._job, survey=found)
+        tried: set[Trial] = set()
+        while todo := [trial for trial in self._means.missing() if trial not in tried and self._can(trial[0])]:
+            tried.update(todo)
+            yield todo
+
+    def _can(self, cell: str) -> bool:
+        """Whether chips of a cell that serve the mean alone can be evaluated."""
+        survey = self._job.survey
+        return cell not in self._failures.given_up and (survey is None or cell in survey.pilots)
 
     def _begin(self) -> None:
         """Write what says of what study the folder is."""
@@ -154,12 +213,14 @@ class _Sweep:
             versions={"python": platform.python_version(), "noisesweep": VERSION},
         )
 
-    def _loop(self, cutter: Cutter, progress: Progress) -> None:
-        runner = self._runner
-        prepared = self._prepared
+    def _start(self, progress: Progress) -> None:
+        runner, prepared = self._runner, self._prepared
         runner.start(self._job, prepared.models, prepared.dataset)
         joined = f"{runner.joined} joined; " if runner.joined else ""
         progress.note(f"{joined}workers load TensorFlow and the network")
+
+    def _loop(self, cutter: Cutter, progress: Progress) -> None:
+        runner = self._runner
         while runner.pending or cutter.left or self._again:
             runner.avoid(self._nodes.avoided(runner.nodes))
             slots = runner.slots
@@ -167,7 +228,7 @@ class _Sweep:
                 if self._again:
                     runner.submit(*self._again.pop())
                 else:
-                    runner.submit(cutter.cut(self._size.next(cutter.left, slots)))
+                    runner.submit(cutter.cut(self._sizes[cutter.kind].next(cutter.left, slots)))
             outcome = runner.wait(0.25)
             if outcome:
                 if outcome.error:
@@ -216,6 +277,10 @@ class _Sweep:
     def _take(self, outcome: Outcome, progress: Progress) -> None:
         shard = outcome.shard
         store = self._store
+        if outcome.survey is not None:
+            self._job = replace(self._job, survey=(self._job.survey or Survey()) | outcome.survey)
+            self._accept(outcome, progress)
+            return
         if outcome.table is not None:
             name = outcome.chunk.shard_name(self._job.study_digest)
             shard = commit(store.folder, outcome.table, self._job.study_digest, name)
@@ -225,16 +290,21 @@ class _Sweep:
             store.manifest["hosts"].append(dict(outcome.host))
         if time.monotonic() > self._save_next:
             self._save()
+        self._accept(outcome, progress)
+        for warning in self._near_chance(outcome):
+            progress.remark(warning, "WARNING")
+        found = list(zip(outcome.trials, outcome.values, strict=True))
+        self._means.take(found)
+        progress.advance(found, outcome.seconds)
+
+    def _accept(self, outcome: Outcome, progress: Progress) -> None:
+        """A task that did its work."""
         self._failures.succeeded(outcome.trials)
         for node in self._nodes.succeeded(outcome.node, outcome.host.get("host", ""), outcome.trials):
             progress.remark(self._nodes.said(node))
-        self._size.measured(len(outcome.counts), outcome.seconds)
+        self._sizes[outcome.chunk.kind].measured(len(outcome.trials), outcome.seconds)
         for note in outcome.notes:
             progress.remark(note)
-        for warning in self._near_chance(outcome):
-            progress.remark(warning, "WARNING")
-        accuracies = [correct / images for correct, images in outcome.counts]
-        progress.advance(list(zip(outcome.trials, accuracies, strict=True)), outcome.seconds)
 
     def _near_chance(self, outcome: Outcome) -> Iterator[str]:
         """Clean networks that are right about hardly more images than by lot: something is wrong with the study."""

@@ -13,6 +13,7 @@ from sweep.perturb.base import REGISTRY
 from sweep.preparation.inputs import Prepared
 from sweep.preparation.sites import Flow
 from sweep.storage.shards import Shard
+from sweep.storage.surveys import Survey
 from sweep.study.family import Cell
 from sweep.study.plugins import Plugin, loaded, ops_of, run_plugins
 
@@ -42,6 +43,7 @@ class Job:
     rescale: str | None = None
     plugins: tuple[Plugin, ...] = ()
     gpus: float = 0.0
+    survey: Survey | None = None
 
     @classmethod
     def of(cls, prepared: Prepared, folder: str = "", **how: Any) -> Job:
@@ -79,6 +81,8 @@ class Outcome:
         host: where, and with which versions.
         trials: in the order of the shard's rows.
         counts: (correct, images) of each trial.
+        values: of each trial, what it says of the chip's accuracy: that, or its estimate less its control.
+        survey: what was found, where that was asked for.
         notes: what the user should know once.
         shard: what it committed.
         table: the rows, where the run folder was out of its reach: the driver commits them.
@@ -91,6 +95,8 @@ class Outcome:
     host: Mapping[str, str] = field(default_factory=dict)
     trials: tuple[Trial, ...] = ()
     counts: Sequence[tuple[int, int]] = ()
+    values: Sequence[float] = ()
+    survey: Survey | None = None
     notes: tuple[str, ...] = ()
     shard: Shard | None = None
     table: pa.Table | None = None

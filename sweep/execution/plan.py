@@ -3,25 +3,42 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from sweep.randomness import FIRST_SAMPLED
 from sweep.storage.schema import FIXED_SEED
 from sweep.study.study import Study
 
 Trial = tuple[str, int]  # (id of the cell, seed)
 
+PILOT = -1
+"""In place of a seed: find the order of a cell's images, and what pilot chips decide."""
 DEADLINE_SECONDS = 1800.0  # a chunk is some seconds of work; a worker's first one also loads and compiles
 SEEDS_AT_A_TIME = 32
+SAMPLES_AT_A_TIME = 64  # seeds, which share their draws over all cells
 CHUNKS_PER_SECOND = 50  # that the driver takes in with ease, some times as many at most
+
+
+WHOLE, FEW, SURVEY = range(3)
+
+
+def kind_of(trial: Trial) -> int:
+    """`WHOLE`, `FEW` or `SURVEY`."""
+    return SURVEY if trial[1] < 0 else WHOLE if trial[1] < FIRST_SAMPLED else FEW
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """The trials that one task runs, all of one model."""
+    """The trials that one task runs, all of one model and kind."""
 
     model: str
     trials: tuple[Trial, ...]
+
+    @property
+    def kind(self) -> int:
+        """What its trials are: chips that see all images, chips that see few, or a part of the survey."""
+        return kind_of(self.trials[0])
 
     def shard_name(self, study_digest: str) -> str:
         """A function of the study and of the trials, so that the same work has the same name anywhere."""
@@ -61,6 +78,21 @@ def wanted(study: Study) -> list[Trial]:
     return trials
 
 
+def sampled(study: Study, ranges: Mapping[str, range]) -> list[Trial]:
+    """Trials of chips that serve the mean alone, some seeds at a time through all cells of a model.
+
+    `ranges` are the seeds of each cell, and may be empty.
+    """
+    trials: list[Trial] = []
+    for model in study.models:
+        own = {cell.id: ranges[cell.id] for cell in study.cells if cell.model == model and ranges.get(cell.id)}
+        last = max((seeds.stop for seeds in own.values()), default=0)
+        for start in range(FIRST_SAMPLED, last, SAMPLES_AT_A_TIME):
+            for seed in range(start, start + SAMPLES_AT_A_TIME):
+                trials += [(cell, seed) for cell, seeds in own.items() if seed in seeds]
+    return trials
+
+
 def count_wanted(study: Study) -> int:
     """How many trials a study asks for."""
     random = sum(cell.random for cell in study.cells)
@@ -91,12 +123,20 @@ class Cutter:
         """Trials not handed out yet."""
         return len(self._trials) - self._next
 
+    @property
+    def kind(self) -> int:
+        """What the next trials are."""
+        return kind_of(self._trials[self._next])
+
     def cut(self, size: int) -> Chunk:
-        """The next chunk: at most `size` trials of one model."""
+        """The next chunk: at most `size` trials of one model and kind."""
         start = self._next
         model = self._model[self._trials[start][0]]
         end = start
-        while end < min(start + size, len(self._trials)) and self._model[self._trials[end][0]] == model:
+        kind = kind_of(self._trials[start])
+        while end < min(start + size, len(self._trials)):
+            if self._model[self._trials[end][0]] != model or kind_of(self._trials[end]) != kind:
+                break
             end += 1
         self._next = end
         return Chunk(model, tuple(self._trials[start:end]))
@@ -115,9 +155,10 @@ class ChunkSize:
     Where thousands of workers hand in chunks, these take longer, so that the driver keeps up with them.
     """
 
-    def __init__(self, seconds: float = 5.0, fixed: int | None = None) -> None:
+    def __init__(self, seconds: float = 5.0, fixed: int | None = None, first: int = 4) -> None:
         self._seconds = seconds
         self._fixed = fixed
+        self._first = first
         self._per_trial: float | None = None
 
     def measured(self, trials: int, seconds: float) -> None:
@@ -130,7 +171,7 @@ class ChunkSize:
         if self._fixed:
             return self._fixed
         if self._per_trial is None:
-            return 4
+            return self._first
         full = max(self._seconds, slots / CHUNKS_PER_SECOND) / self._per_trial
         least = 1.0 / self._per_trial  # under a second, the task itself costs more than it spreads
         return max(1, int(min(full, max(least, left / (2 * slots)))))

@@ -16,7 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from sweep.execution.plan import Trial
+from sweep.execution.plan import FEW, Trial, kind_of
 from sweep.texts import duration, percent
 
 PLAIN_SECONDS = 5.0  # between two plain lines
@@ -38,6 +38,18 @@ class Running:
         self.mean += step / self.count
         self.squares += step * (value - self.mean)
 
+    @property
+    def half_width(self) -> float:
+        """Of the 95 % interval of the mean, of many values; infinite with fewer than two."""
+        if self.count < 2:
+            return math.inf
+        return 1.96 * math.sqrt(self.squares / (self.count - 1) / self.count)
+
+    @property
+    def precise(self) -> str:
+        """The mean with this half-width."""
+        return f"{percent(self.mean)} ± {percent(self.half_width)}" if self.count > 1 else "–"
+
     def __str__(self) -> str:
         if self.count == 0:
             return "–"
@@ -49,14 +61,31 @@ class Running:
 class Progress:
     """Trials done and left, rate, time left, and the running mean ± standard deviation of each cell."""
 
-    def __init__(self, cells: Sequence[str], done: int, total: int, stream: TextIO | None = None) -> None:
+    def __init__(
+        self,
+        cells: Sequence[str],
+        done: int,
+        total: int,
+        stream: TextIO | None = None,
+        target: float | None = None,
+        light: float = 1.0,
+    ) -> None:
+        """Begins with `done` of `total` trials.
+
+        `target` is the half-width in points that is asked for each mean; it is served by chips of their own, each of
+        which takes about the part `light` of the time of another.
+        """
         self._stream = stream or sys.stderr
         self._cells = {cell: Running() for cell in cells}
+        self._means = {cell: Running() for cell in cells}
+        self._target = target
         models = {cell.partition("/")[0] for cell in cells}
         self._model = f"{models.pop()}/" if len(models) == 1 else ""  # needs no saying
         self._done = done
         self._total = total
-        self._arrivals: deque[tuple[float, int]] = deque()
+        self._light = light
+        self._few, self._few_total = 0, 0  # light ones, of those that are done and of all
+        self._arrivals: deque[tuple[float, int, float]] = deque()
         self._note = "starting workers"
         self._said = -math.inf
         self._shown = -1
@@ -76,8 +105,31 @@ class Progress:
 
     def before(self, trials: Sequence[tuple[Trial, float]]) -> None:
         """Accuracies of trials that were there before this run."""
-        for (cell, _), accuracy in trials:
-            self._cells[cell].add(accuracy)
+        for trial, accuracy in trials:
+            is_light = kind_of(trial) == FEW
+            self._few += is_light
+            of = self._means if is_light else self._cells
+            of[trial[0]].add(accuracy)
+
+    def expect(self, total: int, few: int) -> None:
+        """So many trials will be there in the end, as far as is known now, so many of them light."""
+        self._total, self._few_total = total, few
+
+    def finish(self) -> None:
+        """Nothing is to come any more."""
+        if self._total != self._done:
+            self.expect(self._done, self._few)
+            self._shown = -1
+        self.refresh()
+
+    @property
+    def _work(self) -> float:
+        """What is done, in trials that are not light."""
+        return self._done - self._few + self._light * self._few
+
+    @property
+    def _work_total(self) -> float:
+        return self._total - self._few_total + self._light * self._few_total
 
     def note(self, text: str) -> None:
         """Say what goes on until the first trials are in."""
@@ -94,10 +146,10 @@ class Progress:
     def advance(self, trials: Sequence[tuple[Trial, float]], seconds: float) -> None:
         """Take in finished trials and their accuracies; they took a task `seconds`."""
         if not self._arrivals:  # work began when the first task to finish began
-            self._arrivals.append((time.monotonic() - seconds, self._done))
+            self._arrivals.append((time.monotonic() - seconds, self._done, self._work))
         self.before(trials)
         self._done += len(trials)
-        self._arrivals.append((time.monotonic(), self._done))
+        self._arrivals.append((time.monotonic(), self._done, self._work))
         while len(self._arrivals) > 2 and self._arrivals[-1][0] - self._arrivals[0][0] > WINDOW_SECONDS:
             self._arrivals.popleft()
         self.refresh()
@@ -114,36 +166,46 @@ class Progress:
 
     def line(self) -> str:
         """The state in one line."""
-        share = 100 * self._done / self._total if self._total else 100.0
+        share = 100 * self._work / self._work_total if self._total else 100.0
         line = f"{self._done:,}/{self._total:,} trials ({share:.0f} %)"
+        if self._target is not None and (begun := [mean for mean in self._means.values() if mean.count]):
+            near = sum(100 * mean.half_width <= self._target for mean in begun)
+            line += f", {near} of {len(begun)} means within ±{self._target:g} points"
         if self._done == self._total:
             return line
         rate = self.rate
         if rate is None:
             return f"{line}, {self._note}"
-        return f"{line}, {rate:.1f} trials/s, {duration((self._total - self._done) / rate, 2)} left"
+        trials, work = rate
+        return f"{line}, {trials:,.1f} trials/s, {duration((self._work_total - self._work) / work, 2)} left"
 
     @property
-    def rate(self) -> float | None:
-        """Trials a second over the recent past; None until it can be told."""
+    def rate(self) -> tuple[float, float] | None:
+        """Trials, and work, a second over the recent past; None until it can be told."""
         if len(self._arrivals) < 2:
             return None
-        (first, before), (last, after) = self._arrivals[0], self._arrivals[-1]
-        return (after - before) / (last - first) if last > first and after > before else None
+        (first, before, less), (last, after, more) = self._arrivals[0], self._arrivals[-1]
+        seconds = last - first
+        return ((after - before) / seconds, (more - less) / seconds) if seconds > 0 and after > before else None
 
     def _picture(self, console: Console) -> Group:
         table = Table(box=None, padding=(0, 2, 0, 0))
         table.add_column("cell")
         table.add_column("trials", justify="right")
         table.add_column("accuracy, % (mean ± std so far)", justify="right")
+        if self._target is not None:
+            table.add_column(f"chips for the mean to ±{self._target:g}", justify="right")
+            table.add_column("mean, % (± 95 %)", justify="right")
         room = max(1, console.height - 5)
         shown = list(self._cells.items())[: room if len(self._cells) <= room else room - 1]
         for cell, running in shown:
-            table.add_row(cell.removeprefix(self._model), str(running.count), str(running))
+            mean = self._means[cell]
+            precise = [str(mean.count or ""), mean.precise] if self._target is not None else []
+            table.add_row(cell.removeprefix(self._model), str(running.count), str(running), *precise)
         rest = len(self._cells) - len(shown)
         if rest:
             table.add_row(f"… and {rest} more", "", "")
         below = Table.grid()
-        below.add_row(ProgressBar(total=max(1, self._total), completed=self._done, width=min(60, console.width)))
+        below.add_row(ProgressBar(total=max(1.0, self._work_total), completed=self._work, width=min(60, console.width)))
         below.add_row(Text(self.line()))
         return Group(table, below)

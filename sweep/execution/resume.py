@@ -7,11 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from sweep.errors import InputError, StoreError
-from sweep.execution.plan import Trial
+from sweep.execution.means import Means
+from sweep.execution.plan import Trial, missing
+from sweep.execution.sampled import FEWEST
 from sweep.preparation.inputs import Prepared, own_clean
 from sweep.preparation.sites import corrected
+from sweep.storage.paths import Folder
+from sweep.storage.schema import values_of
 from sweep.storage.store import Store
+from sweep.storage.surveys import Survey, read_survey
 from sweep.study.paths import MANIFEST
+from sweep.study.study import Study
 
 
 def open_store(prepared: Prepared, place: str | Path) -> Store:
@@ -45,12 +51,24 @@ def open_store(prepared: Prepared, place: str | Path) -> Store:
 
 
 def present(store: Store) -> dict[Trial, float]:
-    """The committed trials and their accuracies."""
+    """The committed trials, and what each says of its chip's accuracy."""
     table = store.table()
     if table is None:
         return {}
     keys = zip(table["cell"].to_pylist(), table["seed"].to_pylist(), strict=True)
-    return dict(zip(keys, table["accuracy"].to_pylist(), strict=True))
+    return dict(zip(keys, values_of(table).tolist(), strict=True))
+
+
+def survey_of(prepared: Prepared, folder: Folder) -> Survey | None:
+    """What a run's folder knows of its images; None where no chip is to see a sample of them."""
+    if prepared.study.images == "all" or len(prepared.dataset) < FEWEST or not prepared.study.samples({}):
+        return None
+    return read_survey(folder, len(prepared.dataset))
+
+
+def remaining(study: Study, have: Mapping[Trial, float]) -> list[Trial]:
+    """The trials that a study still needs, as far as it can be told from those that are there."""
+    return [*missing(study, have), *Means(study, have).missing()]
 
 
 def _by_first_version(manifest: Mapping[str, Any]) -> bool:

@@ -20,6 +20,9 @@ class Runner(Protocol):
     def start(self, job: Job, models: Mapping[str, ModelFile], dataset: Dataset) -> None:
         """Make what all tasks share reachable for them."""
 
+    def update(self, job: Job) -> None:
+        """Give this to the tasks to come, in place of the job that they were started with."""
+
     @property
     def slots(self) -> int:
         """Chunks that can run at the same time."""
@@ -66,6 +69,9 @@ class InlineRunner:
 
     def start(self, job: Job, models: Mapping[str, ModelFile], dataset: Dataset) -> None:
         self._shared = (job, models, dataset)
+
+    def update(self, job: Job) -> None:
+        self._shared = (job, *self._shared[1:])
 
     def avoid(self, nodes: frozenset[str]) -> None:
         pass

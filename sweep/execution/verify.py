@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sweep.errors import InputError, SweepError, UntrustedError
 from sweep.execution.job import Job
-from sweep.execution.plan import Chunk, Trial
+from sweep.execution.plan import Chunk, Trial, kind_of
+from sweep.execution.resume import survey_of
 from sweep.execution.worker import evaluate_chunk
-from sweep.preparation.inputs import prepare
+from sweep.preparation.inputs import Prepared, prepare
 from sweep.storage.kept import Trust, read_study, trusted_study
 from sweep.storage.store import Store
 from sweep.study.study import Study, digest
@@ -117,10 +121,15 @@ def _again(store: Store, study: Study, sample: int, trust: bool) -> tuple[int, t
         groups.setdefault((cells[row["cell"]].model, engine), []).append((row["cell"], row["seed"]))
     different = []
     for (label, engine), trials in groups.items():
-        job = Job.of(prepared, engine=engine)
-        again, _ = evaluate_chunk(job, prepared.models[label], prepared.dataset, Chunk(label, tuple(trials)))
-        for row in again:
+        job = Job.of(prepared, engine=engine, survey=survey_of(prepared, store.folder))
+        for row in _evaluated(job, prepared, label, trials):
             trial = (row["cell"], row["seed"])
             if row["n_correct"] != stored[trial]:
                 different.append((trial, stored[trial], row["n_correct"]))
     return len(stored), tuple(different)
+
+
+def _evaluated(job: Job, prepared: Prepared, label: str, trials: list[Trial]) -> Iterator[dict[str, Any]]:
+    for _, alike in itertools.groupby(sorted(trials, key=kind_of), kind_of):
+        chunk = Chunk(label, tuple(alike))
+        yield from evaluate_chunk(job, prepared.models[label], prepared.dataset, chunk)[0].to_pylist()

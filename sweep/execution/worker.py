@@ -8,27 +8,38 @@ import platform
 import signal
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from sweep.data.datasets import Dataset
 from sweep.errors import NodeError, SweepError, TaskError, VersionError
+from sweep.execution import sampled
 from sweep.execution.job import Job, Outcome, unpacked
-from sweep.execution.plan import Chunk
+from sweep.execution.plan import FEW, SURVEY, Chunk
 from sweep.perturb.perturbation import block_of, reached, reads
+from sweep.perturb.shared import Shared
 from sweep.preparation.inputs import ModelFile
 from sweep.preparation.sites import Placed, sites_of
+from sweep.randomness import FIRST_SAMPLED
+from sweep.statistics.sampling import Design
 from sweep.storage.paths import Folder
-from sweep.storage.schema import trial_table
+from sweep.storage.schema import trial_table, values_of
 from sweep.storage.shards import commit
+from sweep.storage.surveys import Survey
 from sweep.study.family import Cell
 from sweep.study.paths import MANIFEST
 
 if TYPE_CHECKING:  # TensorFlow is for the workers alone
     from sweep.engine.evaluator import Evaluator
+    from sweep.engine.looks import Looks
     from sweep.engine.sites import Entry, Site
     from sweep.networks.loading import Network
 
@@ -39,7 +50,9 @@ V = TypeVar("V")
 _KEPT_NETWORKS = 2
 _KEPT_EVALUATORS = 4
 _KEPT_REFERENCES = 6
+_KEPT_DESIGNS = 64
 _interrupted = False
+_designs: OrderedDict[tuple[str, str], Design] = OrderedDict()
 _shared: OrderedDict[Any, Any] = OrderedDict()
 _networks: OrderedDict[str, Network] = OrderedDict()  # one process serves many chunks
 _evaluators: OrderedDict[tuple[object, ...], Evaluator] = OrderedDict()
@@ -64,16 +77,17 @@ def run_chunk(job: Job, model: ModelFile, dataset: Dataset, chunk: Chunk) -> Out
     Raises VersionError when the versions here are not the driver's: counts could differ between workers.
     """
     _check_versions(job)
-    rows, notes = evaluate_chunk(job, model, dataset, chunk)
-    seconds = sum(row["seconds"] for row in rows)
-    table, host = trial_table(rows, job.columns), _host()
-    done = tuple((row["cell"], row["seed"]) for row in rows)
-    counts = [(row["n_correct"], row["n_images"]) for row in rows]
+    if chunk.kind == SURVEY:
+        return _survey(job, model, dataset, chunk)
+    table, notes = evaluate_chunk(job, model, dataset, chunk)
+    done = tuple(zip(table["cell"].to_pylist(), table["seed"].to_pylist(), strict=True))
+    counts = list(zip(table["n_correct"].to_pylist(), table["n_images"].to_pylist(), strict=True))
+    seconds = float(pc.sum(table["seconds"]).as_py())
+    found = Outcome(chunk, seconds, _host(), done, counts, values_of(table).tolist(), notes=notes)
     folder = Folder(job.folder)
     if folder.read(MANIFEST) is None:  # a local folder on another machine
-        return Outcome(chunk, seconds, host, done, counts, notes, table=table)
-    shard = commit(folder, table, job.study_digest, chunk.shard_name(job.study_digest))
-    return Outcome(chunk, seconds, host, done, counts, notes, shard=shard)
+        return replace(found, table=table)
+    return replace(found, shard=commit(folder, table, job.study_digest, chunk.shard_name(job.study_digest)))
 
 
 def run_shared(shared: Sequence[Any], get: Callable[[Any], Any], chunk: Chunk) -> Outcome:
@@ -130,40 +144,88 @@ def run_in_time(job: Job, model: ModelFile, dataset: Dataset, chunk: Chunk) -> O
         raise TimeoutError(f"took longer than {job.deadline:g} s") from None
 
 
-def evaluate_chunk(
-    job: Job, model: ModelFile, dataset: Dataset, chunk: Chunk
-) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+def evaluate_chunk(job: Job, model: ModelFile, dataset: Dataset, chunk: Chunk) -> tuple[pa.Table, tuple[str, ...]]:
     """One row for each trial of a chunk, and what the user should know."""
+    tables: list[pa.Table] = []
+    notes: list[str] = []
+    for kind, trials, evaluator in _alike(job, model, dataset, chunk):
+        if chunk.kind == FEW and job.survey is not None:
+            tables.append(_few(job, evaluator, kind, trials))
+        else:
+            tables.append(trial_table(list(_evaluate(job, evaluator, kind, trials)), job.columns))
+        notes += evaluator.notes
+        evaluator.notes = []
+    return pa.concat_tables(tables), tuple(notes)
+
+
+def _survey(job: Job, model: ModelFile, dataset: Dataset, chunk: Chunk) -> Outcome:
+    """A part of the survey; what it found is committed by the driver."""
+    begun = time.perf_counter()
+    found = Survey()
+    notes: list[str] = []
+    for kind, trials, evaluator in _alike(job, model, dataset, chunk):
+        see = partial(_see, job, evaluator, kind, integrate=False)
+        for cell, _ in trials:
+            shared = Shared()
+            chips = (next(_entries(job, evaluator, cell, seed, shared)) for seed in sampled.PILOT_SEEDS)
+            margins = evaluator.margins(sampled.typical(chips, evaluator.weights), kind.varied, kind.block)
+            found |= sampled.pilot(job, cell, margins, see)
+        notes += evaluator.notes
+        evaluator.notes = []
+    seconds = time.perf_counter() - begun
+    return Outcome(chunk, seconds, _host(), chunk.trials, notes=tuple(notes), survey=found)
+
+
+def _few(job: Job, evaluator: Evaluator, kind: _Kind, trials: list[tuple[Cell, int]]) -> pa.Table:
+    """Rows of chips on few images each."""
+    assert job.survey is not None
+    designs = {}
+    for cell in {cell.id: cell for cell, _ in trials}.values():
+        key, make = (job.survey.digest, cell.id), partial(sampled.design_of, job.survey, cell, evaluator.labels)
+        designs[cell.id] = _kept(_designs, key, _KEPT_DESIGNS, make)
+    said = {"engine": evaluator.sees_by(kind.varied, kind.block)}
+    said |= {name: text for name, text in _host().items() if name in ("host", "device")}
+    return sampled.evaluate(job, trials, designs, partial(_see, job, evaluator, kind), said)
+
+
+def _see(
+    job: Job,
+    evaluator: Evaluator,
+    kind: _Kind,
+    trials: Sequence[tuple[Cell, int]],
+    images: npt.NDArray[np.int64],
+    integrate: bool = True,
+) -> Looks:
+    shared = Shared()
+    cells = {cell.id: cell for cell, _ in trials}.values()
+    laws = {cell.id: evaluator.law(cell.transforms) if integrate else None for cell in cells}
+    entries = (_entries(job, evaluator, cell, seed, shared) for cell, seed in trials)
+    return evaluator.see(entries, images, kind.varied, kind.block, [laws[cell.id] for cell, _ in trials])
+
+
+def _alike(
+    job: Job, model: ModelFile, dataset: Dataset, chunk: Chunk
+) -> Iterator[tuple[_Kind, list[tuple[Cell, int]], Evaluator]]:
+    """The trials of a chunk by what they have in common, each with what evaluates them."""
     network = _kept(_networks, model.digest, _KEPT_NETWORKS, partial(_load, job, model))
     from sweep.engine.evaluator import Evaluator  # once Keras is there, quietly
 
-    host = _host()
-    rows: list[dict[str, Any]] = []
-    notes: list[str] = []
-    for kind, trials in _alike(job, network, chunk).items():
-        how = (job.engine, kind.sites, job.rescale)
-        key, make = (network.digest, dataset.digest, *how), partial(Evaluator, network, dataset, *how)
-        evaluator = _kept(_evaluators, key, _KEPT_EVALUATORS, make)
-        rows += _evaluate(job, evaluator, kind, trials, host)
-        notes += evaluator.notes
-        evaluator.notes = []
-    return rows, tuple(notes)
-
-
-def _alike(job: Job, network: Network, chunk: Chunk) -> dict[_Kind, list[tuple[Cell, int]]]:
-    """The trials of a chunk by what they have in common."""
     groups: dict[_Kind, list[tuple[Cell, int]]] = {}
+    kinds: dict[str, _Kind] = {}
     for cell_id, seed in chunk.trials:
         cell = job.cells[cell_id]
-        varied = reached(network.variables, cell.transforms)
-        kind = _Kind(varied, sites_of(job.flow.get(cell_id, ())), block_of(cell.transforms))
-        groups.setdefault(kind, []).append((cell, seed))
-    return groups
+        if cell_id not in kinds:
+            varied = reached(network.variables, cell.transforms)
+            kinds[cell_id] = _Kind(varied, sites_of(job.flow.get(cell_id, ())), block_of(cell.transforms))
+        groups.setdefault(kinds[cell_id], []).append((cell, seed))
+    for kind, trials in groups.items():
+        how = (job.engine, kind.sites, job.rescale)
+        key, make = (network.digest, dataset.digest, *how), partial(Evaluator, network, dataset, *how)
+        yield kind, trials, _kept(_evaluators, key, _KEPT_EVALUATORS, make)
 
 
-def _evaluate(
-    job: Job, evaluator: Evaluator, kind: _Kind, trials: list[tuple[Cell, int]], host: Mapping[str, str]
-) -> Iterator[dict[str, Any]]:
+def _evaluate(job: Job, evaluator: Evaluator, kind: _Kind, trials: list[tuple[Cell, int]]) -> Iterator[dict[str, Any]]:
+    host = _host()
     backend = evaluator.backend(kind.varied, kind.block)
     for start in range(0, len(trials), backend.trials):
         part = trials[start : start + backend.trials]
@@ -182,6 +244,7 @@ def _evaluate(
                 "n_correct": correct,
                 "accuracy": correct / evaluator.images,
                 "n_nonfinite": nonfinite,
+                **({} if seed < FIRST_SAMPLED else {"estimate": correct / evaluator.images, "half_difference": 0.0}),
                 "seconds": seconds,
                 "host": host["host"],
                 "device": host["device"],
@@ -189,11 +252,14 @@ def _evaluate(
             }
 
 
-def _entries(job: Job, evaluator: Evaluator, cell: Cell, seed: int) -> Iterator[list[Entry]]:
+def _entries(
+    job: Job, evaluator: Evaluator, cell: Cell, seed: int, shared: Shared | None = None
+) -> Iterator[list[Entry]]:
     """What a trial evaluates, block after block: its weights, then what it has for the sites."""
     placed: tuple[Placed, ...] = job.flow.get(cell.id, ())
     flow = [p.entry(job.root_seed, seed) for p in placed]
-    for weights in reads(evaluator.weights, evaluator.network.variables, cell.transforms, job.root_seed, seed):
+    variables = evaluator.network.variables
+    for weights in reads(evaluator.weights, variables, cell.transforms, job.root_seed, seed, shared):
         yield [*weights, *flow]
 
 

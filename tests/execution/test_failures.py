@@ -42,7 +42,7 @@ class Trapped(InlineRunner):
 
 def run(trap: Trap, chunk_trials: int = 4) -> Trapped:
     runner = Trapped(trap)
-    prepared = prepare(sweep.Study.from_toml("study.toml").with_seeds(20))
+    prepared = prepare(sweep.Study.from_toml("study.toml").over(20))
     driver.run(prepared, "run", runner, chunk_trials=chunk_trials)
     return runner
 
@@ -104,7 +104,7 @@ def test_when_everything_fails_it_is_over_soon(place: Path):
     Path("study.toml").write_text(text[: text.index('[[family]]\nname = "rounded, then')])
     runner = Trapped(lambda chunk: ArithmeticError("as planted"))
     with pytest.raises(TaskError, match="nothing succeeded"):
-        driver.run(prepare(sweep.Study.from_toml("study.toml").with_seeds(20)), "run", runner, chunk_trials=1)
+        driver.run(prepare(sweep.Study.from_toml("study.toml").over(20)), "run", runner, chunk_trials=1)
     assert runner.chunks <= 9
 
 

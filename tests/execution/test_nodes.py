@@ -68,7 +68,7 @@ class Cluster(InlineRunner):
 
 def run(names: str, trap, seed: int = 0) -> Cluster:
     runner = Cluster(names, trap, seed)
-    driver.run(prepare(sweep.Study.from_toml("study.toml").with_seeds(20)), "run", runner, chunk_trials=4)
+    driver.run(prepare(sweep.Study.from_toml("study.toml").over(20)), "run", runner, chunk_trials=4)
     return runner
 
 
@@ -101,7 +101,7 @@ def test_a_bad_node_takes_nothing_along_and_is_named(place, capsys, names: str, 
 def test_when_all_nodes_are_bad_it_is_over_soon_with_the_reason(place, names: str):
     runner = Cluster(names, upper_fails(NO_PANDAS))
     with pytest.raises(TaskError) as caught:
-        driver.run(prepare(sweep.Study.from_toml("study.toml").with_seeds(20)), "run", runner, chunk_trials=4)
+        driver.run(prepare(sweep.Study.from_toml("study.toml").over(20)), "run", runner, chunk_trials=4)
     message = str(caught.value)
     assert message.startswith("no node can do this work: worker")
     assert message.endswith("No module named 'pandas'")
@@ -114,7 +114,7 @@ def test_when_all_nodes_are_bad_it_is_over_soon_with_the_reason(place, names: st
 def test_when_everything_fails_everywhere_it_is_over_soon(place, names: str):
     runner = Cluster(names, upper_fails(ValueError("as planted")))
     with pytest.raises(TaskError, match="nothing succeeded") as caught:
-        driver.run(prepare(sweep.Study.from_toml("study.toml").with_seeds(20)), "run", runner, chunk_trials=4)
+        driver.run(prepare(sweep.Study.from_toml("study.toml").over(20)), "run", runner, chunk_trials=4)
     assert len(runner.asked) <= 30 * len(names)
     assert "ValueError: as planted (on host-" in str(caught.value)
 

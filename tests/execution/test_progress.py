@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from sweep.execution import progress as module
 from sweep.execution.progress import Progress, Running
+from sweep.randomness import FIRST_SAMPLED
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=50))
@@ -56,3 +57,21 @@ def test_a_terminal_shows_every_cell(monkeypatch: pytest.MonkeyPatch):
     assert "cell 0" in shown
     assert "60.00 ± 14.14" in shown
     assert "more" in shown
+
+
+def test_light_trials_count_by_the_time_that_they_take(monkeypatch: pytest.MonkeyPatch):
+    clock = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    stream = io.StringIO()
+    few = FIRST_SAMPLED
+    with Progress(["a"], 0, 10, stream, target=1.0, light=0.01) as progress:
+        progress.expect(10 + 1000, 1000)
+        clock[0] = 10
+        progress.advance([(("a", seed), 0.5) for seed in range(5)], seconds=10)
+        # 5 of 10 + 1000 · 0.01 = 20 trials' worth, half a trial a second.
+        assert progress.line() == "5/1,010 trials (25 %), 0.5 trials/s, 30 s left"
+        clock[0] = 15
+        progress.advance([(("a", few + k), 0.5 + 0.001 * (-1) ** k) for k in range(500)], seconds=5)
+        assert progress.line() == "505/1,010 trials (50 %), 1 of 1 means within ±1 points, 33.7 trials/s, 15 s left"
+        progress.finish()
+    assert stream.getvalue().splitlines()[-1] == "505/505 trials (100 %), 1 of 1 means within ±1 points"

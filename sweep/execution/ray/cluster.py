@@ -106,12 +106,15 @@ class RayRunner:
 
     def start(self, job: Job, models: Mapping[str, ModelFile], dataset: Dataset) -> None:
         put = self._ray.put
-        self._job = put(packed(replace(job, gpus=self._gpus)))
+        self.update(job)
         self._models = {label: put(model) for label, model in models.items()}
         self._dataset = put(dataset)
         # max_calls=0: Ray would otherwise end a GPU worker after each task, and load the network again.
         options = {"num_cpus": 0 if self._gpus else 1, "num_gpus": self._gpus, "max_calls": 0, "max_retries": RETRIES}
         self._task = self._ray.remote(**options)(_task())
+
+    def update(self, job: Job) -> None:
+        self._job = self._ray.put(packed(replace(job, gpus=self._gpus)))
 
     @property
     def nodes(self) -> Collection[str]:

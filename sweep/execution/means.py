@@ -1,0 +1,95 @@
+"""The chips that serve the mean alone, as the driver sees them: what they say so far, and which are still needed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from sweep.execution.plan import FEW, Trial, kind_of, sampled
+from sweep.execution.sampled import FEWEST, HALF
+from sweep.randomness import FIRST_SAMPLED
+from sweep.statistics.estimates import Floats, student
+from sweep.statistics.precision import expected_chips
+from sweep.study.study import MOST_SEEDS, Study
+
+TYPICAL = 0.05  # standard deviation of the estimates of chips, before any is there
+
+
+class Means:
+    """What chips that serve the mean alone have said, in a run of a study."""
+
+    def __init__(self, study: Study, found: Mapping[Trial, float]) -> None:
+        """`found` are trials that are there, with what each says of its chip's accuracy; others are passed over."""
+        self._study = study
+        self._values: dict[str, dict[int, float]] = {cell.id: {} for cell in study.cells if cell.random}
+        self.take(found.items())
+
+    def take(self, found: Iterable[tuple[Trial, float]]) -> None:
+        """Take in trials."""
+        for (cell, seed), value in found:
+            if kind_of((cell, seed)) == FEW and cell in self._values:
+                self._values[cell][seed - FIRST_SAMPLED] = value
+
+    def ranges(self) -> dict[str, range]:
+        """The seeds that are needed, by cell, as far as it can be told from what is there."""
+        return self._study.samples({cell: _begun(values) for cell, values in self._values.items()})
+
+    @property
+    def wanted(self) -> int:
+        """How many trials are needed, as far as it can be told."""
+        return sum(map(len, self.ranges().values()))
+
+    def forecast(self) -> int:
+        """How many more trials will probably be needed beyond those."""
+        if self._study.precision is None:
+            return 0
+        half_width, more = self._study.precision / 100, 0
+        for cell, seeds in self.ranges().items():
+            values = _begun(self._values[cell])
+            probable = expected_chips(values, half_width) if len(values) > 1 else _typical(half_width)
+            more += max(0, min(probable, self._study.max_seeds or MOST_SEEDS) - len(seeds))
+        return more
+
+    def said(self, images: int | None = None) -> list[str]:
+        """In words: what is asked for, what is there, what it will probably take; of a test set of so many images."""
+        study, cells = self._study, len(self._values)
+        if not self.wanted:
+            return []
+        done = sum(map(len, self._values.values()))
+        few = 2 * HALF if images is None or (study.images != "all" and images >= FEWEST) else images
+        if study.precision is None:
+            return [f"{self.wanted:,} chips on {few:,} images each: {done:,} done"]
+        lines = [f"each to ±{study.precision:g} points (95 %), from chips of their own on {few:,} images each"]
+        total = self.wanted + self.forecast()
+        if done < self.wanted and not done:
+            typical = cells * _typical(study.precision / 100)
+            lines.append(
+                f"{self.wanted:,} chips first, which tell how many it takes: about {typical:,} where one estimate "
+                f"scatters by {100 * TYPICAL:.0f} points{_in_full(typical, few, images)}"
+            )
+        else:
+            left = "" if not self.missing() else f", about {total - done:,} to do{_in_full(total - done, few, images)}"
+            lines.append(f"{done:,} chips done{left}")
+        return lines
+
+    def missing(self) -> list[Trial]:
+        """Trials that are needed and not there, in the order in which they will run."""
+        wanted = sampled(self._study, self.ranges())
+        return [(cell, seed) for cell, seed in wanted if seed - FIRST_SAMPLED not in self._values[cell]]
+
+
+def _begun(values: Mapping[int, float]) -> Floats:
+    """The values of the first seeds, up to the first one that is not there."""
+    count = next((k for k in range(len(values)) if k not in values), len(values))
+    return np.array([values[k] for k in range(count)])
+
+
+def _typical(half_width: float) -> int:
+    """How many chips it takes where estimates scatter as is typical."""
+    return math.ceil((student(math.inf) * TYPICAL / half_width) ** 2)
+
+
+def _in_full(chips: int, few: int, images: int | None) -> str:
+    return "" if images in (None, few) else f", as many images as {math.ceil(chips * few / images):,} chips in full"
