@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from sweep.perturb.base import Transform
+from sweep.reporting.chips import FEW, VALUE, mean_rows, whole_chips
 from sweep.reporting.labels import parameter_labels
 from sweep.reporting.published import compare_families, fits, percentiles
 from sweep.reporting.tables.frames import Answer
@@ -24,10 +25,19 @@ DROPS = (0.01, 0.02, 0.05)
 
 
 class _Swept(NamedTuple):
+    """A family that sweeps one number.
+
+    Attributes:
+        curve: of what the means come from.
+        chips: of the accuracies of chips that saw all images, at the levels that have any; None where fewer than two
+            have.
+    """
+
     model: str
     family: Family
     parameter: str
     curve: Curve
+    chips: Curve | None
 
 
 def answers(study: Study, trials: pd.DataFrame) -> list[Answer]:
@@ -52,15 +62,15 @@ def fixed_cells(study: Study) -> list[str]:
 
 def _thresholds(study: Study, trials: pd.DataFrame) -> Iterator[Answer]:
     parts, labels = [], parameter_labels(study)
-    for model, family, parameter, curve in _curves(study, trials):
+    for model, family, parameter, curve, chips in _curves(study, trials):
         clean, label = _clean(study, trials, model), labels[family.name, parameter]
         lowest = {"linear": -math.inf, "square": 0.0, "log": math.ulp(0.0)}[label.spacing]
         if clean is None or curve.levels.min() < lowest:
             continue
-        for statistic, quantile in (("mean", None), ("5 % quantile", 0.05)):
-            if quantile is not None and curve.exact.all():  # no chips that differ
+        for statistic, of, quantile in (("mean", curve, None), ("5 % quantile", chips, 0.05)):
+            if of is None or (quantile is not None and of.exact.all()):  # no chips that differ
                 continue
-            found = thresholds(curve, clean, DROPS, quantile, label.worse == "low", label.spacing)
+            found = thresholds(of, clean, DROPS, quantile, label.worse == "low", label.spacing)
             names = {"model": model, "family": family.name, "parameter": parameter, "of": statistic}
             parts.append(_named(pd.DataFrame(found), **names))
     if not parts:
@@ -173,16 +183,23 @@ def _verdict(table: pd.DataFrame, pair: tuple[str, str]) -> str:
 def _curves(study: Study, trials: pd.DataFrame) -> Iterator[_Swept]:
     """Of families that sweep one number."""
     fixed = fixed_cells(study)
+    means, counted = mean_rows(trials), whole_chips(trials)
+
+    def curve(rows: pd.DataFrame, parameter: str) -> Curve | None:
+        if rows[parameter].nunique() < 2:
+            return None
+        values = rows[VALUE] if VALUE in rows else rows["accuracy"]
+        return curve_of(rows[parameter], rows["seed"], values, rows["cell"].isin(fixed), rows.get(FEW, False))
+
     for model in study.models:
         for family in study.family:
             swept = list(family.swept)
             if family.sensitivity or len(swept) != 1 or study.columns[swept[0]] not in (int, float):
                 continue
-            own = trials[(trials["model"] == model) & (trials["family"] == family.name)]
-            if own[swept[0]].nunique() >= 2:
-                exact = own["cell"].isin(fixed)
-                curve = curve_of(own[swept[0]], own["seed"], own["accuracy"], exact)
-                yield _Swept(model, family, swept[0], curve)
+            own = [t[(t["model"] == model) & (t["family"] == family.name)] for t in (means, counted)]
+            of_means, of_chips = (curve(rows, swept[0]) for rows in own)
+            if of_means is not None:
+                yield _Swept(model, family, swept[0], of_means, of_chips)
 
 
 def _clean(study: Study, trials: pd.DataFrame, model: str) -> float | None:

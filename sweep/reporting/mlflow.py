@@ -15,6 +15,7 @@ from sweep.reporting.export import Results
 from sweep.reporting.labels import Labels, parameter_labels, value_text
 from sweep.storage.store import REPORT
 from sweep.study.paths import STUDY
+from sweep.texts import number
 
 _LONGEST_NAME, _LONGEST_VALUE = 250, 500  # characters that MLflow takes of metrics and parameters
 STATISTICS = ("mean", "std", "q05")
@@ -23,9 +24,10 @@ STATISTICS = ("mean", "std", "q05")
 def log_to_mlflow(run: Results, experiment: str | None = None) -> str:
     """Log a run to MLflow, where its own settings say (`MLFLOW_TRACKING_URI` and others).
 
-    Parameters are the study's name, networks, dataset, seeds and digest. Metrics are mean, standard deviation and 5 %
-    quantile of every cell, fractions, named such as `mean/gaussian/scale 0.1`. Artifacts are tables and figures as
-    `Run.export` writes them, the report and the study.
+    Parameters are the study's name, networks, dataset, seeds, digest, and the precision where it asks for one. Metrics
+    are mean, standard deviation and 5 % quantile of every cell, fractions, named such as `mean/gaussian/scale 0.1`;
+    what a cell does not have, such as the quantile of one whose chips saw a few images, is left out. Artifacts are
+    tables and figures as `Run.export` writes them, the report and the study.
 
     Args:
         run: the run.
@@ -42,6 +44,7 @@ def log_to_mlflow(run: Results, experiment: str | None = None) -> str:
     except ImportError:
         raise InputError("MLflow is not installed: pip install 'noisesweep[mlflow]'") from None
     study, seeds = run.study, run.study.seed_range
+    precise = {} if study.precision is None else {"precision": number(study.precision)}
     mlflow.set_experiment(experiment or study.name)
     with mlflow.start_run(run_name=study.name) as entry, tempfile.TemporaryDirectory() as folder:
         mlflow.log_params(
@@ -49,7 +52,8 @@ def log_to_mlflow(run: Results, experiment: str | None = None) -> str:
                 "study": study.name,
                 "models": ", ".join(study.models)[:_LONGEST_VALUE],
                 "dataset": study.dataset[:_LONGEST_VALUE],
-                "seeds": f"{seeds.start} to {seeds.start + len(seeds) - 1}",
+                "seeds": f"{seeds.start} to {seeds.start + len(seeds) - 1}" if len(seeds) else "none",
+                **precise,
                 "root_seed": study.root_seed,
                 "study_digest": run.store.manifest["study_digest"],
             }

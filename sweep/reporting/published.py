@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from sweep.reporting.chips import VALUE, mean_rows, whole_chips
 from sweep.reporting.summary import KEYS
 from sweep.statistics.likelihood_ratio import Comparison, compare
 from sweep.statistics.published import Fit, fit, percentile
@@ -21,24 +22,28 @@ def percentiles(
     """Every published value beside our chips.
 
     Args:
-        trials: one row per trial: `model`, `family`, `cell`, those in `parameters`, `accuracy` (a fraction).
+        trials: one row per trial, as in `chips.is_whole`: `model`, `family`, `cell`, those in `parameters`, `accuracy`
+            (a fraction).
         parameters: columns of the swept parameters.
         published: cell ids → accuracy, a fraction; cells without trials are passed over.
         deterministic: ids of the cells without randomness: nothing varies there, so they have no percentile.
 
     Returns:
-        One row per published cell, in order of first appearance: `model`, `family`, `cell`, the parameters, `trials`,
-        `mean`, `published`, `difference` (published less mean), `percentile`, `percentile_low`, `percentile_high`.
-        All are fractions; nan where there is no percentile.
+        One row per published cell, in order of first appearance: `model`, `family`, `cell`, the parameters, `trials`
+        (chips that saw all images), `mean` (as in a summary), `published`, `difference` (published less mean),
+        `percentile`, `percentile_low`, `percentile_high` (among the trials). All are fractions; nan where there is no
+        percentile.
     """
     keys = list(KEYS)
+    whole, means = whole_chips(trials), mean_rows(trials).groupby("cell", sort=False)[VALUE].mean()
     ours = trials[trials["cell"].isin(list(published))]
     table = ours.loc[~ours.duplicated(keys), [*keys, *parameters]].reset_index(drop=True)
     rows = []
     for cell in table["cell"]:
-        accuracy = ours.loc[ours["cell"] == cell, "accuracy"].to_numpy(dtype=np.float64)
-        place = (np.nan,) * 3 if cell in deterministic else percentile(accuracy, published[cell])
-        mean = accuracy.mean()
+        accuracy = whole.loc[whole["cell"] == cell, "accuracy"].to_numpy(dtype=np.float64)
+        ranked = accuracy.size and cell not in deterministic
+        place = percentile(accuracy, published[cell]) if ranked else (np.nan,) * 3
+        mean = means[cell]
         rows.append((len(accuracy), mean, published[cell], published[cell] - mean, *place))
     names = ["trials", "mean", "published", "difference", "percentile", "percentile_low", "percentile_high"]
     table[names] = pd.DataFrame(rows, columns=names)
@@ -50,13 +55,13 @@ def fits(trials: pd.DataFrame, published: Mapping[str, float], deterministic: Co
 
     Args:
         trials, published, deterministic: as in `percentiles`; also the column `seed`. Chips are the seeds that all
-            published cells of the family have.
+            published cells of the family have, and with which they saw all images.
 
     Returns:
         `model`, `family`, then the fields of `Fit`. Families without two chips at some published level are left out.
     """
     rows = []
-    for (model, family), group in trials.groupby(["model", "family"], sort=False):
+    for (model, family), group in whole_chips(trials).groupby(["model", "family"], sort=False):
         chips = table_of(group, published, deterministic)
         if chips.shape[1] and len(chips) > 1:
             values = [published[cell] for cell in chips.columns]
@@ -87,7 +92,7 @@ def compare_families(
         ValueError: the families have no published value in common.
     """
     rows = []
-    for model, group in trials.groupby("model", sort=False):
+    for model, group in whole_chips(trials).groupby("model", sort=False):
         tables = []
         for family in families:
             ours = group[group["family"] == family]

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from sweep.errors import InputError
+from sweep.reporting.chips import whole_chips
 from sweep.reporting.comparison import Selection, compare
+from sweep.reporting.effort import effort, in_words
 from sweep.reporting.export import export, summary_files
 from sweep.reporting.findings import answers, fixed_cells
 from sweep.reporting.labels import parameter_labels
 from sweep.reporting.summary import components, summarise
+from sweep.reporting.tables.columns import has_sampled
 from sweep.reporting.tables.frames import Answer, as_table
 from sweep.reporting.tables.layout import FOR_PROGRAMS, layout
 from sweep.reporting.tables.summary_tables import render
@@ -45,15 +48,23 @@ class Run:
 
         `accuracy` is a fraction; swept parameters stand in columns of their own, missing where a family does not
         sweep them; `seconds`, `host`, `device` and `engine` say how the row came about.
+
+        Chips that saw a few images, `n_images` of them, have an `estimate` of their accuracy on all images. Their
+        `accuracy` is biased, since these images were chosen because they are hard: take `chips()` for accuracies.
         """
         return self.store.trials([cell.id for cell in self.study.cells])
+
+    def chips(self) -> pd.DataFrame:
+        """The trials that saw all images: one row per chip and cell, as `trials`, without those that saw a few."""
+        return whole_chips(self.trials())
 
     def summary(self) -> pd.DataFrame:
         """One row per cell: count, mean and standard deviation with 95 % intervals, quantiles, void trials.
 
         Accuracies are fractions, over chips (seeds), on this test set, but for `new_low` and `new_high`: at least 95 %
         for the mean on another test set of this size. Cells without randomness have one trial, a standard deviation of
-        0 and, on this test set, intervals of no width.
+        0 and, on this test set, intervals of no width. Where chips saw a few images, `sampled` of them, means come from
+        these, and quantiles from the others; see `sweep.reporting.summary.summarise`.
         """
         trials = self.trials()
         if trials.empty:
@@ -82,6 +93,7 @@ class Run:
             note = (
                 "Over all networks: mean with 95 % interval, then standard deviations between trainings, between chips,"
                 " and of how one chip suits one network, in points."
+                + (" Of chips that saw all images." if has_sampled(self.summary()) else "")
             )
             shares = ("mean", "std_trainings", "std_chips", "std_interaction")
             found.insert(0, Answer("components", "Trainings and chips", parts, note, shares))
@@ -138,9 +150,11 @@ class Run:
     def table(self, format: str = "text", answers: bool = False) -> str:
         """The summary as text, markdown, csv, latex or json; with `answers`, those tables too, for people."""
         if answers and format not in FOR_PROGRAMS:
-            summary = render(self.summary(), self.parameters, format, self.study.name)
+            summary = render(self.summary(), self.parameters, format, self.study.name, remarks=self._remarks())
             return "\n\n".join([summary, *(layout([as_table(answer)], "", format) for answer in self.answers())])
-        return render(self.summary(), self.parameters, format, self.study.name, self.components())
+        return render(
+            self.summary(), self.parameters, format, self.study.name, self.components(), remarks=self._remarks()
+        )
 
     def write_summary(self) -> None:
         """Write summary.parquet, summary.csv, summary.md and the figures into the run folder."""
@@ -166,6 +180,11 @@ class Run:
         from sweep.reporting.mlflow import log_to_mlflow
 
         return log_to_mlflow(self, experiment)
+
+    def _remarks(self) -> list[str]:
+        """What is said below tables of all cells."""
+        found = effort(self.trials(), self.summary())
+        return [] if found is None else [in_words(found)]
 
     def _pictures(self) -> list[Picture]:
         from sweep.reporting.figures.pictures import answer_pictures, pictures

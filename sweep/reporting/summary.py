@@ -7,9 +7,13 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import special
 
 from sweep.errors import StoreError
+from sweep.reporting.chips import ESTIMATE, HALVES, is_whole, precise_values, whole_chips
 from sweep.statistics import estimates
+from sweep.statistics.estimates import ROUNDING
+from sweep.statistics.precision import precise_mean, spread
 from sweep.statistics.variance_components import Components, decompose
 from sweep.study.family import CLEAN
 
@@ -33,6 +37,11 @@ STATISTICS = (
 )
 """The statistics of a cell's accuracy, all of them fractions, in the order of a summary's columns."""
 
+FEWEST_TO_CHECK = 20
+"""Chips that saw all images, from which on their mean is compared with that of the others."""
+SURPRISE = 4.5
+"""Standard errors, of a normal law, from which on two means of the same are taken to differ: once in 150,000 cells."""
+
 
 def summarise(
     trials: pd.DataFrame,
@@ -46,8 +55,8 @@ def summarise(
 
     Args:
         trials: one row per trial, with the columns `model`, `family`, `cell`, those named in `parameters`,
-            `n_images` and `accuracy` (a fraction); others are not read. Cells may differ in their number of
-            trials.
+            `n_images` and `accuracy` (a fraction), and where chips saw a few images `estimate`, `half_difference` and
+            `control`; others are not read. Cells may differ in their number of trials.
         parameters: names of the columns of swept parameters.
         deterministic: ids of the cells without randomness. Their one trial is exact for this test set: standard
             deviation 0, intervals of no width; on new images they have Wilson's interval.
@@ -58,14 +67,20 @@ def summarise(
 
     Returns:
         One row per cell, in the order of first appearance in `trials`: `model`, `family`, `cell`, the
-        parameters (dtypes kept), `trials`, `n_images` (of one trial; missing where a cell's trials differ in
-        it), `mean`, `std` (ddof = 1), `mean_low`, `mean_high`, `std_low`, `std_high` (95 %, on this test set),
-        `new_low`, `new_high` (of the mean, at least 95 % on another test set of this size; see
+        parameters (dtypes kept), `trials` (chips that saw all images), `sampled` (those that saw a few; where the run
+        has any), `n_images` (of one trial that saw all, of the run's where the cell has none; missing where these
+        differ in it), `mean`, `std` (ddof = 1), `mean_low`, `mean_high`, `std_low`, `std_high` (95 %, on this test
+        set), `new_low`, `new_high` (of the mean, at least 95 % on another test set of this size; see
         `estimates.on_new_images`), `min`, `q05`, `median`, `q95`, `max`, `nonfinite` (trials in which an image had a
         score that is no finite number, so that its decision means nothing; where the trials say it), `loss` (the clean
         network's accuracy less the mean; missing for the clean network; where one was evaluated), `chance` (of
-        clean networks, where it is known), and `published` (missing where there is none) when it is given. Accuracies
-        are fractions. A cell with randomness and one trial has nan for `std` and for all intervals.
+        clean networks, where it is known), `disagrees` (the mean less that of the chips that saw all images, where
+        both cannot be right; where a cell has any) and `published` (missing where there is none) when it is given.
+        Accuracies are fractions. A cell with randomness and one trial has nan for `std` and for all intervals.
+
+        Where chips saw a few images, the mean comes from these alone, as `precision.precise_mean` says, and may lie
+        outside [0, 1] where they are few; the standard deviation from those that saw all where these are two or more,
+        else as `precision.spread` says; the quantiles from those that saw all.
 
     Raises:
         StoreError: trials of a cell without randomness differ in accuracy.
@@ -73,19 +88,30 @@ def summarise(
     """
     keys = list(KEYS)
     summary = trials.loc[~trials.duplicated(keys), [*keys, *parameters]].reset_index(drop=True)
-    counts: list[int] = []
+    whole, precise = is_whole(trials), precise_values(trials)
+    accuracies, sizes = trials["accuracy"].to_numpy(dtype=np.float64), trials["n_images"].to_numpy()
+    of_run = _only(sizes[whole])
+    counts: list[tuple[int, int]] = []
     images: list[int | None] = []
     rows: list[tuple[float, ...]] = []
-    # sort=False keeps the order of first appearance, which is the order of the rows above.
-    for (_, _, cell), group in trials.groupby(keys, sort=False):
-        accuracy = group["accuracy"].to_numpy(dtype=np.float64)
-        sizes = group["n_images"].unique()
-        counts.append(len(group))
-        images.append(int(sizes[0]) if len(sizes) == 1 else None)
-        rows.append(
-            _exact(str(cell), accuracy, images[-1]) if cell in deterministic else _estimated(accuracy, images[-1])
-        )
-    summary["trials"] = np.array(counts, dtype=np.int64)
+    disagrees: list[float] = []
+    for cell, at in zip(summary["cell"], _places(trials), strict=True):
+        seen, values = at[whole[at]], precise[at]
+        accuracy = accuracies[seen]
+        counts.append((len(seen), len(at) - len(seen)))
+        images.append(_only(sizes[seen]) if len(seen) else of_run)
+        disagrees.append(np.nan)
+        if cell in deterministic:
+            rows.append(_exact(str(cell), accuracy, images[-1]))
+        elif np.isnan(values).all():
+            rows.append(_estimated(accuracy, images[-1]))
+        else:
+            values = values[~np.isnan(values)]
+            rows.append(_sampled(values, accuracy, trials.iloc[at[~whole[at]]], images[-1]))
+            disagrees[-1] = _disagreement(values, accuracies[seen[np.isnan(precise[seen])]], images[-1])
+    summary[["trials", "sampled"]] = np.array(counts, dtype=np.int64).reshape(-1, 2)
+    if whole.all():
+        del summary["sampled"]
     summary["n_images"] = pd.array(images, dtype="Int32")
     summary[list(STATISTICS)] = np.array(rows, dtype=np.float64).reshape(-1, len(STATISTICS))
     if "n_nonfinite" in trials:
@@ -96,9 +122,11 @@ def summarise(
         unperturbed = summary[of_clean].drop_duplicates("model").set_index("model")["mean"]
         summary["loss"] = (summary["model"].map(unperturbed) - summary["mean"]).where(~of_clean)
         summary["chance"] = summary["model"].map(dict(chance or {})).astype(np.float64).where(of_clean)
+    if not np.isnan(disagrees).all():
+        summary["disagrees"] = np.array(disagrees)
     if published is not None:
-        values = [published.get(cell) for cell in summary["cell"]]
-        summary["published"] = pd.array(values, dtype="Float64")
+        given = [published.get(cell) for cell in summary["cell"]]
+        summary["published"] = pd.array(given, dtype="Float64")
     return summary
 
 
@@ -107,7 +135,8 @@ def components(trials: pd.DataFrame, parameters: Sequence[str], deterministic: C
 
     Args:
         trials: one row per trial, with the columns `model`, `family`, `cell`, those named in `parameters`, `seed` and
-            `accuracy` (a fraction); others are not read.
+            `accuracy` (a fraction); those of chips that saw a few images alone are passed over, as their estimates have
+            a variance that is no component of the spread.
         parameters: names of the columns of swept parameters.
         deterministic: ids of the cells without randomness. Only trainings differ there.
 
@@ -120,7 +149,7 @@ def components(trials: pd.DataFrame, parameters: Sequence[str], deterministic: C
     Raises:
         ValueError: an accuracy is not a fraction, or a network has two trials of one seed.
     """
-    keys = ["family", *parameters]
+    trials, keys = whole_chips(trials), ["family", *parameters]
     table = trials.loc[~trials.duplicated(keys), keys].reset_index(drop=True)
     sizes: list[tuple[int, int, int]] = []
     rows: list[Components] = []
@@ -156,6 +185,92 @@ def _exact(cell: str, accuracy: NDArray[np.float64], images: int | None) -> tupl
         )
     new = _new_images(accuracy, images, exact=True)
     return (value, 0.0, value, value, 0.0, 0.0, *new, value, value, value, value, value)
+
+
+def _sampled(
+    values: NDArray[np.float64], accuracy: NDArray[np.float64], few: pd.DataFrame, images: int | None
+) -> tuple[float, ...]:
+    """The statistics of a cell whose mean comes from `values`, in the order of `STATISTICS`.
+
+    Args:
+        values: of `precise_values`; shape (n,).
+        accuracy: of the chips that saw all images; shape (whole,), maybe (0,).
+        few: the trials that saw a few.
+        images: of the test set, where that is known.
+    """
+    mean, mean_low, mean_high = precise_mean(values)
+    if accuracy.size > 1:
+        std, std_low, std_high = estimates.standard_deviation(accuracy)
+    else:
+        halves = few[[ESTIMATE, HALVES]].dropna().to_numpy(dtype=np.float64)
+        std, std_low, std_high = spread(*halves.T) if len(halves) else (np.nan, np.nan, np.nan)
+    quantiles = estimates.quantiles(accuracy, (0, 0.05, 0.5, 0.95, 1)).tolist() if accuracy.size else [np.nan] * 5
+    new = _precise_on_new_images(values, accuracy, images)
+    return (mean, std, mean_low, mean_high, std_low, std_high, *new, *quantiles)
+
+
+def _precise_on_new_images(
+    values: NDArray[np.float64], accuracy: NDArray[np.float64], images: int | None
+) -> tuple[float, float]:
+    """The limits of a mean from chips that saw a few images, on another test set of this size.
+
+    As `estimates.on_new_images`: what the images leave is added to the variance of the mean on this test set, which
+    here is that of `values`. The former is bounded by the pairs of chips that saw all images, about the better mean;
+    where there are none, by mean · (1 - mean)/(N - 1), as if every image were decided alike by all chips (Fréchet 1951,
+    no pair known).
+    """
+    mean, low, high = precise_mean(values)
+    if images is None or images < 2 or values.size < 2:
+        return np.nan, np.nan
+    inside = min(max(mean, 0.0), 1.0)
+    of_images = inside * (1 - inside) / (images - 1)
+    if accuracy.size:
+        centre = float(accuracy.mean())
+        of_pairs = centre * (1 - centre) / (images - 1) - estimates.image_variance(accuracy, images)
+        of_images = max(of_images - of_pairs, 0.0)
+    of_chips = float(values.var(ddof=1)) / values.size
+    total = of_chips + of_images
+    if total < ROUNDING**2:
+        return low, high
+    freedom = (values.size - 1) * (total / of_chips) ** 2 if of_chips > 0 else np.inf
+    reach = estimates.student(freedom) * np.sqrt(total)
+    if 0 < mean < 1:
+        new_low, new_high = estimates.logit_interval(mean, reach / (mean * (1 - mean)))
+    else:  # has no logit
+        new_low, new_high = max(inside - reach, 0.0), min(inside + reach, 1.0)
+    return min(new_low, low), max(new_high, high)
+
+
+def _disagreement(values: NDArray[np.float64], accuracy: NDArray[np.float64], images: int | None) -> float:
+    """The mean of `values` less that of chips that saw all images, where both cannot be right; else nan.
+
+    Both are means over chips drawn alike, from seeds that the other does not have: Welch's t. Of so few chips its law
+    has long tails, so that the limit is the point that a normal law has at `SURPRISE`. Chips that are all equal may
+    differ by an image.
+    """
+    if accuracy.size < FEWEST_TO_CHECK or values.size < 2:
+        return np.nan
+    apart = float(values.mean() - accuracy.mean())
+    variances = np.array([values.var(ddof=1), max(accuracy.var(ddof=1), 1 / (images or np.inf) ** 2)])
+    squares, freedoms = variances / (values.size, accuracy.size), np.array([values.size - 1, accuracy.size - 1])
+    total = float(squares.sum())
+    if total == 0:
+        return apart if abs(apart) > ROUNDING else np.nan
+    freedom = total**2 / float(np.sum(squares**2 / freedoms))
+    reach = -float(special.stdtrit(freedom, float(special.ndtr(-SURPRISE)))) * np.sqrt(total)
+    return apart if abs(apart) > reach else np.nan
+
+
+def _places(trials: pd.DataFrame) -> list[NDArray[np.intp]]:
+    """Where the trials of each cell stand, in the order of first appearance."""
+    codes = trials.groupby(list(KEYS), sort=False).ngroup().to_numpy()
+    counts = np.bincount(codes)
+    return np.split(np.argsort(codes, kind="stable"), np.cumsum(counts)[:-1])[: len(counts)]
+
+
+def _only(sizes: NDArray[np.int64]) -> int | None:
+    """The number that they all are, if there is one."""
+    return int(sizes[0]) if len(sizes) and (sizes == sizes[0]).all() else None
 
 
 def _new_images(accuracy: NDArray[np.float64], images: int | None, exact: bool = False) -> tuple[float, float]:

@@ -24,7 +24,12 @@ class Difference(NamedTuple):
     pairs: int
 
 
-def difference(first: ArrayLike, second: ArrayLike, chips: tuple[ArrayLike, ArrayLike] | None = None) -> Difference:
+def difference(
+    first: ArrayLike,
+    second: ArrayLike,
+    chips: tuple[ArrayLike, ArrayLike] | None = None,
+    bounded: bool = True,
+) -> Difference:
     """Estimate the difference of two cells' mean accuracies, first less second, with a 95 % interval.
 
     Trials with the same seed share their draws, so that chips are compared with themselves: Student's t on the
@@ -37,15 +42,17 @@ def difference(first: ArrayLike, second: ArrayLike, chips: tuple[ArrayLike, Arra
             randomness, which is the same for every chip, shape ().
         chips: numbers of the chips of first and second, none twice, in the shape of each, such as their seeds; None
             where they have none in common.
+        bounded: whether all values are accuracies. Estimates of chips that saw a few images, unbiased and one per chip
+            as well, may lie outside [0, 1].
 
     Returns:
         The difference and limits within [-1, 1]. No limits (nan) where a random cell has one trial. Differences that
         are all equal have an interval of no width.
 
     Raises:
-        ValueError: no trials, repeated chips, or values that are not fractions.
+        ValueError: no trials, repeated chips, or values that are not fractions, or not finite.
     """
-    a, b = _accuracies(first, "first"), _accuracies(second, "second")
+    a, b = _accuracies(first, "first", bounded), _accuracies(second, "second", bounded)
     samples = [cell for cell in (a, b) if cell.ndim]
     value = float(np.mean(a) - np.mean(b))
     pairs = 0
@@ -65,13 +72,16 @@ def difference(first: ArrayLike, second: ArrayLike, chips: tuple[ArrayLike, Arra
         return Difference(value, value, value, pairs)
     freedom = total**2 / np.sum(squares**2 / np.array([sample.size - 1 for sample in samples]))
     reach = float(student(freedom) * np.sqrt(total))
-    return Difference(value, max(value - reach, -1.0), min(value + reach, 1.0), pairs)
+    low, high = (min(max(limit, -1.0), 1.0) for limit in (value - reach, value + reach))
+    return Difference(value, low, high, pairs)
 
 
-def _accuracies(cell: ArrayLike, name: str) -> Floats:
-    values = fractions(cell, name)
+def _accuracies(cell: ArrayLike, name: str, bounded: bool) -> Floats:
+    values = fractions(cell, name) if bounded else np.asarray(cell, np.float64)
     if values.size == 0:
         raise ValueError(f"{name}: empty; a difference needs at least one trial of either cell")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name}: expected finite values")
     return values
 
 

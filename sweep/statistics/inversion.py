@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 
 from sweep.statistics import estimates
 from sweep.statistics.estimates import ROUNDING, Estimate, Floats
-from sweep.statistics.monotone import Curve, falling, furthest, interpolate, percentile_limits, resampled_means
+from sweep.statistics.monotone import (
+    Curve,
+    falling,
+    furthest,
+    interpolate,
+    normal_means,
+    percentile_limits,
+    resampled_means,
+)
 
 Spacing = Literal["linear", "square", "log"]
 
@@ -98,7 +106,9 @@ def thresholds(
 
     The estimates at the levels, made to fall and joined by monotone cubics, are inverted at the limit; and so are their
     lower and upper 95 % limits, which gives the interval: the levels whose own interval holds the limit (inversion of a
-    test, as in Casella & Berger 2002, Statistical Inference, 2nd ed., section 9.2.1). It is on this test set.
+    test, as in Casella & Berger 2002, Statistical Inference, 2nd ed., section 9.2.1). It is on this test set. Where
+    means come from estimates, whose errors at two levels are nearly independent, limits of both together would be too
+    wide: the interval is then that of the bootstrap, as in `equivalent_levels`.
 
     Args:
         curve: accuracy over levels.
@@ -113,22 +123,29 @@ def thresholds(
         One for each drop.
 
     Raises:
-        ValueError: levels that the spacing does not allow, fewer than two levels, or a drop that is negative.
+        ValueError: levels that the spacing does not allow, fewer than two levels, a drop that is negative, or a
+            quantile of estimates, which are no accuracies of chips.
     """
     if min(drops, default=0) < 0:
         raise ValueError(f"drops: expected fractions from 0; got {min(drops):g}")
     if curve.levels.size < 2:
         raise ValueError("curve: expected two levels or more")
+    if quantile is not None and curve.estimated.any():
+        raise ValueError("quantile: the curve's values are estimates for the mean, not accuracies of chips")
     axis = _axis(curve.levels, spacing)
-    cells = zip(curve.accuracies, curve.exact.tolist(), strict=True)
-    table = np.array([_estimate(row[~np.isnan(row)], exact, quantile) for row, exact in cells])
+    few = np.broadcast_to(curve.estimated, curve.levels.shape)
+    cells = zip(curve.accuracies, curve.exact.tolist(), few.tolist(), strict=True)
+    table = np.array([_estimate(row[~np.isnan(row)], exact, estimated, quantile) for row, exact, estimated in cells])
+    means = normal_means(curve.accuracies, DRAWS, np.random.default_rng(0)) if curve.estimated.any() else None
     if fewest:
-        axis, table = -axis[::-1], table[::-1]
+        axis, table, means = -axis[::-1], table[::-1], None if means is None else means[:, ::-1]
     ends = curve.levels[::-1] if fewest else curve.levels
     limits = clean - np.asarray(drops, dtype=np.float64)
     rows = []
     for drop, limit in zip(drops, limits, strict=True):
         level, low, high = (_invert(axis, column, limit) for column in table.T)
+        if means is not None:
+            low, high = percentile_limits(furthest(axis, falling(means), limit), curve.chips)
         keeps = np.logical_and.accumulate(table[:, 0] >= limit - ROUNDING)
         outside = f"beyond {ends[-1]:g}" if level == np.inf else f"before {ends[0]:g}" if level == -np.inf else ""
         # The cubics through estimates and through their limits can cross where levels are far apart.
@@ -148,7 +165,8 @@ def equivalent_levels(noise: Curve, rounding: Curve, std_per_level: float = 1.0,
     The mean accuracies of the noise levels, made to fall (isotonic regression) and joined by monotone cubics over the
     square of the level (accuracy goes with the noise's power), are inverted at the mean of each bit-width. The interval
     is a bootstrap over chips, the same chips for all levels and bit-widths as they share their draws; it is on this
-    test set, for this network, and the error of interpolating between two levels is not in it.
+    test set, for this network, and the error of interpolating between two levels is not in it. Where means come from
+    estimates of many chips, they are drawn from the normal law that the bootstrap tends to.
 
     Args:
         noise: accuracy over noise levels, the level 0 among them where it was run.
@@ -213,9 +231,11 @@ def _back(position: float, fewest: bool, spacing: Spacing) -> float:
     return float(np.exp(level) if spacing == "log" else np.sqrt(level) if spacing == "square" else level)
 
 
-def _estimate(accuracies: Floats, exact: bool, quantile: float | None) -> Estimate:
+def _estimate(accuracies: Floats, exact: bool, estimated: bool, quantile: float | None) -> Estimate:
     if exact:
         return Estimate(*(float(accuracies[0]),) * 3)
+    if estimated:  # their limits are those of the bootstrap
+        return Estimate(float(accuracies.mean()), np.nan, np.nan)
     return estimates.mean(accuracies) if quantile is None else estimates.quantile(accuracies, quantile)
 
 
@@ -247,9 +267,12 @@ def _bootstrap(
     estimate = estimator(noise.means[None], rounding.means[None])[0]
     if seeds.size == 0:
         return estimate, estimate, estimate
-    means = resampled_means(both, DRAWS, np.random.default_rng(seed))
+    estimated = bool(noise.estimated.any() or rounding.estimated.any())
+    resampled = normal_means if estimated else resampled_means
+    chips = min(curve.chips for curve in (noise, rounding) if curve.chips) if estimated else seeds.size
+    means = resampled(both, DRAWS, np.random.default_rng(seed))
     replicates = estimator(means[:, : noise.levels.size], means[:, noise.levels.size :])
-    low, high = np.array([percentile_limits(column, seeds.size) for column in replicates.T]).T
+    low, high = np.array([percentile_limits(column, chips) for column in replicates.T]).T
     return estimate, low, high
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,12 +23,21 @@ class Curve:
         accuracies: fractions; nan where a cell lacks a seed; the one accuracy of a cell without randomness stands for
             every seed. Shape (levels, chips), or (levels, 1) without seeds.
         exact: whether the level's cell is without randomness; shape (levels,).
+        estimated: whether the level's values are estimates, unbiased and maybe outside [0, 1], rather than counts;
+            shape (levels,), or () for all.
     """
 
     levels: Floats
     seeds: NDArray[np.int64]
     accuracies: Floats
     exact: NDArray[np.bool_]
+    estimated: NDArray[np.bool_] = field(default_factory=lambda: np.array(False))
+
+    @property
+    def chips(self) -> int:
+        """The chips of the random level that has fewest; 0 where no level is random."""
+        random = self.accuracies[~self.exact]
+        return int(np.count_nonzero(~np.isnan(random), axis=1).min()) if len(random) else 0
 
     @property
     def means(self) -> Floats:
@@ -36,29 +45,35 @@ class Curve:
         return np.asarray(np.nanmean(self.accuracies, axis=1), dtype=np.float64)
 
 
-def curve_of(levels: ArrayLike, seeds: ArrayLike, accuracies: ArrayLike, exact: ArrayLike) -> Curve:
+def curve_of(
+    levels: ArrayLike, seeds: ArrayLike, accuracies: ArrayLike, exact: ArrayLike, estimated: ArrayLike = False
+) -> Curve:
     """The curve of some trials, in any order.
 
     Args:
         levels, seeds, accuracies: of each trial; accuracies are fractions. Shape (trials,).
         exact: whether the trial's cell is without randomness; shape (trials,).
+        estimated: whether what is given as its accuracy is an estimate; shape (trials,), or () for all.
 
     Raises:
         ValueError: no trials; two of one seed at one level, or a level that is partly exact: several cells, so that
             other swept parameters, or models, are not fixed.
     """
     values, fixed = np.asarray(accuracies, dtype=np.float64), np.asarray(exact, dtype=np.bool_)
+    few = np.broadcast_to(np.asarray(estimated, dtype=np.bool_), values.shape)
     seed = np.asarray(seeds, dtype=np.int64)
     swept, row = np.unique(np.asarray(levels, dtype=np.float64), return_inverse=True)
-    of_level = np.bincount(row, weights=fixed) > 0
-    distinct = np.unique(np.column_stack([row, seed]), axis=0)
-    if not values.size or len(distinct) < values.size or (of_level[row] != fixed).any():
+    of_level, by_estimates = np.bincount(row, weights=fixed) > 0, np.bincount(row, weights=few) > 0
+    every, of_all = np.unique(seed, return_inverse=True)
+    distinct = np.unique(row * every.size + of_all)
+    mixed = (of_level[row] != fixed) | (by_estimates[row] != few)
+    if not values.size or distinct.size < values.size or mixed.any():
         raise ValueError("trials: expected one cell at each level, of one family and model, at least one")
     chips, column = np.unique(seed[~fixed], return_inverse=True)
     table = np.full((swept.size, max(chips.size, 1)), np.nan)
     table[row[~fixed], column] = values[~fixed]
     table[of_level] = (np.bincount(row, weights=values) / np.bincount(row))[of_level, None]
-    return Curve(swept, chips, table, of_level)
+    return Curve(swept, chips, table, of_level, by_estimates)
 
 
 def falling(values: ArrayLike) -> Floats:
@@ -142,6 +157,31 @@ def resampled_means(accuracies: Floats, draws: int, rng: np.random.Generator) ->
     drawn = counts @ there.T
     means = counts @ np.where(there, accuracies, 0).T / np.maximum(drawn, 1)
     return np.asarray(np.where(drawn > 0, means, np.nanmean(accuracies, axis=1)), dtype=np.float64)
+
+
+def normal_means(accuracies: Floats, draws: int, rng: np.random.Generator) -> Floats:
+    """Means as other chips might give them, drawn from a normal law: what `resampled_means` tends to with many chips.
+
+    The covariance is that of the resampled means (divisor n): of levels k and l the sum of (y_k - m_k)(y_l - m_l) over
+    the chips that both have, divided by n_k · n_l. Levels may differ in their number of chips. With hundreds of chips
+    means are normal, whatever the law of one (Casella & Berger 2002, section 5.5.3), and of tens of thousands a
+    resampled table would be drawn thousands of times.
+
+    Args:
+        accuracies: or estimates, nan where a level lacks a chip, as in `Curve`; shape (levels, chips).
+        draws: how many.
+
+    Returns:
+        Shape (draws, levels).
+    """
+    there = ~np.isnan(accuracies)
+    means = np.nanmean(accuracies, axis=1)
+    apart = np.where(there, accuracies - means[:, None], 0) / there.sum(axis=1)[:, None]
+    variances, axes = np.linalg.eigh(apart @ apart.T)
+    root = axes * np.sqrt(np.maximum(variances, 0)) @ axes.T  # the symmetric one: whatever the signs of the axes
+    drawn = means + rng.standard_normal((draws, len(means))) @ root
+    still = np.nanmax(accuracies, axis=1) - np.nanmin(accuracies, axis=1) < ROUNDING
+    return np.asarray(np.where(still, means, drawn), dtype=np.float64)  # to the last bit: ties are looked for
 
 
 def percentile_limits(replicates: Floats, chips: int) -> tuple[float, float]:

@@ -10,10 +10,13 @@ import pytest
 import sweep
 from sweep.errors import InputError
 from sweep.reporting.mlflow import metric_name
+from sweep.study.study import Study
+from tests.reporting.sampled import STUDY, SampledRun, trials_of
 
 
-def test_a_run_is_logged_with_its_tables(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = sweep.run("study.toml", "run", runner="inline")
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """What the stand-in is told."""
     told: dict[str, object] = {}
     tracker = ModuleType("mlflow")
     entry = SimpleNamespace(info=SimpleNamespace(run_id="7"))
@@ -26,6 +29,11 @@ def test_a_run_is_logged_with_its_tables(place: Path, monkeypatch: pytest.Monkey
     }.items():
         setattr(tracker, name, body)
     monkeypatch.setitem(sys.modules, "mlflow", tracker)
+    return told
+
+
+def test_a_run_is_logged_with_its_tables(place: Path, told: dict[str, object]) -> None:
+    run = sweep.run("study.toml", "run", runner="inline")
     assert run.log_to_mlflow() == "7"
     assert told["experiment"] == "small"
     assert told["seeds"] == "0 to 5"
@@ -33,6 +41,17 @@ def test_a_run_is_logged_with_its_tables(place: Path, monkeypatch: pytest.Monkey
     assert told["mean/gaussian/scale 0.1"] == cells.loc["net/gaussian/scale=0.1", "mean"]
     assert told["std/rounded, then noisy/bits 4".replace(",", "_")] > 0
     assert {"summary.csv", "thresholds.tex", "accuracy-scale.svg", "report.html", "study.toml"} <= told["files"]
+
+
+def test_a_run_of_samples_alone_is_logged_with_its_precision(told: dict[str, object]) -> None:
+    study = Study.from_dict({**{k: v for k, v in STUDY.to_dict().items() if k != "seeds"}, "precision": 0.25})
+    run = SampledRun(trials_of(study, whole=0, sampled=50), study)
+    assert run.log_to_mlflow() == "7"
+    assert (told["seeds"], told["precision"]) == ("none", "0.25")
+    cell = run.summary().set_index("cell").loc["net/gaussian/scale=0.1"]
+    assert told["mean/gaussian/scale 0.1"] == cell["mean"]
+    assert told["std/gaussian/scale 0.1"] == cell["std"]
+    assert "q05/gaussian/scale 0.1" not in told
 
 
 @pytest.mark.parametrize(

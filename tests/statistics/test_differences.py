@@ -70,3 +70,17 @@ def test_equal_differences_have_no_width_and_limits_stay_possible() -> None:
 def test_what_is_no_cell_is_refused(cell: float | list[float], chips: list[int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         difference(FIRST, cell, (CHIPS, chips))
+
+
+def test_estimates_that_are_no_fractions_are_compared_where_that_is_said() -> None:
+    first, second = FIRST * 1.3, SECOND * 1.3
+    assert first.max() > 1
+    expected = stats.ttest_rel(first, second).confidence_interval()
+    found = difference(first, second, (CHIPS, CHIPS), bounded=False)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    with pytest.raises(ValueError, match="first: expected fractions"):
+        difference(first, second, (CHIPS, CHIPS))
+    with pytest.raises(ValueError, match="second: expected finite values"):
+        difference(first, np.where(CHIPS == 3, np.nan, second), bounded=False)
+    far = difference(first + 5, second, bounded=False)
+    assert (far.low, far.high) == (1, 1)

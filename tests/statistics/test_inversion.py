@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from sweep.statistics import estimates
 from sweep.statistics.inversion import Threshold, check_claims, equivalent_levels, thresholds
-from sweep.statistics.monotone import Curve
+from sweep.statistics.monotone import Curve, furthest
 
 LEVELS = np.array([0.0, 0.05, 0.1, 0.15])
 
@@ -206,3 +207,44 @@ def test_same_seed_same_table() -> None:
     first, again, other = (equivalent_levels(power_noise(), ROUNDING, seed=seed) for seed in (1, 1, 2))
     np.testing.assert_equal(first, again)
     assert (first.level_low != other.level_low).any()
+
+
+def sampled_noise(n: int, rng: np.random.Generator) -> Curve:
+    """As `power_noise`, of estimates with errors of 0.1; the last level has n chips, each one before half as many."""
+    sizes = n >> np.arange(3, -1, -1)
+    chips, luck = rng.standard_normal(n), 0.1 * (rng.exponential(size=(4, n)) - 1)
+    values = 0.95 - 25 * LEVELS[:, None] ** 2 + 0.02 * (LEVELS[:, None] / 0.15) ** 2 * chips + luck
+    values = np.where(np.arange(n) < sizes[:, None], values, np.nan)
+    values[0] = 0.95
+    return Curve(LEVELS, np.arange(n), values, LEVELS == 0, LEVELS > 0)
+
+
+def test_levels_of_estimates_are_held_as_often_as_they_should_be() -> None:
+    """Truth interpolated as the estimates are, as in docs/statistics.md; 200 studies, false alarms 1e-5."""
+    studies, drop = 200, 0.2
+    truth = 0.95 - 25 * LEVELS**2
+    level = float(furthest(LEVELS**2, truth, 0.95 - drop)[0]) ** 0.5
+    equivalent = [float(furthest(LEVELS**2, truth, target)[0]) ** 0.5 for target in (0.85, 0.65)]
+    held = np.zeros(3)
+    for study in range(studies):
+        curve = sampled_noise(4096, np.random.default_rng([1, study]))
+        assert np.nanmax(curve.accuracies) > 1
+        (row,) = thresholds(curve, 0.95, [drop], spacing="square")
+        table = equivalent_levels(curve, ROUNDING)
+        within = (table.level_low[1:3] <= equivalent) & (equivalent <= table.level_high[1:3])
+        held += [row.level_low <= level <= row.level_high, *within]
+    low, high = stats.binom.ppf([1e-5, 1 - 1e-5], studies, 0.95)
+    assert ((low <= held) & (held <= high)).all(), held
+
+
+def test_estimates_have_limits_where_their_mean_has_them_and_no_quantiles() -> None:
+    rng = np.random.default_rng(3)
+    curve = sampled_noise(800, rng)
+    flat = Curve(curve.levels, curve.seeds, np.full(curve.accuracies.shape, 0.95), curve.exact, curve.estimated)
+    flat.accuracies[2] = 0.6 + rng.normal(0, 0.1, 800)
+    flat.accuracies[3] = 0.2
+    reach = stats.t.ppf(0.975, 799) * flat.accuracies[2].std(ddof=1) / np.sqrt(800)
+    (row,) = thresholds(flat, 0.95, [0.95 - (flat.accuracies[2].mean() + reach)])
+    assert row.level_high == pytest.approx(LEVELS[2], rel=1e-3)
+    with pytest.raises(ValueError, match="estimates for the mean, not accuracies"):
+        thresholds(curve, 0.95, [0.1], 0.05)

@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 from scipy import optimize, stats
 from scipy.interpolate import PchipInterpolator
 
-from sweep.statistics.monotone import curve_of, falling, furthest, interpolate, percentile_limits, resampled_means
+from sweep.statistics.monotone import (
+    curve_of,
+    falling,
+    furthest,
+    interpolate,
+    normal_means,
+    percentile_limits,
+    resampled_means,
+)
 
 LEVELS = np.array([0.0, 0.04, 0.1, 0.16])
 
@@ -55,6 +63,18 @@ def test_a_curve_from_trials() -> None:
     assert curve.means == pytest.approx([0.9, 0.75, 0.45])
 
 
+def test_a_curve_of_estimates_that_levels_have_in_different_numbers() -> None:
+    levels, seeds, values = [0.1, 0.1, 0.0, 0.2, 0.2, 0.2], [7, 8, 0, 7, 8, 9], [1.2, 0.9, 0.95, 0.4, -0.1, 0.6]
+    curve = curve_of(levels, seeds, values, [False, False, True, False, False, False], [level > 0 for level in levels])
+    np.testing.assert_array_equal(curve.accuracies, [[0.95] * 3, [1.2, 0.9, np.nan], [0.4, -0.1, 0.6]])
+    assert curve.estimated.tolist() == [False, True, True]
+    assert curve.means == pytest.approx([0.95, 1.05, 0.3])
+    assert curve.chips == 2
+    assert curve_of([1, 2], [0, 0], [0.3, 0.9], [True, True]).chips == 0
+    with pytest.raises(ValueError, match="one cell at each level"):
+        curve_of([1, 1], [0, 1], [0.5, 0.5], [False, False], [True, False])
+
+
 def test_a_curve_without_randomness_has_no_seeds() -> None:
     curve = curve_of([1, 2], [0, 0], [0.3, 0.9], [True, True])
     assert curve.seeds.size == 0
@@ -86,6 +106,36 @@ def test_the_bootstrap_has_the_spread_of_the_mean_and_keeps_chips_together() -> 
     np.testing.assert_allclose(means[:, 1], means[:, 0] / 2)
     assert means[:, 0].std() == pytest.approx(chips.std() / np.sqrt(200), rel=0.05)
     assert means[:, 2].std() == pytest.approx(chips[:150].std() / np.sqrt(150), rel=0.05)
+
+
+def test_normal_means_have_the_covariance_of_means_over_chips_that_levels_share() -> None:
+    """Against repeated sampling: level k has the first n_k of the same chips."""
+    rng, sizes, studies = np.random.default_rng(9), np.array([300, 700, 1000]), 4000
+    mixing = np.array([[1.0, 0.0, 0.0], [0.8, 0.6, 0.0], [0.5, 0.5, 0.7]])
+    means = np.empty((studies, 3))
+    for study in range(studies):
+        chips = rng.exponential(size=(1000, 3)) @ mixing.T
+        means[study] = [chips[:n, level].mean() for level, n in enumerate(sizes)]
+    table = np.where(np.arange(1000) < sizes[:, None], chips.T, np.nan)
+    drawn = normal_means(table, 200_000, np.random.default_rng(0))
+    np.testing.assert_allclose(drawn.mean(axis=0), np.nanmean(table, axis=1), atol=5e-4)
+    np.testing.assert_allclose(np.cov(drawn.T), np.cov(means.T), rtol=0.15)
+    expected = mixing @ mixing.T / np.maximum(sizes, sizes[:, None])
+    np.testing.assert_allclose(np.cov(drawn.T), expected, rtol=0.15)
+
+
+def test_normal_means_are_what_the_bootstrap_tends_to() -> None:
+    chips = np.random.default_rng(2).random((3, 2000))
+    chips[1] += chips[0]
+    chips[2, 1500:] = np.nan
+    chips = np.vstack([chips, np.full(2000, 0.9)])
+    normal, resampled = (f(chips, 4000, np.random.default_rng(3)) for f in (normal_means, resampled_means))
+    np.testing.assert_allclose(normal.std(axis=0), resampled.std(axis=0), rtol=0.06)
+    np.testing.assert_allclose(np.quantile(normal, 0.025, axis=0), np.quantile(resampled, 0.025, axis=0), atol=1e-3)
+    assert np.corrcoef(normal[:, 0], normal[:, 1])[0, 1] == pytest.approx(0.5**0.5, abs=0.04)
+    assert np.ptp(normal[:, 3]) == 0
+    assert normal[0, 3] == pytest.approx(0.9, abs=1e-12)
+    np.testing.assert_array_equal(normal, normal_means(chips, 4000, np.random.default_rng(3)))
 
 
 def test_limits_of_many_chips_are_percentiles_and_of_few_are_wider() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sweep.reporting.chips import whole_chips
 from sweep.reporting.figures import axis
 from sweep.reporting.figures.style import (
     ACCURACY,
@@ -56,21 +57,22 @@ def accuracy_curve(
     """Draw accuracy against a swept parameter.
 
     One curve per family that sweeps it, per model where there are several, and per combination of the other
-    swept parameters: the mean; from 20 chips on a band from the 5 % to the 95 % quantile over chips; every
-    chip as a faint dot, set off to the side of its level so that families do not cover one another (the offset
-    is a function of the seed); and the published accuracies, where the summary has any, as open black
+    swept parameters: the mean; from 20 chips on a band from the 5 % to the 95 % quantile over chips that saw all
+    images; each of these as a faint dot, set off to the side of its level so that families do not cover one another
+    (the offset is a function of the seed); and the published accuracies, where the summary has any, as open black
     diamonds. More than six curves have no dots. Whole numbers, such as bits, and what is spaced by its logarithm, such
     as times, stand on the scale of log2(1 + level); any other parameter that spans a factor of 50 or more is on a
     logarithmic axis, which has room for 0 where that was run.
 
     Args:
         axes: where to draw; its labels, ticks and legend are set.
-        trials: one row per trial: `model`, `family`, `cell`, `seed`, `accuracy` (a fraction).
+        trials: one row per trial: `model`, `family`, `cell`, `seed`, `accuracy` (a fraction); those of chips that saw
+            a few images are passed over, see `sweep.reporting.chips`.
         summary: of these trials, as `sweep.reporting.summary.summarise` returns it.
         parameter: the column of `summary` to draw against; numbers.
         parameters: the columns of all swept parameters; needed where a family sweeps others beside this one.
     """
-    curves = list(_curves(summary, parameter, parameters, labels))
+    trials, curves = whole_chips(trials), list(_curves(summary, parameter, parameters, labels))
     crowded = len(curves) > MOST_CURVES
     levels = np.unique(np.concatenate([_levels(curve.cells, parameter) for curve in curves]))
     scale = axis.scale_of(parameter, levels, labels)

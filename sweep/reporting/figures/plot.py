@@ -63,9 +63,12 @@ class Plot:
     ) -> Axes:
         """The share of chips that reach an accuracy, a line for each level of one family.
 
-        Raises InputError when nothing sweeps the parameter, or several families, models or further parameters do.
+        Raises InputError when nothing sweeps the parameter, several families, models or further parameters do, or no
+        cell has two chips that saw all images.
         """
         cells, name = self._one(parameter, family, model, 1)
+        if not (cells["trials"] > 1).any():
+            raise InputError("plot: no cell here has two chips that saw all images, whose distribution there would be")
         return _draw(axes, lambda at: yield_curve(at, self._trials, cells, name, labels=self._labels))
 
     def layers(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from sweep.reporting.chips import whole_chips
 from sweep.reporting.figures.style import ACCURACY, LINES, RAMP, RULE, mark, ramp, series_id
 from sweep.reporting.labels import NO_LABELS, Labels, value_text
 
@@ -34,13 +35,15 @@ def yield_curve(
 
     Args:
         axes: where to draw; its labels, ticks and legend are set.
-        trials: one row per trial: `cell`, `accuracy` (a fraction); others than those of `summary` are passed over.
+        trials: one row per trial: `cell`, `accuracy` (a fraction); others than those of `summary` are passed over, and
+            those of chips that saw a few images, see `sweep.reporting.chips`.
         summary: cells of one family and one model with all other parameters fixed, as
             `sweep.reporting.summary.summarise` returns them. Cells with one trial are left out; of more than
             `MOST_LEVELS` levels some between the first and the last one are.
         parameter: the column of levels; numbers.
         limits: the lowest and the highest accuracy (fractions) of the horizontal axis; those of these chips by default.
     """
+    trials = whole_chips(trials)
     cells = summary[summary["trials"] > 1].sort_values(parameter, kind="stable")
     if len(cells) > MOST_LEVELS:
         cells = cells.iloc[np.linspace(0, len(cells) - 1, MOST_LEVELS).round().astype(int)]

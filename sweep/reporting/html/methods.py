@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
 from sweep.perturb.base import Transform
-from sweep.reporting.tables.columns import has_void
+from sweep.randomness import FIRST_SAMPLED
+from sweep.reporting.chips import has_controls, is_whole
+from sweep.reporting.summary import FEWEST_TO_CHECK
+from sweep.reporting.tables.columns import has_sampled, has_void
+from sweep.statistics.sampling import FLOOR
 from sweep.study.study import Study
+from sweep.texts import number
 
 _LARGE = 5  # chips from which on the standard deviation has Bonett's interval
 
@@ -25,9 +30,45 @@ _NEW_IMAGES = (
 )
 
 
-def paragraphs(study: Study, summary: pd.DataFrame) -> list[str]:
-    """What was done, estimated and assumed; plain text that names its references."""
-    found = [_design(study, summary), _estimates(summary), _NEW_IMAGES]
+_OF_SAMPLES = (
+    " Where the mean comes from samples, the interval is about this mean, and the variance of the chips is that of "
+    "their estimates; the bound takes the pairs of chips that saw all images, and is mean · (1 - mean)/(N - 1) for N "
+    "images where there are none."
+)
+
+_PLAIN = ", and where it comes from samples the plain one, as above"
+
+_CONTROLS = (
+    "Where the law of the last layer's errors is known, each estimate has a control: itself less the same estimate "
+    "with, in place of each decision, the probability of a right one over those errors, given what reaches the layer. "
+    "Its mean is 0 (control variates: Lavenberg & Welch 1981), and it is subtracted, so that the mean stays the same "
+    "and its variance becomes smaller. The probability is an integral over the label's own logit, by the trapezoidal "
+    "rule (Trefethen & Weideman 2014); logits that are sums of uniform errors are taken by the Edgeworth series to the "
+    "fourth cumulant (Hall 1992)."
+)
+
+_STAGES = (
+    "How many chips a precision takes was found by triple sampling (Hall 1981): a pilot, half of the chips that its "
+    "variance asks for, then all that the variance so far asks for."
+)
+
+
+def paragraphs(study: Study, summary: pd.DataFrame, trials: pd.DataFrame | None = None) -> list[str]:
+    """What was done, estimated and assumed; plain text that names its references.
+
+    Args:
+        study: the study, as run.
+        summary: of its trials.
+        trials: where some of them may be of chips that saw a few images.
+    """
+    found = [
+        _design(study, summary),
+        *(_samples(trials) if has_sampled(summary) and trials is not None else ()),
+        *([_CONTROLS] if trials is not None and has_controls(trials) else ()),
+        *([_STAGES] if study.precision is not None else ()),
+        _estimates(summary),
+        _NEW_IMAGES + (_OF_SAMPLES if has_sampled(summary) else ""),
+    ]
     last = (
         "All intervals are for this trained network: another training is in none of them. Those of the further tables "
         "are on this test set."
@@ -63,25 +104,65 @@ def _entry(transform: type[Transform]) -> tuple[str, str]:
 
 def _design(study: Study, summary: pd.DataFrame) -> str:
     seeds = study.seed_range
+    asked = [f"the seeds {seeds.start} to {seeds.start + len(seeds) - 1}"] if len(seeds) else []
+    if study.precision is not None:
+        asked.append(f"so many chips that each mean is known to ±{number(study.precision)} points")
     random = summary[summary["trials"] > 1]
     sizes = summary["n_images"].dropna().unique().tolist()
     images = f"{sizes[0]:,} images" if len(sizes) == 1 else "the images"
     return (
         f"Each cell is a network under one fully fixed perturbation. A chip is a seed: its draws come from Philox "
         f"streams (Salmon et al. 2011) that depend on the root seed ({study.root_seed}), the seed, the position of the "
-        f"transform and the variable, so that cells share their draws. The study asks for the seeds {seeds.start} to "
-        f"{seeds.start + len(seeds) - 1}; {_counts(random['trials'].tolist())} Accuracy is the share of {images} of "
-        f"the test set that the network classifies rightly. Cells without randomness have one trial, which is exact "
-        f"for this test set."
+        f"transform and the variable, so that cells share their draws. The study asks for "
+        f"{' and '.join(asked) or 'chips'}; {_counts(random['trials'].tolist(), has_sampled(summary))} "
+        f"Accuracy is the share of {images} of the test set that the network classifies rightly. Cells without "
+        f"randomness have one trial, which is exact for this test set."
     )
 
 
-def _counts(counts: Sequence[int]) -> str:
+def _samples(trials: pd.DataFrame) -> Iterator[str]:
+    """How means come from chips that saw a few images."""
+    few = trials[~is_whole(trials)]
+    images, counts = few["n_images"].unique().tolist(), few.groupby("cell", sort=False).size()
+    yield (
+        f"The means of {len(counts)} cells come from {len(few):,} further chips, {_between(counts.tolist())} a cell, "
+        f"with seeds from {FIRST_SAMPLED:,} on: a mean over chips is known better from many chips that see a few "
+        f"images each than from a few that see all. Each sees {_between(images)} images in two half-samples, drawn "
+        "independently, each systematic (Madow 1949) along an order by the clean network's margins, an image with a "
+        f"probability that goes with √(p(1 - p)) + {FLOOR:g}, where p is the share of pilot chips, which are in no "
+        "result, that were right about images of such a margin. A chip's estimate is the mean of these p over all "
+        "images, and what its sample says that they missed, each image weighted by one over its probability: the "
+        "difference estimator (Horvitz & Thompson 1952; Särndal, Swensson & Wretman 1992), in machine learning "
+        "active testing (Kossen et al. 2021). It is unbiased whatever p is, and may lie outside 0 to 100 %. The share "
+        "of its images that such a chip gets right is biased, since hard ones are chosen more often, and in no figure."
+    )
+    yield (
+        "Chips are independent of one another, so that the mean of their estimates has the plain 95 % interval of "
+        "Student's t over chips; it holds the chance of which chips and of which images they saw, for this test set. "
+        "Where fewer than two chips of a cell saw all images, the standard deviation between chips comes from the "
+        "half-samples: these are independent given the chip, so that their covariance over chips is the variance "
+        "between chips, without what the samples add; its interval is Student's t of their terms. Where a cell has "
+        f"{FEWEST_TO_CHECK} chips or more that saw all images, their mean is compared with that from samples (Welch "
+        "1947), with a false alarm in 150,000 cells. Distributions, quantiles and published percentiles are of chips "
+        "that saw all images alone."
+    )
+    yield (
+        "What whole chips would have taken for the same interval of half-width h is (t · s/h)² chips, s the standard "
+        "deviation between chips, each at the median time of the cell's chips that saw all images, or else of the "
+        "run's; where no such time is known, it is counted in images. The time of pilot chips is not in these figures."
+    )
+
+
+def _between(numbers: Sequence[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _counts(counts: Sequence[int], sampled: bool) -> str:
     if not counts:
-        return "no cell here has several chips."
-    low, high = min(counts), max(counts)
-    many = f"{low:,}" if low == high else f"{low:,} to {high:,}"
-    return f"the {len(counts)} cells with a spread have {many} chips each."
+        return f"no cell here has several chips{' that saw all images' if sampled else ''}."
+    seeing = " that saw all images" if sampled else ""
+    return f"the {len(counts)} cells with a spread have {_between(counts)} chips{seeing} each."
 
 
 def _estimates(summary: pd.DataFrame) -> str:
@@ -89,7 +170,7 @@ def _estimates(summary: pd.DataFrame) -> str:
     text = (
         "There are two intervals for a mean, for two questions. On this test set (other chips, the same images): the "
         "mean over chips has a 95 % interval of Student's t on the logit scale, by the delta method (Casella & Berger "
-        "2002, section 5.5.4). Another sample of images is not in it. "
+        f"2002, section 5.5.4){_PLAIN if has_sampled(summary) else ''}. Another sample of images is not in it. "
     )
     if (random >= _LARGE).any():
         text += (

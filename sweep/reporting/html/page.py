@@ -12,14 +12,16 @@ import pandas as pd
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+from sweep.reporting.chips import is_whole
+from sweep.reporting.effort import effort, in_words
 from sweep.reporting.export import Results
 from sweep.reporting.figures.inline import Inline, inline
 from sweep.reporting.figures.pictures import answer_pictures, pictures
 from sweep.reporting.html.bibliography import linked, named, references
 from sweep.reporting.html.methods import paragraphs, sources
-from sweep.reporting.html.tables import cell_notes, cell_tables, facts, work_tables
+from sweep.reporting.html.tables import cell_notes, cell_tables, effort_table, facts, work_tables
 from sweep.reporting.labels import Labels, parameter_labels, value_text
-from sweep.reporting.tables.columns import has_void
+from sweep.reporting.tables.columns import disagreements, has_void
 from sweep.reporting.tables.frames import Answer, as_table
 from sweep.texts import duration, percent
 
@@ -39,8 +41,10 @@ def report(run: Results, answers: Sequence[Answer] = ()) -> str:
     """
     trials, summary, manifest = run.trials(), run.summary(), run.store.manifest
     ids = {str(cell): f"cell-{i}" for i, cell in enumerate(summary["cell"])}
-    methods, ops = paragraphs(run.study, summary), sources(run.study)
-    notes, labels = cell_notes(summary, run.parameters), parameter_labels(run.study)
+    methods, ops = paragraphs(run.study, summary, trials), sources(run.study)
+    notes, labels, spent = cell_notes(summary, run.parameters), parameter_labels(run.study), effort(trials, summary)
+    if spent is not None:
+        notes.append(in_words(spent))
     said = [*methods, *notes, *(source for _, _, source in ops), *(answer.note for answer in answers)]
     cited = named("\n".join(said), references())
     script = _file("report.js")
@@ -54,7 +58,10 @@ def report(run: Results, answers: Sequence[Answer] = ()) -> str:
             script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
             headline=_headline(run, trials, summary, labels),
             notes=" ".join(notes),
-            tables=cell_tables(summary, run.parameters, ids, labels),
+            tables=[
+                *cell_tables(summary, run.parameters, ids, labels),
+                *([] if spent is None else [effort_table(spent, _names(summary, run.parameters, labels))]),
+            ],
             figures=list(_figures(run, trials, summary, ids, labels, answers)),
             void=_void(summary),
             answers=answers,
@@ -85,13 +92,17 @@ def _file(name: str) -> str:
 
 def _headline(run: Results, trials: pd.DataFrame, summary: pd.DataFrame, labels: Labels) -> dict[str, str]:
     sizes = summary["n_images"].dropna().unique().tolist()
+    few = trials.loc[~is_whole(trials), "n_images"]
+    seen = f"{len(trials) - len(few):,}" + (f", each on {sizes[0]:,} test images" if len(sizes) == 1 else "")
     worst, best = (summary.iloc[int(at)] for at in (summary["mean"].argmin(), summary["mean"].argmax()))
     void = _void(summary)
     return {
         "networks": ", ".join(run.study.models),
         "cells": f"{len(summary)} of {len(run.study.cells)}, in {summary['family'].nunique()} families",
-        "trials": f"{len(trials):,}" + (f", each on {sizes[0]:,} test images" if len(sizes) == 1 else ""),
-        "chips a cell, at most": f"{summary['trials'].max():,}",
+        "trials": seen,
+        **({"chips that saw a few": f"{len(few):,}, {few.mean():.3g} test images each"} if len(few) else {}),
+        "chips a cell, at most": f"{_chips(summary).max():,}",
+        **({"WARNING": " ".join(wrong)} if (wrong := list(disagreements(summary))) else {}),
         "highest mean accuracy": f"{percent(best['mean'])} % ({_name(best, run.parameters, labels)})",
         "lowest mean accuracy": f"{percent(worst['mean'])} % ({_name(worst, run.parameters, labels)})",
         **({"void trials": void} if void else {}),
@@ -126,6 +137,18 @@ def _figures(
         yield picture.title, inline(picture, f"fig{number}", texts)
 
 
+def _chips(summary: pd.DataFrame) -> pd.Series:
+    """Of each cell, those of either kind."""
+    return summary["trials"] + summary["sampled"] if "sampled" in summary else summary["trials"]
+
+
+def _names(summary: pd.DataFrame, parameters: Sequence[str], labels: Labels) -> dict[str, str]:
+    """Cell id → what the cell is, with its network where there are several."""
+    several = summary["model"].nunique() > 1
+    names = {str(cell["cell"]): (cell["model"], _name(cell, parameters, labels)) for _, cell in summary.iterrows()}
+    return {cell: f"{name}, model {model}" if several else name for cell, (model, name) in names.items()}
+
+
 def _name(cell: pd.Series, parameters: Sequence[str], labels: Labels) -> str:
     swept = [f"{name} {value_text(name, cell[name], labels)}" for name in parameters if not pd.isna(cell[name])]
     return ", ".join([str(cell["family"]), *swept])
@@ -133,15 +156,18 @@ def _name(cell: pd.Series, parameters: Sequence[str], labels: Labels) -> str:
 
 def _said(cell: pd.Series, parameters: Sequence[str], labels: Labels) -> str:
     parts = [f"{_name(cell, parameters, labels)}: {percent(cell['mean'])} %"]
+    sampled = cell.get("sampled", 0)
+    if not pd.isna(cell["mean_low"]) and (cell["trials"] > 1 or sampled):
+        parts.append(f"95 % interval {percent(cell['mean_low'])} to {percent(cell['mean_high'])}")
+    if sampled:
+        parts[-1] += f" by {sampled:,} chips that saw a few images"
+    if not pd.isna(cell["std"]) and (cell["trials"] > 1 or sampled):
+        parts.append(f"± {percent(cell['std'])} between {cell['trials'] if cell['trials'] > 1 else sampled:,} chips")
     if cell["trials"] > 1:
-        parts.append(
-            f"95 % interval {percent(cell['mean_low'])} to {percent(cell['mean_high'])}; ± {percent(cell['std'])} "
-            f"between {cell['trials']:,} chips; 5 % to 95 % of chips {percent(cell['q05'])} to {percent(cell['q95'])}"
-        )
+        parts.append(f"5 % to 95 % of chips {percent(cell['q05'])} to {percent(cell['q95'])}")
     if cell.get("nonfinite", 0):
-        parts.append(
-            f"void, with scores that are no finite numbers: {cell['nonfinite']:,} of {cell['trials']:,} trials"
-        )
+        trials = f"{cell['nonfinite']:,} of {cell['trials'] + sampled:,} trials"
+        parts.append(f"void, with scores that are no finite numbers: {trials}")
     if not pd.isna(cell.get("published")):
         parts.append(f"published {percent(cell['published'])} %")
     return "; ".join(parts)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from sweep.reporting.chips import is_whole
 from sweep.reporting.labels import Labels, value_text
 from sweep.reporting.tables.columns import columns_of, notes
 from sweep.reporting.tables.layout import Table, Value
@@ -41,6 +42,35 @@ def cell_notes(summary: pd.DataFrame, parameters: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(said))
 
 
+def effort_table(spent: pd.DataFrame, names: Mapping[str, str]) -> Table:
+    """What the mean of each cell took; `spent` is what `effort` returns, `names` are those of cells by id."""
+
+    def seconds(value: float) -> Value:
+        return Value("") if pd.isna(value) else Value(duration(value, 2), float(value))
+
+    def known(value: float, text: str) -> Value:
+        return Value("") if pd.isna(value) else Value(text.format(value), float(value))
+
+    rows = [
+        [
+            Value(names[row["cell"]]),
+            Value(f"{row['sampled']:,}", float(row["sampled"])),
+            known(row["images"], "{:.3g}"),
+            known(100 * row["half_width"], "{:.3f}"),
+            seconds(row["seconds"]),
+            known(row["whole"], "{:,.0f}"),
+            seconds(row["whole_seconds"]),
+            known(row["times"], "{:,.0f}" if row["times"] >= 10 else "{:.2g}"),
+        ]
+        for row in spent.to_dict("records")
+    ]
+    header = (
+        *("cell", "sampled chips", "images each", "± mean, points", "worker time"),
+        *("whole chips for the same", "their time, about", "times as much"),
+    )
+    return Table("What the means took", header, rows)
+
+
 def facts(manifest: Mapping[str, Any], trials: pd.DataFrame) -> Iterator[tuple[str, str]]:
     """Versions, digests and times of a run, each with its name."""
     for name, version in sorted(manifest.get("versions", {}).items()):
@@ -64,7 +94,7 @@ def work_tables(manifest: Mapping[str, Any], trials: pd.DataFrame) -> Iterator[T
     if hosts:
         columns = list(dict.fromkeys(name for host in hosts for name in host))
         yield Table("Hosts", columns, [[Value(host.get(name, "")) for name in columns] for host in hosts])
-    keys = ["host", "device", "engine"]
+    keys = ["host", "device", "engine", *(() if is_whole(trials).all() else ("n_images",))]
     work = trials.groupby(keys, dropna=False)["seconds"].agg(["size", "sum", "mean"])
     rows = [
         [
@@ -75,4 +105,6 @@ def work_tables(manifest: Mapping[str, Any], trials: pd.DataFrame) -> Iterator[T
         ]
         for names, count, total, each in work.itertuples(name=None)
     ]
-    yield Table("Work done", [*keys, "trials", "worker time (s)", "a trial (ms)"], rows)
+    yield Table(
+        "Work done", [*(key.replace("n_", "") for key in keys), "trials", "worker time (s)", "a trial (ms)"], rows
+    )

@@ -20,6 +20,11 @@ def _spread(cells: pd.DataFrame) -> bool:
     return bool((cells["trials"] > 1).any())
 
 
+def has_sampled(cells: pd.DataFrame) -> bool:
+    """Whether the means of any of these cells come from chips that saw a few images."""
+    return "sampled" in cells and bool(cells["sampled"].any())
+
+
 def _known(key: str) -> Callable[[pd.DataFrame], bool]:
     return lambda cells: key in cells and bool(cells[key].notna().any())
 
@@ -67,6 +72,14 @@ _QUANTILE = "the accuracy that this share of the chips stays below, of type 7 (H
 
 COLUMNS = (
     Column("trials", ("trials",), "chips, each one draw of all that is random", count=True),
+    Column(
+        "sampled",
+        ("sampled",),
+        "chips beside these, each of which saw a few of the images; where there are any, the mean and its intervals "
+        "come from them alone, all else but ± std from the trials",
+        shown=has_sampled,
+        count=True,
+    ),
     Column("mean", ("mean",), "over chips"),
     Column("loss", ("loss",), "of mean accuracy against the clean network, in points", shown=_known("loss")),
     Column("± std", ("std",), "standard deviation between chips"),
@@ -80,7 +93,7 @@ COLUMNS = (
         "interval of std",
         ("std_low", "std_high"),
         "95 % for the standard deviation, for other chips on these images",
-        shown=_spread,
+        shown=lambda cells: _spread(cells) or has_sampled(cells),
         brief=False,
     ),
     Column(
@@ -127,12 +140,31 @@ def notes(cells: pd.DataFrame, columns: Sequence[Column], swept: Sequence[str] =
     images = f"{sizes[0]:,} test images" if len(sizes) == 1 else "the test images"
     yield f"Accuracy in % on {images}."
     yield from near_chance(cells)
+    yield from disagreements(cells)
     if swept:
         yield "Left of the trials: what the study sweeps."
     yield from (column.sentence() for column in columns)
-    if ((cells["std"] == 0) & (cells["trials"] == 1)).any():
+    sampled = cells["sampled"] if "sampled" in cells else pd.Series(0, cells.index)
+    alone = sampled == 0
+    if (alone & (cells["std"] == 0) & (cells["trials"] == 1)).any():
         yield "One trial with standard deviation 0: no randomness, exact for these images."
     if ((cells["std"] == 0) & (cells["trials"] > 1)).any():
         yield "Several trials with standard deviation 0: all equal; that does not show that no chip differs."
-    if cells["std"].isna().any():
+    if (alone & cells["std"].isna()).any():
         yield "One trial without standard deviation: a single chip does not show the spread."
+    if (~alone & (cells["trials"] < 2)).any():
+        yield (
+            "Without two trials, ± std comes from the two samples of images that each sampled chip saw; 0 where these "
+            "explain all that is seen."
+        )
+
+
+def disagreements(cells: pd.DataFrame) -> Iterator[str]:
+    """A warning for each cell whose mean from samples cannot be that of the chips that saw all images."""
+    if not _known("disagrees")(cells):
+        return
+    for cell in cells[cells["disagrees"].notna()].to_dict("records"):
+        yield (
+            f"WARNING: {cell['cell']}: the mean from samples and that of whole chips differ by "
+            f"{percent(cell['disagrees'])} points, more than chance allows: please report."
+        )

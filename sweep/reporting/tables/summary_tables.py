@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -22,6 +23,7 @@ def render(
     format: str,
     title: str = "",
     components: pd.DataFrame | None = None,
+    remarks: Sequence[str] = (),
 ) -> str:
     """Render a summary.
 
@@ -38,6 +40,7 @@ def render(
         title: stands above the tables; CSV and JSON have none.
         components: for several networks, as `sweep.reporting.summary.components` returns them; one more table a
             family at the end, but not in CSV and JSON.
+        remarks: further sentences below the tables, but not in CSV and JSON.
 
     Returns:
         The whole text, without a line feed at its end.
@@ -50,6 +53,8 @@ def render(
     tables = list(_tables(summary, parameters))
     if components is not None:
         tables += _component_tables(components, parameters)
+    if tables and remarks:
+        tables[-1] = replace(tables[-1], notes=(*tables[-1].notes, *remarks))
     return layout(tables, title, format)
 
 
