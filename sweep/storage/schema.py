@@ -64,8 +64,11 @@ def values_of(table: pa.Table) -> npt.NDArray[np.float64]:
 
 
 def result_columns(schema: pa.Schema) -> list[str]:
-    """The columns that equal studies have in common, byte for byte."""
-    return [name for name in schema.names if name not in PROVENANCE]
+    """The columns that equal studies have in common, byte for byte, whatever the machines.
+
+    The control is not among them: in its last digits it is that of a processor and of a way to evaluate.
+    """
+    return [name for name in schema.names if name not in (*PROVENANCE, "control")]
 
 
 def trial_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, type]) -> pa.Table:

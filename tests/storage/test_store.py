@@ -6,7 +6,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from sweep.errors import InputError, StoreError
+from sweep.errors import InputError, NondeterminismError, StoreError
 from sweep.storage.paths import Folder
 from sweep.storage.schema import PROVENANCE, result_columns, trial_schema, trial_table
 from sweep.storage.shards import commit
@@ -137,3 +137,17 @@ def test_a_folder_by_uri_is_the_folder_by_path(tmp_path: Path):
 def test_an_unknown_place_is_an_input_error(uri: str):
     with pytest.raises(InputError):
         Store(uri if "://" in uri else "/proc/nowhere").folder.check_writable()
+
+
+def test_controls_that_differ_in_their_last_digits_are_no_contradiction(tmp_path: Path):
+    few = {
+        **{"model": "m", "family": "f", "cell": "a", "scale": 0.1, "bits": None, "basis": None},
+        **{"seed": 10**9, "n_images": 4, "n_correct": 3, "accuracy": 0.75, "n_nonfinite": 0},
+        **{"estimate": 0.8, "half_difference": 0.1, "control": 0.02},
+    }
+    folder = Folder.at(tmp_path)
+    first = commit(folder, trial_table([few], COLUMNS), "x" * 64, "a.parquet")
+    again = commit(folder, trial_table([{**few, "control": 0.02 + 1e-8}], COLUMNS), "x" * 64, "a.parquet")
+    assert first == again
+    with pytest.raises(NondeterminismError, match=r"estimate was 0\.8, is 0\.81"):
+        commit(folder, trial_table([{**few, "estimate": 0.81}], COLUMNS), "x" * 64, "a.parquet")
