@@ -17,6 +17,7 @@ perturb = [ { op = "gaussian", scale = [0.1, 0.2, 0.3] } ]
 """
 
 
+@scene.LONG
 def test_a_driver_killed_at_every_stage_leaves_the_same_rows(place: Path):
     Path("chaos.toml").write_text(STUDY)
     env = scene.environment()
