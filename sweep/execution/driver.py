@@ -158,7 +158,8 @@ class _Sweep:
                     progress.expect(count_wanted(study) + several, several)
                     self._runner.update(self._job)
                     self._loop(Cutter(study, stage), progress)
-                progress.finish()
+                if not self._failures:
+                    progress.finish()
         except KeyboardInterrupt:
             stopping()
             if begun:
