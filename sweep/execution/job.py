@@ -26,7 +26,8 @@ class Job:
     flow of a cell; `threads` goes to TensorFlow; `engine` forces a way to evaluate; `versions` are the driver's, and a
     worker with others refuses to work; `deadline` is in seconds, for one chunk; `trust` loads model files
     unchecked; `rescale` is the study's; `plugins` are the files of a user's own transforms, which a worker runs before
-    it meets these; `gpus` is what each task was given, of which a worker must see something.
+    it meets these; `gpus` is what each task was given, of which a worker must see something; `survey` says how chips
+    that serve the mean alone sample the images, all of which they see where it is None.
     """
 
     folder: str

@@ -161,6 +161,7 @@ def _tidy(schema: Any) -> Any:
     return {key: _tidy(v) for key, v in schema.items() if key not in dull or not isinstance(v, dull[key])}
 
 
-def check_keys(values: Mapping[str, Any]) -> list[Problem]:
-    """What is wrong with single keys of a study."""
-    return [problem for problem in t.check(STUDY, values)[1] if problem.place[0] in values]
+def check_chips(chips: Mapping[str, Any]) -> list[Problem]:
+    """What is wrong with how many chips a study asks for: `seeds` and the keys about its means, alone and together."""
+    problems = [problem for problem in t.check(STUDY, chips)[1] if problem.place[0] in chips]
+    return problems or [Problem(*problem) for problem in _asked(chips, ())]

@@ -139,11 +139,12 @@ class Study:
 
     def over(self, seeds: int | Mapping[str, int] | None = None, precision: float | None = None) -> Study:
         """The same study over other seeds or to another precision where given; raises InputError when they are none."""
-        from sweep.study.schema import check_keys
+        from sweep.study.schema import check_chips
 
         given = {"seeds": seeds, "precision": precision}
         values = {key: value for key, value in given.items() if value is not None}
-        if problems := check_keys(values):
+        own = {key: value for key in ("seeds", *CHIPS) if (value := getattr(self, key))}
+        if values and (problems := check_chips({**own, **values})):
             raise InputError(f"{self.source}: {problem}" for problem in problems)
         return self.but(**values) if values else self
 

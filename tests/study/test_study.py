@@ -237,3 +237,19 @@ def test_a_misspelt_op_hides_no_other_mistake():
         Study.from_dict(study)
     keys = [problem.partition(": family[0].perturb[0].")[2].partition(":")[0] for problem in caught.value.problems]
     assert keys == ["op", "layer", "scale", "basis"]
+
+
+CHIPS = {
+    "a range of samples": ({"images": "sampled"}, {"seeds": {"start": 5, "count": 5}}, "are counted: give a number"),
+    "seeds of the others": ({}, {"seeds": 2 * 10**9}, "seeds: go beyond 1,000,000,000"),
+    "no precision": ({}, {"precision": 0}, "precision: 0 is not points"),
+}
+
+
+@pytest.mark.parametrize(("keys", "other", "message"), CHIPS.values(), ids=CHIPS)
+def test_other_numbers_of_chips_are_checked_with_the_study(keys: dict, other: dict, message: str):
+    study = Study.from_dict(edited(**keys))
+    with pytest.raises(InputError, match=message):
+        study.over(**other)
+    with pytest.raises(InputError, match=message):
+        Study.from_dict(edited(**keys, **other))
