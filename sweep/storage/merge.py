@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sweep.storage.shards import commit
+from sweep.errors import StoreError
+from sweep.storage.shards import Shard, commit
 from sweep.storage.store import Store
 
 ROWS = 1_000_000  # of a merged file, some tens of MiB
@@ -36,10 +37,24 @@ def merge(store: Store, study_digest: str, columns: Mapping[str, type], cells: S
             store.save()
             return
         new = [commit(store.folder, part, study_digest, name) for name, part in parts.items()]
+        done = _read_back(store, new, study_digest, old) and store.replace(old, new)
+    store.clean()
+
+
+def _read_back(store: Store, new: Iterable[Shard], study_digest: str, old: Collection[str]) -> bool:
+    """Whether merged files are as they were written.
+
+    False where another driver has listed the same ones and merged them further meanwhile; raises StoreError otherwise.
+    """
+    try:
         for shard in new:
             store.read(shard, study_digest)
-        done = store.replace(old, new)
-    store.clean()
+    except StoreError:
+        store.load()
+        if store.shards.keys() == old:
+            raise
+        return False
+    return True
 
 
 def _parts(table: pa.Table, study_digest: str, cells: Sequence[str]) -> dict[str, pa.Table]:

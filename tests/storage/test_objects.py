@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 import sweep
@@ -15,7 +16,7 @@ from sweep.execution import driver
 from sweep.storage import objects
 from sweep.storage.paths import Folder
 from sweep.storage.schema import PROVENANCE
-from sweep.storage.shards import commit
+from sweep.storage.shards import Shard, commit
 from sweep.storage.store import Store
 from tests.storage.rows import CELLS, DIGEST, committed, merged, table
 from tests.storage.s3 import BUCKET, KEY, RATES, SECRET, Standin
@@ -120,6 +121,44 @@ def test_drivers_that_commit_and_merge_at_the_same_time(s3: Standin):
     assert trials[["cell", "seed"]].to_numpy().tolist() == [[cell, seed] for cell in CELLS for seed in range(5)]
     assert len([key for key in s3.objects if "/trials/" in key]) == 1
     assert all(s3.seen[kind] for kind in RATES)
+
+
+def test_a_merged_file_that_another_merges_further_before_it_is_read_back(s3: Standin, monkeypatch):
+    """The second driver finds the first one's file published, lists it, and merges it with trials of its own."""
+    first = Store(RUN)
+    first.save(study_digest=DIGEST)
+    first.add(committed(first, [("a", 0), ("b", 0)]))
+    first.add(committed(first, [("a", 1), ("b", 1)]))
+    first.save()
+    second, read = Store.open(RUN), Store.read
+    pending = [True]
+
+    def slow(store: Store, shard: Shard, study_digest: str | None = None) -> pa.Table:
+        if store is first and shard.name.startswith("merged-") and pending and pending.pop():
+            merged(second)
+            second.add(committed(second, [("a", 2), ("b", 2)]))
+            second.save()
+            merged(second)
+        return read(store, shard, study_digest)
+
+    monkeypatch.setattr(Store, "read", slow)
+    merged(first)
+    assert not pending
+    for store in (first, second, Store.open(RUN)):
+        assert store.trials(CELLS)["seed"].tolist() == [0, 1, 2, 0, 1, 2]
+    assert len([key for key in s3.objects if "/trials/" in key]) == 1
+
+
+def test_a_merged_file_that_a_store_does_not_keep_replaces_nothing(s3: Standin, monkeypatch):
+    store = Store(RUN)
+    store.save(study_digest=DIGEST)
+    store.add(committed(store, [("a", 0), ("b", 0)]))
+    store.save()
+    before, read = dict(s3.objects), objects.Bucket.read
+    monkeypatch.setattr(objects.Bucket, "read", lambda b, name: None if "merged-" in name else read(b, name))
+    with pytest.raises(StoreError, match="missing"):
+        merged(store)
+    assert before.items() <= s3.objects.items()
 
 
 @pytest.mark.parametrize("listed", ["before", "after"])
