@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 from sweep.errors import InputError
@@ -11,12 +12,13 @@ MANIFEST, STUDY = "manifest.json", "study.toml"
 
 
 def locate(place: str, study_file: str) -> Path:
-    """A path of a study file: relative to the current directory or, failing that, to the study's repository.
+    """A path of a study file: relative to the current directory or, failing that, to one of the study's own `bases`.
 
-    The repository is the nearest folder above the study file that holds `.git` or `pyproject.toml`. Raises
-    InputError naming every place looked at.
+    Backslashes part folders, as on Windows, where no file has them in its name. Raises InputError naming every place
+    looked at.
     """
-    places = [base / Path(place).expanduser() for base in bases(study_file)]
+    written = dict.fromkeys((place, place.replace("\\", "/")))
+    places = [base / _expanded(text) for text in written for base in bases(study_file)]
     for candidate in places:
         if candidate.exists():
             return candidate
@@ -25,21 +27,29 @@ def locate(place: str, study_file: str) -> Path:
 
 
 def bases(study_file: str) -> list[Path]:
-    """The folders that relative paths of a study file count from: the current one, then the study's repository."""
-    folders = [Path.cwd()]
-    for folder in Path(study_file).absolute().parents:
-        if (folder / ".git").exists() or (folder / "pyproject.toml").exists():
-            folders.append(folder)
-            break
-    return folders
+    """The folders that relative paths of a study file count from: the current one, the study's, then its repository.
+
+    That is the nearest folder from the study file upwards that holds `.git` or `pyproject.toml`.
+    """
+    above = Path(study_file).absolute().parents
+    marked = (folder for folder in above if (folder / ".git").exists() or (folder / "pyproject.toml").exists())
+    return list(dict.fromkeys([Path.cwd(), above[0], *itertools.islice(marked, 1)]))
 
 
 def matching(pattern: str, study_file: str) -> list[Path]:
     """The files that a glob of a study file names, sorted, from the first of `bases` where there are any."""
-    path = Path(pattern).expanduser()
+    path = _expanded(pattern)
     if path.is_absolute():
         return sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
     return next((found for base in bases(study_file) if (found := sorted(base.glob(str(path))))), [])
+
+
+def _expanded(place: str) -> Path:
+    """With the home folder for `~`; raises InputError where there is no such user."""
+    try:
+        return Path(place).expanduser()
+    except RuntimeError:
+        raise InputError(f"{place}: there is no such home folder") from None
 
 
 def in_run_folder(study_file: str) -> bool:
