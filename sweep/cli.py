@@ -154,12 +154,14 @@ def _parser() -> argparse.ArgumentParser:
         prog="sweep",
         description="How much accuracy a trained Keras network keeps when its weights are imprecise.",
         epilog="example: sweep run jobs/smoke.toml",
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"noisesweep {VERSION}", help="say the version and exit")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def add(name: str, body: Callable[[argparse.Namespace], None], text: str, example: str) -> _Parser:
-        sub = commands.add_parser(name, help=text, description=text, epilog=f"example: {example}")
+        epilog = f"example: {example}"
+        sub = commands.add_parser(name, help=text, description=text, epilog=epilog, allow_abbrev=False)
         sub.set_defaults(command=body)
         return sub
 

@@ -79,7 +79,7 @@ def reason(error: BaseException, limit: int = 160) -> str:
 def read_tables(path: str | Path) -> dict[str, Any]:
     """The tables of a TOML file; raises InputError when it cannot be read, or is none."""
     try:
-        return tables_of(Path(path).read_text(encoding="utf-8"), str(path))
+        return tables_of(Path(path).expanduser().read_text(encoding="utf-8-sig"), str(path))
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -91,6 +91,7 @@ def tables_of(text: str, source: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except ValueError as error:  # a number of too many digits, too
-        raise InputError(f"{source}: is not valid TOML: {error}") from None
+        slashes = "; write paths with / or in 'single quotes'" if "\\" in str(error) else ""
+        raise InputError(f"{source}: is not valid TOML: {error}{slashes}") from None
     except RecursionError:
         raise InputError(f"{source}: is not valid TOML: its lists and tables are too deep in one another") from None

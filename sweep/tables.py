@@ -113,7 +113,10 @@ class Said:
             if not kinds <= _OURS:  # what is inside has no words of its own
                 wrong = self.beyond if kinds <= {"greater_than_equal", "less_than_equal"} else self.wrong
                 found = [problem for problem in found if problem.kind in _OURS]
-                found.append(Problem((), wrong.format(value=shown(value), wanted=self.wanted)))
+                text = wrong.format(value=shown(value), wanted=self.wanted)
+                if kinds == {"int_type"} and isinstance(value, float) and value.is_integer():
+                    text += f"; write {int(value)}"
+                found.append(Problem((), text))
         wrong_at = {problem.place[:1] for problem in found}
         if self.distinct and () not in wrong_at:
             good = [item for i, item in enumerate(value) if (i,) not in wrong_at]
@@ -137,6 +140,11 @@ class Model(BaseModel):
             if not isinstance(data, dict):
                 raise
             found = [cls._told(problem) for problem in told(error)]
+            wanting = [problem.place[-1] for problem in told(error) if problem.kind == "missing"]
+            strange = [problem for problem in found if problem.kind == UNKNOWN]
+            if len(wanting) == len(strange) == 1 and "did you mean" not in strange[0].text:
+                meant = f"{strange[0].text} (did you mean {wanting[0]!r}, which is missing?)"
+                found[found.index(strange[0])] = strange[0]._replace(text=meant)
             raise failed(sorted(found, key=lambda p: len(p.place) > 1 or p.kind != UNKNOWN)) from None
 
     @classmethod

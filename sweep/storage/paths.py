@@ -66,7 +66,7 @@ class Folder:
         text = str(place)
         if text.startswith("file://"):
             text = urllib.request.url2pathname(urllib.parse.urlsplit(text).path)
-        return cls(text if "://" in text else str(Path(text).absolute()))
+        return cls(text if "://" in text else str(Path(text).expanduser().absolute()))
 
     @cached_property
     def _place(self) -> Place:

@@ -54,7 +54,7 @@ _NAME = t.text(r"^[^/\s][^/\n]*$", "a name (any text without '/')")
 _TRANSFORMS = 'is not a list of transforms such as [ {{ op = "gaussian", scale = [0, 0.1] }} ]'
 _POINTS = "is not a list of tables such as {{ scale = 0.1, accuracy = 0.98 }}"
 _LAYERS = '"per-layer" or a list of names of layers'
-_FAMILIES = "no family; a study has at least one [[family]] table"
+_FAMILIES = "no family; a study has at least one [[family]] table, in double brackets"
 _PATHS = "a path or a list of paths"
 _MODELS = t.either(t.text(said=_PATHS), t.some(_TEXT, _PATHS, distinct=True))
 _COUNT = t.whole(1, said="a whole number of at least 1, or { start = 200, count = 800 }")
