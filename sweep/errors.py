@@ -14,6 +14,10 @@ class SweepError(Exception):
 
     exit_status: ClassVar[int] = 1
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows: the message alone, which says all; IPython asks for it."""
+        return [f"{type(self).__name__}: {printable(str(self))}"]
+
 
 class InputError(SweepError):
     """Mistakes of the user's, found before any compute: all of them, one line each."""

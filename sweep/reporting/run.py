@@ -156,6 +156,12 @@ class Run:
             self.summary(), self.parameters, format, self.study.name, self.components(), remarks=self._remarks()
         )
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the table of all cells."""
+        from sweep.reporting.html.fragment import fragment
+
+        return fragment(self)
+
     def write_summary(self) -> None:
         """Write summary.parquet, summary.csv, summary.md and the figures into the run folder."""
         from sweep.reporting.figures.pictures import save_figures

@@ -1,5 +1,6 @@
 """What a notebook and a paper take from a run."""
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -34,6 +35,19 @@ def test_export_and_pictures_and_comparisons(run: Run, place: Path, capsys: pyte
     check_tables(capsys)
     check_comparisons(run)
     check_pictures(run)
+    check_notebook(run)
+
+
+def check_notebook(run: Run) -> None:
+    """A cell that ends with the run shows the numbers of its summary, and an error of ours one line."""
+    shown = run._repr_html_()
+    rows = re.findall("<tr>(.*?)</tr>", shown)
+    rows = [re.findall("<t[hd].*?>(.*?)</t[hd]>", row) for row in rows]
+    rows = [row for row in rows if "mean" not in row]
+    assert all(f"{100 * mean:.2f}" in row for mean, row in zip(run.summary()["mean"], rows, strict=True))
+    with pytest.raises(InputError) as error:
+        sweep.open_run("nowhere")
+    assert error.value._render_traceback_() == [f"InputError: {error.value}"]
 
 
 def check_export(run: Run, place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ from sweep.texts import duration
 def cell_tables(
     summary: pd.DataFrame, parameters: Sequence[str], ids: dict[str, str], labels: Labels
 ) -> Iterator[Table]:
-    """The cells of a summary, a table for each family and model; `ids` are those of the rows, by cell."""
+    """The cells of a summary, a table for each family and model; `ids` are those of the rows, by cell, if any."""
 
     def said(name: str, value: Any) -> Value:
         number = None if pd.isna(value) or isinstance(value, str | bool) else float(value)
@@ -28,7 +28,8 @@ def cell_tables(
     for (family, model), cells in summary.groupby(["family", "model"], sort=False):
         swept = [name for name in parameters if cells[name].notna().any()]
         caption = f"{family}, model {model}" if several_models else str(family)
-        yield cell_table(caption, cells, swept or ["family"], said, False, [ids[cell] for cell in cells["cell"]])
+        of_rows = [ids[cell] for cell in cells["cell"]] if ids else []
+        yield cell_table(caption, cells, swept or ["family"], said, False, of_rows)
 
 
 def cell_notes(summary: pd.DataFrame, parameters: Sequence[str]) -> list[str]:

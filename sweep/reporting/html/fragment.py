@@ -1,0 +1,23 @@
+"""A run as a notebook shows it: its tables, without style and scripts of their own."""
+
+from __future__ import annotations
+
+from sweep.errors import InputError
+from sweep.reporting.export import Results
+from sweep.reporting.html.page import templates
+from sweep.reporting.html.tables import cell_notes, cell_tables
+from sweep.reporting.labels import parameter_labels
+
+
+def fragment(run: Results) -> str:
+    """The table of all cells, as HTML; a sentence where the run holds no trials yet."""
+    template = templates().get_template("fragment.html.j2")
+    name, where = run.study.name, run.store.folder.uri
+    try:
+        summary = run.summary()
+    except InputError:
+        return template.render(name=name, said=f"no trials yet in {where}", tables=[], notes="")
+    tables = list(cell_tables(summary, run.parameters, {}, parameter_labels(run.study)))
+    trials = int(summary["trials"].sum())
+    said = f"{len(summary)} of {len(run.study.cells)} cells, {trials:,} trials, in {where}; accuracies in %"
+    return template.render(name=name, said=said, tables=tables, notes=" ".join(cell_notes(summary, run.parameters)))
