@@ -36,6 +36,7 @@ class Plan:
         means: what is asked for of the means, and what it will probably take; nothing where nothing is.
         images: what goes into each network; nothing where only the folder is read.
         reached: what the families reach in it; likewise.
+        state: of the run, in words; where its folder alone is read.
     """
 
     study: Study
@@ -45,6 +46,7 @@ class Plan:
     means: Sequence[str] = ()
     images: Sequence[str] = ()
     reached: Sequence[str] = ()
+    state: str = ""
 
     def __str__(self) -> str:
         cells = self.study.cells
@@ -58,6 +60,7 @@ class Plan:
                 ("cells", f"{len(cells)}: {chips}, {len(cells) - random} without randomness, one trial each"),
                 ("trials", f"{self.trials:,}: {self.done:,} done, {self.trials - self.done:,} to do"),
                 *(("means", line) for line in self.means),
+                *([("state", self.state)] if self.state else []),
                 ("folder", self.folder),
                 *(("images", line) for line in self.images),
                 *(("reached", line) for line in self.reached),
@@ -193,16 +196,18 @@ def plan(
 
 
 def status(place: str | Path, trust_plugins: Trust = False) -> Plan:
-    """How far a run is, from its folder alone; `trust_plugins` as in `open_run`."""
+    """How far a run is and whether it goes on, from its folder alone; `trust_plugins` as in `open_run`."""
     from sweep.execution.means import Means
     from sweep.execution.plan import count_done, count_wanted
-    from sweep.execution.resume import present
+    from sweep.execution.resume import present, remaining
     from sweep.reporting.run import open_run
+    from sweep.storage.manifest import state
 
     found = open_run(place, trust_plugins)
     have = present(found.store)
     done, means = count_done(found.study, have), Means(found.study, have).said()
-    return Plan(found.study, found.store.folder.uri, count_wanted(found.study), done, means)
+    going_on = state(found.store.manifest, missing=bool(remaining(found.study, have)))
+    return Plan(found.study, found.store.folder.uri, count_wanted(found.study), done, means, state=going_on)
 
 
 def catalogue(op: str | None = None, plugins: Sequence[str] = ()) -> str:

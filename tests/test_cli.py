@@ -60,7 +60,9 @@ def test_run_table_and_status(place: Path, capsys: pytest.CaptureFixture[str]):
         if form == "json":
             assert len(json.loads(table)) == 8
     assert cli.main(["status", "results/small"]) == 0
-    assert "28: 28 done, 0 to do" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "28: 28 done, 0 to do" in out
+    assert "done, after" in out
 
 
 @pytest.mark.parametrize("command", COMMANDS)

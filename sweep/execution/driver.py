@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from sweep.data.decisions import chance_warning, is_near_chance
 from sweep.errors import Interrupted, NondeterminismError, StoreError, TaskError, VersionError
@@ -148,7 +149,7 @@ class _Sweep:
         begun = False
         try:
             with progress, self._runner:
-                self._begin()
+                self._begin(**self._clock.running())
                 resolved = resolved_table(study, self._prepared.networks, self._prepared.flow)
                 store.folder.write(RESOLVED, parquet_bytes(resolved))
                 begun = True
@@ -167,7 +168,7 @@ class _Sweep:
             raise
         finally:
             if begun:
-                store.save(**self._clock.running())
+                store.save(**self._clock.stopped())
         if self._failures:
             raise TaskError(str(self._failures))
         store.save(**self._clock.finished())
@@ -198,8 +199,8 @@ class _Sweep:
         survey = self._job.survey
         return cell not in self._failures.given_up and (survey is None or cell in survey.pilots)
 
-    def _begin(self) -> None:
-        """Write what says of what study the folder is."""
+    def _begin(self, **clock: Any) -> None:
+        """Write what says of what study the folder is, with the entries of the clock where there is work to do."""
         study, store = self._prepared.study, self._store
         store.folder.write(STUDY, study.to_toml().encode())
         content = {plugin.digest: plugin.content for plugin in self._job.plugins}
@@ -212,6 +213,7 @@ class _Sweep:
             study_digest=self._job.study_digest,
             chance=self._prepared.chance,
             versions={"python": platform.python_version(), "noisesweep": VERSION},
+            **clock,
         )
 
     def _start(self, progress: Progress) -> None:
@@ -238,7 +240,9 @@ class _Sweep:
                     self._take(outcome, progress)
                 if self._failures.hopeless and self._nodes.failed_everywhere(runner.nodes):
                     return
-            progress.refresh()
+            progress.work(runner.pending, slots)
+            if time.monotonic() > self._save_next:
+                self._save(progress)
         if self._nodes.bad:
             progress.remark(f"done without {len(self._nodes.bad)} of {len(runner.nodes)} nodes: {self._nodes}")
 
@@ -246,7 +250,7 @@ class _Sweep:
         if isinstance(error, NondeterminismError | VersionError):
             raise error
         if isinstance(error, StoreError):
-            self._save()  # raises when the folder is out of reach from here, too
+            self._save(progress)  # raises when the folder is out of reach from here, too
         chunk, reason = outcome.chunk, said(error)
         host, alive = outcome.host.get("host", ""), self._runner.nodes
         elsewhere = self._nodes.failed(outcome.node, host, chunk, error, reason, alive)
@@ -269,9 +273,9 @@ class _Sweep:
             self._again = [(chunk, among) for chunk, among in left if chunk.trials]
             self._failures.untried += cutter.drop(cell)
 
-    def _save(self) -> None:
-        begun = time.monotonic()
-        self._store.save(**self._clock.running())
+    def _save(self, progress: Progress) -> None:
+        begun, rate = time.monotonic(), progress.rate
+        self._store.save(**self._clock.running(rate and rate[0], progress.seconds_left))
         done = time.monotonic()
         self._save_next = done + max(SAVE_SECONDS, (done - begun) / SAVE_SHARE)
 
@@ -289,8 +293,6 @@ class _Sweep:
         store.add(shard)
         if dict(outcome.host) not in store.manifest["hosts"]:
             store.manifest["hosts"].append(dict(outcome.host))
-        if time.monotonic() > self._save_next:
-            self._save()
         self._accept(outcome, progress)
         for warning in self._near_chance(outcome):
             progress.remark(warning, "WARNING")

@@ -20,6 +20,7 @@ from sweep.execution.plan import FEW, Trial, kind_of
 from sweep.texts import duration, percent
 
 PLAIN_SECONDS = 5.0  # between two plain lines
+SAME_SECONDS = 60.0  # between two that say the same
 WINDOW_SECONDS = 30.0  # the rate is that of the recent past
 
 
@@ -87,8 +88,10 @@ class Progress:
         self._few, self._few_total = 0, 0  # light ones, of those that are done and of all
         self._arrivals: deque[tuple[float, int, float]] = deque()
         self._note = "starting workers"
+        self._busy = ""
+        self._begun = time.monotonic()
         self._said = -math.inf
-        self._shown = -1
+        self._shown: tuple[int, str] = (-1, "")  # trials done, and what went on
         self._remarks: set[str] = set()
         self._live: Live | None = None
 
@@ -119,7 +122,7 @@ class Progress:
         """Nothing is to come any more."""
         if self._total != self._done:
             self.expect(self._done, self._few)
-            self._shown = -1
+            self._shown = (-1, "")
         self.refresh()
 
     @property
@@ -134,6 +137,11 @@ class Progress:
     def note(self, text: str) -> None:
         """Say what goes on until the first trials are in."""
         self._note = text
+        self.refresh()
+
+    def work(self, busy: int, slots: int) -> None:
+        """Say how many of the tasks that can run at a time do."""
+        self._busy = f"{min(busy, slots)}/{slots} workers busy"
         self.refresh()
 
     def remark(self, text: str, kind: str = "note") -> None:
@@ -158,11 +166,12 @@ class Progress:
         """Show the present state, on a plain stream at most every few seconds."""
         if self._live:
             self._live.update(self._picture(self._live.console))
-        elif time.monotonic() - self._said >= PLAIN_SECONDS or self._done == self._total > self._shown:
-            self._said = time.monotonic()
-            if self._shown < self._total:
+        else:
+            now, (done, _) = time.monotonic(), self._shown
+            is_due = now - self._said >= (PLAIN_SECONDS if (self._done, self._note) != self._shown else SAME_SECONDS)
+            if done < self._total and (is_due or self._done == self._total):
                 print(self.line(), file=self._stream, flush=True)
-            self._shown = self._done
+                self._said, self._shown = now, (self._done, self._note)
 
     def line(self) -> str:
         """The state in one line."""
@@ -173,11 +182,18 @@ class Progress:
             line += f", {near} of {len(begun)} means within ±{self._target:g} points"
         if self._done == self._total:
             return line
+        elapsed = f"{duration(time.monotonic() - self._begun, 2)} elapsed"
         rate = self.rate
         if rate is None:
-            return f"{line}, {self._note}"
-        trials, work = rate
-        return f"{line}, {trials:,.1f} trials/s, {duration((self._work_total - self._work) / work, 2)} left"
+            return ", ".join(part for part in (line, self._note, self._busy, elapsed) if part)
+        left = f"{duration(self.seconds_left or 0.0, 2)} left"
+        return ", ".join(part for part in (line, f"{rate[0]:,.1f} trials/s", self._busy, elapsed, left) if part)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """At the rate of the recent past; None until it can be told."""
+        rate = self.rate
+        return None if rate is None else (self._work_total - self._work) / rate[1]
 
     @property
     def rate(self) -> tuple[float, float] | None:

@@ -11,8 +11,10 @@ from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 from sweep.storage.schema import FORMAT
+from sweep.texts import duration
 
 LARGEST = 2**63 - 1
+SILENT = 120.0  # seconds after which a run that said nothing does not run: it says something every few
 SHARD_NAME = re.compile(r"[A-Za-z0-9_][\w.-]{0,240}\.parquet", re.ASCII)
 """A file directly in the folder of trials: no slash, no hidden one."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -52,14 +54,33 @@ class Clock:
         self._started = manifest.get("started") or _now()
         self._begun = time.monotonic()
 
-    def running(self) -> dict[str, Any]:
-        """Entries for the manifest while there is work to do: nobody knows yet when it ends."""
+    def running(self, rate: float | None = None, seconds_left: float | None = None) -> dict[str, Any]:
+        """Entries for the manifest while there is work to do, at so many trials a second and for so long, if known."""
+        pace = {"heard": _now(), "rate": rate, "seconds_left": seconds_left}
+        return {**self.stopped(), "pace": {name: value for name, value in pace.items() if value is not None}}
+
+    def stopped(self) -> dict[str, Any]:
+        """Entries for the manifest when nothing runs any more, and not everything asked for is there."""
         seconds = self._before + time.monotonic() - self._begun
-        return {"started": self._started, "finished": None, "wall_seconds": round(seconds, 3)}
+        return {"started": self._started, "finished": None, "wall_seconds": round(seconds, 3), "pace": None}
 
     def finished(self) -> dict[str, Any]:
         """Entries for the manifest once everything asked for is committed."""
-        return {**self.running(), "finished": _now()}
+        return {**self.stopped(), "finished": _now()}
+
+
+def state(manifest: Mapping[str, Any], missing: bool) -> str:
+    """In words: whether a run is going on, how fast, and for how long; `missing` is whether anything is still to do."""
+    pace = manifest.get("pace")
+    if not pace:
+        lasted = f", after {duration(float(manifest.get('wall_seconds', 0)))}"
+        return "stopped; `sweep run` goes on" if missing else f"done{lasted}"
+    silence = (datetime.now(UTC) - datetime.fromisoformat(pace["heard"])).total_seconds()
+    if silence > SILENT:
+        return f"not heard of for {duration(silence)}: killed, or out of reach; `sweep run` goes on"
+    said = [f"{pace['rate']:,.1f} trials/s"] if "rate" in pace else ["workers start"]
+    said += [f"about {duration(pace['seconds_left'], 2)} left"] if "seconds_left" in pace else []
+    return f"running, {', '.join(said)}"
 
 
 def _now() -> str:
@@ -108,6 +129,18 @@ def _is_shares(value: Any) -> bool:
     return isinstance(value, dict) and all(_is_amount(share) and share <= 1 for share in value.values())
 
 
+def _is_pace(value: Any) -> bool:
+    if value is None:
+        return True
+    if not isinstance(value, dict) or not isinstance(value.get("heard"), str):
+        return False
+    try:
+        known = datetime.fromisoformat(value["heard"]).tzinfo is not None
+    except ValueError:
+        return False
+    return known and all(_is_amount(value[name]) for name in ("rate", "seconds_left") if name in value)
+
+
 def _is_texts(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
 
@@ -124,6 +157,7 @@ _PARTS: dict[str, Callable[[Any], bool]] = {
     "started": _is(str, type(None)),
     "finished": _is(str, type(None)),
     "wall_seconds": _is_amount,
+    "pace": _is_pace,
     "chance": _is_shares,
     "versions": _is_texts,
     "hosts": lambda hosts: isinstance(hosts, list) and all(map(_is_texts, hosts)),
