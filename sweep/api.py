@@ -36,7 +36,7 @@ class Plan:
         means: what is asked for of the means, and what it will probably take; nothing where nothing is.
         images: what goes into each network; nothing where only the folder is read.
         reached: what the families reach in it; likewise.
-        state: of the run, in words; where its folder alone is read.
+        state: of the run, in words, or how the study has changed since it was begun.
     """
 
     study: Study
@@ -188,11 +188,12 @@ def plan(
 
     prepared = _prepared(study, seeds, precision, trust_model, trust_plugins)
     study = prepared.study
-    store = open_store(prepared, out or Path(RUNS) / study.name)
-    have = present(store)
+    store, growth = open_store(prepared, out or Path(RUNS) / study.name)
+    have = present(store, growth)
     means, done = Means(study, have).said(len(prepared.dataset)), count_done(study, have)
     reached = reach(study, prepared.networks, prepared.flow)
-    return Plan(study, store.folder.uri, count_wanted(study), done, means, prepared.fed(), reached)
+    changed = str(growth) if growth else ""
+    return Plan(study, store.folder.uri, count_wanted(study), done, means, prepared.fed(), reached, changed)
 
 
 def status(place: str | Path, trust_plugins: Trust = False) -> Plan:

@@ -13,6 +13,7 @@ from typing import Any
 from sweep.data.decisions import chance_warning, is_near_chance
 from sweep.errors import Interrupted, NondeterminismError, StoreError, TaskError, VersionError
 from sweep.execution.failures import Failures, Nodes, said
+from sweep.execution.growth import Growth
 from sweep.execution.job import Job, Outcome
 from sweep.execution.means import Means
 from sweep.execution.plan import (
@@ -45,7 +46,7 @@ from sweep.storage.paths import Folder
 from sweep.storage.schema import parquet_bytes
 from sweep.storage.shards import commit
 from sweep.storage.store import FIGURES, RESOLVED, Store
-from sweep.storage.surveys import SURVEY, Survey, read_survey
+from sweep.storage.surveys import Survey, keep_survey
 from sweep.study.paths import STUDY
 from sweep.study.plugins import FOLDER, kept_name
 from sweep.version import VERSION
@@ -78,10 +79,10 @@ def run(
     folder.check_writable()
     folder.names(FIGURES)  # written at the end; that it is a link, which nothing is written through, is said now
     try:
-        store = open_store(prepared, place)
+        store, growth = open_store(prepared, place)
         how = {"threads": threads, "engine": engine, "deadline": deadline or DEADLINE_SECONDS}
         job = Job.of(prepared, folder.uri, versions=versions(), survey=survey_of(prepared, folder), **how)
-        ran = _Sweep(prepared, store, runner, job, chunk_trials).run()
+        ran = _Sweep(prepared, store, runner, job, chunk_trials, growth).run()
         merge(store, job.study_digest, job.columns, list(job.cells))
         store.tidy()
         lost = len(remaining(prepared.study, present(store))) if ran else 0
@@ -115,12 +116,19 @@ class _Sweep:
     """One pass over the missing trials of a study."""
 
     def __init__(
-        self, prepared: Prepared, store: Store, runner: Runner, job: Job, chunk_trials: int | None = None
+        self,
+        prepared: Prepared,
+        store: Store,
+        runner: Runner,
+        job: Job,
+        chunk_trials: int | None = None,
+        growth: Growth | None = None,
     ) -> None:
         self._prepared = prepared
         self._store = store
         self._runner = runner
         self._job = job
+        self._growth = growth
         self._means: Means
         few = ChunkSize(fixed=chunk_trials, first=FIRST_FEW)
         self._sizes = {WHOLE: ChunkSize(fixed=chunk_trials), FEW: few, SURVEYING: ChunkSize(fixed=1)}
@@ -133,8 +141,9 @@ class _Sweep:
     def run(self) -> int:
         """Evaluate and commit what is missing; returns how many trials were. The folder is begun once workers are."""
         study, store, job = self._prepared.study, self._store, self._job
-        store.adopt(job.study_digest, job.columns)
-        have = present(store)
+        if self._growth is None:
+            store.adopt(job.study_digest, job.columns)
+        have = present(store, self._growth)
         self._means = Means(study, have)
         whole, few = missing(study, have), self._means.missing()
         if not whole and not few:
@@ -179,16 +188,14 @@ class _Sweep:
 
         Whoever reads on has run what was given.
         """
-        survey, store = self._job.survey, self._store
+        survey, store, images = self._job.survey, self._store, len(self._prepared.dataset)
         pilots: list[Trial] = []
         if sampling and survey is not None:
             pilots = [(c.id, PILOT) for c in self._job.cells.values() if c.random and c.id not in survey.pilots]
         yield [*pilots, *whole]
         found = self._job.survey
-        if pilots and found is not None and not self._failures:
-            if not store.folder.publish(SURVEY, found.content()):
-                found = read_survey(store.folder, len(self._prepared.dataset))  # of another driver
-            self._job = replace(self._job, survey=found)
+        if pilots and found:
+            self._job = replace(self._job, survey=keep_survey(store.folder, found, images))
         tried: set[Trial] = set()
         while todo := [trial for trial in self._means.missing() if trial not in tried and self._can(trial[0])]:
             tried.update(todo)
@@ -202,6 +209,8 @@ class _Sweep:
     def _begin(self, **clock: Any) -> None:
         """Write what says of what study the folder is, with the entries of the clock where there is work to do."""
         study, store = self._prepared.study, self._store
+        if self._growth:
+            self._growth.apply(store, chance=self._prepared.chance)
         store.folder.write(STUDY, study.to_toml().encode())
         content = {plugin.digest: plugin.content for plugin in self._job.plugins}
         for name, digest in study.plugin_digests.items():

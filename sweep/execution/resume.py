@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sweep.errors import InputError, StoreError
+from sweep.execution.growth import Growth, growth_of
 from sweep.execution.means import Means
 from sweep.execution.plan import Trial, missing
 from sweep.execution.sampled import FEWEST
@@ -20,22 +21,23 @@ from sweep.study.paths import MANIFEST
 from sweep.study.study import Study
 
 
-def open_store(prepared: Prepared, place: str | Path) -> Store:
+class Opened(NamedTuple):
+    """A run folder, and how the study differs from the one that the run was begun with, if it does."""
+
+    store: Store
+    growth: Growth | None
+
+
+def open_store(prepared: Prepared, place: str | Path) -> Opened:
     """The run folder for a study, new or begun; refuses the folder of another study, saying what differs.
 
     A family called `clean` that perturbs goes on in a run that has begun with it, as noisesweep 0.1.0 let it.
     """
-    store = Store(place)
+    store, growth = Store(place), None
     if store.load():
         if not store.manifest.get("identity"):
             raise StoreError(f"{store.folder.uri}/{MANIFEST}: is damaged: it does not say of what study it is")
-        changed = _differences(store.manifest["identity"], prepared.identity)
-        if changed:
-            lines = "\n".join(f"  {line}" for line in changed)
-            raise InputError(
-                f"{store.folder.uri}: holds results of another study called {store.manifest['name']!r}:\n{lines}\n"
-                "  give this study another name, or another folder with --out"
-            )
+        growth = growth_of(store, prepared)
         if _by_first_version(store.manifest) and (
             wrong := list(corrected(prepared.study.cells, prepared.networks, prepared.flow))
         ):
@@ -46,17 +48,18 @@ def open_store(prepared: Prepared, place: str | Path) -> Store:
             )
     elif problems := list(own_clean(prepared.study)):
         raise InputError(problems)
-    store.expect(prepared.study)
-    return store
+    store.expect(growth.before if growth else prepared.study)
+    return Opened(store, growth)
 
 
-def present(store: Store) -> dict[Trial, float]:
-    """The committed trials, and what each says of its chip's accuracy."""
-    table = store.table()
-    if table is None:
-        return {}
-    keys = zip(table["cell"].to_pylist(), table["seed"].to_pylist(), strict=True)
-    return dict(zip(keys, values_of(table).tolist(), strict=True))
+def present(store: Store, growth: Growth | None = None) -> dict[Trial, float]:
+    """The committed trials, and those that come back; with what each says of its chip's accuracy."""
+    found: dict[Trial, float] = {}
+    for table in (store.table(), growth.returning(store.folder) if growth else None):
+        if table is not None:
+            keys = zip(table["cell"].to_pylist(), table["seed"].to_pylist(), strict=True)
+            found |= zip(keys, values_of(table).tolist(), strict=True)
+    return found
 
 
 def survey_of(prepared: Prepared, folder: Folder) -> Survey | None:
@@ -78,26 +81,3 @@ def _by_first_version(manifest: Mapping[str, Any]) -> bool:
     """
     version = manifest.get("versions", {}).get("noisesweep", "0.1.0")
     return version == "0.1.0" and "chance" not in manifest
-
-
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    lines = []
-    if old["root_seed"] != new["root_seed"]:
-        lines.append(f"root_seed was {old['root_seed']}, is {new['root_seed']}")
-    nouns = {"files": "", "plugins": "plugin ", "cells": "cell "}
-    parts = sorted(dict.fromkeys([*old, *new]), key=lambda part: part == "cells")  # which may be many
-    for part in (part for part in parts if part != "root_seed"):
-        noun = nouns.get(part, f"{part} of ")
-        before, after = old.get(part, {}), new.get(part, {})
-        for key in dict.fromkeys([*before, *after]):
-            if key not in after:
-                lines.append(f"{noun}{key} is gone")
-            elif key not in before:
-                lines.append(f"{noun}{key} is new")
-            elif before[key] != after[key]:
-                lines.append(f"{noun}{key} was {_short(before[key])}, is {_short(after[key])}")
-    return lines if len(lines) <= 12 else [*lines[:11], f"… and {len(lines) - 11} more differences"]
-
-
-def _short(value: object) -> str:
-    return f"{value[:12]}…" if isinstance(value, str) else str(value)

@@ -93,9 +93,21 @@ def _is_shard(shard: Any) -> bool:
         and shard.keys() == {"name", "rows", "sha256"}
         and _is_shard_name(shard["name"])
         and _is_whole(shard["rows"])
-        and isinstance(shard["sha256"], str)
-        and bool(_DIGEST.fullmatch(shard["sha256"]))
+        and _is_digest(shard["sha256"])
     )
+
+
+def _is_hidden(said: Any) -> bool:
+    return (
+        isinstance(said, dict)
+        and said.keys() == {"file", "identity"}
+        and _is_shard_name(said["file"])
+        and _is_digest(said["identity"])
+    )
+
+
+def _is_digest(value: Any) -> bool:
+    return isinstance(value, str) and bool(_DIGEST.fullmatch(value))
 
 
 def _is_shard_name(name: Any) -> bool:
@@ -165,6 +177,8 @@ _PARTS: dict[str, Callable[[Any], bool]] = {
     "ops": _is(dict),
     "shards": _is(list),
     "replaced": _is(list),
+    "hidden": lambda cells: isinstance(cells, dict) and all(map(_is_hidden, cells.values())),
+    "others": lambda digests: isinstance(digests, list) and all(map(_is_digest, digests)),
 }
 
 

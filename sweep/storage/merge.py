@@ -32,11 +32,11 @@ def merge(store: Store, study_digest: str, columns: Mapping[str, type], cells: S
         table = store.table()
         if table is None:
             return
-        old, parts = set(store.shards), _parts(table, study_digest, cells)
-        if old == parts.keys():
+        old, named = set(store.shards), parts(table, study_digest, cells)
+        if old == named.keys():
             store.save()
             return
-        new = [commit(store.folder, part, study_digest, name) for name, part in parts.items()]
+        new = [commit(store.folder, part, study_digest, name) for name, part in named.items()]
         done = _read_back(store, new, study_digest, old) and store.replace(old, new)
     store.clean()
 
@@ -57,15 +57,15 @@ def _read_back(store: Store, new: Iterable[Shard], study_digest: str, old: Colle
     return True
 
 
-def _parts(table: pa.Table, study_digest: str, cells: Sequence[str]) -> dict[str, pa.Table]:
-    """The trials in order, cut into files, by name."""
+def parts(table: pa.Table, study_digest: str, cells: Sequence[str]) -> dict[str, pa.Table]:
+    """The trials in order, cut into files, by name: a function of the study and of the trials."""
     order = pc.index_in(table["cell"], value_set=pa.array(cells, pa.string()))
     keys = pa.table({"order": order, "seed": table["seed"]})
     rows = table.take(pc.sort_indices(keys, [("order", "ascending"), ("seed", "ascending")]))
-    parts = {}
+    named = {}
     for number, start in enumerate(range(0, rows.num_rows, ROWS)):
         part = rows.slice(start, ROWS).combine_chunks()
         trials = zip(part["cell"].to_pylist(), part["seed"].to_pylist(), strict=True)
         digest = hashlib.sha256(repr((study_digest, list(trials))).encode()).hexdigest()
-        parts[f"merged-{number:03d}-{digest[:24]}.parquet"] = part
-    return parts
+        named[f"merged-{number:03d}-{digest[:24]}.parquet"] = part
+    return named

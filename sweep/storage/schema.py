@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
@@ -100,6 +101,16 @@ def trial_columns(
             found.append(pa.repeat(pa.scalar(given, kind), len(own)))
         else:
             found.append(pa.array(given, from_pandas=True).cast(kind))
+    return pa.Table.from_arrays(found, schema=schema)
+
+
+def rows_of(trials: pa.Table, cells: Sequence[Cell], columns: Mapping[str, type]) -> pa.Table:
+    """Trials of these cells, made for a study with other swept parameters, in the columns of this one."""
+    which = pc.index_in(trials["cell"], value_set=pa.array([cell.id for cell in cells], pa.string()))
+    schema = trial_schema(columns)
+    own = {"model", "family", "cell", *columns}
+    keys = trial_columns(cells, which, columns)
+    found = [keys[field.name] if field.name in own else trials[field.name].cast(field.type) for field in schema]
     return pa.Table.from_arrays(found, schema=schema)
 
 

@@ -32,8 +32,8 @@ class Shard:
     sha256: str
 
 
-def commit(folder: Folder, table: pa.Table, study_digest: str, name: str) -> Shard:
-    """Publish one shard of trials, whole or not at all.
+def commit(folder: Folder, table: pa.Table, study_digest: str, name: str, under: str = TRIALS) -> Shard:
+    """Publish one shard of trials, whole or not at all; `under` is the folder that it is to lie in.
 
     The study's digest goes into the file, so that a shard from another study is told apart, and a digest of its rows,
     so that one is known to be sound before any manifest lists it. A shard of that name that is there already, from a
@@ -45,11 +45,11 @@ def commit(folder: Folder, table: pa.Table, study_digest: str, name: str) -> Sha
     """
     digests = {_STUDY_KEY: study_digest.encode(), _ROWS_KEY: fingerprint(table).encode()}
     content = parquet_bytes(table.replace_schema_metadata(digests))
-    path = f"{folder.uri}/{TRIALS}/{name}"
+    path = f"{folder.uri}/{under}/{name}"
     for _ in range(ATTEMPTS):
-        if folder.publish(f"{TRIALS}/{name}", content):
+        if folder.publish(f"{under}/{name}", content):
             return Shard(name, table.num_rows, hashlib.sha256(content).hexdigest())
-        there = folder.read(f"{TRIALS}/{name}")
+        there = folder.read(f"{under}/{name}")
         if there is None:  # another driver has merged it between the two
             continue
         old, new = _results(sound(there, path)), _results(table)
@@ -77,9 +77,15 @@ def _difference(old: pa.Table, new: pa.Table) -> str:
     return f"{old.num_rows} trials then, {new.num_rows} now"
 
 
+def study_of(table: pa.Table) -> str:
+    """The digest of the study for which these trials were committed; empty where they do not say."""
+    said: dict[bytes, bytes] = table.schema.metadata or {}
+    return said.get(_STUDY_KEY, b"").decode(errors="replace")
+
+
 def check_study(table: pa.Table, study_digest: str | None, path: str) -> None:
     """Raise StoreError when these trials were committed for another study."""
-    if study_digest and (table.schema.metadata or {}).get(_STUDY_KEY) != study_digest.encode():
+    if study_digest and study_of(table) != study_digest:
         raise StoreError(f"{path}: belongs to another study; {REMEDY}")
 
 

@@ -19,7 +19,7 @@ from sweep.storage.disk import MOST_BYTES
 from sweep.storage.manifest import parse as parse_manifest
 from sweep.storage.paths import Folder
 from sweep.storage.schema import FORMAT, Expected, result_columns, trial_schema
-from sweep.storage.shards import REMEDY, TRIALS, Shard, check_study, parse, sound
+from sweep.storage.shards import REMEDY, TRIALS, Shard, check_study, parse, sound, study_of
 from sweep.study.paths import MANIFEST
 from sweep.study.plugins import FOLDER
 from sweep.study.study import Study
@@ -30,6 +30,7 @@ FIGURES = "figures"
 REPORT = "report.html"
 FEW = 16  # files, which are quicker one after the other
 THREADS = 16
+_OTHER = "other"  # in place of the checksum of a shard of what the study was before, or was about to become
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -101,6 +102,9 @@ class Store:
             ) from None
         if manifest["format"] > FORMAT:
             raise StoreError(f"{self.folder.uri}: was written by a newer noisesweep (format {manifest['format']})")
+        mine = self.manifest.get("study_digest")
+        if mine and manifest.get("study_digest") != mine:
+            raise StoreError(f"{self.folder.uri}: has become another study's meanwhile; open it, or run yours, again")
         listed = {s["name"]: Shard(**s) for s in manifest["shards"]}
         replaced = manifest.get("replaced", [])
         generation = manifest.get("generation", 0)
@@ -150,7 +154,7 @@ class Store:
         self.shards[shard.name] = self._new[shard.name] = shard
 
     def adopt(self, study_digest: str, columns: Mapping[str, type]) -> int:
-        """Take in shards that no manifest lists; returns how many."""
+        """Take in shards that no manifest lists; returns how many. Those of what the study was before are removed."""
         self.load()
         adopted = 0
         names = self._unlisted()
@@ -158,6 +162,8 @@ class Store:
             names, each(partial(self._unlisted_table, study_digest=study_digest), names), strict=True
         ):
             if table is None:
+                if sha256 == _OTHER:
+                    self.folder.remove(f"{TRIALS}/{name}")
                 continue
             if not table.schema.equals(trial_schema(columns)):
                 raise StoreError(f"{self.folder.uri}/{TRIALS}/{name}: has other columns than this study; move it away")
@@ -170,11 +176,13 @@ class Store:
         return [name for name in self.folder.names(TRIALS) if name.endswith(".parquet") and name not in known]
 
     def _unlisted_table(self, name: str, study_digest: str) -> tuple[pa.Table | None, str]:
-        """A shard's content and checksum; no content when another driver has removed it."""
+        """A shard's content and checksum; no content when another driver has removed it, or the study was another."""
         content = self.folder.read(f"{TRIALS}/{name}")
         if content is None:
             return None, ""
         path = f"{self.folder.uri}/{TRIALS}/{name}"
+        if self.manifest.get("others") and study_of(parse(content, path)) in self.manifest["others"]:
+            return None, _OTHER
         table = sound(content, path, self._expected)
         check_study(table, study_digest, path)
         return table, hashlib.sha256(content).hexdigest()
@@ -196,6 +204,26 @@ class Store:
                 self.manifest["generation"] = self.manifest.get("generation", 0) + 1
                 self.manifest["replaced"] = sorted(replaced | (set(old) - shards.keys()))
                 self.shards = kept | shards
+
+        self._update(change)
+        return done
+
+    def become(self, old: Collection[str], new: Iterable[Shard], **entries: Any) -> bool:
+        """Make the run that of another study, as `entries` say, whose trials are in new shards.
+
+        `clean` then removes the old ones. False, and nothing changed, where others are listed by now.
+        """
+        shards = {shard.name: shard for shard in new}
+        done = False
+
+        def change() -> None:
+            nonlocal done
+            done = self.shards.keys() == set(old)
+            if done:
+                self.manifest |= entries
+                self.manifest["generation"] = self.manifest.get("generation", 0) + 1
+                self.manifest["replaced"] = sorted({*self.manifest.get("replaced", []), *old} - shards.keys())
+                self.shards = shards
 
         self._update(change)
         return done

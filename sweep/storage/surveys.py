@@ -65,14 +65,29 @@ class Survey:
         return parquet_bytes(pa.Table.from_pylist(rows, schema=_SCHEMA))
 
 
+def keep_survey(folder: Folder, found: Survey, images: int) -> Survey:
+    """Add what was found to the survey of a run folder; what is there already, of another driver, is kept."""
+    whole = found
+
+    def added(content: bytes | None) -> bytes:
+        nonlocal whole
+        whole = found if content is None else found | _parsed(content, folder, images)
+        return whole.content()
+
+    folder.update(SURVEY, added)
+    return whole
+
+
 def read_survey(folder: Folder, images: int) -> Survey:
     """The survey of a run folder, of a test set of so many images; empty where there is none.
 
     Raises StoreError when its file is damaged, or of other images.
     """
     content = folder.read(SURVEY)
-    if content is None:
-        return Survey()
+    return Survey() if content is None else _parsed(content, folder, images)
+
+
+def _parsed(content: bytes, folder: Folder, images: int) -> Survey:
     try:
         size = sizes(content).unpacked
         if size > MOST_UNPACKED:

@@ -1,0 +1,220 @@
+"""A study that has changed since its run was begun: what stays, what is hidden, what comes back, and what is refused.
+
+A level, a family or a network more or less changes which cells there are, and no trial of the others. Trials of cells
+that the study no longer has are moved to the folder `hidden`, and counted again when it has them once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sweep.errors import InputError, StoreError
+from sweep.preparation.inputs import Prepared
+from sweep.storage.kept import described, read_study
+from sweep.storage.merge import parts
+from sweep.storage.paths import Folder
+from sweep.storage.schema import Expected, rows_of
+from sweep.storage.shards import Shard, commit, sound
+from sweep.storage.store import Store
+from sweep.study.family import Cell
+from sweep.study.study import Study, digest
+
+HIDDEN = "hidden"  # the folder of trials of cells that the study does not have; in the manifest, their cells
+_FILES, _MODEL = "files", "model "
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How a study differs from the one that its run was begun with.
+
+    Attributes:
+        before: the study of the run.
+        study: the study now.
+        identity: all that its results depend on.
+        new: ids of cells that the run does not have.
+        gone: of cells that the study does not have.
+        back: of new ones, those whose trials are hidden in the run, by the file that has them.
+    """
+
+    before: Study
+    study: Study
+    identity: Mapping[str, Any]
+    new: tuple[str, ...]
+    gone: tuple[str, ...]
+    back: Mapping[str, str]
+
+    def __str__(self) -> str:
+        counts = {"new": len(self.new) - len(self.back), "back": len(self.back), "hidden": len(self.gone)}
+        cells = [f"{count:,} {what}" for what, count in counts.items() if count]
+        return f"the study has changed since the run was begun; cells: {', '.join(cells)}"
+
+    def returning(self, folder: Folder) -> pa.Table | None:
+        """The trials of cells that come back, in the columns of the study now; None where there are none."""
+        tables = []
+        for file in dict.fromkeys(self.back.values()):
+            path, content = f"{folder.uri}/{HIDDEN}/{file}", folder.read(f"{HIDDEN}/{file}")
+            if content is None:
+                raise StoreError(f"{path}: is missing; take `hidden` out of manifest.json, and its trials run again")
+            cells = [cell for cell, of in self.back.items() if of == file]
+            table = sound(content, path)
+            found = rows_of(table.filter(pc.is_in(table["cell"], pa.array(cells))), self._cells(cells), self._columns)
+            if problem := Expected(self.study).problem(found):
+                raise StoreError(f"{path}: {problem}; take `hidden` out of manifest.json, and its trials run again")
+            tables.append(found)
+        return pa.concat_tables(tables) if tables else None
+
+    def apply(self, store: Store, **entries: Any) -> None:
+        """Make the run that of the study now, in one step: a run that is killed before has its old study.
+
+        `entries` go into the manifest beside those that say of what study it is.
+        """
+        now, before = digest(self.identity), store.manifest["study_digest"]
+        others = {*store.manifest.get("others", [])}
+        store.save(others=sorted({*others, now} - {before}))  # whose shards are of no use if this is interrupted
+        done = False
+        while not done:  # another driver may have committed meanwhile
+            store.adopt(before, self.before.columns)
+            store.clean()
+            table, old = store.table(), set(store.shards)
+            stay = [cell.id for cell in self.study.cells]
+            tables, hidden = [], {**store.manifest.get(HIDDEN, {})}
+            if table is not None:
+                stays = pc.is_in(table["cell"], pa.array(stay))
+                tables.append(rows_of(table.filter(stays), self._cells(stay), self._columns))
+                hidden |= self._hide(store, table.filter(pc.invert(stays)), before)
+            back = self.returning(store.folder)
+            tables += [] if back is None else [back]
+            rows = pa.concat_tables(tables) if tables else None
+            new = [] if rows is None else self._commit(store, rows, now)
+            hidden = {cell: said for cell, said in hidden.items() if cell not in self.back}
+            said = {"identity": dict(self.identity), "study_digest": now, "ops": described(self.study), HIDDEN: hidden}
+            said["others"] = sorted({*others, before} - {now})
+            done = store.become(old, new, **{**entries, **said})
+        store.clean()
+        store.expect(self.study)
+
+    @property
+    def _columns(self) -> Mapping[str, type]:
+        return self.study.columns
+
+    def _cells(self, ids: list[str]) -> list[Cell]:
+        cells = {cell.id: cell for cell in self.study.cells}
+        return [cells[cell] for cell in ids]
+
+    def _commit(self, store: Store, rows: pa.Table, now: str) -> list[Shard]:
+        named = parts(rows, now, [cell.id for cell in self.study.cells])
+        return [commit(store.folder, part, now, name) for name, part in named.items()]
+
+    def _hide(self, store: Store, table: pa.Table, before: str) -> dict[str, dict[str, str]]:
+        """Put trials aside; what the manifest is to say of their cells."""
+        if not table.num_rows:
+            return {}
+        found, models = {}, {cell.id: cell.model for cell in self.before.cells}
+        for name, part in parts(table, before, list(self.gone)).items():
+            commit(store.folder, part, before, name, HIDDEN)
+            for cell in part["cell"].unique().to_pylist():
+                own = digest(of_cell(store.manifest["identity"], cell, models[cell]))
+                found[cell] = {"file": name, "identity": own}
+        return found
+
+
+def growth_of(store: Store, prepared: Prepared) -> Growth | None:
+    """How the study differs from the one that a run was begun with; None where it is the same.
+
+    Raises InputError, with the differences, where trials of cells that both have would not be the same, or where they
+    have no cell in common.
+    """
+    old, new = store.manifest["identity"], prepared.identity
+    changes = list(_changes(old, new))
+    if not changes:
+        return None
+    study = prepared.study
+    common = old["cells"].keys() & new["cells"].keys()
+    own = {*store.manifest.get("ops", {}), *described(study)}  # transforms of plugins
+    plain = not any(table["op"] in own for cell in common for table in new["cells"][cell])
+    models = _labels(old) ^ _labels(new)
+    wrong = [change for change in changes if not _is_growth(change, models, plain)]
+    if wrong or (old["cells"] and not common):
+        raise InputError(
+            f"{store.folder.uri}: holds results of another study called {store.manifest['name']!r}:\n"
+            f"{_listed(wrong or changes)}\n  give this study another name, or another folder with --out"
+        )
+    before = read_study(store)
+    there, now = ({cell.id: cell.model for cell in found.cells} for found in (before, study))
+    fresh = tuple(cell for cell in now if cell not in there)
+    hidden = store.manifest.get(HIDDEN, {})
+    back = {
+        cell: hidden[cell]["file"]
+        for cell in fresh
+        if cell in hidden and hidden[cell]["identity"] == digest(of_cell(new, cell, now[cell]))
+    }
+    return Growth(before, study, new, fresh, tuple(cell for cell in there if cell not in now), back)
+
+
+def of_cell(identity: Mapping[str, Any], cell: str, model: str) -> dict[str, Any]:
+    """All that the trials of one cell depend on, seeds apart."""
+    others = _labels(identity) - {model}
+    said: dict[str, Any] = {"root_seed": identity["root_seed"], "cell": identity["cells"].get(cell)}
+    for part in identity.keys() - {"root_seed", "cells"}:
+        said[part] = {key: entry for key, entry in identity[part].items() if key.removeprefix(_MODEL) not in others}
+    return said
+
+
+@dataclass(frozen=True)
+class _Change:
+    part: str
+    key: str
+    before: Any  # None where it is not there
+    after: Any
+
+    def __str__(self) -> str:
+        nouns = {_FILES: "", "plugins": "plugin ", "cells": "cell ", "root_seed": ""}
+        noun = nouns.get(self.part, f"{self.part} of ")
+        if self.after is None:
+            return f"{noun}{self.key} is gone"
+        if self.before is None:
+            return f"{noun}{self.key} is new"
+        return f"{noun}{self.key} was {_short(self.before)}, is {_short(self.after)}"
+
+
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[_Change]:
+    """What differs, cells last, which may be many."""
+    if old["root_seed"] != new["root_seed"]:
+        yield _Change("root_seed", "root_seed", old["root_seed"], new["root_seed"])
+    for part in sorted(dict.fromkeys([*old, *new]), key=lambda part: part == "cells"):
+        if part == "root_seed":
+            continue
+        before, after = old.get(part, {}), new.get(part, {})
+        for key in dict.fromkeys([*before, *after]):
+            if before.get(key) != after.get(key):
+                yield _Change(part, key, before.get(key), after.get(key))
+
+
+def _is_growth(change: _Change, models: set[str], plain: bool) -> bool:
+    """Whether no trial of a cell that both studies have depends on it.
+
+    `models` are the labels of networks that one of them has; `plain` says that no such cell has a plugin's transform.
+    """
+    if change.before is not None and change.after is not None:
+        return False
+    if change.part == "plugins":
+        return plain
+    return change.part == "cells" or (change.part != "root_seed" and change.key.removeprefix(_MODEL) in models)
+
+
+def _labels(identity: Mapping[str, Any]) -> set[str]:
+    return {name.removeprefix(_MODEL) for name in identity[_FILES] if name.startswith(_MODEL)}
+
+
+def _listed(changes: list[_Change]) -> str:
+    lines = [f"  {change}" for change in changes]
+    return "\n".join(lines if len(lines) <= 12 else [*lines[:11], f"  … and {len(lines) - 11} more differences"])
+
+
+def _short(value: object) -> str:
+    return f"{value[:12]}…" if isinstance(value, str) else str(value)

@@ -1,0 +1,243 @@
+"""A study that grows and shrinks: what is there already is not computed again, and nothing else is shown."""
+
+import json
+import shutil
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+import sweep
+from sweep.errors import InputError, StoreError
+from sweep.execution import worker
+from sweep.execution.runner import InlineRunner
+from sweep.reporting.run import Run
+from sweep.storage.schema import PROVENANCE
+
+LEVELS = "[0, 0.1, 0.3]"
+FAMILY = """
+[[family]]
+name = "faults"
+perturb = [ { op = "stuck_at", rate = [0.1, 0.2] } ]
+"""
+
+
+@pytest.fixture
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """The trials that were evaluated since it was emptied last."""
+    trials: list[tuple[str, int]] = []
+    evaluate = worker.evaluate_chunk
+
+    def watched(job, model, dataset, chunk):
+        trials.extend(chunk.trials)
+        return evaluate(job, model, dataset, chunk)
+
+    monkeypatch.setattr(worker, "evaluate_chunk", watched)
+    return trials
+
+
+def edit(old: str, new: str) -> None:
+    study = Path("study.toml")
+    assert old in study.read_text()
+    study.write_text(study.read_text().replace(old, new))
+
+
+def run(**options) -> Run:
+    return sweep.run("study.toml", "run", runner="inline", **options)
+
+
+def results(found: Run) -> pd.DataFrame:
+    return found.trials().drop(columns=[*PROVENANCE])
+
+
+def assert_as_made_at_once(found: Run, **options) -> None:
+    """The results are, byte for byte, those of the study run in one go."""
+    shutil.rmtree("at-once", ignore_errors=True)
+    at_once = sweep.run("study.toml", "at-once", runner="inline", **options)
+    pd.testing.assert_frame_equal(results(found), results(at_once), check_exact=True)
+    pd.testing.assert_frame_equal(found.summary(), at_once.summary(), check_exact=True)
+    manifests = [json.loads(Path(name, "manifest.json").read_text()) for name in ("run", "at-once")]
+    assert manifests[0]["study_digest"] == manifests[1]["study_digest"]
+    assert [s["rows"] for s in manifests[0]["shards"]] == [s["rows"] for s in manifests[1]["shards"]]
+
+
+def test_one_more_level_runs_only_that_level(place: Path, computed: list[tuple[str, int]]):
+    run(seeds=20)
+    computed.clear()
+    edit(LEVELS, "[0, 0.1, 0.2, 0.3]")
+    plan = sweep.plan("study.toml", "run", seeds=20)
+    assert "cells: 1 new" in str(plan)
+    assert plan.trials - plan.done == 20
+    run(seeds=20)
+    assert sorted(computed) == [("net/gaussian/scale=0.2", seed) for seed in range(20)]
+    assert_as_made_at_once(run(seeds=20), seeds=20)
+
+
+def test_a_family_with_parameters_of_its_own(place: Path, computed: list[tuple[str, int]]):
+    """Its column is new: the trials that are there have nothing in it."""
+    run()
+    computed.clear()
+    study = Path("study.toml").read_text()
+    Path("study.toml").write_text(study + FAMILY)
+    grown = run()
+    assert {cell for cell, _ in computed} == {"net/faults/rate=0.1", "net/faults/rate=0.2"}
+    assert_as_made_at_once(grown)
+    Path("study.toml").write_text(study)
+    computed.clear()
+    less = run()
+    assert not computed
+    assert "rate" not in less.trials()
+    assert_as_made_at_once(less)
+
+
+def test_what_is_taken_out_is_hidden_and_comes_back(place: Path, computed: list[tuple[str, int]]):
+    before = results(run())
+    edit(LEVELS, "[0, 0.1]")
+    less = run()
+    assert "net/gaussian/scale=0.3" not in set(less.trials()["cell"])
+    assert len(pd.read_parquet("run/trials")) == len(less.trials()) < len(before)
+    assert_as_made_at_once(less)
+    edit("[0, 0.1]", "[0, 0.1, 0.3, 0.4]")
+    computed.clear()
+    assert "cells: 1 new, 1 back" in str(sweep.plan("study.toml", "run"))
+    more = run()
+    assert {cell for cell, _ in computed} == {"net/gaussian/scale=0.4"}
+    assert_as_made_at_once(more)
+    edit("[0, 0.1, 0.3, 0.4]", LEVELS)
+    computed.clear()
+    pd.testing.assert_frame_equal(results(run()), before, check_exact=True)
+    assert not computed
+
+
+def test_one_more_network(place: Path, computed: list[tuple[str, int]]):
+    run()
+    model = keras.models.load_model("net.keras")
+    model.set_weights([0.9 * w for w in model.get_weights()])
+    model.save("other.keras")
+    edit('"net.keras"', '["net.keras", "other.keras"]')
+    computed.clear()
+    grown = run()
+    assert computed
+    assert all(cell.startswith("other/") for cell, _ in computed)
+    assert_as_made_at_once(grown)
+    edit('["net.keras", "other.keras"]', '"other.keras"')
+    computed.clear()
+    less = run()
+    assert not computed
+    assert_as_made_at_once(less)
+    assert list(less.study.models) == ["other"]
+
+
+@pytest.mark.parametrize("what", ["network", "images", "root seed", "what a cell is"])
+def test_what_really_changed_is_refused_with_the_difference(place: Path, what: str):
+    run()
+    edit(LEVELS, "[0, 0.1, 0.2, 0.3]")
+    if what == "network":
+        model = keras.models.load_model("net.keras")
+        model.set_weights([w + 1 for w in model.get_weights()])
+        model.save("net.keras")
+        told = "model net was"
+    elif what == "images":
+        with np.load("data.npz") as data:
+            np.savez("data.npz", **{**data, "x_test": data["x_test"][::-1]})
+        told = "dataset was"
+    elif what == "root seed":
+        edit("seeds = 6", "seeds = 6\nroot_seed = 1")
+        told = "root_seed was 0, is 1"
+    else:
+        edit('op = "gaussian", scale = [0, 0.1, 0.2, 0.3]', 'op = "uniform", scale = [0, 0.1, 0.2, 0.3]')
+        told = "cell net/gaussian/scale=0.1 was"
+    before = Path("run/manifest.json").read_bytes()
+    with pytest.raises(InputError, match=told) as error:
+        run()
+    assert "scale=0.2" not in str(error.value), "what may change is no reason"
+    assert Path("run/manifest.json").read_bytes() == before
+
+
+def test_a_hidden_cell_of_another_network_does_not_come_back(place: Path, computed: list[tuple[str, int]]):
+    run()
+    edit(LEVELS, "[0, 0.1]")
+    run()
+    manifest = json.loads(Path("run/manifest.json").read_text())
+    for said in manifest["hidden"].values():
+        said["identity"] = "0" * 64
+    Path("run/manifest.json").write_text(json.dumps(manifest))
+    edit("[0, 0.1]", LEVELS)
+    computed.clear()
+    assert_as_made_at_once(run())
+    assert ("net/gaussian/scale=0.3", 5) in computed
+
+
+def test_hidden_trials_that_are_damaged_are_told(place: Path):
+    run()
+    edit(LEVELS, "[0, 0.1]")
+    run()
+    (file,) = Path("run/hidden").iterdir()
+    file.write_bytes(file.read_bytes()[:-50])
+    edit("[0, 0.1]", LEVELS)
+    with pytest.raises(StoreError, match="hidden"):
+        run()
+
+
+@pytest.mark.parametrize("at", ["hide", "become", "study"])
+def test_growth_that_is_killed_loses_nothing(place: Path, monkeypatch: pytest.MonkeyPatch, computed, at: str):
+    from sweep.execution import driver, growth
+    from sweep.storage.store import Store
+
+    run()
+    edit(LEVELS, "[0, 0.1, 0.2]")
+    with monkeypatch.context() as patch:
+
+        def killed(*_, **__):
+            raise OSError("killed")
+
+        if at == "hide":
+            patch.setattr(growth, "parts", killed)
+        elif at == "become":
+            patch.setattr(Store, "become", killed)
+        else:
+            patch.setattr(driver, "described", killed)  # after the manifest, before study.toml is done with
+        with pytest.raises(OSError, match="killed"):
+            run()
+    computed.clear()
+    grown = run()
+    assert {cell for cell, _ in computed} == {"net/gaussian/scale=0.2"}
+    assert_as_made_at_once(grown)
+
+
+def test_a_driver_of_the_study_before_stops(place: Path, monkeypatch: pytest.MonkeyPatch):
+    """It would list trials of another study beside those of this one."""
+    text = Path("study.toml").read_text()
+    wait, pending = InlineRunner.wait, [True]
+
+    def slow(runner, seconds):
+        if pending and pending.pop():
+            Path("study.toml").write_text(text.replace(LEVELS, "[0, 0.1]"))
+            run()
+        return wait(runner, seconds)
+
+    monkeypatch.setattr(InlineRunner, "wait", slow)
+    with pytest.raises(StoreError, match="has become another study's meanwhile"):
+        run(chunk_trials=3)
+    grown = run()
+    assert_as_made_at_once(grown)
+
+
+def test_means_of_new_levels_have_their_own_survey(place: Path, monkeypatch: pytest.MonkeyPatch):
+    """The survey of the levels that were there stays as it is: chips see what they would have seen."""
+    with np.load("data.npz") as data:
+        images = np.tile(data["x_test"], (8, 1, 1))
+        labels = np.tile(data["y_test"], 8)
+    np.savez("data.npz", x_test=images, y_test=labels)
+    edit("seeds = 6", "precision = 2.0\nmin_seeds = 64\nmax_seeds = 128")
+    run()
+    before = pd.read_parquet("run/survey.parquet").set_index("cell")
+    edit(LEVELS, "[0, 0.1, 0.2, 0.3]")
+    grown = run()
+    after = pd.read_parquet("run/survey.parquet").set_index("cell")
+    assert set(after.index) - set(before.index) == {"net/gaussian/scale=0.2"}
+    for cell in before.index:
+        assert after.loc[cell, "order"].tolist() == before.loc[cell, "order"].tolist()
+    assert_as_made_at_once(grown)
