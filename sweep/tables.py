@@ -273,6 +273,12 @@ _LAYER = Annotated[
 ]
 LAYERS = either(_LAYER, some(_LAYER, wrong='the list is empty; "*" selects every kernel'))
 """A selection of layers, whatever the network."""
+_VARIABLE = Annotated[
+    Annotated[str, Field(strict=True, min_length=1)],
+    Said('"kernel", a name such as "bias", a glob, or "*" for all'),
+]
+VARIABLES = either(_VARIABLE, some(_VARIABLE, wrong='the list is empty; "kernel" is what there is without it'))
+"""A selection of a layer's variables, whatever the network."""
 
 
 def _untagged(place: Place) -> Place:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:  # pydantic is for those who read a study
 Array = npt.NDArray[np.float32]
 Scalar = float | int | bool | str
 Selection = str | int | tuple[str | int, ...]
+KERNELS = "kernel"
+"""The `variables` that a transform acts on where a study says none; see `Variable.kernel`."""
+SELECTIONS = ("layers", "variables")  # fields of every transform, which are never swept
 Spacing = Literal["linear", "square", "log"]
 Worse = Literal["high", "low"]
 SHOWN = ("label", "unit", "spacing", "worse", "identity")  # what `parameter` says of axes
@@ -112,13 +115,16 @@ class Transform(ABC):
     """One imperfection of stored weights.
 
     A subclass is a frozen dataclass whose fields, made with `parameter`, are what a study file may set or sweep.
-    `layers` selects the weights (see `selection.select`). Its docstring is its entry in the catalogue: first the
-    formula, then what else there is to say, then a paragraph "Source: …", then "Peers:" and a list of what others call
-    it, each entry "- PEER `NAME`: which of its numbers is which of ours, and where the two differ".
+    `layers` and `variables` select the weights (see `selection.select`). Its docstring is its entry in the catalogue:
+    first the formula, then what else there is to say, then a paragraph "Source: …", then "Peers:" and a list of what
+    others call it, each entry "- PEER `NAME`: which of its numbers is which of ours, and where the two differ".
     """
 
     op: ClassVar[str]
+    of_weights: ClassVar[bool] = True
+    """Whether it acts on weights, so that a study can say on which variables of its layers."""
     layers: Selection = "*"
+    variables: Selection = KERNELS
 
     def __post_init__(self) -> None:
         from sweep.tables import check
@@ -203,6 +209,8 @@ def register(op: str) -> Callable[[type[T]], type[T]]:
     def add(transform: type[T]) -> type[T]:
         if op in REGISTRY:
             raise ValueError(f"two transforms are called {op!r}")
+        if any(field.name == "variables" and field.metadata for field in dataclasses.fields(transform)):
+            raise ValueError(f"{op}: a parameter cannot be called 'variables', which selects what is perturbed")
         transform.op = op
         REGISTRY[op] = transform
         return transform
@@ -214,7 +222,15 @@ def register(op: str) -> Callable[[type[T]], type[T]]:
 def parameters(transform: type[Transform]) -> Mapping[str, Any]:
     """Names and types of what a study file may sweep in this transform, in order of declaration."""
     hints = get_type_hints(transform)
-    return {f.name: hints[f.name] for f in dataclasses.fields(transform) if f.name != "layers"}
+    return {f.name: hints[f.name] for f in dataclasses.fields(transform) if f.name not in SELECTIONS}
+
+
+def values_of(transform: Transform) -> dict[str, Any]:
+    """All that tells it from others of its class; without `variables` where these are the kernels, as ever before."""
+    values = {field.name: getattr(transform, field.name) for field in dataclasses.fields(transform)}
+    if transform.variables == KERNELS:
+        del values["variables"]
+    return values
 
 
 def make(transform: type[T], values: Mapping[str, Any]) -> T:
@@ -231,15 +247,17 @@ def make(transform: type[T], values: Mapping[str, Any]) -> T:
 @lru_cache(maxsize=1024)
 def table_of(transform: type[Transform], swept: bool = True) -> type[Model]:
     """What a table of this transform may hold, for `sweep.tables`; each parameter a list, too, where it is `swept`."""
-    from sweep.tables import LAYERS, choice, model, value
+    from sweep.tables import LAYERS, VARIABLES, choice, model, value
 
     keys: dict[str, tuple[Any, Any, str]] = {"op": (choice([_name(transform)]), ..., "which transform")}
     for field in dataclasses.fields(transform):
-        if field.name == "layers":
+        if field.name in SELECTIONS:
             continue
         kind = value(parameters(transform)[field.name], field.metadata, swept)
         keys[field.name] = (kind, default_of(field, ...), field.metadata.get("text", field.name))
     keys["layers"] = (LAYERS, "*", "the layers that it acts on")
+    if transform.of_weights:
+        keys["variables"] = (VARIABLES, KERNELS, "which variables of these layers")
     return model(_name(transform), keys)
 
 

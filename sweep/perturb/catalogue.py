@@ -19,8 +19,8 @@ HEAD = """# The catalogue: every imperfection, stated exactly
 *Made from the code by `sweep catalogue`; a test compares the two.*
 
 A family of a study is a list of transforms, applied in order: `quantize, then noise` and `noise, then quantize` are
-two families. Each is a table with its `op`, its parameters, and `layers`. A list for a parameter is swept; several
-lists make a grid.
+two families. Each is a table with its `op`, its parameters, `layers` and `variables`. A list for a parameter is swept;
+several lists make a grid.
 
 | layers = | selects |
 |---|---|
@@ -30,6 +30,19 @@ lists make a grid.
 | `"!fc"` | all but this |
 | `["conv*", "!conv2"]` | any of the first, none of the second |
 | `"input"` | the images, for transforms of the data flow |
+
+Of these layers it acts on the kernels, unless it says which `variables`; the data flow has none:
+
+| variables = | selects |
+|---|---|
+| `"kernel"` | kernels, embeddings, and what layers of your own train as matrices; the default |
+| `"bias"`, `"gamma"`, `"beta"`, `"moving_mean"`, `"moving_variance"` | variables of that name |
+| `"recurrent_kernel"`, `"my_*"` | of any name, or a glob over names, as layers of any kind call them |
+| `"*"` | every floating-point number that a layer reads at inference |
+| `["*", "!moving_variance"]` | lists, and all but this, as for layers |
+
+Of a vector, as a bias, each value is an output channel of its own. A variance below 0 makes scores that are no numbers,
+as in Keras: trials with such images are reported as void.
 
 A family with `sensitivity = "per-layer"` perturbs one of the selected layers at a time, in a cell of its own.
 

@@ -13,7 +13,7 @@ import numpy as np
 from sweep.networks.variables import Variable
 from sweep.perturb.base import Array, Random, Transform, draws
 from sweep.perturb.dataflow import DataFlow
-from sweep.perturb.selection import select
+from sweep.perturb.selection import selected
 from sweep.perturb.shared import Replay, Shared
 from sweep.randomness import stream
 
@@ -27,7 +27,7 @@ def of_weights(transforms: Sequence[Transform]) -> list[tuple[int, Transform]]:
 
 def reached(variables: Sequence[Variable], transforms: Sequence[Transform]) -> tuple[int, ...]:
     """Indices into `model.weights` of the variables that a perturbation may change, ascending."""
-    return tuple(sorted({i for _, transform in of_weights(transforms) for i in select(variables, transform.layers)}))
+    return tuple(sorted({i for _, transform in of_weights(transforms) for i in selected(variables, transform)}))
 
 
 def block_of(transforms: Sequence[Transform]) -> int | None:
@@ -142,7 +142,7 @@ def _kept(values: list[Array], weights: Sequence[Array]) -> list[Array]:
 
 
 def _plan(variables: Sequence[Variable], transforms: Sequence[Transform]) -> _Plan:
-    steps = tuple((position, t, i) for position, t in of_weights(transforms) for i in select(variables, t.layers))
+    steps = tuple((position, t, i) for position, t in of_weights(transforms) for i in selected(variables, t))
     fixed = next((k for k, (_, t, _) in enumerate(steps) if draws(t)), len(steps))
     chip = next((k for k, (_, t, _) in enumerate(steps) if is_read(t)), len(steps))
     small = sum(variable.size for variable in variables) <= KEPT_WEIGHTS

@@ -18,6 +18,7 @@ from sweep.errors import InputError, collected
 from sweep.networks.feeding import DEFAULT, fed, feed, rescale_of
 from sweep.networks.loading import Network
 from sweep.perturb.dataflow import DataFlow
+from sweep.perturb.perturbation import reached
 from sweep.preparation.files import layers_of, read_files
 from sweep.preparation.sites import Flow, Placed, place
 from sweep.study.family import CLEAN, PER_LAYER, Family
@@ -96,6 +97,9 @@ def prepare(study: Study | Parsed, trust: bool = False) -> Prepared:
     if problems:
         raise InputError(problems)
     study = with_layers(study, files.networks)
+    problems = list(dict.fromkeys(misfits(study, files.networks)))
+    if problems:
+        raise InputError(problems)
     flow: dict[str, tuple[Placed, ...]] = {}
     for label, network in files.networks.items():
         cells = [cell for cell in study.cells if cell.model == label]
@@ -163,9 +167,22 @@ def with_layers(study: Study, networks: Mapping[str, Network]) -> Study:
     return study.but(family=families)
 
 
+def misfits(study: Study, networks: Mapping[str, Network]) -> Iterator[str]:
+    """What the transforms of cells cannot do in these networks, though each selects something there by itself."""
+    for i, family in enumerate(study.family):
+        for label, network in networks.items():
+            for cell in family.cells(label):
+                problems: list[str] = []
+                where = f"{study.source}: family[{i}]"
+                at = f"{where}.sensitivity: " if family.sensitivity else f"{where}.perturb: "
+                with collected(problems, at, f" ({label})"):
+                    reached(network.variables, cell.transforms)
+                yield from problems
+
+
 def _reached_layers(family: Family, label: str, network: Network) -> list[str]:
     transforms = family.cells(label)[0].transforms
-    return list(dict.fromkeys(name for t in transforms for name in layers_of(network, type(t), t.layers)))
+    return list(dict.fromkeys(name for t in transforms for name in layers_of(network, type(t), t.layers, t.variables)))
 
 
 def _training_images(study: Study, path: Path) -> Dataset | None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from sweep.networks.loading import Network
 from sweep.perturb.base import Array
 from sweep.perturb.dataflow import DataFlow
-from sweep.perturb.selection import select
+from sweep.perturb.selection import selected
 from sweep.preparation.sites import Flow
 from sweep.randomness import stream
 from sweep.study.family import Cell
@@ -53,7 +53,7 @@ def _of_weights(study: Study, cell: Cell, network: Network, clean: list[Array]) 
     for position, transform in enumerate(cell.transforms):
         if isinstance(transform, DataFlow):
             continue
-        chosen = select(network.variables, transform.layers)
+        chosen = selected(network.variables, transform)
         reached = {network.variables[i].layer for i in chosen}
         for layer in dict.fromkeys(v.layer for v in network.variables if v.layer not in reached):
             yield {**_names(cell, position, transform.op), "layer": layer, "weights": 0}

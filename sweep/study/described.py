@@ -19,7 +19,7 @@ import numpy as np
 
 from sweep.errors import InputError, StoreError
 from sweep.networks.variables import Variable
-from sweep.perturb.base import SHOWN, Array, Table, Transform, default_of, parameter, parameters
+from sweep.perturb.base import SHOWN, Array, Table, Transform, default_of, parameter, parameters, values_of
 from sweep.perturb.dataflow import DataFlow
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def describe(transform: type[Transform], used: Iterable[Transform]) -> dict[str,
     """A user's transform as JSON knows it: its parameters, its docstring, and what its instances in use say of it."""
     hints = parameters(transform)
     fields = {field.name: field for field in dataclasses.fields(transform)}
-    points = {_key(values): t for t in used for values in [_values(t)]}
+    points = {_key(values): t for t in used for values in [values_of(t)]}
     return {
         "acts_on": "activations" if issubclass(transform, DataFlow) else "weights",
         "text": inspect.cleandoc(transform.__doc__ or ""),
@@ -118,14 +118,10 @@ class StandIn(Transform):
 
     def _fact(self, name: str) -> Any:
         """As it was stored; raises StoreError for values that the run has not."""
-        found = self.facts.get(_key(_values(self)))
+        found = self.facts.get(_key(values_of(self)))
         if found is None:
-            raise StoreError(f"{self.op}: the run says nothing of {_key(_values(self))}; was its study.toml changed?")
+            raise StoreError(f"{self.op}: the run says nothing of {_key(values_of(self))}; was its study.toml changed?")
         return found[name]
-
-
-def _values(transform: Transform) -> dict[str, Any]:
-    return {field.name: getattr(transform, field.name) for field in dataclasses.fields(transform)}
 
 
 def _key(values: Mapping[str, Any]) -> str:

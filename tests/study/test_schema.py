@@ -75,7 +75,7 @@ def branch(op: str) -> dict[str, Any]:
 @pytest.mark.parametrize("op", OURS)
 def test_every_transform_is_there_with_its_parameters_and_lists_for_them(op: str):
     keys = branch(op)["properties"]
-    assert list(keys) == ["op", *parameters(OURS[op]), "layers"]
+    assert list(keys) == ["op", *parameters(OURS[op]), "layers", *(["variables"] if OURS[op].of_weights else [])]
     for name, kind in parameters(OURS[op]).items():
         assert ("oneOf" in keys[name]) == (kind != Table), name
         assert keys[name]["description"]
