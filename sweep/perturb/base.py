@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from types import UnionType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar, get_args, get_type_hints
 
 import numpy as np
@@ -80,7 +81,7 @@ def parameter(
     Args:
         text: what it means.
         minimum, maximum, choices: the values that are valid.
-        default: none where a study must set it.
+        default: none where a study must set it; None, for a type such as `int | None`, where it need not be there.
         label: what its axis says; by default what it acts on, and the text where that is short.
         unit: of its values, behind the label; "s" shows durations; {"basis": {"weight": "× |w|", …}}, that which the
             value of another parameter says.
@@ -129,11 +130,12 @@ class Transform(ABC):
     def __post_init__(self) -> None:
         from sweep.tables import check
 
-        name, values = _name(type(self)), {key: getattr(self, key) for key in parameters(type(self))}
+        every = {key: getattr(self, key) for key in parameters(type(self))}
+        name, values = _name(type(self)), {key: value for key, value in every.items() if value is not None}
         problems = [f"{name}: {p}" for p in check(table_of(type(self), swept=False), {"op": name, **values})[1]]
         if not problems:
             for key, kind in parameters(type(self)).items():
-                object.__setattr__(self, key, _converted(kind, values[key]))
+                object.__setattr__(self, key, _converted(kind, every[key]))
             problems = [f"{name}: {problem}" for problem in self.joint_problems()]
         if problems:
             raise InputError(problems)
@@ -141,6 +143,19 @@ class Transform(ABC):
     def joint_problems(self) -> list[str]:
         """What is wrong with parameters that are valid one by one."""
         return []
+
+    def misfit(self, variables: Sequence[Variable]) -> str:  # noqa: ARG002
+        """What keeps it from acting on these variables together, in words; empty for nothing."""
+        return ""
+
+    @property
+    def joint(self) -> bool:
+        """Whether it draws something for all its variables together, and then acts as its `dealt` say."""
+        return False
+
+    def dealt(self, variables: Sequence[Variable], generator: np.random.Generator) -> Sequence[Transform]:  # noqa: ARG002
+        """What acts on each of the variables instead of it, where it is `joint`."""
+        return [self] * len(variables)
 
     @property
     @abstractmethod
@@ -220,14 +235,22 @@ def register(op: str) -> Callable[[type[T]], type[T]]:
 
 @lru_cache(maxsize=1024)
 def parameters(transform: type[Transform]) -> Mapping[str, Any]:
-    """Names and types of what a study file may sweep in this transform, in order of declaration."""
-    hints = get_type_hints(transform)
+    """Names and types of what a study file may sweep in this transform, in order of declaration.
+
+    One that need not be there, and is None then, has the type of what it is otherwise.
+    """
+    hints = {name: _present(hint) for name, hint in get_type_hints(transform).items()}
     return {f.name: hints[f.name] for f in dataclasses.fields(transform) if f.name not in SELECTIONS}
 
 
 def values_of(transform: Transform) -> dict[str, Any]:
-    """All that tells it from others of its class; without `variables` where these are the kernels, as ever before."""
-    values = {field.name: getattr(transform, field.name) for field in dataclasses.fields(transform)}
+    """All that tells it from others of its class.
+
+    Without what is not there, and without `variables` where these are the kernels: so they are as in earlier versions,
+    which did not know these keys.
+    """
+    every = {field.name: getattr(transform, field.name) for field in dataclasses.fields(transform)}
+    values = {name: value for name, value in every.items() if value is not None}
     if transform.variables == KERNELS:
         del values["variables"]
     return values
@@ -272,8 +295,16 @@ def default_of(field: dataclasses.Field[Any], otherwise: Any = None) -> Any:
     return otherwise if field.default is dataclasses.MISSING else field.default
 
 
+def _present(hint: Any) -> Any:
+    """The type without None: float of `float | None`."""
+    kinds = [kind for kind in get_args(hint) if kind is not type(None)] if isinstance(hint, UnionType) else []
+    return kinds[0] if len(kinds) == 1 else hint
+
+
 def _converted(kind: Any, value: Any) -> Any:
-    """A valid value in the type of its parameter."""
+    """A valid value in the type of its parameter; None where it is not there."""
+    if value is None:
+        return None
     if kind == Table:
         return tuple((float(x), float(y)) for x, y in value)
     return kind(value) if kind in (float, int) else value

@@ -48,7 +48,8 @@ A family with `sensitivity = "per-layer"` perturbs one of the selected layers at
 
 Draws of a transform at position t of its family, for variable i of `model.weights`, come from
 `numpy.random.Generator(numpy.random.Philox(numpy.random.SeedSequence([root_seed, seed, t, i])))`; a data-flow
-transform at the layer of position k uses i = 2³² + 1 + k (the images: 2³²). So levels, models and families share their
+transform at the layer of position k uses i = 2³² + 1 + k (the images: 2³²), and what a transform of weights draws for
+all its variables together i = 2³². So levels, models and families share their
 draws. With `lifetime = "chip"`, the default, a seed draws once; with `lifetime = "read"` it draws again for every
 `block` of images, in the order of the test set, going on in the same stream. Both together are two transforms in one
 list. Arithmetic on weights is float32. A cell without randomness has one trial.
@@ -114,7 +115,7 @@ def _rows(transform: type[Transform]) -> Iterator[str]:
     of_random = [field.name for field in dataclasses.fields(Random)]  # these come last
     for field in sorted(dataclasses.fields(transform), key=lambda field: field.name in of_random):
         if field.name in kinds:
-            default = "" if field.default is dataclasses.MISSING else f"`{_toml(field.default)}`"
+            default = "" if field.default in (dataclasses.MISSING, None) else f"`{_toml(field.default)}`"
             text = field.metadata.get("text", "").replace("|", "\\|")
             values = _values(kinds[field.name], field.metadata)
             yield f"| `{field.name}` | {values} | {default} | {text} |"

@@ -18,7 +18,8 @@ from sweep.errors import InputError, collected
 from sweep.networks.feeding import DEFAULT, fed, feed, rescale_of
 from sweep.networks.loading import Network
 from sweep.perturb.dataflow import DataFlow
-from sweep.perturb.perturbation import reached
+from sweep.perturb.perturbation import of_weights
+from sweep.perturb.selection import selected
 from sweep.preparation.files import layers_of, read_files
 from sweep.preparation.sites import Flow, Placed, place
 from sweep.study.family import CLEAN, PER_LAYER, Family
@@ -171,12 +172,14 @@ def misfits(study: Study, networks: Mapping[str, Network]) -> Iterator[str]:
     """What the transforms of cells cannot do in these networks, though each selects something there by itself."""
     for i, family in enumerate(study.family):
         for label, network in networks.items():
-            for cell in family.cells(label):
+            every = (found for cell in family.cells(label) for found in of_weights(cell.transforms))
+            for t, transform in dict.fromkeys(every):
+                at = f"{study.source}: family[{i}].{'sensitivity' if family.sensitivity else f'perturb[{t}]'}: "
                 problems: list[str] = []
-                where = f"{study.source}: family[{i}]"
-                at = f"{where}.sensitivity: " if family.sensitivity else f"{where}.perturb: "
                 with collected(problems, at, f" ({label})"):
-                    reached(network.variables, cell.transforms)
+                    chosen = [network.variables[k] for k in selected(network.variables, transform)]
+                    if problem := transform.misfit(chosen):
+                        raise InputError(problem)
                 yield from problems
 
 

@@ -147,7 +147,7 @@ def _parameter(field: dataclasses.Field[Any], kind: Any) -> dict[str, Any]:
         found["choices"] = list(said["choices"])
     found |= {fact: said[fact] for fact in SHOWN if said.get(fact) is not None}
     default = default_of(field, dataclasses.MISSING)
-    if default is not dataclasses.MISSING and not (isinstance(default, float) and not math.isfinite(default)):
+    if default not in (dataclasses.MISSING, None) and not (isinstance(default, float) and not math.isfinite(default)):
         found["default"] = default
     return found
 

@@ -44,6 +44,11 @@ EXAMPLES = [
     ("bit_flip", {"rate": 0.1, "bits": 4}),
     ("bit_flip", {"rate": 0.1, "bits": 32, "code": "fixed_point"}),
     ("float32_bit_flip", {"rate": 0.01}),
+    ("stuck_at", {"faults": 1, "high": 0.5}),
+    ("open_lines", {"faults": 1, "lines": "columns"}),
+    ("bit_flip", {"faults": 2, "bits": 4}),
+    ("bit_flip", {"rate": 0.2, "bits": 4, "bit": 2}),
+    ("float32_bit_flip", {"faults": 1, "bit": 30}),
     ("drift", {"time": 1e5}),
     ("drift", {"time": 1e5, "nu_std": 0.03}),
     ("conductance_noise", {"table": TABLE}),
@@ -156,7 +161,9 @@ def test_what_its_parameters_call_the_identity_is_one(op: str, given: dict):
     weight = np.random.default_rng(1).normal(0, 0.3, (6, 5)).astype(np.float32)
     for field in dataclasses.fields(REGISTRY[op]):
         if field.metadata.get("identity") is not None:
-            transform = REGISTRY[op](**{**given, field.name: field.metadata["identity"]})
+            others = {"rate", "faults"} - {field.name} if field.name in ("rate", "faults") else set()
+            kept = {name: value for name, value in given.items() if name not in others}
+            transform = REGISTRY[op](**{**kept, field.name: field.metadata["identity"]})
             if op != "bit_flip":  # quantizes at rate 0 too
                 assert transform.is_identity
                 assert not draws(transform)
