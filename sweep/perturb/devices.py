@@ -88,6 +88,11 @@ class ConductanceNoise(Random):
     devices are noisy. Two draws a weight, in this order: for g₊ and for g₋. Evaluated as w plus the two errors, so that
     scale 0 is the identity.
 
+    With on_off, g_min is g_max / on_off, whatever the table's first g: the same devices programmed down to another off
+    state, with the σ that they have there; below the table σ is that of its first point. The smaller the ratio, the
+    less of the range is left to a weight, and the more its noise counts. With `mean`, points [g, μ] likewise, each g is
+    max(0, target + μ(target) + scale · σ(target) · ξ): what devices miss on average, at scale 0 too.
+
     Source: the measured state-dependent errors of CrossSim, `simulator/devices/custom` (Milo et al., IRPS 2021; Wan et
     al., Nature 2022), here as a table.
 
@@ -107,29 +112,56 @@ class ConductanceNoise(Random):
 
     table: Table = parameter("[conductance, standard deviation] points, from g_min to g_max")  # noqa: RUF009
     scale: float = noise_level("factor on the standard deviations", default=1.0)
+    on_off: float | None = parameter(
+        "g_max / g_min, above 1; without it that of the table's ends",
+        minimum=1.0,
+        default=None,
+        label="On/off ratio",
+        spacing="log",
+        worse="low",
+    )
+    mean: Table | None = parameter("[conductance, mean error] points; without it 0", default=None)  # noqa: RUF009
 
     def joint_problems(self) -> list[str]:
+        problems = []
         if any(n < 0 for point in self.table for n in point):
-            return ["table: conductances and standard deviations are at least 0"]
-        return []
+            problems.append("table: conductances and standard deviations are at least 0")
+        if self.on_off == 1:
+            problems.append("on_off: 1 leaves no range between g_min and g_max; it must be above")
+        return problems
+
+    @property
+    def is_identity(self) -> bool:
+        return super().is_identity and not self._shifts
 
     @property
     def random(self) -> bool:
         return self.scale > 0 and any(sigma > 0 for _, sigma in self.table)
 
+    @property
+    def _shifts(self) -> bool:
+        return any(shift != 0 for _, shift in self.mean or ())
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """g_min and g_max."""
+        g_min, g_max = self.table[0][0], self.table[-1][0]
+        return g_min if self.on_off is None else g_max / self.on_off, g_max
+
     def targets(self, weight: Array) -> tuple[tuple[Array, Array], np.float32]:
         """The conductances of g₊ and g₋, float32, and how much weight one unit of conductance is."""
-        g_min, g_max = self.table[0][0], self.table[-1][0]
+        g_min, g_max = self.ends
         largest = float(np.max(np.abs(weight)))
         slope = np.float32((g_max - g_min) / largest if largest > 0 else 0)
         pair = [np.float32(g_min) + slope * np.maximum(side, np.float32(0)) for side in (weight, -weight)]
         return (pair[0], pair[1]), np.float32(largest / (g_max - g_min))
 
     def error(self, target: Array, draw: npt.ArrayLike) -> Array:
-        """max(0, target + noise) − target."""
-        known = np.array(self.table)
-        sigma = np.interp(target, known[:, 0], known[:, 1]).astype(np.float32)
-        return np.asarray(np.maximum(np.float32(self.scale) * sigma * np.asarray(draw, np.float32), -target))
+        """max(0, target + error) − target."""
+        error = np.float32(self.scale) * _at(self.table, target) * np.asarray(draw, np.float32)
+        if self.mean is not None:
+            error = error + _at(self.mean, target)
+        return np.asarray(np.maximum(error, -target))
 
     def apply(self, weight: Array, variable: Variable, generator: np.random.Generator) -> Array:  # noqa: ARG002
         pair, unit = self.targets(weight)
@@ -140,10 +172,16 @@ class ConductanceNoise(Random):
         """By quadrature over ξ: the root mean square over the weights, to about 1 %."""
         draws, chances = normal_points(40)
         pair, unit = self.targets(weight)
-        known = np.linspace(self.table[0][0], self.table[-1][0], 257, dtype=np.float32)
+        known = np.linspace(*self.ends, 257, dtype=np.float32)
         mean, square = (self.error(known[:, None], draws).astype(np.float64) ** power @ chances for power in (1, 2))
         variance = sum(np.mean(np.interp(target, known, square - mean**2)) for target in pair)
         return Resolved(sigma=float(unit * np.sqrt(variance)))
+
+
+def _at(curve: Table, conductance: Array) -> Array:
+    """The values of a curve, float32: linear between its points, and beyond them as at the ends."""
+    known = np.array(curve)
+    return np.asarray(np.interp(conductance, known[:, 0], known[:, 1]), np.float32)
 
 
 @register("pcm")

@@ -166,6 +166,45 @@ def test_conductance_noise_moments():
     assert deviations(got, (one - other) * 0.4 / 19).max() < 4
 
 
+def test_conductance_noise_with_another_off_state_and_a_mean_equals_the_definition():
+    """Below the table σ and μ are those of its first point; the range is 30/8 to 30."""
+    top = float(np.abs(W).max())
+    mean = [[5.0, -0.2], [30.0, -2.0]]
+    got = apply(ConductanceNoise(table=TABLE, scale=1.3, on_off=8, mean=mean)).ravel()
+    rng, low = generator(), 30 / 8
+    plus, minus = (rng.standard_normal(W.shape, dtype=np.float32).ravel() for _ in range(2))
+
+    def device(w: float, xi: float) -> float:
+        g = low + (30 - low) * max(w, 0.0) / top
+        sigma = 0.5 + (g - 2) / 8 * 1.0 if g <= 10 else 1.5 - (g - 10) / 20 * 0.5
+        return max(g - 0.2 - max(g - 5, 0) / 25 * 1.8 + 1.3 * sigma * xi, 0.0)
+
+    unit = top / (30 - low)
+    expected = [(device(w, a) - device(-w, b)) * unit for w, a, b in zip(W.ravel(), plus, minus, strict=True)]
+    np.testing.assert_allclose(got, expected, rtol=2e-5, atol=2e-6)
+    same = apply(ConductanceNoise(table=TABLE, scale=1.3, on_off=15))
+    assert np.array_equal(same, apply(ConductanceNoise(table=TABLE, scale=1.3))), "30 / 2"
+
+
+def test_a_smaller_on_off_ratio_makes_more_of_the_same_noise():
+    """Of equal σ at all conductances, and far from 0, the error is √2 σ · max|W| / (g_max − g_min)."""
+    for ratio in (2.0, 4.0, 1e6):
+        transform = ConductanceNoise(table=[[0.0, 0.01], [10.0, 0.01]], on_off=ratio)
+        found = transform.resolve(W, Variable(0, "k", "k", 0, "Dense", W.shape, True, (3,))).sigma
+        expected = np.sqrt(2) * 0.01 * np.abs(W).max() / (10 - 10 / ratio)
+        assert found == pytest.approx(expected, rel=0.02 if ratio < 10 else 0.4)
+
+
+def test_a_mean_error_is_no_identity_and_needs_no_seeds_alone():
+    off = ConductanceNoise(table=TABLE, scale=0, mean=[[2, 0.5], [30, -3]])
+    assert not off.is_identity
+    assert not off.random
+    assert not np.array_equal(apply(off), W)
+    assert ConductanceNoise(table=TABLE, scale=0, mean=[[2, 0], [30, 0]]).is_identity
+    with pytest.raises(InputError, match="on_off: 1 leaves no range"):
+        ConductanceNoise(table=TABLE, on_off=1)
+
+
 def test_conductance_noise_refuses_negative_figures():
     with pytest.raises(InputError) as caught:
         ConductanceNoise(table=[[-1, 0.1], [2, -0.1]])
