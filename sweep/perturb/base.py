@@ -29,6 +29,8 @@ Spacing = Literal["linear", "square", "log"]
 Worse = Literal["high", "low"]
 SHOWN = ("label", "unit", "spacing", "worse", "identity")  # what `parameter` says of axes
 Table = tuple[tuple[float, float], ...]  # points (x, y) of a curve, by ascending x: never swept
+Surface = tuple[tuple[float, Table], ...]  # curves (t, points), by ascending t: likewise
+CURVES = (Table, Surface)
 
 
 @dataclass(frozen=True)
@@ -270,13 +272,14 @@ def make(transform: type[T], values: Mapping[str, Any]) -> T:
 @lru_cache(maxsize=1024)
 def table_of(transform: type[Transform], swept: bool = True) -> type[Model]:
     """What a table of this transform may hold, for `sweep.tables`; each parameter a list, too, where it is `swept`."""
-    from sweep.tables import LAYERS, VARIABLES, choice, model, value
+    from sweep.tables import LAYERS, SURFACE, VARIABLES, choice, model, value
 
     keys: dict[str, tuple[Any, Any, str]] = {"op": (choice([_name(transform)]), ..., "which transform")}
     for field in dataclasses.fields(transform):
         if field.name in SELECTIONS:
             continue
-        kind = value(parameters(transform)[field.name], field.metadata, swept)
+        kind = parameters(transform)[field.name]
+        kind = SURFACE if kind == Surface else value(kind, field.metadata, swept)
         keys[field.name] = (kind, default_of(field, ...), field.metadata.get("text", field.name))
     keys["layers"] = (LAYERS, "*", "the layers that it acts on")
     if transform.of_weights:
@@ -305,6 +308,8 @@ def _converted(kind: Any, value: Any) -> Any:
     """A valid value in the type of its parameter; None where it is not there."""
     if value is None:
         return None
+    if kind == Surface:
+        return tuple((float(t), _converted(Table, points)) for t, points in value)
     if kind == Table:
         return tuple((float(x), float(y)) for x, y in value)
     return kind(value) if kind in (float, int) else value

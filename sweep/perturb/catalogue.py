@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from sweep.perturb.base import REGISTRY, Random, Table, Transform, parameters
+from sweep.perturb.base import REGISTRY, Random, Surface, Table, Transform, parameters
 from sweep.texts import number
 
 OTHERS = "Your own"
@@ -126,6 +126,8 @@ def _values(kind: Any, valid: Any) -> str:
         return ", ".join(f"`{choice}`" for choice in valid["choices"])
     if kind == Table:
         return "points [x, y], x ascending"
+    if kind == Surface:
+        return "[t, points], t ascending"
     names = {float: "number", int: "whole number", bool: "true, false", str: "text"}
     low, high = ("" if valid.get(end) is None else number(valid[end]) for end in ("minimum", "maximum"))
     if low and high:

@@ -19,13 +19,13 @@ import numpy as np
 
 from sweep.errors import InputError, StoreError
 from sweep.networks.variables import Variable
-from sweep.perturb.base import SHOWN, Array, Table, Transform, default_of, parameter, parameters, values_of
+from sweep.perturb.base import SHOWN, Array, Surface, Table, Transform, default_of, parameter, parameters, values_of
 from sweep.perturb.dataflow import DataFlow
 
 if TYPE_CHECKING:
     from sweep.tables import Model
 
-KINDS: dict[str, Any] = {"float": float, "int": int, "bool": bool, "str": str, "table": Table}
+KINDS: dict[str, Any] = {"float": float, "int": int, "bool": bool, "str": str, "table": Table, "surface": Surface}
 """The types that a parameter may have."""
 _CHOSEN: dict[str, Any] = {"float": int | float, "int": int, "str": str}
 FACTS = ("random", "is_identity")
@@ -85,7 +85,8 @@ def _description() -> type[Model]:
     import sweep.tables as t
 
     words, bound = t.text("", "a text"), t.number(said="a finite number")
-    default: Any = Annotated[bool | int | float | str | list[list[int | float]], t.Said("a value")]
+    rows = list[list[int | float | list[list[int | float]]]]  # of a table, or a surface
+    default: Any = Annotated[bool | int | float | str | rows, t.Said("a value")]
     one = {"type": (t.choice(KINDS), ...), "text": (words, None), "minimum": (bound, None), "maximum": (bound, None)}
     one |= {"choices": (t.some(words | int | float, "a list of values", least=0), None), "default": (default, None)}
     figure: Any = Annotated[Annotated[float, Field(strict=True)] | None, t.Said("a number")]

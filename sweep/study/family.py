@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from sweep.perturb.base import REGISTRY, SELECTIONS, Scalar, Table, Transform, draws, make, parameters
+from sweep.perturb.base import CURVES, REGISTRY, SELECTIONS, Scalar, Transform, draws, make, parameters
 
 Ops = Mapping[str, type[Transform]]
 """Transforms by name."""
@@ -53,7 +53,7 @@ def swept(table: Mapping[str, Any], ops: Ops = REGISTRY) -> list[str]:
     op = table.get("op")
     known = parameters(ops[op]) if isinstance(op, str) and op in ops else {}
     lists = [name for name, value in table.items() if isinstance(value, list | tuple) and name not in SELECTIONS]
-    return [name for name in lists if known.get(name) != Table]
+    return [name for name in lists if known.get(name) not in CURVES]
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from sweep.perturb.base import Random, Resolved, Transform, draws, parameters
 from sweep.perturb.basis import BASES
 
 TABLE = [[1, 0.1], [5, 0.5], [20, 1]]
+SURFACE = [[1, TABLE], [3600, [[1, 0.2], [20, 2]]]]
 EXAMPLES = [
     ("gaussian", {"scale": 0.1, "basis": "inverse"}),
     ("gaussian", {"scale": 0.1, "basis": "channel_max"}),
@@ -53,10 +54,15 @@ EXAMPLES = [
     ("drift", {"time": 1e5, "nu_std": 0.03}),
     ("conductance_noise", {"table": TABLE}),
     ("conductance_noise", {"table": TABLE, "on_off": 8.0, "mean": [[1, 0.1], [20, -0.5]]}),
+    ("conductance_over_time", {"time": 60.0, "sigma": SURFACE}),
+    (
+        "conductance_over_time",
+        {"time": 60.0, "sigma": SURFACE, "mean": [[1, [[1, 0], [20, -1]]], [99, [[0, 0], [20, -3]]]]},
+    ),
     ("pcm", {"time": 86400.0}),
     ("pcm", {"time": 86400.0, "opposite": "programmed", "compensation": "global"}),
 ]
-NAMES = [f"{op}-{'-'.join(str(v) for v in given.values() if v is not TABLE)}" for op, given in EXAMPLES]
+NAMES = [f"{op}-{'-'.join(str(v) for v in given.values() if not isinstance(v, list))}" for op, given in EXAMPLES]
 MOVES_ZERO = {"gaussian", "uniform", "uniform_symmetric", "bit_flip", "float32_bit_flip"}  # an all-zero array
 SHAPES = [((7,), (0,)), ((6, 5), (1,)), ((3, 2, 4, 6), (3,)), ((3, 3, 4, 2), (2, 3)), ((1,), (0,))]
 

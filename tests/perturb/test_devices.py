@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sweep.errors import InputError
 from sweep.networks.variables import Variable
 from sweep.perturb.base import Transform
-from sweep.perturb.devices import ConductanceNoise, Drift, PhaseChangeMemory, normal_points
+from sweep.perturb.devices import ConductanceNoise, ConductanceOverTime, Drift, PhaseChangeMemory, normal_points
 
 W = np.random.default_rng(0).normal(0, 0.3, (3, 3, 4, 8)).astype(np.float32)
 W[0, 0, 0, 0] = 0
@@ -203,6 +203,42 @@ def test_a_mean_error_is_no_identity_and_needs_no_seeds_alone():
     assert ConductanceNoise(table=TABLE, scale=0, mean=[[2, 0], [30, 0]]).is_identity
     with pytest.raises(InputError, match="on_off: 1 leaves no range"):
         ConductanceNoise(table=TABLE, on_off=1)
+
+
+LATER = [[2.0, 2.0], [30.0, 4.0]]
+SURFACE = [[10.0, TABLE], [1000.0, LATER]]
+
+
+def test_conductance_over_time_is_the_table_of_each_time_and_linear_in_its_logarithm_between():
+    for time, table in ((10.0, TABLE), (1000.0, LATER)):
+        got = apply(ConductanceOverTime(time=time, sigma=SURFACE))
+        np.testing.assert_allclose(got, apply(ConductanceNoise(table=table)), rtol=1e-6, atol=1e-7)
+    share = 0.25  # of the way from 10 s to 1000 s, in logarithms
+    between = [[2.0, 0.75 * 0.5 + 0.25 * 2], [10.0, 0.75 * 1.5 + 0.25 * (2 + 8 / 14)], [30.0, 0.75 * 1 + 0.25 * 4]]
+    mean = [[1.0, [[2.0, 0.0], [30.0, 0.0]]], [10.0**4, [[2.0, -1.0], [30.0, -3.0]]]]
+    shift = [[g, (1 + 2 * share) / 4 * end] for g, end in ((2.0, -1.0), (30.0, -3.0))]  # 10^1.5 of 1 to 10^4
+    got = apply(ConductanceOverTime(time=10 ** (1 + 2 * share), sigma=SURFACE, mean=mean))
+    np.testing.assert_allclose(got, apply(ConductanceNoise(table=between, mean=shift)), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"time": 1.0}, "time: 1 s is not between the times of sigma, 10 and 1000 s"),
+        ({"time": 2000.0}, "time: 2000 s is not between"),
+        ({"time": 0.0, "sigma": [[0.0, TABLE], [1.0, TABLE]]}, "sigma: times are above 0"),
+        ({"time": 20.0, "mean": [[100.0, TABLE], [200.0, TABLE]]}, "between the times of mean, 100 and 200 s"),
+        (
+            {"time": 20.0, "sigma": [[10.0, TABLE], [1000.0, [[2.0, 1.0], [29.0, 1.0]]]]},
+            "differ in their first or last",
+        ),
+        ({"time": 20.0, "sigma": [[10.0, TABLE], [5.0, TABLE]]}, "two or more, the first numbers ascending"),
+        ({"time": 20.0, "sigma": TABLE}, "a number and a list of points|a list of points"),
+    ],
+)
+def test_surfaces_that_are_wrong(given: dict, message: str):
+    with pytest.raises(InputError, match=message):
+        ConductanceOverTime(**{"sigma": SURFACE, **given})
 
 
 def test_conductance_noise_refuses_negative_figures():
