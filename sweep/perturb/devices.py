@@ -253,7 +253,7 @@ class ConductanceOverTime(Pair):
         return None if self.mean is None else _at_time(self.mean, self.time)
 
 
-def _at(curve: Table, conductance: npt.ArrayLike) -> Array:
+def _at(curve: Table, conductance: Array) -> Array:
     """The values of a curve, float32: linear between its points, and beyond them as at the ends."""
     known = np.array(curve)
     return np.asarray(np.interp(conductance, known[:, 0], known[:, 1]), np.float32)
@@ -262,7 +262,8 @@ def _at(curve: Table, conductance: npt.ArrayLike) -> Array:
 def _at_time(surface: Surface, time: float) -> Table:
     """The curve at a time between those of a surface, at all conductances that a table of it has."""
     conductances = sorted({g for _, table in surface for g, _ in table})
-    known = [_at(table, conductances) for _, table in surface]
+    points = [np.array(table) for _, table in surface]
+    known = [np.interp(conductances, table[:, 0], table[:, 1]) for table in points]
     logs = [math.log(t) for t, _ in surface]
     found = [float(np.interp(math.log(time), logs, values)) for values in np.transpose(known)]
     return tuple(zip(conductances, found, strict=True))
