@@ -57,7 +57,7 @@ EXAMPLES = [
     ("conductance_over_time", {"time": 60.0, "sigma": SURFACE}),
     (
         "conductance_over_time",
-        {"time": 60.0, "sigma": SURFACE, "mean": [[1, [[1, 0], [20, -1]]], [99, [[0, 0], [20, -3]]]]},
+        {"time": 60.0, "sigma": SURFACE, "mean": [[1, [[1, 0], [20, -1]]], [999, [[0, 0], [20, -3]]]]},
     ),
     ("pcm", {"time": 86400.0}),
     ("pcm", {"time": 86400.0, "opposite": "programmed", "compensation": "global"}),
