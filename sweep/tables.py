@@ -261,7 +261,7 @@ def value(kind: Any, valid: Mapping[str, Any], swept: bool) -> Any:
     return either(one, some(one, wrong="the list is empty; give at least one value", distinct=True)) if swept else one
 
 
-def _ascending(points: list[list[float]]) -> list[list[float]]:
+def _ascending(points: list[Any]) -> list[Any]:
     if any(a[0] >= b[0] for a, b in itertools.pairwise(points)):
         raise ValueError("the first numbers do not ascend")
     return points
@@ -275,12 +275,25 @@ POINTS = Annotated[
     Said("a list of points such as [[0, 0.2], [25, 1.1]], two or more, the first numbers ascending"),
 ]
 """A curve, which is one value."""
+SURFACE = Annotated[
+    list[Annotated[tuple[_NUMBER, POINTS], Said("a number and a list of points")]],
+    Field(min_length=2),
+    AfterValidator(_ascending),
+    Said("a list such as [[1, [[0, 0.2], [25, 1.1]]], [3600, …]], two or more, the first numbers ascending"),
+]
+"""Curves by a number, which are one value."""
 _LAYER = Annotated[
     Annotated[str, Field(strict=True, min_length=1)] | Annotated[int, Field(strict=True, ge=0, le=_LARGEST)],
     Said("a layer's name, a glob, or an index into model.layers (0, 1, …)"),
 ]
 LAYERS = either(_LAYER, some(_LAYER, wrong='the list is empty; "*" selects every kernel'))
 """A selection of layers, whatever the network."""
+_VARIABLE = Annotated[
+    Annotated[str, Field(strict=True, min_length=1)],
+    Said('"kernel", a name such as "bias", a glob, or "*" for all'),
+]
+VARIABLES = either(_VARIABLE, some(_VARIABLE, wrong='the list is empty; "kernel" is what there is without it'))
+"""A selection of a layer's variables, whatever the network."""
 
 
 def _untagged(place: Place) -> Place:

@@ -368,6 +368,7 @@ EVERY_OP = {
     "drift": "time = 3600, nu = 0.05, nu_std = 0.02",
     "pcm": "time = 3600",
     "conductance_noise": "table = [[1, 0.5], [10, 2]]",
+    "conductance_over_time": "time = 60, sigma = [[1, [[1, 0.5], [10, 2]]], [3600, [[1, 1], [10, 3]]]]",
 }
 
 

@@ -13,6 +13,7 @@ from keras import ops
 
 from sweep.engine import tf_ops
 from sweep.engine.compiled.network import Blocks, CompiledNetwork, Seen
+from sweep.engine.extremes import Extremes
 from sweep.engine.graph import Graph, Tensor, Unsupported
 from sweep.engine.sites import Entry, Noise, Site
 from sweep.engine.stacked.network import StackedNetwork
@@ -24,7 +25,6 @@ Images = npt.NDArray[np.int64]  # numbers of images in the dataset
 STEP_BYTES = 16 * 1024**2  # of the largest activation of a step
 PREFIX_BYTES = 256 * 1024**2  # kept at most of what no varied weight reaches
 IMAGES_PER_STEP = 500
-EXTREME = 1e12  # larger weights may overflow in one order of a sum and not in another
 
 
 @dataclass(frozen=True)
@@ -144,8 +144,7 @@ class Compiled:
         self._network = CompiledNetwork(subject.network.model, _cut(subject, varied), subject.sites)
         self.varied = self._network.varied
         self._subject = subject
-        weights = subject.network.model.weights
-        self._floats: int = sum(int(np.prod(weights[i].shape)) for i in self.varied if i < len(weights))
+        self._extremes = Extremes(subject.network.model, self.varied)
 
     @cached_property
     def _tensors(self) -> list[Array]:
@@ -175,16 +174,14 @@ class Compiled:
     def see(self, rows: Array, images: Images) -> tuple[Seen, npt.NDArray[np.bool_]]:
         """What T trials make of images (T, n) of their own.
 
-        Also (T,) whether all their weights are numbers of a size that no sum of them overflows in any backend.
+        Also (T,) whether they have no weights of which backends could make different things; see `extremes`.
         """
-        weights = rows[:, : self._floats]
-        safe = (weights.max(axis=1, initial=0) < EXTREME) & (weights.min(axis=1, initial=0) > -EXTREME)
-        return self._network.see(self._tensors, images, rows), safe
+        return self._network.see(self._tensors, images, rows), self._extremes.none_in(rows)
 
     @property
     def bytes_seen(self) -> int:
         """Memory that `see` takes for a trial, but for its images."""
-        return 12 * (self._floats + self._network.floats)
+        return 12 * (self._extremes.floats + self._network.floats)
 
 
 def forward_of(subject: Subject) -> tuple[Any, Graph | None, int]:

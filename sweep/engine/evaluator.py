@@ -16,8 +16,9 @@ from keras import ops
 from sweep.data.datasets import Dataset
 from sweep.data.decisions import decide
 from sweep.engine import near_ties, tf_ops
-from sweep.engine.backends import EXTREME, Backend, Compiled, Plain, Scores, Stacked, Subject, forward_of, steps
+from sweep.engine.backends import Backend, Compiled, Plain, Scores, Stacked, Subject, forward_of, steps
 from sweep.engine.compiled.network import Seen
+from sweep.engine.extremes import Extremes
 from sweep.engine.graph import Unsupported
 from sweep.engine.last_layer import Features, Law, Split, law_of, split
 from sweep.engine.looks import Judged, Looks, look
@@ -120,6 +121,7 @@ class Evaluator:
         """
         backend = self.backend(varied, block)
         size = block or self.images
+        extremes = Extremes(self.network.model, backend.varied)
         correct, nonfinite = [0] * len(trials), [0] * len(trials)
         for start in range(0, len(trials), backend.trials):
             part = range(start, min(start + backend.trials, len(trials)))
@@ -127,9 +129,8 @@ class Evaluator:
                 images = np.arange(first, min(first + size, self.images))
                 given = [next(trials[k]) for k in part]
                 scores = backend.scores(_entries(given, backend), number)
-                weights = [i for i in backend.varied if i < len(self.weights)]
                 for k, trial, row in zip(part, given, scores, strict=True):
-                    if backend.name != "plain" and _is_extreme([trial[i] for i in weights]):
+                    if backend.name != "plain" and extremes.of(trial):
                         plain = self.plain(varied, block)
                         row = plain.scores(_entries([trial], plain), number)[0]
                     decisions, finite, close = self.judged(row)
@@ -334,19 +335,22 @@ class Evaluator:
         return makers
 
     def _noisy(self, key: tuple[int, ...]) -> list[Array]:
-        """A perturbed network for the proof: noise of a tenth of each variable's largest weight."""
+        """A perturbed network for the proof: noise of a tenth of each kernel's largest weight, of a tenth of others.
+
+        So variances stay positive. What is 0 everywhere gets a noise of 0.1.
+        """
         noise = np.random.default_rng(0)
         noisy = list(self.weights)
         for i in key:
             w = noisy[i]
             level = 0.1 * float(np.max(np.abs(w), initial=0))
-            noisy[i] = (w + level * noise.standard_normal(w.shape)).astype(np.float32)
+            errors = noise.standard_normal(w.shape)
+            if level == 0:
+                level = 0.1
+            elif not self.network.variables[i].kernel:
+                errors, level = np.clip(errors, -3, 3) * w, 0.1
+            noisy[i] = (w + level * errors).astype(np.float32)
         return noisy
-
-
-def _is_extreme(entries: Sequence[Entry]) -> bool:
-    """Whether a weight is not finite, or so large that a sum may overflow in one backend and not in another."""
-    return any(isinstance(e, np.ndarray) and not (np.max(np.abs(e), initial=0) < EXTREME) for e in entries)
 
 
 def _distances(scores: Array, threshold: float) -> Array:

@@ -11,15 +11,16 @@ import numpy as np
 import numpy.typing as npt
 from keras import layers as kl
 
-from sweep.engine.backends import EXTREME, Compiled, Images, Plain, Scores, Subject
+from sweep.engine.backends import Compiled, Images, Plain, Scores, Subject
 from sweep.engine.compiled.network import activate
+from sweep.engine.extremes import EXTREME
 from sweep.engine.graph import IDENTITIES, Graph, Unsupported
 from sweep.engine.sites import Entry
 from sweep.networks.loading import Network
 from sweep.networks.variables import Variable
 from sweep.perturb.base import Array, Transform, draws
 from sweep.perturb.perturbation import of_weights
-from sweep.perturb.selection import select
+from sweep.perturb.selection import selected
 from sweep.randomness import stream
 from sweep.statistics.estimates import Floats
 from sweep.statistics.integral import probability_right
@@ -159,10 +160,13 @@ def law_of(
     """The law of a last layer under a perturbation of weights; None where it is not known.
 
     It is, where one transform with a known `error_law` is the last that reaches the layer's kernel, and the only random
-    one. `weights` and `variables` are the clean network's.
+    one, and where none reaches its bias. `weights` and `variables` are the clean network's.
     """
-    own = [(k, t) for k, t in of_weights(transforms) if cut.kernel in select(variables, t.layers)]
+    reached = [(k, t, selected(variables, t)) for k, t in of_weights(transforms)]
+    own = [(k, t) for k, t, chosen in reached if cut.kernel in chosen]
     if not own or any(draws(t) for _, t in own[:-1]) or not draws(own[-1][1]):
+        return None
+    if any(cut.bias in chosen for _, _, chosen in reached):
         return None
     weight, variable = weights[cut.kernel], variables[cut.kernel]
     for k, transform in own[:-1]:
@@ -219,6 +223,7 @@ class Features:
         bias = self._bias
         if self._own_bias:
             bias = np.stack([np.asarray(entries[self._cut.bias or 0]) for entries in given])[:, None]
+            safe &= np.max(np.abs(bias), axis=(1, 2)) < EXTREME
         with np.errstate(over="ignore", invalid="ignore"):
             logits = logits + bias
         return activate(self._cut.activation, logits), features, safe

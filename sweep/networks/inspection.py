@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     import keras
 
 
+_COPIED = ("Normalization",)  # layers that work with a copy of their variables
+
+
 def variables_of(model: keras.Model) -> tuple[Variable, ...]:
     """One `Variable` per entry of `model.weights`, in that order.
 
@@ -27,7 +30,7 @@ def variables_of(model: keras.Model) -> tuple[Variable, ...]:
     found = []
     for index, variable in enumerate(model.weights):
         layer_index, layer = owners.get(id(variable), (-1, model))
-        leaf = variable.path.rsplit("/", 1)[-1]
+        leaf, floating = variable.path.rsplit("/", 1)[-1], "float" in str(variable.dtype)
         shape = tuple(int(size) for size in variable.shape)
         maker = _innermost(layer, variable)
         named = leaf.endswith("kernel") or leaf == "embeddings"
@@ -42,8 +45,9 @@ def variables_of(model: keras.Model) -> tuple[Variable, ...]:
                 layer_index=layer_index,
                 layer_type=type(layer).__name__,
                 shape=shape,
-                kernel=bool(named or matrix) and "float" in str(variable.dtype),
+                kernel=bool(named or matrix) and floating,
                 channel_axes=_channel_axes(maker, leaf, len(shape)),
+                readable=floating and type(maker).__name__ not in _COPIED,
             )
         )
     return tuple(found)
@@ -172,6 +176,8 @@ def _channel_axes(layer: keras.layers.Layer, leaf: str, rank: int) -> tuple[int,
         operands, output = layer.equation.replace(" ", "").split("->")
         letters = operands.split(",")[1]
         return tuple(axis for axis, letter in enumerate(letters) if letter in output)
+    if kind == "EinsumDense":
+        return tuple(range(rank))  # of the bias
     if leaf == "depthwise_kernel" or (kind.startswith("DepthwiseConv") and leaf == "kernel"):
         return (rank - 2, rank - 1)  # input channel and multiplier make one output channel
     if kind.endswith("Transpose") and leaf == "kernel":

@@ -19,7 +19,9 @@ class Variable:
         shape: its shape.
         kernel: True for what `layers = "*"` selects: kernels, embeddings, and what layers of a user's own train as
             matrices; not biases or normalisation.
-        channel_axes: the axes that together index output channels.
+        channel_axes: the axes that together index output channels; of a vector, each value is a channel.
+        readable: whether it holds floating numbers that the layer reads at inference, so that it can be perturbed; not
+            seeds, counts, and the statistics of a Normalization, of which that layer keeps a copy.
     """
 
     index: int
@@ -30,6 +32,12 @@ class Variable:
     shape: tuple[int, ...]
     kernel: bool
     channel_axes: tuple[int, ...]
+    readable: bool = True
+
+    @property
+    def name(self) -> str:
+        """Its own name in its layer, such as ``kernel`` or ``moving_mean``."""
+        return self.path.rsplit("/", 1)[-1]
 
     @property
     def size(self) -> int:

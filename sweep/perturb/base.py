@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from types import UnionType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar, get_args, get_type_hints
 
 import numpy as np
@@ -21,10 +22,15 @@ if TYPE_CHECKING:  # pydantic is for those who read a study
 Array = npt.NDArray[np.float32]
 Scalar = float | int | bool | str
 Selection = str | int | tuple[str | int, ...]
+KERNELS = "kernel"
+"""The `variables` that a transform acts on where a study says none; see `Variable.kernel`."""
+SELECTIONS = ("layers", "variables")  # fields of every transform, which are never swept
 Spacing = Literal["linear", "square", "log"]
 Worse = Literal["high", "low"]
 SHOWN = ("label", "unit", "spacing", "worse", "identity")  # what `parameter` says of axes
 Table = tuple[tuple[float, float], ...]  # points (x, y) of a curve, by ascending x: never swept
+Surface = tuple[tuple[float, Table], ...]  # curves (t, points), by ascending t: likewise
+CURVES = (Table, Surface)
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,7 @@ def parameter(
     Args:
         text: what it means.
         minimum, maximum, choices: the values that are valid.
-        default: none where a study must set it.
+        default: none where a study must set it; None, for a type such as `int | None`, where it need not be there.
         label: what its axis says; by default what it acts on, and the text where that is short.
         unit: of its values, behind the label; "s" shows durations; {"basis": {"weight": "× |w|", …}}, that which the
             value of another parameter says.
@@ -112,22 +118,26 @@ class Transform(ABC):
     """One imperfection of stored weights.
 
     A subclass is a frozen dataclass whose fields, made with `parameter`, are what a study file may set or sweep.
-    `layers` selects the weights (see `selection.select`). Its docstring is its entry in the catalogue: first the
-    formula, then what else there is to say, then a paragraph "Source: …", then "Peers:" and a list of what others call
-    it, each entry "- PEER `NAME`: which of its numbers is which of ours, and where the two differ".
+    `layers` and `variables` select the weights (see `selection.select`). Its docstring is its entry in the catalogue:
+    first the formula, then what else there is to say, then a paragraph "Source: …", then "Peers:" and a list of what
+    others call it, each entry "- PEER `NAME`: which of its numbers is which of ours, and where the two differ".
     """
 
     op: ClassVar[str]
+    of_weights: ClassVar[bool] = True
+    """Whether it acts on weights, so that a study can say on which variables of its layers."""
     layers: Selection = "*"
+    variables: Selection = KERNELS
 
     def __post_init__(self) -> None:
         from sweep.tables import check
 
-        name, values = _name(type(self)), {key: getattr(self, key) for key in parameters(type(self))}
+        every = {key: getattr(self, key) for key in parameters(type(self))}
+        name, values = _name(type(self)), {key: value for key, value in every.items() if value is not None}
         problems = [f"{name}: {p}" for p in check(table_of(type(self), swept=False), {"op": name, **values})[1]]
         if not problems:
             for key, kind in parameters(type(self)).items():
-                object.__setattr__(self, key, _converted(kind, values[key]))
+                object.__setattr__(self, key, _converted(kind, every[key]))
             problems = [f"{name}: {problem}" for problem in self.joint_problems()]
         if problems:
             raise InputError(problems)
@@ -135,6 +145,19 @@ class Transform(ABC):
     def joint_problems(self) -> list[str]:
         """What is wrong with parameters that are valid one by one."""
         return []
+
+    def misfit(self, variables: Sequence[Variable]) -> str:  # noqa: ARG002
+        """What keeps it from acting on these variables together, in words; empty for nothing."""
+        return ""
+
+    @property
+    def joint(self) -> bool:
+        """Whether it draws something for all its variables together, and then acts as its `dealt` say."""
+        return False
+
+    def dealt(self, variables: Sequence[Variable], generator: np.random.Generator) -> Sequence[Transform]:  # noqa: ARG002
+        """What acts on each of the variables instead of it, where it is `joint`."""
+        return [self] * len(variables)
 
     @property
     @abstractmethod
@@ -203,6 +226,8 @@ def register(op: str) -> Callable[[type[T]], type[T]]:
     def add(transform: type[T]) -> type[T]:
         if op in REGISTRY:
             raise ValueError(f"two transforms are called {op!r}")
+        if any(field.name == "variables" and field.metadata for field in dataclasses.fields(transform)):
+            raise ValueError(f"{op}: a parameter cannot be called 'variables', which selects what is perturbed")
         transform.op = op
         REGISTRY[op] = transform
         return transform
@@ -212,9 +237,25 @@ def register(op: str) -> Callable[[type[T]], type[T]]:
 
 @lru_cache(maxsize=1024)
 def parameters(transform: type[Transform]) -> Mapping[str, Any]:
-    """Names and types of what a study file may sweep in this transform, in order of declaration."""
-    hints = get_type_hints(transform)
-    return {f.name: hints[f.name] for f in dataclasses.fields(transform) if f.name != "layers"}
+    """Names and types of what a study file may sweep in this transform, in order of declaration.
+
+    One that need not be there, and is None then, has the type of what it is otherwise.
+    """
+    hints = {name: _present(hint) for name, hint in get_type_hints(transform).items()}
+    return {f.name: hints[f.name] for f in dataclasses.fields(transform) if f.name not in SELECTIONS}
+
+
+def values_of(transform: Transform) -> dict[str, Any]:
+    """All that tells it from others of its class.
+
+    Without what is not there, and without `variables` where these are the kernels: so they are as in earlier versions,
+    which did not know these keys.
+    """
+    every = {field.name: getattr(transform, field.name) for field in dataclasses.fields(transform)}
+    values = {name: value for name, value in every.items() if value is not None}
+    if transform.variables == KERNELS:
+        del values["variables"]
+    return values
 
 
 def make(transform: type[T], values: Mapping[str, Any]) -> T:
@@ -231,15 +272,18 @@ def make(transform: type[T], values: Mapping[str, Any]) -> T:
 @lru_cache(maxsize=1024)
 def table_of(transform: type[Transform], swept: bool = True) -> type[Model]:
     """What a table of this transform may hold, for `sweep.tables`; each parameter a list, too, where it is `swept`."""
-    from sweep.tables import LAYERS, choice, model, value
+    from sweep.tables import LAYERS, SURFACE, VARIABLES, choice, model, value
 
     keys: dict[str, tuple[Any, Any, str]] = {"op": (choice([_name(transform)]), ..., "which transform")}
     for field in dataclasses.fields(transform):
-        if field.name == "layers":
+        if field.name in SELECTIONS:
             continue
-        kind = value(parameters(transform)[field.name], field.metadata, swept)
+        kind = parameters(transform)[field.name]
+        kind = SURFACE if kind == Surface else value(kind, field.metadata, swept)
         keys[field.name] = (kind, default_of(field, ...), field.metadata.get("text", field.name))
     keys["layers"] = (LAYERS, "*", "the layers that it acts on")
+    if transform.of_weights:
+        keys["variables"] = (VARIABLES, KERNELS, "which variables of these layers")
     return model(_name(transform), keys)
 
 
@@ -254,8 +298,18 @@ def default_of(field: dataclasses.Field[Any], otherwise: Any = None) -> Any:
     return otherwise if field.default is dataclasses.MISSING else field.default
 
 
+def _present(hint: Any) -> Any:
+    """The type without None: float of `float | None`."""
+    kinds = [kind for kind in get_args(hint) if kind is not type(None)] if isinstance(hint, UnionType) else []
+    return kinds[0] if len(kinds) == 1 else hint
+
+
 def _converted(kind: Any, value: Any) -> Any:
-    """A valid value in the type of its parameter."""
+    """A valid value in the type of its parameter; None where it is not there."""
+    if value is None:
+        return None
+    if kind == Surface:
+        return tuple((float(t), _converted(Table, points)) for t, points in value)
     if kind == Table:
         return tuple((float(x), float(y)) for x, y in value)
     return kind(value) if kind in (float, int) else value

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from sweep.perturb.base import REGISTRY, Random, Table, Transform, parameters
+from sweep.perturb.base import REGISTRY, Random, Surface, Table, Transform, parameters
 from sweep.texts import number
 
 OTHERS = "Your own"
@@ -19,8 +19,8 @@ HEAD = """# The catalogue: every imperfection, stated exactly
 *Made from the code by `sweep catalogue`; a test compares the two.*
 
 A family of a study is a list of transforms, applied in order: `quantize, then noise` and `noise, then quantize` are
-two families. Each is a table with its `op`, its parameters, and `layers`. A list for a parameter is swept; several
-lists make a grid.
+two families. Each is a table with its `op`, its parameters, `layers` and `variables`. A list for a parameter is swept;
+several lists make a grid.
 
 | layers = | selects |
 |---|---|
@@ -31,11 +31,25 @@ lists make a grid.
 | `["conv*", "!conv2"]` | any of the first, none of the second |
 | `"input"` | the images, for transforms of the data flow |
 
+Of these layers it acts on the kernels, unless it says which `variables`; the data flow has none:
+
+| variables = | selects |
+|---|---|
+| `"kernel"` | kernels, embeddings, and what layers of your own train as matrices; the default |
+| `"bias"`, `"gamma"`, `"beta"`, `"moving_mean"`, `"moving_variance"` | variables of that name |
+| `"recurrent_kernel"`, `"my_*"` | of any name, or a glob over names, as layers of any kind call them |
+| `"*"` | every floating-point number that a layer reads at inference |
+| `["*", "!moving_variance"]` | lists, and all but this, as for layers |
+
+Of a vector, as a bias, each value is an output channel of its own. A variance below 0 makes scores that are no numbers,
+as in Keras: trials with such images are reported as void.
+
 A family with `sensitivity = "per-layer"` perturbs one of the selected layers at a time, in a cell of its own.
 
 Draws of a transform at position t of its family, for variable i of `model.weights`, come from
 `numpy.random.Generator(numpy.random.Philox(numpy.random.SeedSequence([root_seed, seed, t, i])))`; a data-flow
-transform at the layer of position k uses i = 2³² + 1 + k (the images: 2³²). So levels, models and families share their
+transform at the layer of position k uses i = 2³² + 1 + k (the images: 2³²), and what a transform of weights draws for
+all its variables together i = 2³². So levels, models and families share their
 draws. With `lifetime = "chip"`, the default, a seed draws once; with `lifetime = "read"` it draws again for every
 `block` of images, in the order of the test set, going on in the same stream. Both together are two transforms in one
 list. Arithmetic on weights is float32. A cell without randomness has one trial.
@@ -101,7 +115,7 @@ def _rows(transform: type[Transform]) -> Iterator[str]:
     of_random = [field.name for field in dataclasses.fields(Random)]  # these come last
     for field in sorted(dataclasses.fields(transform), key=lambda field: field.name in of_random):
         if field.name in kinds:
-            default = "" if field.default is dataclasses.MISSING else f"`{_toml(field.default)}`"
+            default = "" if field.default in (dataclasses.MISSING, None) else f"`{_toml(field.default)}`"
             text = field.metadata.get("text", "").replace("|", "\\|")
             values = _values(kinds[field.name], field.metadata)
             yield f"| `{field.name}` | {values} | {default} | {text} |"
@@ -112,6 +126,8 @@ def _values(kind: Any, valid: Any) -> str:
         return ", ".join(f"`{choice}`" for choice in valid["choices"])
     if kind == Table:
         return "points [x, y], x ascending"
+    if kind == Surface:
+        return "[t, points], t ascending"
     names = {float: "number", int: "whole number", bool: "true, false", str: "text"}
     low, high = ("" if valid.get(end) is None else number(valid[end]) for end in ("minimum", "maximum"))
     if low and high:

@@ -32,6 +32,7 @@ class DataFlow(Transform):
         side: of the selected layers, where it acts.
     """
 
+    of_weights = False
     side: ClassVar[Side] = "output"
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sweep.networks.variables import Variable
-from sweep.perturb.base import Array, Random, Resolved, Table, noise_level, parameter, register
+from sweep.perturb.base import Array, Random, Resolved, Surface, Table, noise_level, parameter, register
 from sweep.perturb.basis import root_mean_square
 from sweep.perturb.grid import Doubles
 
@@ -77,9 +78,89 @@ class Drift(Random):
         return Resolved(sigma=factor * root_mean_square(weight))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pair(Random):
+    """Differential pairs of noisy devices, whose errors are known as curves over conductance."""
+
+    scale: float = noise_level("factor on the standard deviations", default=1.0)
+    on_off: float | None = parameter(
+        "g_max / g_min, above 1; without it that of the table's ends",
+        minimum=1.0,
+        default=None,
+        label="On/off ratio",
+        spacing="log",
+        worse="low",
+    )
+
+    @property
+    @abstractmethod
+    def measured(self) -> Table:
+        """[g, σ] points from g_min, but for `on_off`, to g_max."""
+
+    @property
+    @abstractmethod
+    def shifts(self) -> Table | None:
+        """[g, μ] points; None for 0."""
+
+    def joint_problems(self) -> list[str]:
+        problems = []
+        if any(n < 0 for point in self.measured for n in point):
+            problems.append("table: conductances and standard deviations are at least 0")
+        if self.on_off == 1:
+            problems.append("on_off: 1 leaves no range between g_min and g_max; it must be above")
+        return problems
+
+    @property
+    def is_identity(self) -> bool:
+        return super().is_identity and not self._is_shifted
+
+    @property
+    def random(self) -> bool:
+        return self.scale > 0 and any(sigma > 0 for _, sigma in self.measured)
+
+    @property
+    def _is_shifted(self) -> bool:
+        return any(shift != 0 for _, shift in self.shifts or ())
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """g_min and g_max."""
+        g_min, g_max = self.measured[0][0], self.measured[-1][0]
+        return g_min if self.on_off is None else g_max / self.on_off, g_max
+
+    def targets(self, weight: Array) -> tuple[tuple[Array, Array], np.float32]:
+        """The conductances of g₊ and g₋, float32, and how much weight one unit of conductance is."""
+        g_min, g_max = self.ends
+        largest = float(np.max(np.abs(weight)))
+        slope = np.float32((g_max - g_min) / largest if largest > 0 else 0)
+        pair = [np.float32(g_min) + slope * np.maximum(side, np.float32(0)) for side in (weight, -weight)]
+        return (pair[0], pair[1]), np.float32(largest / (g_max - g_min))
+
+    def error(self, target: Array, draw: npt.ArrayLike) -> Array:
+        """max(0, target + error) − target."""
+        error = np.float32(self.scale) * _at(self.measured, target) * np.asarray(draw, np.float32)
+        if self.shifts is not None:
+            error = error + _at(self.shifts, target)
+        return np.asarray(np.maximum(error, -target))
+
+    def apply(self, weight: Array, variable: Variable, generator: np.random.Generator) -> Array:  # noqa: ARG002
+        pair, unit = self.targets(weight)
+        plus, minus = (self.error(g, generator.standard_normal(weight.shape, dtype=np.float32)) for g in pair)
+        return np.asarray(weight + (plus - minus) * unit, np.float32)
+
+    def resolve(self, weight: Array, variable: Variable) -> Resolved:  # noqa: ARG002
+        """By quadrature over ξ: the root mean square over the weights, to about 1 %."""
+        draws, chances = normal_points(40)
+        pair, unit = self.targets(weight)
+        known = np.linspace(*self.ends, 257, dtype=np.float32)
+        mean, square = (self.error(known[:, None], draws).astype(np.float64) ** power @ chances for power in (1, 2))
+        variance = sum(np.mean(np.interp(target, known, square - mean**2)) for target in pair)
+        return Resolved(sigma=float(unit * np.sqrt(variance)))
+
+
 @register("conductance_noise")
 @dataclass(frozen=True, kw_only=True)
-class ConductanceNoise(Random):
+class ConductanceNoise(Pair):
     """(g₊ − g₋) · max|W| / (g_max − g_min), each g = max(0, target + scale · σ(target) · ξ), ξ ~ N(0, 1).
 
     The table gives σ(g) as points [g, σ], g ascending, in any unit of conductance; between them σ is linear. Its first
@@ -87,6 +168,11 @@ class ConductanceNoise(Random):
     a differential pair, g₊ for w > 0 and g₋ for w < 0; the other's target is g_min, and so are both for w = 0. Both
     devices are noisy. Two draws a weight, in this order: for g₊ and for g₋. Evaluated as w plus the two errors, so that
     scale 0 is the identity.
+
+    With on_off, g_min is g_max / on_off, whatever the table's first g: the same devices programmed down to another off
+    state, with the σ that they have there; below the table σ is that of its first point. The smaller the ratio, the
+    less of the range is left to a weight, and the more its noise counts. With `mean`, points [g, μ] likewise, each g is
+    max(0, target + μ(target) + scale · σ(target) · ξ): what devices miss on average, at scale 0 too.
 
     Source: the measured state-dependent errors of CrossSim, `simulator/devices/custom` (Milo et al., IRPS 2021; Wan et
     al., Nature 2022), here as a table.
@@ -106,44 +192,81 @@ class ConductanceNoise(Random):
     """
 
     table: Table = parameter("[conductance, standard deviation] points, from g_min to g_max")  # noqa: RUF009
-    scale: float = noise_level("factor on the standard deviations", default=1.0)
-
-    def joint_problems(self) -> list[str]:
-        if any(n < 0 for point in self.table for n in point):
-            return ["table: conductances and standard deviations are at least 0"]
-        return []
+    mean: Table | None = parameter("[conductance, mean error] points; without it 0", default=None)  # noqa: RUF009
 
     @property
-    def random(self) -> bool:
-        return self.scale > 0 and any(sigma > 0 for _, sigma in self.table)
+    def measured(self) -> Table:
+        return self.table
 
-    def targets(self, weight: Array) -> tuple[tuple[Array, Array], np.float32]:
-        """The conductances of g₊ and g₋, float32, and how much weight one unit of conductance is."""
-        g_min, g_max = self.table[0][0], self.table[-1][0]
-        largest = float(np.max(np.abs(weight)))
-        slope = np.float32((g_max - g_min) / largest if largest > 0 else 0)
-        pair = [np.float32(g_min) + slope * np.maximum(side, np.float32(0)) for side in (weight, -weight)]
-        return (pair[0], pair[1]), np.float32(largest / (g_max - g_min))
+    @property
+    def shifts(self) -> Table | None:
+        return self.mean
 
-    def error(self, target: Array, draw: npt.ArrayLike) -> Array:
-        """max(0, target + noise) − target."""
-        known = np.array(self.table)
-        sigma = np.interp(target, known[:, 0], known[:, 1]).astype(np.float32)
-        return np.asarray(np.maximum(np.float32(self.scale) * sigma * np.asarray(draw, np.float32), -target))
 
-    def apply(self, weight: Array, variable: Variable, generator: np.random.Generator) -> Array:  # noqa: ARG002
-        pair, unit = self.targets(weight)
-        plus, minus = (self.error(g, generator.standard_normal(weight.shape, dtype=np.float32)) for g in pair)
-        return np.asarray(weight + (plus - minus) * unit, np.float32)
+@register("conductance_over_time")
+@dataclass(frozen=True, kw_only=True)
+class ConductanceOverTime(Pair):
+    """As `conductance_noise`, each g = max(0, target + μ(target, t) + scale · σ(target, t) · ξ), with t = time.
 
-    def resolve(self, weight: Array, variable: Variable) -> Resolved:  # noqa: ARG002
-        """By quadrature over ξ: the root mean square over the weights, to about 1 %."""
-        draws, chances = normal_points(40)
-        pair, unit = self.targets(weight)
-        known = np.linspace(self.table[0][0], self.table[-1][0], 257, dtype=np.float32)
-        mean, square = (self.error(known[:, None], draws).astype(np.float64) ** power @ chances for power in (1, 2))
-        variance = sum(np.mean(np.interp(target, known, square - mean**2)) for target in pair)
-        return Resolved(sigma=float(unit * np.sqrt(variance)))
+    `sigma` and `mean` are what was measured at some times: tables [t, [[g, σ], …]] and [t, [[g, μ], …]], t in seconds,
+    above 0 and ascending; two times or more, all tables of `sigma` from the same g_min to the same g_max. Between two
+    times both are linear in log t. Beyond them nothing is known: such a time is refused, and so is one beyond those of
+    `mean`. A chip has the same ξ at all times: a device that is high stays so.
+
+    Source: measured states over time, as aihwkit has them, `src/aihwkit/inference/noise/reram.py`; linear in log t as
+    the mean and the spread of conductive-metal-oxide devices in the same file.
+
+    Peers, whose curves are given as points:
+
+    - aihwkit `ReRamWan2022NoiseModel`: at its three times, exactly; σ after a day = 0.701 + 22.086 r − 50.773 r² +
+      47.095 r³ − 16.458 r⁴ µS, r = g / g_max, with g_max = 40 µS. It has no others, and draws ξ anew for each.
+    """
+
+    time: float = parameter(
+        "seconds after programming", minimum=0.0, label="Time after programming", unit="s", spacing="log"
+    )
+    sigma: Surface = parameter("[time, [conductance, standard deviation] points]")  # noqa: RUF009
+    mean: Surface | None = parameter("[time, [conductance, mean error] points]; without it 0", default=None)  # noqa: RUF009
+
+    def joint_problems(self) -> list[str]:
+        problems = []
+        for name, surface in (("sigma", self.sigma), ("mean", self.mean)):
+            if surface is None:
+                continue
+            first, last = surface[0][0], surface[-1][0]
+            if first <= 0:
+                problems.append(f"{name}: times are above 0")
+            elif not first <= self.time <= last:
+                problems.append(f"time: {self.time:g} s is not between the times of {name}, {first:g} and {last:g} s")
+        if len({(table[0][0], table[-1][0]) for _, table in self.sigma}) > 1:
+            problems.append("sigma: the tables differ in their first or last conductance")
+        if any(n < 0 for _, table in self.sigma for point in table for n in point):
+            problems.append("sigma: conductances and standard deviations are at least 0")
+        return problems or super().joint_problems()
+
+    @property
+    def measured(self) -> Table:
+        return _at_time(self.sigma, self.time)
+
+    @property
+    def shifts(self) -> Table | None:
+        return None if self.mean is None else _at_time(self.mean, self.time)
+
+
+def _at(curve: Table, conductance: Array) -> Array:
+    """The values of a curve, float32: linear between its points, and beyond them as at the ends."""
+    known = np.array(curve)
+    return np.asarray(np.interp(conductance, known[:, 0], known[:, 1]), np.float32)
+
+
+def _at_time(surface: Surface, time: float) -> Table:
+    """The curve at a time between those of a surface, at all conductances that a table of it has."""
+    conductances = sorted({g for _, table in surface for g, _ in table})
+    points = [np.array(table) for _, table in surface]
+    known = [np.interp(conductances, table[:, 0], table[:, 1]) for table in points]
+    logs = [math.log(t) for t, _ in surface]
+    found = [float(np.interp(math.log(time), logs, values)) for values in np.transpose(known)]
+    return tuple(zip(conductances, found, strict=True))
 
 
 @register("pcm")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -13,11 +14,16 @@ import numpy as np
 from sweep.networks.variables import Variable
 from sweep.perturb.base import Array, Random, Transform, draws
 from sweep.perturb.dataflow import DataFlow
-from sweep.perturb.selection import select
+from sweep.perturb.selection import selected
 from sweep.perturb.shared import Replay, Shared
 from sweep.randomness import stream
 
+JOINT = 2**32  # the stream of what a transform draws for all its variables together; below are variables
 KEPT_WEIGHTS = 2**18  # floats, of a network whose weights are kept for each cell
+
+
+Step = tuple[int, Transform, tuple[int, ...]]
+Stream = Callable[[int, Transform, int], np.random.Generator]
 
 
 def of_weights(transforms: Sequence[Transform]) -> list[tuple[int, Transform]]:
@@ -27,7 +33,7 @@ def of_weights(transforms: Sequence[Transform]) -> list[tuple[int, Transform]]:
 
 def reached(variables: Sequence[Variable], transforms: Sequence[Transform]) -> tuple[int, ...]:
     """Indices into `model.weights` of the variables that a perturbation may change, ascending."""
-    return tuple(sorted({i for _, transform in of_weights(transforms) for i in select(variables, transform.layers)}))
+    return tuple(sorted({i for _, transform in of_weights(transforms) for i in selected(variables, transform)}))
 
 
 def block_of(transforms: Sequence[Transform]) -> int | None:
@@ -39,6 +45,13 @@ def block_of(transforms: Sequence[Transform]) -> int | None:
 def is_read(transform: Transform) -> TypeGuard[Random]:
     """Whether a transform draws anew for each read of the weights."""
     return isinstance(transform, Random) and transform.lifetime == "read" and draws(transform)
+
+
+def shares(
+    transform: Transform, variables: Sequence[Variable], generator: Callable[[int], np.random.Generator]
+) -> Iterable[Transform]:
+    """What acts on each of the variables that a transform changes, by the generator of `JOINT`."""
+    return transform.dealt(variables, generator(JOINT)) if transform.joint else itertools.repeat(transform)
 
 
 def perturb(
@@ -81,7 +94,7 @@ class _Plan:
 
     Attributes:
         variables: of the network.
-        steps: (position of a transform, the transform, index of a variable that it changes), in order.
+        steps: (position of a transform, the transform, indices of the variables that it changes), in order.
         fixed: how many of them, from the first on, are the same for all seeds.
         chip: how many are the same for all reads.
         block: how many images share all draws.
@@ -89,7 +102,7 @@ class _Plan:
     """
 
     variables: Sequence[Variable]
-    steps: tuple[tuple[int, Transform, int], ...]
+    steps: tuple[Step, ...]
     fixed: int
     chip: int
     block: int
@@ -105,9 +118,11 @@ class _Plan:
                 return stream(root_seed, seed, position, i)
             return shared.stream(root_seed, seed, position, i, transform)
 
-        def apply(values: list[Array], steps: Sequence[tuple[int, Transform, int]]) -> list[Array]:
-            for position, transform, i in steps:
-                values[i] = transform.apply(values[i], self.variables[i], begun(position, transform, i))
+        def apply(values: list[Array], steps: Sequence[Step], at: Stream = begun) -> list[Array]:
+            for position, transform, chosen in steps:
+                parts = shares(transform, [self.variables[i] for i in chosen], partial(at, position, transform))
+                for i, part in zip(chosen, parts, strict=False):
+                    values[i] = part.apply(values[i], self.variables[i], at(position, transform, i))
             return values
 
         fixed = 0
@@ -121,16 +136,16 @@ class _Plan:
             return
         drawn = {
             (position, i): _Reads(begun(position, t, i), t.block // self.block)
-            for position, t, i in self.steps
+            for position, t, chosen in self.steps
             if is_read(t)
+            for i in (*chosen, *([JOINT] if t.joint else []))
         }
         for block in itertools.count():
-            perturbed = list(chip)
-            for position, transform, i in self.steps[self.chip :]:
-                again = is_read(transform)
-                generator = drawn[position, i].at(block) if again else begun(position, transform, i)
-                perturbed[i] = transform.apply(perturbed[i], self.variables[i], generator)
-            yield perturbed
+
+            def read(position: int, transform: Transform, i: int, block: int = block) -> np.random.Generator:
+                return drawn[position, i].at(block) if is_read(transform) else begun(position, transform, i)
+
+            yield apply(list(chip), self.steps[self.chip :], read)
 
 
 def _kept(values: list[Array], weights: Sequence[Array]) -> list[Array]:
@@ -142,7 +157,7 @@ def _kept(values: list[Array], weights: Sequence[Array]) -> list[Array]:
 
 
 def _plan(variables: Sequence[Variable], transforms: Sequence[Transform]) -> _Plan:
-    steps = tuple((position, t, i) for position, t in of_weights(transforms) for i in select(variables, t.layers))
+    steps = tuple((position, t, selected(variables, t)) for position, t in of_weights(transforms))
     fixed = next((k for k, (_, t, _) in enumerate(steps) if draws(t)), len(steps))
     chip = next((k for k, (_, t, _) in enumerate(steps) if is_read(t)), len(steps))
     small = sum(variable.size for variable in variables) <= KEPT_WEIGHTS

@@ -11,7 +11,7 @@ from sweep.errors import collected
 from sweep.networks.checks.safety import SUFFIXES
 from sweep.networks.feeding import rescale_of
 from sweep.networks.loading import Network, check_fit, load_network
-from sweep.perturb.base import Selection, Transform
+from sweep.perturb.base import KERNELS, Selection, Transform
 from sweep.perturb.dataflow import DataFlow
 from sweep.perturb.selection import select, select_layers
 from sweep.study.paths import locate, matching
@@ -65,9 +65,12 @@ def read_files(named: Parsed, trust: bool) -> Files:
                 with collected(problems, after=f" ({label})"):
                     rescale_of(network, images, named.rescale)
         missed: list[str] = []
-        for at, transform, layers in named.layers:
-            with collected(missed, f"{at}: ", f" ({label})"):
-                layers_of(network, transform, layers)
+        for (at, table_at), transform, layers, which in named.layers:
+            with collected(missed, f"{table_at}.variables: ", f" ({label})"):
+                if which != KERNELS:
+                    select(network.variables, "*", which)
+                with collected(missed, f"{at}: ", f" ({label})"):
+                    layers_of(network, transform, layers, which)
         problems += dict.fromkeys(missed)
     return Files(models, found, images, networks, [f"{named.source}: {problem}" for problem in problems])
 
@@ -87,11 +90,11 @@ def _expand(named: Parsed, problems: list[str]) -> list[str]:
     return list(dict.fromkeys(paths))
 
 
-def layers_of(network: Network, transform: type[Transform], layers: Selection) -> list[str]:
-    """Names of the layers on which a transform with this selection acts; raises InputError as `select`."""
+def layers_of(network: Network, transform: type[Transform], layers: Selection, which: Selection) -> list[str]:
+    """Names of the layers on which a transform with these selections acts; raises InputError as `select`."""
     if issubclass(transform, DataFlow):
         return [layer.layer for layer in select_layers(network.layers, layers, transform.side)]
-    return [network.variables[i].layer for i in select(network.variables, layers)]
+    return [network.variables[i].layer for i in select(network.variables, layers, which)]
 
 
 def _shown(path: Path) -> str:

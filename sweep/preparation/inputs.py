@@ -18,6 +18,8 @@ from sweep.errors import InputError, collected
 from sweep.networks.feeding import DEFAULT, fed, feed, rescale_of
 from sweep.networks.loading import Network
 from sweep.perturb.dataflow import DataFlow
+from sweep.perturb.perturbation import of_weights
+from sweep.perturb.selection import selected
 from sweep.preparation.files import layers_of, read_files
 from sweep.preparation.sites import Flow, Placed, place
 from sweep.study.family import CLEAN, PER_LAYER, Family
@@ -96,6 +98,9 @@ def prepare(study: Study | Parsed, trust: bool = False) -> Prepared:
     if problems:
         raise InputError(problems)
     study = with_layers(study, files.networks)
+    problems = list(dict.fromkeys(misfits(study, files.networks)))
+    if problems:
+        raise InputError(problems)
     flow: dict[str, tuple[Placed, ...]] = {}
     for label, network in files.networks.items():
         cells = [cell for cell in study.cells if cell.model == label]
@@ -163,9 +168,24 @@ def with_layers(study: Study, networks: Mapping[str, Network]) -> Study:
     return study.but(family=families)
 
 
+def misfits(study: Study, networks: Mapping[str, Network]) -> Iterator[str]:
+    """What the transforms of cells cannot do in these networks, though each selects something there by itself."""
+    for i, family in enumerate(study.family):
+        for label, network in networks.items():
+            every = (found for cell in family.cells(label) for found in of_weights(cell.transforms))
+            for t, transform in dict.fromkeys(every):
+                at = f"{study.source}: family[{i}].{'sensitivity' if family.sensitivity else f'perturb[{t}]'}: "
+                problems: list[str] = []
+                with collected(problems, at, f" ({label})"):
+                    chosen = [network.variables[k] for k in selected(network.variables, transform)]
+                    if problem := transform.misfit(chosen):
+                        raise InputError(problem)
+                yield from problems
+
+
 def _reached_layers(family: Family, label: str, network: Network) -> list[str]:
     transforms = family.cells(label)[0].transforms
-    return list(dict.fromkeys(name for t in transforms for name in layers_of(network, type(t), t.layers)))
+    return list(dict.fromkeys(name for t in transforms for name in layers_of(network, type(t), t.layers, t.variables)))
 
 
 def _training_images(study: Study, path: Path) -> Dataset | None:

@@ -30,7 +30,7 @@ def reach(study: Study, networks: Mapping[str, Network], flow: Flow) -> list[str
 
 def _said(cells: Sequence[Cell], network: Network, flow: Flow) -> Iterator[str]:
     """What the cells of a family reach, all together."""
-    selections = {tuple((t.op, t.layers) for t in cell.transforms): cell for cell in cells}
+    selections = {tuple((t.op, t.layers, t.variables) for t in cell.transforms): cell for cell in cells}
     chosen = {i for cell in selections.values() for i in reached(network.variables, cell.transforms)}
     places = {p.layer.layer: None for cell in cells for p in flow.get(cell.id, ())}
     if places:

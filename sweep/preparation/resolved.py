@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ import pyarrow as pa
 from sweep.networks.loading import Network
 from sweep.perturb.base import Array
 from sweep.perturb.dataflow import DataFlow
-from sweep.perturb.selection import select
+from sweep.perturb.perturbation import shares
+from sweep.perturb.selection import selected
 from sweep.preparation.sites import Flow
 from sweep.randomness import stream
 from sweep.study.family import Cell
@@ -53,15 +55,18 @@ def _of_weights(study: Study, cell: Cell, network: Network, clean: list[Array]) 
     for position, transform in enumerate(cell.transforms):
         if isinstance(transform, DataFlow):
             continue
-        chosen = select(network.variables, transform.layers)
+        chosen = selected(network.variables, transform)
         reached = {network.variables[i].layer for i in chosen}
         for layer in dict.fromkeys(v.layer for v in network.variables if v.layer not in reached):
             yield {**_names(cell, position, transform.op), "layer": layer, "weights": 0}
+        begin = partial(stream, study.root_seed, seed, position)
+        parts = iter(shares(transform, [network.variables[i] for i in chosen], begin))
         for i in chosen:
             variable, before = network.variables[i], weights[i]
             try:
-                weights[i] = transform.apply(before, variable, stream(study.root_seed, seed, position, i))
-                resolved = transform.resolve(before, variable)
+                part = next(parts)
+                weights[i] = part.apply(before, variable, begin(i))
+                resolved = part.resolve(before, variable)
             except Exception:
                 return
             with np.errstate(invalid="ignore", over="ignore"):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from sweep.perturb.base import Transform
+from sweep.perturb.base import KERNELS, Transform
 from sweep.reporting.chips import FEW, VALUE, mean_rows, whole_chips
 from sweep.reporting.labels import parameter_labels
 from sweep.reporting.published import compare_families, fits, percentiles
@@ -214,7 +214,8 @@ def _clean(study: Study, trials: pd.DataFrame, model: str) -> float | None:
 
 def _alone(study: Study, family: Family, parameter: str) -> list[tuple[float, Transform]]:
     """(level, transform) of each cell of a family that is one transform on all layers; else none."""
-    if len(family.perturb) > 1 or family.perturb[0].get("layers", "*") != "*":
+    usual = {"layers": "*", "variables": KERNELS}
+    if len(family.perturb) > 1 or any(family.perturb[0].get(key, one) != one for key, one in usual.items()):
         return []
     cells = (cell for cell in study.cells if cell.family == family.name)
     return [(float(str(cell.values[parameter])), cell.transforms[0]) for cell in cells]

@@ -19,13 +19,13 @@ import numpy as np
 
 from sweep.errors import InputError, StoreError
 from sweep.networks.variables import Variable
-from sweep.perturb.base import SHOWN, Array, Table, Transform, default_of, parameter, parameters
+from sweep.perturb.base import SHOWN, Array, Surface, Table, Transform, default_of, parameter, parameters, values_of
 from sweep.perturb.dataflow import DataFlow
 
 if TYPE_CHECKING:
     from sweep.tables import Model
 
-KINDS: dict[str, Any] = {"float": float, "int": int, "bool": bool, "str": str, "table": Table}
+KINDS: dict[str, Any] = {"float": float, "int": int, "bool": bool, "str": str, "table": Table, "surface": Surface}
 """The types that a parameter may have."""
 _CHOSEN: dict[str, Any] = {"float": int | float, "int": int, "str": str}
 FACTS = ("random", "is_identity")
@@ -44,7 +44,7 @@ def describe(transform: type[Transform], used: Iterable[Transform]) -> dict[str,
     """A user's transform as JSON knows it: its parameters, its docstring, and what its instances in use say of it."""
     hints = parameters(transform)
     fields = {field.name: field for field in dataclasses.fields(transform)}
-    points = {_key(values): t for t in used for values in [_values(t)]}
+    points = {_key(values): t for t in used for values in [values_of(t)]}
     return {
         "acts_on": "activations" if issubclass(transform, DataFlow) else "weights",
         "text": inspect.cleandoc(transform.__doc__ or ""),
@@ -85,7 +85,8 @@ def _description() -> type[Model]:
     import sweep.tables as t
 
     words, bound = t.text("", "a text"), t.number(said="a finite number")
-    default: Any = Annotated[bool | int | float | str | list[list[int | float]], t.Said("a value")]
+    rows = list[list[int | float | list[list[int | float]]]]  # of a table, or a surface
+    default: Any = Annotated[bool | int | float | str | rows, t.Said("a value")]
     one = {"type": (t.choice(KINDS), ...), "text": (words, None), "minimum": (bound, None), "maximum": (bound, None)}
     one |= {"choices": (t.some(words | int | float, "a list of values", least=0), None), "default": (default, None)}
     figure: Any = Annotated[Annotated[float, Field(strict=True)] | None, t.Said("a number")]
@@ -118,14 +119,10 @@ class StandIn(Transform):
 
     def _fact(self, name: str) -> Any:
         """As it was stored; raises StoreError for values that the run has not."""
-        found = self.facts.get(_key(_values(self)))
+        found = self.facts.get(_key(values_of(self)))
         if found is None:
-            raise StoreError(f"{self.op}: the run says nothing of {_key(_values(self))}; was its study.toml changed?")
+            raise StoreError(f"{self.op}: the run says nothing of {_key(values_of(self))}; was its study.toml changed?")
         return found[name]
-
-
-def _values(transform: Transform) -> dict[str, Any]:
-    return {field.name: getattr(transform, field.name) for field in dataclasses.fields(transform)}
 
 
 def _key(values: Mapping[str, Any]) -> str:
@@ -151,7 +148,7 @@ def _parameter(field: dataclasses.Field[Any], kind: Any) -> dict[str, Any]:
         found["choices"] = list(said["choices"])
     found |= {fact: said[fact] for fact in SHOWN if said.get(fact) is not None}
     default = default_of(field, dataclasses.MISSING)
-    if default is not dataclasses.MISSING and not (isinstance(default, float) and not math.isfinite(default)):
+    if default not in (dataclasses.MISSING, None) and not (isinstance(default, float) and not math.isfinite(default)):
         found["default"] = default
     return found
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from sweep.perturb.base import REGISTRY, Scalar, Table, Transform, draws, make, parameters
+from sweep.perturb.base import CURVES, REGISTRY, SELECTIONS, Scalar, Transform, draws, make, parameters
 
 Ops = Mapping[str, type[Transform]]
 """Transforms by name."""
@@ -52,8 +52,8 @@ def swept(table: Mapping[str, Any], ops: Ops = REGISTRY) -> list[str]:
     """The parameters of a transform's table that are swept: those with a list, unless a list is one value of theirs."""
     op = table.get("op")
     known = parameters(ops[op]) if isinstance(op, str) and op in ops else {}
-    lists = [name for name, value in table.items() if isinstance(value, list | tuple) and name != "layers"]
-    return [name for name in lists if known.get(name) != Table]
+    lists = [name for name, value in table.items() if isinstance(value, list | tuple) and name not in SELECTIONS]
+    return [name for name in lists if known.get(name) not in CURVES]
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Family:
 
     Attributes:
         name: unique in the study.
-        perturb: one table a transform: `op`, its parameters (a list is swept), `layers`.
+        perturb: one table a transform: `op`, its parameters (a list is swept), `layers`, `variables`.
         sensitivity: "per-layer", or the names of layers: the perturbation acts on one of them at a time, one cell
             each, in place of the `layers` of its transforms; the column is `layer`.
         published: values from elsewhere to print beside ours: tables of swept parameters and `accuracy`, a fraction;

@@ -170,5 +170,5 @@ def _unfit(transform: type[Transform]) -> str | None:
         return f"lacks {', '.join(sorted(transform.__abstractmethods__))}"
     for name, kind in parameters(transform).items():
         if kind not in KINDS.values():
-            return f"{name}: {kind} is no type of a parameter; valid: float, int, bool, str and Table"
+            return f"{name}: {kind} is no type of a parameter; valid: float, int, bool, str, Table and Surface"
     return None

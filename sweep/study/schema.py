@@ -12,7 +12,7 @@ from pydantic_core import core_schema
 import sweep.tables as t
 from sweep.data.datasets import RESCALES
 from sweep.errors import hint, nearest
-from sweep.perturb.base import REGISTRY, Transform, table_of
+from sweep.perturb.base import KERNELS, REGISTRY, Transform, table_of
 from sweep.randomness import FIRST_SAMPLED
 from sweep.study.described import is_ours
 from sweep.tables import Problem, Said
@@ -49,7 +49,7 @@ class _Perturbed:
 
 
 _TEXT = Annotated[str, Field(strict=True, min_length=1)]  # in a list of which all is said at once
-_UNKNOWN = t.model("transform", {"layers": (t.LAYERS, "*")}, others=True)
+_UNKNOWN = t.model("transform", {"layers": (t.LAYERS, "*"), "variables": (t.VARIABLES, KERNELS)}, others=True)
 _NAME = t.text(r"^[^/\s][^/\n]*$", "a name (any text without '/')")
 _TRANSFORMS = 'is not a list of transforms such as [ {{ op = "gaussian", scale = [0, 0.1] }} ]'
 _POINTS = "is not a list of tables such as {{ scale = 0.1, accuracy = 0.98 }}"

@@ -16,7 +16,7 @@ import tomli_w
 
 from sweep.errors import InputError, collected
 from sweep.files import read_tables
-from sweep.perturb.base import REGISTRY, Selection, Transform, parameters
+from sweep.perturb.base import REGISTRY, SELECTIONS, Selection, Transform, parameters, values_of
 from sweep.randomness import FIRST_SAMPLED
 from sweep.study.family import CLEAN, LAYER, SAID, Cell, Family, Ops, as_list, swept, transforms_of
 from sweep.study.plugins import Register, have_run, load_plugins
@@ -29,6 +29,21 @@ MOST_SEEDS = 1_000_000  # chips of a cell that serve its mean, unless `max_seeds
 CHIPS = ("precision", "min_seeds", "max_seeds", "images")  # keys that say how many chips serve the mean, and how
 
 
+class Selected(NamedTuple):
+    """What a transform of a study acts on.
+
+    Attributes:
+        at: where its layers are said, and its table.
+        transform: which one.
+        layers, variables: the selections.
+    """
+
+    at: tuple[str, str]
+    transform: type[Transform]
+    layers: Selection
+    variables: Selection
+
+
 class Parsed(NamedTuple):
     """A study file, read once: what is wrong with it, and what it names in other files as far as that is clear.
 
@@ -39,7 +54,7 @@ class Parsed(NamedTuple):
         models: paths and globs, as written.
         dataset: a path, or None.
         rescale: how images reach the networks, whether it is valid or not.
-        layers: for each selection where it stands, of which transform, and what it selects.
+        layers: what its transforms select.
     """
 
     study: Study | None
@@ -48,7 +63,7 @@ class Parsed(NamedTuple):
     models: list[str]
     dataset: str | None
     rescale: Any
-    layers: list[tuple[str, type[Transform], Selection]]
+    layers: list[Selected]
 
     def sound(self) -> Study:
         """The study; raises InputError with all problems where there are some."""
@@ -243,9 +258,7 @@ class Study:
         Two studies with equal identities give equal rows for equal (cell, seed).
         """
         perturbations = {
-            cell.id: [{"op": t.op, **dataclasses.asdict(t)} for t in cell.transforms]
-            for cell in self.cells
-            if cell.transforms
+            cell.id: [{"op": t.op, **values_of(t)} for t in cell.transforms] for cell in self.cells if cell.transforms
         }
         identity = {"root_seed": self.root_seed, "files": dict(digests), "cells": perturbations}
         if self.precision is not None and self.images == "all":
@@ -312,7 +325,8 @@ def _family(table: Mapping[str, Any], wrong: set[tuple[str | int, ...]], ops: Op
     problems: list[str] = []
     choices = []
     for t, one in enumerate(table.get("perturb", [])):
-        if one is None or {place[2:3] for place in wrong if place[:2] == ("perturb", t)} - {("layers",)}:
+        known = {"".join(map(str, place[2:3])) for place in wrong if place[:2] == ("perturb", t)}
+        if one is None or known - set(SELECTIONS):
             continue
         points = math.prod(len(one[name]) for name in swept(one, ops))
         if points > LARGEST_GRID:
@@ -338,16 +352,23 @@ def _large(cells: int) -> str:
     return f"the lists make {cells:,} cells; a family has at most {LARGEST_GRID:,}"
 
 
+def _selection(value: Any) -> Selection:
+    return tuple(value) if isinstance(value, list) else value
+
+
 def _parsed(study: Study | None, tables: Mapping[str, Any], problems: Sequence[str], source: str, ops: Ops) -> Parsed:
     """With what stands in the tables of what a study names; a `model` and a `rescale` may be wrong there."""
-    layers: list[tuple[str, type[Transform], Selection]] = []
+    layers: list[Selected] = []
     for i, family in enumerate(tables.get("family", [])):
         for t, table in enumerate((family or {}).get("perturb", [])):
             if table is None or table.get("op") not in ops:
                 continue
-            at, names = f"family[{i}].perturb[{t}].layers", [table.get("layers", "*")]
+            table_at = f"family[{i}].perturb[{t}]"
+            at, names = f"{table_at}.layers", [table.get("layers", "*")]
             if isinstance(family.get("sensitivity"), list) and family["sensitivity"]:
                 at, names = f"family[{i}].sensitivity", family["sensitivity"]
-            layers += [(at, ops[table["op"]], tuple(one) if isinstance(one, list) else one) for one in names]
+            transform = ops[table["op"]]
+            which = _selection(table.get("variables", transform.variables))
+            layers += [Selected((at, table_at), transform, _selection(one), which) for one in names]
     models = list(dict.fromkeys(path for path in as_list(tables.get("model")) if isinstance(path, str) and path))
     return Parsed(study, tuple(problems), source, models, tables.get("dataset"), tables.get("rescale"), layers)

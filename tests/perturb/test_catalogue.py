@@ -12,6 +12,7 @@ from sweep.perturb.base import Random, Resolved, Transform, draws, parameters
 from sweep.perturb.basis import BASES
 
 TABLE = [[1, 0.1], [5, 0.5], [20, 1]]
+SURFACE = [[1, TABLE], [3600, [[1, 0.2], [20, 2]]]]
 EXAMPLES = [
     ("gaussian", {"scale": 0.1, "basis": "inverse"}),
     ("gaussian", {"scale": 0.1, "basis": "channel_max"}),
@@ -44,13 +45,24 @@ EXAMPLES = [
     ("bit_flip", {"rate": 0.1, "bits": 4}),
     ("bit_flip", {"rate": 0.1, "bits": 32, "code": "fixed_point"}),
     ("float32_bit_flip", {"rate": 0.01}),
+    ("stuck_at", {"faults": 1, "high": 0.5}),
+    ("open_lines", {"faults": 1, "lines": "columns"}),
+    ("bit_flip", {"faults": 2, "bits": 4}),
+    ("bit_flip", {"rate": 0.2, "bits": 4, "bit": 2}),
+    ("float32_bit_flip", {"faults": 1, "bit": 30}),
     ("drift", {"time": 1e5}),
     ("drift", {"time": 1e5, "nu_std": 0.03}),
     ("conductance_noise", {"table": TABLE}),
+    ("conductance_noise", {"table": TABLE, "on_off": 8.0, "mean": [[1, 0.1], [20, -0.5]]}),
+    ("conductance_over_time", {"time": 60.0, "sigma": SURFACE}),
+    (
+        "conductance_over_time",
+        {"time": 60.0, "sigma": SURFACE, "mean": [[1, [[1, 0], [20, -1]]], [999, [[0, 0], [20, -3]]]]},
+    ),
     ("pcm", {"time": 86400.0}),
     ("pcm", {"time": 86400.0, "opposite": "programmed", "compensation": "global"}),
 ]
-NAMES = [f"{op}-{'-'.join(str(v) for v in given.values() if v is not TABLE)}" for op, given in EXAMPLES]
+NAMES = [f"{op}-{'-'.join(str(v) for v in given.values() if not isinstance(v, list))}" for op, given in EXAMPLES]
 MOVES_ZERO = {"gaussian", "uniform", "uniform_symmetric", "bit_flip", "float32_bit_flip"}  # an all-zero array
 SHAPES = [((7,), (0,)), ((6, 5), (1,)), ((3, 2, 4, 6), (3,)), ((3, 3, 4, 2), (2, 3)), ((1,), (0,))]
 
@@ -156,8 +168,10 @@ def test_what_its_parameters_call_the_identity_is_one(op: str, given: dict):
     weight = np.random.default_rng(1).normal(0, 0.3, (6, 5)).astype(np.float32)
     for field in dataclasses.fields(REGISTRY[op]):
         if field.metadata.get("identity") is not None:
-            transform = REGISTRY[op](**{**given, field.name: field.metadata["identity"]})
-            if op != "bit_flip":  # quantizes at rate 0 too
+            others = {"rate", "faults"} - {field.name} if field.name in ("rate", "faults") else set()
+            kept = {name: value for name, value in given.items() if name not in others}
+            transform = REGISTRY[op](**{**kept, field.name: field.metadata["identity"]})
+            if op != "bit_flip" and "mean" not in given:  # quantizes at rate 0 too; is off on average
                 assert transform.is_identity
                 assert not draws(transform)
                 assert transform.apply(weight, kernel((6, 5), (1,)), generator()).tobytes() == weight.tobytes()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sweep.errors import InputError
 from sweep.networks.variables import Variable
 from sweep.perturb.base import Transform
-from sweep.perturb.devices import ConductanceNoise, Drift, PhaseChangeMemory, normal_points
+from sweep.perturb.devices import ConductanceNoise, ConductanceOverTime, Drift, PhaseChangeMemory, normal_points
 
 W = np.random.default_rng(0).normal(0, 0.3, (3, 3, 4, 8)).astype(np.float32)
 W[0, 0, 0, 0] = 0
@@ -164,6 +164,81 @@ def test_conductance_noise_moments():
     one = np.maximum(plus + sigma * rng.standard_normal((DRAWS, len(TARGETS))), 0)
     other = np.maximum(1 + 2 * rng.standard_normal((DRAWS, len(TARGETS))), 0)
     assert deviations(got, (one - other) * 0.4 / 19).max() < 4
+
+
+def test_conductance_noise_with_another_off_state_and_a_mean_equals_the_definition():
+    """Below the table σ and μ are those of its first point; the range is 30/8 to 30."""
+    top = float(np.abs(W).max())
+    mean = [[5.0, -0.2], [30.0, -2.0]]
+    got = apply(ConductanceNoise(table=TABLE, scale=1.3, on_off=8, mean=mean)).ravel()
+    rng, low = generator(), 30 / 8
+    plus, minus = (rng.standard_normal(W.shape, dtype=np.float32).ravel() for _ in range(2))
+
+    def device(w: float, xi: float) -> float:
+        g = low + (30 - low) * max(w, 0.0) / top
+        sigma = 0.5 + (g - 2) / 8 * 1.0 if g <= 10 else 1.5 - (g - 10) / 20 * 0.5
+        return max(g - 0.2 - max(g - 5, 0) / 25 * 1.8 + 1.3 * sigma * xi, 0.0)
+
+    unit = top / (30 - low)
+    expected = [(device(w, a) - device(-w, b)) * unit for w, a, b in zip(W.ravel(), plus, minus, strict=True)]
+    np.testing.assert_allclose(got, expected, rtol=2e-5, atol=2e-6)
+    same = apply(ConductanceNoise(table=TABLE, scale=1.3, on_off=15))
+    assert np.array_equal(same, apply(ConductanceNoise(table=TABLE, scale=1.3))), "30 / 2"
+
+
+def test_a_smaller_on_off_ratio_makes_more_of_the_same_noise():
+    """Of equal σ at all conductances, and far from 0, the error is √2 σ · max|W| / (g_max − g_min)."""
+    for ratio in (2.0, 4.0, 1e6):
+        transform = ConductanceNoise(table=[[0.0, 0.01], [10.0, 0.01]], on_off=ratio)
+        found = transform.resolve(W, Variable(0, "k", "k", 0, "Dense", W.shape, True, (3,))).sigma
+        expected = np.sqrt(2) * 0.01 * np.abs(W).max() / (10 - 10 / ratio)
+        assert found == pytest.approx(expected, rel=0.02 if ratio < 10 else 0.4)
+
+
+def test_a_mean_error_is_no_identity_and_needs_no_seeds_alone():
+    off = ConductanceNoise(table=TABLE, scale=0, mean=[[2, 0.5], [30, -3]])
+    assert not off.is_identity
+    assert not off.random
+    assert not np.array_equal(apply(off), W)
+    assert ConductanceNoise(table=TABLE, scale=0, mean=[[2, 0], [30, 0]]).is_identity
+    with pytest.raises(InputError, match="on_off: 1 leaves no range"):
+        ConductanceNoise(table=TABLE, on_off=1)
+
+
+LATER = [[2.0, 2.0], [30.0, 4.0]]
+SURFACE = [[10.0, TABLE], [1000.0, LATER]]
+
+
+def test_conductance_over_time_is_the_table_of_each_time_and_linear_in_its_logarithm_between():
+    for time, table in ((10.0, TABLE), (1000.0, LATER)):
+        got = apply(ConductanceOverTime(time=time, sigma=SURFACE))
+        np.testing.assert_allclose(got, apply(ConductanceNoise(table=table)), rtol=1e-6, atol=1e-7)
+    share = 0.25  # of the way from 10 s to 1000 s, in logarithms
+    between = [[2.0, 0.75 * 0.5 + 0.25 * 2], [10.0, 0.75 * 1.5 + 0.25 * (2 + 8 / 14)], [30.0, 0.75 * 1 + 0.25 * 4]]
+    mean = [[1.0, [[2.0, 0.0], [30.0, 0.0]]], [10.0**4, [[2.0, -1.0], [30.0, -3.0]]]]
+    shift = [[g, (1 + 2 * share) / 4 * end] for g, end in ((2.0, -1.0), (30.0, -3.0))]  # 10^1.5 of 1 to 10^4
+    got = apply(ConductanceOverTime(time=10 ** (1 + 2 * share), sigma=SURFACE, mean=mean))
+    np.testing.assert_allclose(got, apply(ConductanceNoise(table=between, mean=shift)), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"time": 1.0}, "time: 1 s is not between the times of sigma, 10 and 1000 s"),
+        ({"time": 2000.0}, "time: 2000 s is not between"),
+        ({"time": 0.0, "sigma": [[0.0, TABLE], [1.0, TABLE]]}, "sigma: times are above 0"),
+        ({"time": 20.0, "mean": [[100.0, TABLE], [200.0, TABLE]]}, "between the times of mean, 100 and 200 s"),
+        (
+            {"time": 20.0, "sigma": [[10.0, TABLE], [1000.0, [[2.0, 1.0], [29.0, 1.0]]]]},
+            "differ in their first or last",
+        ),
+        ({"time": 20.0, "sigma": [[10.0, TABLE], [5.0, TABLE]]}, "two or more, the first numbers ascending"),
+        ({"time": 20.0, "sigma": TABLE}, "a number and a list of points|a list of points"),
+    ],
+)
+def test_surfaces_that_are_wrong(given: dict, message: str):
+    with pytest.raises(InputError, match=message):
+        ConductanceOverTime(**{"sigma": SURFACE, **given})
 
 
 def test_conductance_noise_refuses_negative_figures():

@@ -162,7 +162,7 @@ def test_float32_bit_flips_equal_the_definition():
 @pytest.mark.parametrize("rate", [1e-4, 0.01, 0.3])
 def test_each_bit_flips_with_the_chance_asked_for(rate: float):
     """Binomial tests of each of 32 bits, and of pairs of neighbours, on 50,000 weights; level 0.001 / 64 each."""
-    drawn = flips((50_000,), 32, rate, generator(3))
+    drawn = flips((50_000,), range(32), rate, generator(3))
     planes = [(drawn >> k) & 1 for k in range(32)]
     for k, plane in enumerate(planes):
         assert stats.binomtest(int(plane.sum()), 50_000, rate).pvalue > 0.001 / 64

@@ -13,7 +13,7 @@ import pytest
 
 from sweep.errors import InputError
 from sweep.perturb import REGISTRY
-from sweep.perturb.base import Table, parameters
+from sweep.perturb.base import CURVES, parameters
 from sweep.study.described import is_ours
 from sweep.study.study import Study
 from tests.chaos.broken import KINDS, plant, valid
@@ -75,9 +75,9 @@ def branch(op: str) -> dict[str, Any]:
 @pytest.mark.parametrize("op", OURS)
 def test_every_transform_is_there_with_its_parameters_and_lists_for_them(op: str):
     keys = branch(op)["properties"]
-    assert list(keys) == ["op", *parameters(OURS[op]), "layers"]
+    assert list(keys) == ["op", *parameters(OURS[op]), "layers", *(["variables"] if OURS[op].of_weights else [])]
     for name, kind in parameters(OURS[op]).items():
-        assert ("oneOf" in keys[name]) == (kind != Table), name
+        assert ("oneOf" in keys[name]) == (kind not in CURVES), name
         assert keys[name]["description"]
 
 

@@ -19,6 +19,7 @@ from keras import layers as kl
 from sweep.engine.compiled.kernels import Clamp, Convolution, Kernel, Pointwise, Pool, segments
 from sweep.engine.compiled.llvm import lanes
 from sweep.engine.compiled.slots import NO_PADS, Pair, Shape, Slot, as_image, both, read_pads, wanted_pads
+from sweep.engine.extremes import SMALLEST
 from sweep.engine.graph import IDENTITIES, Graph, Step, Tensor, Unsupported
 from sweep.engine.sites import Insert
 
@@ -342,7 +343,8 @@ def _tiles(step: Step) -> Pair | None:
 
 def _normalization(layer: Any, values: Values) -> tuple[Array, Array]:
     """Scale and offset (T or 1, C) that a BatchNormalization amounts to."""
-    scale: npt.NDArray[Any] = 1 / np.sqrt(values(layer.moving_variance) + np.float32(layer.epsilon))
+    variance = values(layer.moving_variance) + np.float32(layer.epsilon)
+    scale: npt.NDArray[Any] = 1 / np.sqrt(np.maximum(variance, np.float32(SMALLEST)))  # below, Keras's own pass decides
     if layer.scale:
         scale = scale * values(layer.gamma)
     offset = -values(layer.moving_mean) * scale

@@ -264,6 +264,21 @@ def reram() -> None:
     assert np.abs(std(by_default)[used] / std(theirs)[used] - 1.6).max() < 0.05
 
 
+@peer("conductance_over_time", "aihwkit `ReRamWan2022NoiseModel`")
+def reram_after_a_day() -> None:
+    """The same file: one polynomial each for a second, a day and two days."""
+    day, r = 86400.0, np.linspace(0, 1, 101)
+    fits = {
+        1.0: [0.348, 16.030, -43.853, 45.393, -16.815],
+        day: [0.701, 22.086, -50.773, 47.095, -16.458],
+        2 * day: [0.782, 20.274, -43.507, 37.062, -11.934],
+    }
+    sigma = [[t, table(np.polynomial.Polynomial(fit)(r), 40 * r)] for t, fit in fits.items()]
+    theirs = of_pair(np.polynomial.Polynomial(fits[day])(np.polynomial.Polynomial([0, 1 / 40])), 40.0)[0]
+    same_law(drawn("conductance_over_time", time=day, sigma=sigma), theirs)
+    other_law(drawn("conductance_over_time", time=1.0, sigma=sigma), theirs)
+
+
 @peer("conductance_noise", "aihwkit `WeightModifierType.POLY`")
 def poly() -> None:
     """rpucuda/weight_modifier.cpp, Poly: one draw a weight."""
