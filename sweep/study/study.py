@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 LARGEST_GRID = 1_000_000  # cells of a family
 MOST_SEEDS = 1_000_000  # chips of a cell that serve its mean, unless `max_seeds` says so
+DATA = ("x", "y", "labels", "calibration")  # keys that say what is what in the data
 CHIPS = ("precision", "min_seeds", "max_seeds", "images")  # keys that say how many chips serve the mean, and how
 
 
@@ -40,6 +41,7 @@ class Parsed(NamedTuple):
         dataset: a path, or None.
         rescale: how images reach the networks, whether it is valid or not.
         layers: for each selection where it stands, of which transform, and what it selects.
+        data: of the keys `DATA`, those that are there and valid.
     """
 
     study: Study | None
@@ -49,6 +51,7 @@ class Parsed(NamedTuple):
     dataset: str | None
     rescale: Any
     layers: list[tuple[str, type[Transform], Selection]]
+    data: Mapping[str, Any]
 
     def sound(self) -> Study:
         """The study; raises InputError with all problems where there are some."""
@@ -83,6 +86,10 @@ class Study:
     root_seed: int = 0
     rescale: str | None = None
     plugins: Sequence[str] = ()
+    x: str | None = None
+    y: str | None = None
+    labels: Sequence[str | int] | None = None
+    calibration: str | None = None
     source: str = field(default="study", compare=False)
     register: Register | None = field(default=None, compare=False, repr=False)
 
@@ -125,6 +132,7 @@ class Study:
             "name": self.name,
             "model": self.model if isinstance(self.model, str) else list(self.model),
             "dataset": self.dataset,
+            **{key: value for key in DATA if (value := getattr(self, key)) is not None},
             **({"seeds": self.seeds if isinstance(self.seeds, int) else dict(self.seeds)} if self.seeds else {}),
             **{key: value for key in CHIPS if (value := getattr(self, key)) is not None},
             "root_seed": self.root_seed,
@@ -350,4 +358,5 @@ def _parsed(study: Study | None, tables: Mapping[str, Any], problems: Sequence[s
                 at, names = f"family[{i}].sensitivity", family["sensitivity"]
             layers += [(at, ops[table["op"]], tuple(one) if isinstance(one, list) else one) for one in names]
     models = list(dict.fromkeys(path for path in as_list(tables.get("model")) if isinstance(path, str) and path))
-    return Parsed(study, tuple(problems), source, models, tables.get("dataset"), tables.get("rescale"), layers)
+    data = {key: tables[key] for key in DATA if tables.get(key) is not None}
+    return Parsed(study, tuple(problems), source, models, tables.get("dataset"), tables.get("rescale"), layers, data)
