@@ -51,7 +51,7 @@ def read_function(place: Path, wanted: Wanted) -> Stored:
             x, y = _arrays(made())
         except InputError:
             raise
-        except Exception as error:  # whatever a user's code raises
+        except (Exception, SystemExit) as error:  # whatever a user's code raises
             raise InputError(f"{type(error).__name__}: {reason(error)}") from error
         if wanted.labelled and y is None:
             raise InputError("returns no labels; return a pair (images, labels), or a data set of pairs")

@@ -3,6 +3,7 @@
 import hashlib
 import mmap
 import os
+import pickle
 import zipfile
 
 import numpy as np
@@ -42,6 +43,19 @@ def test_what_is_stored_uncompressed_is_mapped(tmp_path, mapped, dtype, order):
     np.testing.assert_array_equal(found.images, array)
     np.testing.assert_array_equal(found.labels, Y)
     assert found.digest == hashlib.sha256((tmp_path / "d.npz").read_bytes()).hexdigest()
+
+
+def test_what_is_mapped_travels_without_a_copy_in_between(tmp_path, mapped):
+    """As Ray takes it: arrays beside the pickle, straight from the mapping; targets that are the images stay so."""
+    np.savez(tmp_path / "d.npz", x_test=X)
+    found = load_dataset(tmp_path / "d.npz", Wanted(y="x_test"))
+    buffers: list[pickle.PickleBuffer] = []
+    pickled = pickle.dumps(found, protocol=5, buffer_callback=buffers.append)
+    assert len(pickled) < 2000
+    assert max(buffer.raw().nbytes for buffer in buffers) == X.nbytes
+    again = pickle.loads(pickled, buffers=buffers)
+    np.testing.assert_array_equal(again.images, X)
+    assert again.targets is again.images
 
 
 def test_what_is_compressed_or_small_is_read(tmp_path, mapped, monkeypatch):
