@@ -101,9 +101,13 @@ def _reader(path: Path) -> Callable[[Path, Wanted], Stored]:
     if path.is_dir():
         if any(path.glob("*.npy")):
             return read_folder
-        if class_names(path):
+        tables = sorted(file.name for file in path.iterdir() if file.suffix.lower() in TABLES)
+        if classes := class_names(path):
+            if tables:
+                raise InputError(
+                    f"{path}: holds tables ({tables[0]}) and folders ({classes[0]}); name what is the dataset"
+                )
             return read_class_folders
-        tables = [file for file in path.iterdir() if file.suffix.lower() in TABLES]
         if not tables:
             raise InputError(f"{path}: a folder without .npy files, tables, or a folder of images for each class")
         return _read_table

@@ -29,8 +29,8 @@ def read_function(place: Path, wanted: Wanted) -> Stored:
     """Runs the file, once a process, and calls the function without arguments.
 
     It returns a pair (images, labels) of arrays, a `tf.data.Dataset`, a `keras.utils.PyDataset`, or any other iterable
-    of such pairs, in batches or one by one; for `calibration`, images alone will do. It may import files beside its
-    own. The digest is that of the file and of the arrays.
+    of such pairs, in batches (of as many labels as images) or one by one; for `calibration`, images alone will do. It
+    may import files beside its own. The digest is that of the file and of the arrays.
 
     Raises:
         InputError: the file or the function fails, or returns something else.

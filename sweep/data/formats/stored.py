@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,5 +97,4 @@ def told(path: Path) -> Iterator[None]:
 
 def joined(parts: Iterable[tuple[str, str]]) -> str:
     """SHA-256, in hex, of several files: of their (name, digest), in the order of the names."""
-    lines = sorted(f"{digest} {name}\n" for name, digest in parts)
-    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+    return hashlib.sha256(json.dumps(sorted(parts)).encode()).hexdigest()

@@ -99,7 +99,12 @@ def _table(path: Path, wanted: Wanted, digests: list[tuple[str, str]]) -> pa.Tab
     digests.append((path.name, wanted.digest(path)))
     try:
         if kind == ".parquet":
-            return pq.ParquetFile(path, memory_map=True).read()
+            file = pq.ParquetFile(path, memory_map=True)
+            there, needed = (
+                file.schema_arrow.names,
+                [wanted.x or IMAGE, *([wanted.y or LABEL] if wanted.labelled else [])],
+            )
+            return file.read(list(dict.fromkeys(needed)) if set(needed) <= set(there) else None)
         if kind == ".csv":
             return csv.read_csv(path)
         source = pa.memory_map(str(path))

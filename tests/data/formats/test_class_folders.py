@@ -83,12 +83,13 @@ def test_palettes_and_transparency_as_keras_reads_them(tmp_path: Path):
 
 
 def test_jpeg_is_as_pillow_decodes_it_and_near_keras(tmp_path: Path):
-    smooth = np.linspace(0, 255, 16 * 24 * 3).reshape(16, 24, 3).astype(np.uint8)
+    coarse = Image.fromarray(RNG.integers(0, 256, (4, 6, 3), dtype=np.uint8))
+    smooth = np.asarray(coarse.resize((24, 16), Image.Resampling.BICUBIC))
     save(tmp_path / "a" / "0.jpg", smooth, quality=95)
     x, _, _ = by_keras(tmp_path, (16, 24))
     found = load_dataset(tmp_path, Wanted(channels=3)).images
     np.testing.assert_array_equal(found[0], np.asarray(Image.open(tmp_path / "a" / "0.jpg")))
-    assert 0 < np.abs(found - x).mean() < 1  # TensorFlow takes a faster inverse transform
+    assert 0 < np.abs(found - x).mean() < 3  # TensorFlow takes a faster inverse transform
 
 
 def test_the_digest_is_of_paths_and_contents(coloured: Path, tmp_path: Path):

@@ -137,6 +137,13 @@ def test_shards_of_a_folder_in_the_order_of_their_names(tmp_path: Path):
         load_dataset(data)
 
 
+def test_a_folder_of_tables_and_folders_is_not_guessed_at(tmp_path: Path):
+    (tmp_path / "pngs").mkdir()
+    pd.DataFrame({"a": [1.0], "label": [0]}).to_csv(tmp_path / "d.csv")
+    with pytest.raises(InputError, match=r"holds tables \(d\.csv\) and folders \(pngs\); name what is the dataset"):
+        load_dataset(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("table", "wanted", "words"),
     [
