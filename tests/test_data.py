@@ -194,6 +194,11 @@ def test_sorted_order_is_not_taken_where_classes_are_missing(arrays: Arrays):
     assert counted() == by_keras(x[y < 3, ..., None].astype(np.float32) / np.float32(255), y[y < 3])
 
 
+def test_more_labels_than_the_network_has_classes_are_refused(arrays: Arrays):
+    study("data.npz", "labels = [0, 1, 2, 3, 4, 5]")
+    assert refused() == ("data.toml: labels: 6 are given, and the network has 5 classes (net)",)
+
+
 @pytest.mark.parametrize(
     ("y", "words"),
     [

@@ -125,11 +125,16 @@ def check_shape(network: Network, dataset: Dataset) -> list[str]:
     return [f"the network takes images of shape {_written(network.input_shape)}, the dataset has {have}"]
 
 
-def check_order(network: Network, dataset: Dataset) -> list[str]:
-    """Why names of classes in sorted order cannot be the network's, in words; empty when they can, or are none."""
+def check_order(network: Network, dataset: Dataset, said: bool) -> list[str]:
+    """Why names of classes cannot be the network's, in words; empty when they can, or there are none.
+
+    Those that the user `said` may be fewer than the network's classes; of names in sorted order, all must be there.
+    """
     expected, names = max(network.outputs, 2), dataset.classes
-    if not names or not len(dataset.labels) or len(names) == expected:
+    if not names or not len(dataset.labels) or len(names) == expected or (said and len(names) < expected):
         return []
+    if said:
+        return [f"{len(names)} are given, and the network has {expected} classes"]
     return [
         f"are missing: the dataset has {len(names)} different ones and the network {expected} classes, so sorted order "
         f"is not theirs; say which is class 0, 1, …: labels = [{', '.join(map(repr, names[:3]))}, …]"

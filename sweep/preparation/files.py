@@ -73,8 +73,8 @@ def read_files(named: Parsed, trust: bool) -> Files:
         network, file = networks[label], found[f"model {label}"]
         if images is not None:
             problems += [f"model: {file}: {problem}" for problem in check_fit(network, images)]
-            if "labels" not in named.data:
-                problems += [f"labels: {problem} ({label})" for problem in check_order(network, images)]
+            order = check_order(network, images, "labels" in named.data)
+            problems += [f"labels: {problem} ({label})" for problem in order]
             if named.rescale in (None, *RESCALES):  # what else it may be is told elsewhere
                 with collected(problems, after=f" ({label})"):
                     rescale_of(network, images, named.rescale)

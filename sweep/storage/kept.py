@@ -72,18 +72,17 @@ def trusted_study(store: Store, trust: Trust, otherwise: str = "") -> Study:
     tables, digests = _tables(store), _digests(store)
     named = [tables.get(key) for key in ("dataset", "calibration")]
     files = [str(place) for place in named if isinstance(place, str) and function_in(place)]
-    asking = bool(files)
+    makes_data, running = bool(files), bool(tables.get("plugins")) and not have_run(digests.values())
     if tables.get("plugins"):
         files = [*(f"{FOLDER}/{kept_name(*item)}" for item in digests.items()), *files]
-        asking = asking or not have_run(digests.values())
-    if asking:
+    if makes_data or running:
         asked = trust if callable(trust) else lambda _: trust
         code = f"brings code of its own ({', '.join(files)})"
         if not asked(f"{store.folder.uri} {code}"):
             raise UntrustedError(f"{store.folder.uri}: {code}, which runs only with --trust-plugins{otherwise}")
-    if tables.get("plugins"):
+    if running:
         run_plugins(_kept(store, name, digest) for name, digest in digests.items())
-    return _made(store, tables, REGISTRY, trusted=bool(asking))
+    return _made(store, tables, REGISTRY, trusted=makes_data)
 
 
 def _source(store: Store) -> str:
