@@ -29,6 +29,12 @@ def require_file(path: str | Path) -> Path:
     return path
 
 
+def function_in(place: str | Path) -> tuple[str, str] | None:
+    """The Python file and the function of a place such as `my_data.py:load`; None for any other."""
+    file, colon, function = str(place).rpartition(":")
+    return (file, function) if colon and file.endswith(".py") and function.isidentifier() else None
+
+
 def open_file(path: Path) -> BinaryIO:
     """A regular file, opened to be read, whatever else somebody puts in its place meanwhile.
 

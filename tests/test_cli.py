@@ -153,7 +153,7 @@ def test_an_unreadable_model(place: Path, capsys: pytest.CaptureFixture[str], co
         ({"y_test": np.zeros(299, np.int64)}, "299"),
         ({"y_test": np.full(300, 5)}, "5"),
         ({"y_test": np.full(300, -1)}, "negative"),
-        ({"y_test": np.full(300, 0.5)}, "y_test"),
+        ({"y_test": np.full(300, 0.5)}, "numbers with fractions"),
     ],
     ids=["rows", "channels", "nan", "text", "empty", "length", "label too large", "negative label", "fractions"],
 )

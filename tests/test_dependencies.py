@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 PAGES = [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("jobs/**/*.md"), *ROOT.glob("results/*.md")]
-MODULES = {"mlflow-skinny": "mlflow"}  # packages that are imported under another name than their own
+MODULES = {"mlflow-skinny": "mlflow", "pillow": "PIL"}  # packages that are imported under another name than their own
 BASELINES = {"torch": ["baselines.py"]}  # `sweep bench` compares with it where it happens to be installed
 
 

@@ -135,7 +135,7 @@ def test_the_least_squares_range_is_the_best_share(data):
 
 
 def test_calibration_needs_training_images(place: Path):
-    with pytest.raises(InputError, match=r"no array x_train and y_train; .*; activation_affine calibrates"):
+    with pytest.raises(InputError, match=r"no array x_train; .*; activation_affine calibrates"):
         trials('perturb = [ { op = "activation_affine", bits = 4 } ]')
 
 

@@ -1,76 +1,123 @@
-"""Labelled images: read from an .npz file, checked, and made ready for a network."""
+"""Labelled images: read, checked, and made ready for a network."""
 
 from __future__ import annotations
 
-import zipfile
-import zlib
+import hashlib
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from sweep.errors import InputError
-from sweep.files import file_digest, reason, require_file
+from sweep.data.formats.class_folders import class_names, read_class_folders
+from sweep.data.formats.functions import read_function
+from sweep.data.formats.npy import read_folder, read_npz
+from sweep.data.formats.stored import TABLES, Stored, Wanted
+from sweep.data.images import image_problems
+from sweep.data.labels import Labels, understood
+from sweep.errors import InputError, collected
+from sweep.files import function_in
 
 AS_STORED = "0..255"
 RESCALES = {"0..1": (255, 0), AS_STORED: (1, 0), "-1..1": (127.5, 1)}
 """Ways in which whole-number images reach a network → what they are divided by, and what is then subtracted."""
 
-_EXACT = 2**24  # whole numbers from here on are not exact in float32
-
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images with their labels.
+    """Images with what belongs to them.
 
     Attributes:
-        images: (n, ...) as stored, whole numbers or floating.
-        labels: (n,) int64, >= 0.
-        digest: SHA-256 of the file, in hex.
+        images: (n, ...) as stored, whole numbers or floating; read-only where they are mapped from a file.
+        labels: (n,) int64, >= 0, the classes; (0,) where there are none but `targets`.
+        digest: SHA-256, in hex: of the file where the study names nothing in it, else of all files and what it names.
+        classes: names of the classes from 0 on, where labels were mapped to them; else empty.
+        targets: (n, ...) float32, or None: what `sweep.data.labels` finds instead of classes, or beside them. Where
+            it is the images (`y` names the same array), it is `images` itself, as stored.
     """
 
     images: np.ndarray
     labels: np.ndarray
     digest: str
+    classes: tuple[str, ...] = ()
+    targets: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.images)
 
     def first(self, images: int) -> Dataset:
-        """The first so many images, with their labels."""
-        return replace(self, images=self.images[:images], labels=self.labels[:images])
+        """The first so many images, with what belongs to them."""
+        part = self.images[:images]
+        targets = part if self.targets is self.images else self.targets
+        targets = None if targets is None else targets[:images]
+        return replace(self, images=part, labels=self.labels[:images], targets=targets)
 
 
-def load_dataset(path: str | Path, split: str = "test") -> Dataset:
-    """Reads the arrays `x_<split>` and `y_<split>` of an .npz file.
+def load_dataset(path: str | Path, wanted: str | Wanted = "test", labels: Sequence[str | int] | None = None) -> Dataset:
+    """Reads images and labels, in any of the formats: the one door to data.
 
-    Images are (n, ...) of whole numbers or a floating type; labels are (n,) or (n, 1) integers from 0, or one-hot
-    rows (n, classes), which become integers. Pickled objects are never read.
+    An `.npz` file; a folder of `.npy` files, of tables, or of a folder of images for each class; a table (`.parquet`,
+    `.arrow`, `.feather`, `.csv`); or `my_data.py:function`, which runs that file. See `sweep.data.formats` for what
+    each holds, and `sweep.data.labels` for what becomes of labels. Images are (n, ...), whole numbers or floating.
+
+    Args:
+        path: where they are.
+        wanted: what of it, or a split.
+        labels: class k is the k-th of these.
 
     Raises:
-        InputError: the file or its arrays are unusable; all that is wrong with them, one line each.
+        InputError: something is unusable; all that is wrong with it, one line each.
     """
-    path = require_file(path)
-    names = (f"x_{split}", f"y_{split}")
-    try:
-        with path.open("rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise InputError(f"{path}: a single array, not an .npz file with {' and '.join(names)}")
-            missing = [name for name in names if name not in archive.files]
-            if missing:
-                there = ", ".join(archive.files) or "none"
-                raise InputError(f"{path}: no array {' and '.join(missing)}; the arrays there are: {there}")
-            images, labels = (_read_array(archive, name, path) for name in names)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: not an .npz file that NumPy can read: {reason(error)}") from error
-
-    problems = _image_problems(names[0], images) + _label_problems(names[1], labels)
-    if images.ndim and labels.ndim and len(images) != len(labels):
-        problems.append(f"{names[0]} has {len(images)} images but {names[1]} has {len(labels)} labels")
+    wanted = Wanted(wanted) if isinstance(wanted, str) else wanted
+    path = Path(path)
+    stored = _reader(path)(path, wanted)
+    problems = image_problems(stored.names[0], stored.x)
+    found = Labels(np.empty(0, np.int64))
+    if stored.y is stored.x:
+        if labels is not None:
+            problems.append(f"labels: are given, and {stored.names[1]} is the images")
+        found = found._replace(targets=stored.x)
+    elif stored.y is not None:
+        with collected(problems):
+            found = understood(stored.names[1], stored.y, labels, stored.classes)
+        if stored.x.ndim and stored.y.ndim and len(stored.x) != len(stored.y):
+            problems.append(
+                f"{stored.names[0]} has {len(stored.x)} images but {stored.names[1]} has {len(stored.y)} labels"
+            )
     if problems:
         raise InputError(f"{path}: {problem}" for problem in problems)
-    return Dataset(images, _as_classes(labels), file_digest(path))
+    digest = stored.digest
+    if wanted.x is not None or wanted.y is not None or labels is not None:
+        named = json.dumps([digest, wanted.x, wanted.y, labels and list(labels)])
+        digest = hashlib.sha256(named.encode()).hexdigest()
+    return Dataset(stored.x, found.classes, digest, found.names, found.targets)
+
+
+def _reader(path: Path) -> Callable[[Path, Wanted], Stored]:
+    """What reads the format of this path."""
+    if function_in(path):
+        return read_function
+    if path.is_dir():
+        if any(path.glob("*.npy")):
+            return read_folder
+        tables = sorted(file.name for file in path.iterdir() if file.suffix.lower() in TABLES)
+        if classes := class_names(path):
+            if tables:
+                raise InputError(
+                    f"{path}: holds tables ({tables[0]}) and folders ({classes[0]}); name what is the dataset"
+                )
+            return read_class_folders
+        if not tables:
+            raise InputError(f"{path}: a folder without .npy files, tables, or a folder of images for each class")
+        return _read_table
+    return _read_table if path.suffix.lower() in TABLES else read_npz
+
+
+def _read_table(path: Path, wanted: Wanted) -> Stored:
+    from sweep.data.formats.tables import read_table  # and with it Arrow
+
+    return read_table(path, wanted)
 
 
 def prepare_images(images: np.ndarray, input_shape: tuple[int | None, ...], rescale: str = "0..1") -> np.ndarray:
@@ -113,61 +160,3 @@ def fits(shape: tuple[int, ...], input_shape: tuple[int | None, ...]) -> bool:
 
 def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
     return len(shape) == len(expected) and all(want in (None, have) for have, want in zip(shape, expected, strict=True))
-
-
-def _read_array(archive: np.lib.npyio.NpzFile, name: str, path: Path) -> np.ndarray:
-    try:
-        return np.asarray(archive[name])
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path}: {name} cannot be read: {reason(error)}") from error
-
-
-def _image_problems(name: str, images: np.ndarray) -> list[str]:
-    if images.dtype.kind not in "iuf":
-        return [f"{name} is {images.dtype}; images are whole numbers or floating"]
-    if images.ndim < 2:
-        return [f"{name} has shape {images.shape}; the first axis counts images, and each needs at least one"]
-    if images.size == 0:
-        return [f"{name} has shape {images.shape}: it holds no images"]
-    if images.dtype.kind in "iu" and max(-int(images.min()), int(images.max())) >= _EXACT:
-        return [f"{name} has whole numbers of {_EXACT:,} and more, which float32 does not hold exactly"]
-    if images.dtype.kind == "f":
-        # A value beyond float32 is infinite for the network, though finite in the file.
-        with np.errstate(over="ignore"):
-            narrow = images.astype(np.float32, copy=False)
-        bad = ~np.isfinite(narrow).reshape(len(images), -1).all(axis=1)
-        if bad.any():
-            return [f"{name} has NaN or infinite values in {bad.sum()} images, the first at {bad.argmax()}"]
-    return []
-
-
-def _label_problems(name: str, labels: np.ndarray) -> list[str]:
-    if labels.ndim not in (1, 2) or labels.shape[1:] == (0,):
-        return [f"{name} has shape {labels.shape}; labels are (n,) integers or (n, classes) one-hot rows"]
-    if len(labels) == 0:
-        return [f"{name} has shape {labels.shape}: it holds no labels"]
-    if _is_one_hot(labels):
-        if labels.dtype.kind not in "buif":
-            return [f"{name} is {labels.dtype}; one-hot rows hold numbers"]
-        bad = (np.count_nonzero(labels == 1, axis=1) != 1) | (np.count_nonzero(labels, axis=1) != 1)
-        if bad.any():
-            return [f"{name} has {bad.sum()} rows that are not one-hot (a single 1, else 0), "
-                    f"the first at {bad.argmax()}"]  # fmt: skip
-        return []
-    if labels.dtype.kind not in "bui":
-        return [f"{name} is {labels.dtype}; labels are integers from 0, or one-hot rows"]
-    bad = labels.reshape(-1).astype(np.int64) < 0
-    if bad.any():
-        return [f"{name} has {bad.sum()} negative labels, the first at {bad.argmax()}; labels count from 0"]
-    return []
-
-
-def _is_one_hot(labels: np.ndarray) -> bool:
-    # A single column holds plain labels, as in the CIFAR files of Keras.
-    return labels.ndim == 2 and labels.shape[1] > 1
-
-
-def _as_classes(labels: np.ndarray) -> np.ndarray:
-    if _is_one_hot(labels):
-        labels = labels.argmax(axis=1)
-    return labels.reshape(-1).astype(np.int64)

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from sweep.data.datasets import Dataset, fits
+from sweep.data.labels import no_classes, remedy
 from sweep.errors import InputError
 from sweep.files import copy_file, file_digest, reason, require_file
 from sweep.networks.backend import import_keras, quiet_advice
@@ -91,19 +94,20 @@ def load_network_bytes(content: bytes, suffix: str, trust: bool = False) -> Netw
 
 def check_fit(network: Network, dataset: Dataset) -> list[str]:
     """Why the network cannot be scored on the dataset, in words; empty when it can."""
-    problems = []
-    if not fits(dataset.images.shape, network.input_shape):
-        problems.append(
-            f"the network takes images of shape {_written(network.input_shape)}, "
-            f"the dataset has {_written(dataset.images.shape[1:])}"
-        )
+    problems = check_shape(network, dataset)
+    if not len(dataset.labels):
+        held = "the images" if dataset.targets is dataset.images else no_classes(np.asarray(dataset.targets))
+        return [*problems, f"accuracy needs a class for each image, and the dataset has {held}"]
     highest = int(dataset.labels.max())
     if network.outputs == 1 and highest > 1:
-        problems.append(f"the network has a single output, so labels are 0 or 1; the highest is {highest}")
+        problems.append(
+            f"the network has a single output, so labels are 0 or 1; the highest is {highest}"
+            + remedy(dataset.labels, network.outputs)
+        )
     elif network.outputs > 1 and highest >= network.outputs:
         problems.append(
             f"the network has {network.outputs} outputs, so labels are 0 to {network.outputs - 1}; "
-            f"the highest is {highest}"
+            f"the highest is {highest}" + remedy(dataset.labels, network.outputs)
         )
     elif 1 < highest + 1 < network.outputs == math.prod(dataset.images.shape[1:]):
         problems.append(
@@ -111,6 +115,30 @@ def check_fit(network: Network, dataset: Dataset) -> list[str]:
             f"{highest}: it is an autoencoder, whose outputs are no classes, so that accuracy means nothing"
         )
     return problems
+
+
+def check_shape(network: Network, dataset: Dataset) -> list[str]:
+    """Why the images cannot go into the network, in words; empty when they can."""
+    if fits(dataset.images.shape, network.input_shape):
+        return []
+    have = _written(dataset.images.shape[1:])
+    return [f"the network takes images of shape {_written(network.input_shape)}, the dataset has {have}"]
+
+
+def check_order(network: Network, dataset: Dataset, said: bool) -> list[str]:
+    """Why names of classes cannot be the network's, in words; empty when they can, or there are none.
+
+    Those that the user `said` may be fewer than the network's classes; of names in sorted order, all must be there.
+    """
+    expected, names = max(network.outputs, 2), dataset.classes
+    if not names or not len(dataset.labels) or len(names) == expected or (said and len(names) < expected):
+        return []
+    if said:
+        return [f"{len(names)} are given, and the network has {expected} classes"]
+    return [
+        f"are missing: the dataset has {len(names)} different ones and the network {expected} classes, so sorted order "
+        f"is not theirs; say which is class 0, 1, …: labels = [{', '.join(map(repr, names[:3]))}, …]"
+    ]
 
 
 def _load(path: Path, shown: str, digest: str, stored: int | None) -> Network:

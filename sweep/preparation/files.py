@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sweep.data.datasets import RESCALES, Dataset, load_dataset
-from sweep.errors import collected
+from sweep.data.formats.functions import has_run
+from sweep.data.formats.stored import Wanted
+from sweep.errors import InputError, collected
+from sweep.files import function_in
 from sweep.networks.checks.safety import SUFFIXES
 from sweep.networks.feeding import rescale_of
-from sweep.networks.loading import Network, check_fit, load_network
+from sweep.networks.loading import Network, check_fit, check_order, load_network
 from sweep.perturb.base import KERNELS, Selection, Transform
 from sweep.perturb.dataflow import DataFlow
 from sweep.perturb.selection import select, select_layers
-from sweep.study.paths import locate, matching
+from sweep.study.paths import in_run_folder, locate, locate_data, matching
 from sweep.study.study import Parsed, labelled
 
 
@@ -26,6 +29,7 @@ class Files:
         models: paths by label, with what globs stand for.
         found: their paths, as `dataset` and `model LABEL`.
         dataset: the test set, or None.
+        wanted: what was read of it, for a further set of images.
         networks: by label.
         problems: what is wrong with the others, and with the layers that the study selects.
     """
@@ -33,6 +37,7 @@ class Files:
     models: Mapping[str, str]
     found: Mapping[str, Path]
     dataset: Dataset | None
+    wanted: Wanted
     networks: Mapping[str, Network]
     problems: Sequence[str]
 
@@ -43,24 +48,33 @@ def read_files(named: Parsed, trust: bool) -> Files:
     networks: dict[str, Network] = {}
     problems: list[str] = []
     models = labelled(_expand(named, problems))
-    wanted = [("dataset", named.dataset)] if named.dataset is not None else []
-    for key, path in [*wanted, *((f"model {label}", path) for label, path in models.items())]:
-        with collected(problems, f"{key.split()[0]}: "):
-            found[key] = locate(path, named.source)
+    calibration = named.data.get("calibration")
+    data = [(key, path) for key, path in (("dataset", named.dataset), ("calibration", calibration)) if path is not None]
+    for key, path in data:
+        with collected(problems, f"{key}: "):
+            found[key] = _allowed(locate_data(path, named.source), named)
+    for label, path in models.items():
+        with collected(problems, "model: "):
+            found[f"model {label}"] = locate(path, named.source)
+    broken: dict[str, list[str]] = {label: [] for label in models}
+    for label in models:
+        if file := found.get(f"model {label}"):
+            with collected(broken[label], "model: "):
+                networks[label] = load_network(file, trust)
     images: Dataset | None = None
+    wanted = Wanted(x=named.data.get("x"), y=named.data.get("y"), channels=_channels(networks.values()))
     if "dataset" in found:
         with collected(problems, "dataset: "):
-            images = load_dataset(found["dataset"])
+            images = load_dataset(found["dataset"], wanted, named.data.get("labels"))
     for label in models:
-        file = found.get(f"model {label}")
-        if file:
-            with collected(problems, "model: "):
-                networks[label] = load_network(file, trust)
+        problems += broken[label]
         if label not in networks:
             continue
-        network = networks[label]
+        network, file = networks[label], found[f"model {label}"]
         if images is not None:
             problems += [f"model: {file}: {problem}" for problem in check_fit(network, images)]
+            order = check_order(network, images, "labels" in named.data)
+            problems += [f"labels: {problem} ({label})" for problem in order]
             if named.rescale in (None, *RESCALES):  # what else it may be is told elsewhere
                 with collected(problems, after=f" ({label})"):
                     rescale_of(network, images, named.rescale)
@@ -72,7 +86,29 @@ def read_files(named: Parsed, trust: bool) -> Files:
                 with collected(missed, f"{at}: ", f" ({label})"):
                     layers_of(network, transform, layers, which)
         problems += dict.fromkeys(missed)
-    return Files(models, found, images, networks, [f"{named.source}: {problem}" for problem in problems])
+    return Files(models, found, images, wanted, networks, [f"{named.source}: {problem}" for problem in problems])
+
+
+def _allowed(path: Path, named: Parsed) -> Path:
+    """The path; InputError where it names code that only its author said is to run."""
+    function, register = function_in(path), named.study.register if named.study else None
+    if (
+        function
+        and in_run_folder(named.source)
+        and not (register and register.trusted)
+        and not has_run(Path(function[0]))
+    ):
+        raise InputError(
+            f"{path} is code, and {named.source} lies in a run folder, whose code runs only with --trust-plugins; "
+            "or run your own study"
+        )
+    return path
+
+
+def _channels(networks: Iterable[Network]) -> int | None:
+    """Of the images that all networks take, where that is clear."""
+    found = {network.input_shape[-1] if len(network.input_shape) == 3 else None for network in networks}
+    return found.pop() if len(found) == 1 else None
 
 
 def _expand(named: Parsed, problems: list[str]) -> list[str]:

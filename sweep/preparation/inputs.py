@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,14 @@ import numpy.typing as npt
 
 from sweep.data.datasets import Dataset, load_dataset
 from sweep.data.decisions import chance
+from sweep.data.labels import mapping
 from sweep.errors import InputError, collected
 from sweep.networks.feeding import DEFAULT, fed, feed, rescale_of
-from sweep.networks.loading import Network
+from sweep.networks.loading import Network, check_shape
 from sweep.perturb.dataflow import DataFlow
 from sweep.perturb.perturbation import of_weights
 from sweep.perturb.selection import selected
-from sweep.preparation.files import layers_of, read_files
+from sweep.preparation.files import Files, layers_of, read_files
 from sweep.preparation.sites import Flow, Placed, place
 from sweep.study.family import CLEAN, PER_LAYER, Family
 from sweep.study.study import Parsed, Study, digest
@@ -65,7 +66,7 @@ class Prepared:
     def fed(self) -> list[str]:
         """What goes into the networks and what they are asked for, a line for those of which the same is true."""
         lines: dict[str, list[str]] = {}
-        labels = f"labels 0 to {self.dataset.labels.max()}"
+        labels = _said(self.dataset)
         for label, network in self.networks.items():
             text = f"{fed(network, self.dataset, self.study.rescale)}; {labels}, {network.outputs} outputs"
             lines.setdefault(text, []).append(label)
@@ -88,8 +89,7 @@ def prepare(study: Study | Parsed, trust: bool = False) -> Prepared:
     files = read_files(parsed, trust)
     problems = [*parsed.problems, *files.problems]
     if found is not None and files.dataset is not None:
-        with collected(problems, f"{found.source}: dataset: "):
-            training = _training_images(found, files.found["dataset"])
+        training = _training_images(found, files, problems)
     if problems or found is None or files.dataset is None:
         raise InputError(dict.fromkeys(problems))
     paths = list(files.models.values())  # what globs stand for
@@ -110,6 +110,8 @@ def prepare(study: Study | Parsed, trust: bool = False) -> Prepared:
         raise InputError(dict.fromkeys(problems))
     models = {label: _model_file(files.found[f"model {label}"], n) for label, n in files.networks.items()}
     digests = {"dataset": files.dataset.digest, **{f"model {m}": f.digest for m, f in models.items()}}
+    if training is not None and training.digest != files.dataset.digest and _calibrated(study):
+        digests["calibration"] = training.digest
     identity = study.identity(digests)
     rescales = {label: rescale_of(n, files.dataset, study.rescale) for label, n in files.networks.items()}
     if special := {label: rescale for label, rescale in rescales.items() if rescale not in (None, DEFAULT)}:
@@ -188,19 +190,41 @@ def _reached_layers(family: Family, label: str, network: Network) -> list[str]:
     return list(dict.fromkeys(name for t in transforms for name in layers_of(network, type(t), t.layers, t.variables)))
 
 
-def _training_images(study: Study, path: Path) -> Dataset | None:
-    """The training images, if a transform of the data flow may want to know what it acts on; InputError if one must."""
+def _training_images(study: Study, files: Files, problems: list[str]) -> Dataset | None:
+    """The training images, if a transform of the data flow may want to know what it acts on.
+
+    Where they cannot be read, this joins the problems if one must know, or if the study names them.
+    """
     every = (t for family in study.family for choices in family.choices for t in choices)
-    transforms = [t for t in every if isinstance(t, DataFlow)]
-    if not transforms:
+    wanting, place = _calibrated(study), files.found.get("calibration")
+    if place is None and not any(isinstance(t, DataFlow) for t in every):
         return None
-    wanting = next((t.op for t in transforms if t.calibrated), None)
-    problems: list[str] = []
-    with collected(problems, after=f"; {wanting} calibrates on training images"):
-        return load_dataset(path, "train")
-    if wanting:
-        raise InputError(problems)
+    key, split = ("calibration", "calibration") if place else ("dataset", "train")
+    after = f"; {wanting} calibrates on training images" if wanting else ""
+    found: list[str] = []
+    with collected(found, f"{study.source}: {key}: ", after):
+        wanted = replace(files.wanted, x=files.wanted.x if place else None, y=None, split=split, labelled=False)
+        training = load_dataset(place or files.found["dataset"], wanted)
+        if wrong := [p for network in files.networks.values() for p in check_shape(network, training)]:
+            raise InputError(dict.fromkeys(wrong))
+        return training
+    problems += found if wanting or place else []
     return None
+
+
+def _calibrated(study: Study) -> str | None:
+    """The first transform whose results depend on training images."""
+    every = (t for family in study.family for choices in family.choices for t in choices)
+    return next((t.op for t in every if isinstance(t, DataFlow) and t.calibrated), None)
+
+
+def _said(dataset: Dataset) -> str:
+    """The labels, in words."""
+    if not len(dataset.labels):
+        return "targets as stored"
+    if dataset.classes:
+        return f"labels {mapping(dataset.classes)}"
+    return f"labels 0 to {dataset.labels.max()}"
 
 
 def _model_file(path: Path, network: Network) -> ModelFile:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sweep.errors import InputError, StoreError, UntrustedError
-from sweep.files import tables_of
+from sweep.files import function_in, tables_of
 from sweep.perturb.base import REGISTRY, Transform
 from sweep.storage.store import Store
 from sweep.study.described import describe, is_ours, stand_in
@@ -56,7 +56,8 @@ def read_study(store: Store, trust: Trust = False) -> Study:
 def trusted_study(store: Store, trust: Trust, otherwise: str = "") -> Study:
     """The study of a run, with its plugins run from the copies in the folder, if there are any.
 
-    A plugin that has run in this process already, from wherever, is not asked about.
+    A plugin that has run in this process already, from wherever, is not asked about. A function that makes the data is
+    code, too, and may run then.
 
     Args:
         store: the run folder.
@@ -69,17 +70,19 @@ def trusted_study(store: Store, trust: Trust, otherwise: str = "") -> Study:
         StoreError: a file is not the one that the run was made with.
     """
     tables, digests = _tables(store), _digests(store)
+    named = [tables.get(key) for key in ("dataset", "calibration")]
+    files = [str(place) for place in named if isinstance(place, str) and function_in(place)]
+    makes_data, running = bool(files), bool(tables.get("plugins")) and not have_run(digests.values())
     if tables.get("plugins"):
-        files = ", ".join(f"{FOLDER}/{kept_name(*item)}" for item in digests.items())
-        if not have_run(digests.values()):
-            asked = trust if callable(trust) else lambda _: trust
-            if not asked(f"{store.folder.uri} brings code of its own ({files})"):
-                raise UntrustedError(
-                    f"{store.folder.uri}: brings code of its own ({files}), which runs only with "
-                    f"--trust-plugins{otherwise}"
-                )
-            run_plugins(_kept(store, name, digest) for name, digest in digests.items())
-    return _made(store, tables, REGISTRY)
+        files = [*(f"{FOLDER}/{kept_name(*item)}" for item in digests.items()), *files]
+    if makes_data or running:
+        asked = trust if callable(trust) else lambda _: trust
+        code = f"brings code of its own ({', '.join(files)})"
+        if not asked(f"{store.folder.uri} {code}"):
+            raise UntrustedError(f"{store.folder.uri}: {code}, which runs only with --trust-plugins{otherwise}")
+    if running:
+        run_plugins(_kept(store, name, digest) for name, digest in digests.items())
+    return _made(store, tables, REGISTRY, trusted=makes_data)
 
 
 def _source(store: Store) -> str:
@@ -116,10 +119,10 @@ def _kept(store: Store, name: str, digest: str) -> Plugin:
     return plugin
 
 
-def _made(store: Store, tables: Mapping[str, Any], ops: Mapping[str, type[Transform]]) -> Study:
+def _made(store: Store, tables: Mapping[str, Any], ops: Mapping[str, type[Transform]], trusted: bool = False) -> Study:
     """The study of these tables; one of more cells than its manifest lists is refused before any of them is made."""
     _check_size(store, tables, ops)
-    return Study.from_dict(tables, _source(store), Register(ops, _digests(store)))
+    return Study.from_dict(tables, _source(store), Register(ops, _digests(store), trusted))
 
 
 def _check_size(store: Store, tables: Mapping[str, Any], ops: Mapping[str, type[Transform]]) -> None:

@@ -6,6 +6,7 @@ import itertools
 from pathlib import Path
 
 from sweep.errors import InputError
+from sweep.files import function_in
 
 MANIFEST, STUDY = "manifest.json", "study.toml"
 """The files by which a folder is known as a run folder."""
@@ -24,6 +25,13 @@ def locate(place: str, study_file: str) -> Path:
             return candidate
     looked = " or ".join(str(p) for p in dict.fromkeys(places))
     raise InputError(f"{place}: no such file (looked for {looked})")
+
+
+def locate_data(place: str, study_file: str) -> Path:
+    """As `locate`, for a dataset, which may be a function in a Python file: `my_data.py:load`."""
+    file, function = function_in(place) or (place, "")
+    found = locate(file, study_file)
+    return Path(f"{found}:{function}") if function else found
 
 
 def bases(study_file: str) -> list[Path]:

@@ -46,10 +46,12 @@ class Register:
     Attributes:
         ops: by name.
         digests: SHA-256 in hex of the study's plugins, by the name that its identity has for them.
+        trusted: whether the user said that code which the study names may run, though it lies in a run folder.
     """
 
     ops: Mapping[str, type[Transform]]
     digests: Mapping[str, str] = field(default_factory=dict)
+    trusted: bool = False
 
 
 _loaded: dict[str, Plugin] = {}  # by digest

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 LARGEST_GRID = 1_000_000  # cells of a family
 MOST_SEEDS = 1_000_000  # chips of a cell that serve its mean, unless `max_seeds` says so
+DATA = ("x", "y", "labels", "calibration")  # keys that say what is what in the data
 CHIPS = ("precision", "min_seeds", "max_seeds", "images")  # keys that say how many chips serve the mean, and how
 
 
@@ -55,6 +56,7 @@ class Parsed(NamedTuple):
         dataset: a path, or None.
         rescale: how images reach the networks, whether it is valid or not.
         layers: what its transforms select.
+        data: of the keys `DATA`, those that are there and valid.
     """
 
     study: Study | None
@@ -64,6 +66,7 @@ class Parsed(NamedTuple):
     dataset: str | None
     rescale: Any
     layers: list[Selected]
+    data: Mapping[str, Any]
 
     def sound(self) -> Study:
         """The study; raises InputError with all problems where there are some."""
@@ -98,6 +101,10 @@ class Study:
     root_seed: int = 0
     rescale: str | None = None
     plugins: Sequence[str] = ()
+    x: str | None = None
+    y: str | None = None
+    labels: Sequence[str | int] | None = None
+    calibration: str | None = None
     source: str = field(default="study", compare=False)
     register: Register | None = field(default=None, compare=False, repr=False)
 
@@ -140,6 +147,7 @@ class Study:
             "name": self.name,
             "model": self.model if isinstance(self.model, str) else list(self.model),
             "dataset": self.dataset,
+            **{key: value for key in DATA if (value := getattr(self, key)) is not None},
             **({"seeds": self.seeds if isinstance(self.seeds, int) else dict(self.seeds)} if self.seeds else {}),
             **{key: value for key in CHIPS if (value := getattr(self, key)) is not None},
             "root_seed": self.root_seed,
@@ -371,4 +379,5 @@ def _parsed(study: Study | None, tables: Mapping[str, Any], problems: Sequence[s
             which = _selection(table.get("variables", transform.variables))
             layers += [Selected((at, table_at), transform, _selection(one), which) for one in names]
     models = list(dict.fromkeys(path for path in as_list(tables.get("model")) if isinstance(path, str) and path))
-    return Parsed(study, tuple(problems), source, models, tables.get("dataset"), tables.get("rescale"), layers)
+    data = {key: tables[key] for key in DATA if tables.get(key) is not None}
+    return Parsed(study, tuple(problems), source, models, tables.get("dataset"), tables.get("rescale"), layers, data)

@@ -186,7 +186,9 @@ def _check_data(recipe: Recipe, model: keras.Model, sets: tuple[Dataset, Dataset
             have = dataset.images.shape[1:]
             problems.append(f"input_shape is {recipe.input_shape}, but x_{split} in {recipe.dataset} has {have}")
         highest = max(outputs - 1, 1)
-        if dataset.labels.max() > highest:
+        if not len(dataset.labels):
+            problems.append(f"y_{split} in {recipe.dataset} holds no class labels; a network is trained on classes")
+        elif dataset.labels.max() > highest:
             found = dataset.labels.max()
             problems.append(f"y_{split} in {recipe.dataset} has label {found}; the outputs allow 0 to {highest}")
     if problems:

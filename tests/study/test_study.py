@@ -139,10 +139,16 @@ MISTAKES = {
         {"family__0__perturb__0": {"op": "conductance_noise", "table": [[3, 0.1], [2, 0.1]]}},
         "family[0].perturb[0].table: [[3, 0.1], [2, 0.1]] is not a list of points",
     ),
+    "dataset": ({"dataset": 3}, "dataset: 3 is not the path of a dataset (.npz, .parquet, .arrow, .csv, a folder) or"),
+    "x": ({"x": ""}, "x: '' is not the name of an array or column"),
+    "labels": ({"labels": "cat"}, "labels: 'cat' is not a list of labels, names or whole numbers"),
+    "no labels": ({"labels": []}, "labels: [] is not a list of labels"),
+    "labels twice": ({"labels": [1, "1", 1]}, "labels: 1 is listed twice"),
+    "fractions": ({"labels": [0.5, 1]}, "labels: [0.5, 1] is not a list of labels"),
+    "calibration": ({"calibration": ["a"]}, "calibration: ['a'] is not the path of a dataset"),
     "name": ({"name": "a b"}, "name: 'a b' is not a name"),
     "model": ({"model": []}, "model: [] is not a path"),
     "models": ({"model": ["a", "a"]}, "model: 'a' is listed twice"),
-    "dataset": ({"dataset": 3}, "dataset: 3 is not the path"),
     "seeds": ({"seeds": 0}, "seeds: 0 is not a whole number of at least 1"),
     "seeds bool": ({"seeds": True}, "seeds: True is not a whole number"),
     "seeds range": ({"seeds": {"start": -1, "cuont": 2}}, "seeds.cuont: unknown key"),
@@ -185,6 +191,10 @@ def test_all_mistakes_are_reported_together():
 FULL = {
     **copy.deepcopy(VALID),
     "rescale": "0..1",
+    "x": "images",
+    "y": "kinds",
+    "labels": ["a", 3, "b"],
+    "calibration": "train.npz",
     "plugins": [],
     "root_seed": 1,
     "seeds": {"start": 1, "count": 2},
@@ -197,6 +207,15 @@ FULL["family"] += [
         "published": [{"layer": "a", "scale": 0.1, "accuracy": 0.5, "noise": 0.1}],
     }
 ]
+
+
+def test_every_key_of_the_data_is_serialised():
+    study = Study.from_dict(FULL)
+    again = Study.from_dict(tomllib.loads(study.to_toml()))
+    assert again.to_dict() == study.to_dict()
+    assert (again.x, again.y, again.labels, again.calibration) == ("images", "kinds", ["a", 3, "b"], "train.npz")
+
+
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just("\x1f")
 nested = st.recursive(scalars, lambda s: st.lists(s, max_size=3) | st.dictionaries(st.text(max_size=5), s, max_size=3))
 

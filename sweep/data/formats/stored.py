@@ -1,0 +1,100 @@
+"""What a dataset is asked for, and what its file or folder has of it, whatever the format."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from sweep.errors import InputError
+from sweep.files import file_digest
+
+TABLES = (".parquet", ".arrow", ".feather", ".csv")
+"""Names of tables end so."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to read.
+
+    Attributes:
+        split: "test"; "train", what was trained on, as far as it lies beside the test set; or "calibration", all that
+            is there or, if some of it is called so, what was trained on.
+        x: the images' array or column; None for the format's own name.
+        y: that of what belongs to them; None likewise.
+        labelled: whether `y` is read at all.
+        channels: of the images that the networks take, where they agree; None otherwise.
+        digests: of files by path, found so far: no file is read again for its digest.
+    """
+
+    split: str = "test"
+    x: str | None = None
+    y: str | None = None
+    labelled: bool = True
+    channels: int | None = None
+    digests: dict[Path, str] = field(default_factory=dict)
+
+    def digest(self, path: Path) -> str:
+        """SHA-256 of a file, in hex."""
+        if path not in self.digests:
+            self.digests[path] = file_digest(path)
+        return self.digests[path]
+
+    def arrays(self, there: Sequence[str]) -> list[str]:
+        """The names of the arrays to read, of those that are `there`; InputError when some are missing."""
+        of_train = self.split == "train" or (self.split == "calibration" and "x_train" in there)
+        names = ["x_train" if of_train else self.x or "x_test"]
+        if self.labelled:
+            names.append("y_train" if of_train else self.y or "y_test")
+        if missing := list(dict.fromkeys(name for name in names if name not in there)):
+            raise InputError(f"no array {' and '.join(missing)}; the arrays there are: {', '.join(there) or 'none'}")
+        return names
+
+    def alone(self) -> None:
+        """Raises InputError where training images are wanted from a place that has one set of images."""
+        if self.split == "train":
+            raise InputError("has no training images beside these; name some with `calibration`")
+
+    def unnamed(self, what: str) -> None:
+        """Raises InputError where the study names arrays, and there are none to name."""
+        for key, name in (("x", self.x), ("y", self.y)):
+            if name is not None:
+                raise InputError(f"{key}: {name!r} names an array, and {what}; leave it out")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What was read, as it is stored.
+
+    Attributes:
+        x: (n, ...) images.
+        y: (n, ...) what belongs to them; the same object as `x` where that is so; None where it was not asked for.
+        digest: SHA-256, in hex, of all files that were read.
+        names: what messages call `x` and `y`.
+        classes: all names that `y` may have, in the order of the classes, where the format says so.
+    """
+
+    x: np.ndarray
+    y: np.ndarray | None
+    digest: str
+    names: tuple[str, str]
+    classes: tuple[str, ...] = ()
+
+
+@contextlib.contextmanager
+def told(path: Path) -> Iterator[None]:
+    """Mistakes found in this block are said of the path."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: {problem}" for problem in error.problems) from None
+
+
+def joined(parts: Iterable[tuple[str, str]]) -> str:
+    """SHA-256, in hex, of several files: of their (name, digest), in the order of the names."""
+    return hashlib.sha256(json.dumps(sorted(parts)).encode()).hexdigest()
