@@ -84,7 +84,7 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     lines = []
     if old["root_seed"] != new["root_seed"]:
         lines.append(f"root_seed was {old['root_seed']}, is {new['root_seed']}")
-    nouns = {"files": "", "plugins": "plugin ", "cells": "cell "}
+    nouns = {"files": "", "plugins": "plugin ", "code of networks": "file ", "cells": "cell "}
     parts = sorted(dict.fromkeys([*old, *new]), key=lambda part: part == "cells")  # which may be many
     for part in (part for part in parts if part != "root_seed"):
         noun = nouns.get(part, f"{part} of ")

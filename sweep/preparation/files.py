@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sweep.data.datasets import RESCALES, Dataset, load_dataset
-from sweep.errors import collected
+from sweep.errors import InputError, collected
 from sweep.networks.checks.safety import SUFFIXES
+from sweep.networks.code import Code
 from sweep.networks.feeding import rescale_of
-from sweep.networks.loading import Network, check_fit, load_network
+from sweep.networks.loading import Network, check_fit, load_network, load_network_bytes
 from sweep.perturb.base import Selection, Transform
 from sweep.perturb.dataflow import DataFlow
 from sweep.perturb.selection import select, select_layers
+from sweep.study.models import Named, code_for, in_memory, labelled, written
 from sweep.study.paths import locate, matching
-from sweep.study.study import Parsed, labelled
+from sweep.study.study import Parsed
 
 
 @dataclass(frozen=True)
@@ -23,14 +25,14 @@ class Files:
     """What could be read of a study's files.
 
     Attributes:
-        models: paths by label, with what globs stand for.
-        found: their paths, as `dataset` and `model LABEL`.
+        models: by label, with what globs stand for.
+        found: the paths of their files, as `dataset` and `model LABEL`; models in memory have none.
         dataset: the test set, or None.
         networks: by label.
         problems: what is wrong with the others, and with the layers that the study selects.
     """
 
-    models: Mapping[str, str]
+    models: Mapping[str, Named]
     found: Mapping[str, Path]
     dataset: Dataset | None
     networks: Mapping[str, Network]
@@ -44,18 +46,24 @@ def read_files(named: Parsed, trust: bool) -> Files:
     problems: list[str] = []
     models = labelled(_expand(named, problems))
     wanted = [("dataset", named.dataset)] if named.dataset is not None else []
-    for key, path in [*wanted, *((f"model {label}", path) for label, path in models.items())]:
+    wanted += [
+        (f"model {label}", written(model)) for label, model in models.items() if written(model) not in named.memory
+    ]
+    for key, path in wanted:
         with collected(problems, f"{key.split()[0]}: "):
+            if in_memory(path):
+                raise InputError(f"{path} is in no file; give the model again: sweep.run(Study(model=…))")
             found[key] = locate(path, named.source)
     images: Dataset | None = None
     if "dataset" in found:
         with collected(problems, "dataset: "):
             images = load_dataset(found["dataset"])
-    for label in models:
-        file = found.get(f"model {label}")
-        if file:
+    for label, model in models.items():
+        file = found.get(f"model {label}") or model
+        if named.code is not None and (written(model) in named.memory or f"model {label}" in found):
             with collected(problems, "model: "):
-                networks[label] = load_network(file, trust)
+                code = code_for(model, named.custom_objects, named.code)
+                networks[label] = _loaded(file, named.memory, trust, code)
         if label not in networks:
             continue
         network = networks[label]
@@ -72,19 +80,26 @@ def read_files(named: Parsed, trust: bool) -> Files:
     return Files(models, found, images, networks, [f"{named.source}: {problem}" for problem in problems])
 
 
-def _expand(named: Parsed, problems: list[str]) -> list[str]:
+def _loaded(file: Path | Named, memory: Mapping[str, bytes], trust: bool, code: Code) -> Network:
+    if isinstance(file, Path):
+        return load_network(file, trust, code)
+    return load_network_bytes(memory[written(file)], ".keras", trust, code, shown=written(file))
+
+
+def _expand(named: Parsed, problems: list[str]) -> list[Named]:
     """The paths, with the files that globs among them name; globs that name none, or one again, are `problems`."""
-    paths: list[str] = []
-    for written in named.models:
-        if not any(c in written for c in "*?["):
-            paths.append(written)
+    paths: list[Named] = []
+    for model in named.models:
+        if not isinstance(model, str) or in_memory(model) or not any(c in model for c in "*?["):
+            paths.append(model)
             continue
-        matches = [path for path in matching(written, named.source) if path.suffix in SUFFIXES]
+        matches = [path for path in matching(model, named.source) if path.suffix in SUFFIXES]
         if not matches:
-            problems.append(f"model: {written!r} matches no file ({', '.join(SUFFIXES)})")
+            problems.append(f"model: {model!r} matches no file ({', '.join(SUFFIXES)})")
         paths += [_shown(path) for path in matches]
-    problems += [f"model: {path!r} is listed twice" for path in dict.fromkeys(p for p in paths if paths.count(p) > 1)]
-    return list(dict.fromkeys(paths))
+    once = [model for i, model in enumerate(paths) if model not in paths[:i]]
+    problems += [f"model: {model!r} is listed twice" for model in once if paths.count(model) > 1]
+    return once
 
 
 def layers_of(network: Network, transform: type[Transform], layers: Selection) -> list[str]:
