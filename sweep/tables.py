@@ -192,9 +192,10 @@ def duplicates(values: Sequence[Any]) -> list[Any]:
     seen: set[Any] = set()
     again: dict[Any, Any] = {}
     for value in values:
-        if value in seen:
-            again.setdefault(value, value)
-        seen.add(value)
+        key = tuple(sorted(value.items())) if isinstance(value, dict) else value
+        if key in seen:
+            again.setdefault(key, value)
+        seen.add(key)
     return list(again.values())
 
 

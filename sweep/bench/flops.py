@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sweep.engine.graph import Graph, Step
+from sweep.engine.graph import Graph, Step, Unsupported
 
 _POOLINGS = {"MaxPooling1D", "MaxPooling2D", "AveragePooling1D", "AveragePooling2D"}
 _MULTIPLYING = {
@@ -33,9 +33,11 @@ def count_flops(model: Any, varied: Collection[int]) -> int:
         varied: indices into `model.weights` of the variables that trials perturb, at least one.
 
     Raises:
-        Unsupported: as `Graph`.
+        Unsupported: as `Graph`, and for a network that takes images of any size.
     """
     graph = Graph(model, varied)
+    if any(None in shape for shape in graph.shapes.values()):
+        raise Unsupported("the network takes images of any size")
     read: dict[int, Extent] = {graph.output: _extent(graph.shapes[graph.output])}
     flops = 0
     for step in reversed(graph.rest):

@@ -191,7 +191,7 @@ def forward_of(subject: Subject) -> tuple[Any, Graph | None, int]:
     """
     model = subject.network.model
     try:
-        graph = Graph(model, range(len(model.weights)), subject.sites)
+        graph = Graph(model, range(len(model.weights)), subject.sites, subject.images.shape[1:])
     except Unsupported:
         if subject.sites:
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import signature
 from typing import Any
 
@@ -65,7 +65,13 @@ class Graph:
         boundary: the slots that the rest reads and does not make.
     """
 
-    def __init__(self, model: keras.Model, varied: Collection[int], sites: Sequence[Site] = ()) -> None:
+    def __init__(
+        self,
+        model: keras.Model,
+        varied: Collection[int],
+        sites: Sequence[Site] = (),
+        size: tuple[int, ...] | None = None,
+    ) -> None:
         """Walks the graph.
 
         Args:
@@ -74,6 +80,7 @@ class Graph:
             varied: indices into `model.weights` of the variables that trials perturb, at least one; every site is
                 added to them.
             sites: where transforms act on the data flow, in the order in which they act.
+            size: shape of an image, for the shapes within a network that takes images of any size.
 
         Raises:
             Unsupported: another kind of model, or a site that is not part of it.
@@ -91,6 +98,8 @@ class Graph:
         self.shapes = {self.input: tuple(model.inputs[0].shape[1:])}
         for step in self.steps:
             self.shapes.update(zip(step.outputs, step.shapes, strict=True))
+        if size is not None and any(None in shape for shape in self.shapes.values()):
+            self._measure(size)
         self.prefix, self.rest = self._split()
         made = {slot for step in self.rest for slot in step.outputs}
         needed = [slot for step in self.rest for slot in step.inputs] + [self.output]
@@ -161,6 +170,12 @@ class Graph:
     def times(self, index: int) -> int:
         """How often the site of this number acts."""
         return len(self._uses(self.inserts[index]))
+
+    def _measure(self, size: tuple[int, ...]) -> None:
+        """Take the shapes that activations have for an image of this size."""
+        slots = _run(self.steps, self._begin(ops.zeros((1, *size))), [], {})
+        self.shapes = {slot: tuple(activation.shape[1:]) for slot, activation in slots.items()}
+        self.steps = [replace(step, shapes=tuple(self.shapes[slot] for slot in step.outputs)) for step in self.steps]
 
     def _split(self) -> tuple[list[Step], list[Step]]:
         """Steps that no varied variable reaches, and the others."""
@@ -305,7 +320,9 @@ def _walk(model: keras.Model, inserts: Sequence[Insert] = ()) -> tuple[list[Step
     output = open_model(model, first)[0]
     missing = [operation.name for operation in inserts if operation not in used]
     if missing:
-        raise Unsupported(f"{model.name}: {', '.join(missing)} is not part of the way to the output")
+        own = [step.operation for step in steps if isinstance(step.operation, keras.Model)]
+        inside = f"; what flows inside {own[0].name}, of the class {type(own[0]).__name__}, is not known" if own else ""
+        raise Unsupported(f"{model.name}: {', '.join(missing)} is not part of the way to the output{inside}")
     return steps, start[0], output
 
 

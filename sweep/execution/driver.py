@@ -48,7 +48,7 @@ from sweep.storage.shards import commit
 from sweep.storage.store import FIGURES, RESOLVED, Store
 from sweep.storage.surveys import Survey, keep_survey
 from sweep.study.paths import STUDY
-from sweep.study.plugins import FOLDER, kept_name
+from sweep.study.plugins import FOLDER, kept_code, kept_name, scripts_of
 from sweep.version import VERSION
 
 FIRST_FEW = 512  # chips of a worker's first tasks, of those that see few images
@@ -212,9 +212,11 @@ class _Sweep:
         if self._growth:
             self._growth.apply(store, chance=self._prepared.chance)
         store.folder.write(STUDY, study.to_toml().encode())
-        content = {plugin.digest: plugin.content for plugin in self._job.plugins}
-        for name, digest in study.plugin_digests.items():
-            store.folder.write(f"{FOLDER}/{kept_name(name, digest)}", content[digest])
+        kept = {kept_name(*item): item[1] for item in study.plugin_digests.items()}
+        kept |= {kept_code(*item): item[1] for item in study.code_digests.items()}
+        content = {s.digest: s.content for s in [*self._job.plugins, *scripts_of(study.code_digests.values())]}
+        for name, digest in kept.items():
+            store.folder.write(f"{FOLDER}/{name}", content[digest])
         store.save(
             name=study.name,
             ops=described(study),

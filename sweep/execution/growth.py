@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sweep.errors import InputError, StoreError
+from sweep.perturb.dataflow import DataFlow
 from sweep.preparation.inputs import Prepared
 from sweep.storage.kept import described, read_study
 from sweep.storage.merge import parts
@@ -22,7 +23,7 @@ from sweep.storage.schema import Expected, rows_of
 from sweep.storage.shards import Shard, commit, sound
 from sweep.storage.store import Store
 from sweep.study.family import Cell
-from sweep.study.study import Study, digest
+from sweep.study.study import CODE, Study, digest
 
 HIDDEN = "hidden"  # the folder of trials of cells that the study does not have; in the manifest, their cells
 _FILES, _MODEL = "files", "model "
@@ -137,8 +138,10 @@ def growth_of(store: Store, prepared: Prepared) -> Growth | None:
     common = old["cells"].keys() & new["cells"].keys()
     own = {*store.manifest.get("ops", {}), *described(study)}  # transforms of plugins
     plain = not any(table["op"] in own for cell in common for table in new["cells"][cell])
-    models = _labels(old) ^ _labels(new)
-    wrong = [change for change in changes if not _is_growth(change, models, plain)]
+    of_some = {f"{_MODEL}{label}" for label in _labels(old) ^ _labels(new)}
+    calibrated = (t for cell in study.cells if cell.id in common for t in cell.transforms if isinstance(t, DataFlow))
+    of_some |= set() if any(t.calibrated for t in calibrated) else {"calibration"}
+    wrong = [change for change in changes if not _is_growth(change, of_some, plain)]
     if wrong or (old["cells"] and not common):
         raise InputError(
             f"{store.folder.uri}: holds results of another study called {store.manifest['name']!r}:\n"
@@ -173,7 +176,7 @@ class _Change:
     after: Any
 
     def __str__(self) -> str:
-        nouns = {_FILES: "", "plugins": "plugin ", "cells": "cell ", "root_seed": ""}
+        nouns = {_FILES: "", "plugins": "plugin ", CODE: "file ", "cells": "cell ", "root_seed": ""}
         noun = nouns.get(self.part, f"{self.part} of ")
         if self.after is None:
             return f"{noun}{self.key} is gone"
@@ -195,16 +198,17 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[_Change
                 yield _Change(part, key, before.get(key), after.get(key))
 
 
-def _is_growth(change: _Change, models: set[str], plain: bool) -> bool:
+def _is_growth(change: _Change, of_some: set[str], plain: bool) -> bool:
     """Whether no trial of a cell that both studies have depends on it.
 
-    `models` are the labels of networks that one of them has; `plain` says that no such cell has a plugin's transform.
+    `of_some` are the files that no such cell needs; `plain` says that none has a plugin's transform. The code of a
+    network is part of what its digest is of.
     """
     if change.before is not None and change.after is not None:
         return False
     if change.part == "plugins":
         return plain
-    return change.part == "cells" or (change.part != "root_seed" and change.key.removeprefix(_MODEL) in models)
+    return change.part in ("cells", CODE) or {change.key, f"{_MODEL}{change.key}"} & of_some != set()
 
 
 def _labels(identity: Mapping[str, Any]) -> set[str]:

@@ -12,10 +12,11 @@ from sweep.execution.plan import DEADLINE_SECONDS, Chunk, Trial
 from sweep.perturb.base import REGISTRY
 from sweep.preparation.inputs import Prepared
 from sweep.preparation.sites import Flow
+from sweep.scripts import Script
 from sweep.storage.shards import Shard
 from sweep.storage.surveys import Survey
 from sweep.study.family import Cell
-from sweep.study.plugins import Plugin, loaded, ops_of, run_plugins
+from sweep.study.plugins import loaded, ops_of, run_plugins
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Job:
     deadline: float = DEADLINE_SECONDS
     trust: bool = False
     rescale: str | None = None
-    plugins: tuple[Plugin, ...] = ()
+    plugins: tuple[Script, ...] = ()
     gpus: float = 0.0
     survey: Survey | None = None
 

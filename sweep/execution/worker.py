@@ -273,7 +273,7 @@ def _load(job: Job, model: ModelFile) -> Network:
             f"TensorFlow sees no GPU, though {job.gpus:g} of one was given to the task; install its CUDA libraries "
             "there (pip install 'noisesweep[gpu]') and NVIDIA's driver, or leave --gpus out"
         )
-    return load_network_bytes(model.content.tobytes(), model.suffix, job.trust)
+    return load_network_bytes(model.content.tobytes(), model.suffix, job.trust, model.code)
 
 
 def versions() -> dict[str, str]:

@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator
 from types import ModuleType
 
@@ -49,6 +50,24 @@ def quiet_advice() -> Iterator[None]:
     finally:
         for logger in loggers:
             logger.removeFilter(is_error)
+
+
+@contextlib.contextmanager
+def names_anew() -> Iterator[None]:
+    """Numbers the layers that get no name as in a process that has made none before, and goes on as before afterwards.
+
+    So a layer that a user's own code makes has one name in all processes.
+    """
+    import_keras()
+    from keras.src.backend.common import global_state
+
+    key = "object_name_uids"
+    before = global_state.get_global_attribute(key)
+    global_state.set_global_attribute(key, defaultdict(int))
+    try:
+        yield
+    finally:
+        global_state.set_global_attribute(key, before)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import math
 import tempfile
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,8 +17,11 @@ from sweep.data.datasets import Dataset, fits
 from sweep.data.labels import no_classes, remedy
 from sweep.errors import InputError
 from sweep.files import copy_file, file_digest, reason, require_file
-from sweep.networks.backend import import_keras, quiet_advice
-from sweep.networks.checks.safety import MAX_FILE, SUFFIXES, check_model_file, variables_within
+from sweep.networks.backend import import_keras, names_anew, quiet_advice
+from sweep.networks.checks.safety import MAX_FILE, check_model_file, variables_within
+from sweep.networks.code import NONE, Code
+from sweep.networks.forms import refusal, suffix_of
+from sweep.networks.graphs import as_graph
 from sweep.networks.inspection import beginning_of, layers_of, quantized_of, threshold_of, variables_of
 from sweep.networks.keras2 import without_leftovers
 from sweep.networks.variables import Layer, Variable
@@ -32,7 +36,7 @@ class Network:
 
     Attributes:
         model: the Keras model, not compiled.
-        digest: SHA-256 of its file, in hex.
+        digest: SHA-256 of its file, in hex; with code of a user's own, of that and the file.
         variables: one per entry of `model.weights`, in that order.
         input_shape: shape of one image; None where any size will do.
         outputs: width of the output: the number of classes, or 1 for a single score.
@@ -56,7 +60,7 @@ class Network:
     lookup: str = ""
 
 
-def load_network(path: str | Path, trust: bool = False) -> Network:
+def load_network(path: str | Path, trust: bool = False, code: Code = NONE) -> Network:
     """Reads a network from a .keras or .h5 file, of Keras 2 or 3; Python code stored in the file is refused.
 
     What Keras 2 left in a file without meaning (see `sweep.networks.keras2`) is passed over, and a slash in its
@@ -65,31 +69,37 @@ def load_network(path: str | Path, trust: bool = False) -> Network:
     Args:
         path: the file. It is looked into before Keras sees it (see `sweep.networks.checks.safety`).
         trust: skip that, and let code stored in the file run; only for files that are as safe as a program of yours.
+        code: of the user's own: the layers and functions that the file may name, or what builds the network of which
+            the file has the weights.
 
     Raises:
         InputError: the file is missing, could do more than be a network, is not one that Keras can load, or holds a
             model that does not have one input and one output of shape (images, outputs).
     """
-    path = require_file(path)
-    if path.suffix.lower() not in SUFFIXES:
-        raise InputError(f"{path}: not a Keras model by its name; it must end in {' or '.join(SUFFIXES)}")
+    path = Path(path)
+    with contextlib.suppress(OSError, ValueError):  # of a path that cannot be used, which is told below
+        if path.is_dir():
+            raise InputError(f"{path}: {refusal(path)}")
+    other = refusal(require_file(path))
+    if other:
+        raise InputError(f"{path}: {other}")
     if trust:
-        return _load(path, str(path), file_digest(path), None)
+        return _load(path, str(path), file_digest(path), None, code)
     # What is checked and what Keras reads is one copy of our own: nobody can exchange the file in between.
     with tempfile.TemporaryDirectory(prefix="sweep-") as folder:
-        copy = copy_file(path, Path(folder) / f"network{path.suffix}", MAX_FILE)
-        return _load(copy, str(path), file_digest(copy), check_model_file(copy, str(path)))
+        copy = copy_file(path, Path(folder) / f"network{suffix_of(path)}", MAX_FILE)
+        return _load(copy, str(path), file_digest(copy), _checked(copy, str(path), code), code)
 
 
-def load_network_bytes(content: bytes, suffix: str, trust: bool = False) -> Network:
-    """As `load_network`, from the bytes of a file of this suffix, as workers receive them."""
+def load_network_bytes(content: bytes, suffix: str, trust: bool = False, code: Code = NONE, shown: str = "") -> Network:
+    """As `load_network`, from the bytes of a file of this suffix, as workers receive them; errors call it `shown`."""
     # Keras reads from named files only; the folder is private to this user, and gone afterwards.
     with tempfile.TemporaryDirectory(prefix="sweep-") as folder:
         path = Path(folder) / f"network{suffix}"
         path.write_bytes(content)
-        shown = f"network ({suffix})"
-        stored = None if trust else check_model_file(path, shown)
-        return _load(path, shown, hashlib.sha256(content).hexdigest(), stored)
+        shown = shown or f"network ({suffix})"
+        stored = None if trust else _checked(path, shown, code)
+        return _load(path, shown, hashlib.sha256(content).hexdigest(), stored, code)
 
 
 def check_fit(network: Network, dataset: Dataset) -> list[str]:
@@ -141,28 +151,27 @@ def check_order(network: Network, dataset: Dataset, said: bool) -> list[str]:
     ]
 
 
-def _load(path: Path, shown: str, digest: str, stored: int | None) -> Network:
+def _checked(path: Path, shown: str, code: Code) -> int:
+    return check_model_file(path, shown, code.objects(), weights=code.build is not None)
+
+
+def _load(path: Path, shown: str, digest: str, stored: int | None, code: Code) -> Network:
     """The network; `stored` is the size of its tensors where the file was checked, None for one that is trusted."""
-    keras = import_keras()
     within = contextlib.nullcontext() if stored is None else variables_within(stored)
-    with tempfile.TemporaryDirectory(prefix="sweep-") as folder:
-        try:
-            readable = without_leftovers(path, Path(folder)) or path
-        except InputError as error:
-            raise InputError(f"{shown}: {error}") from None
-        try:
-            with quiet_advice(), within:
-                model = keras.models.load_model(readable, compile=False, safe_mode=stored is not None)
-        except Exception as error:  # Keras raises whatever its many parts raise
-            text = _told(error).replace(str(readable), shown)
-            raise InputError(f"{shown}: not a model that Keras can load: {text}") from error
+    with names_anew():
+        model = _built(path, shown, code) if code.build else _read(path, shown, code, within, safe=stored is not None)
+    try:
+        with quiet_advice():
+            model = as_graph(model)
+    except Exception as error:  # Keras raises whatever its many parts raise
+        raise InputError(f"{shown}: not a network that can be evaluated: {_told(error)}") from error
     problems = _shape_problems(model)
     if problems:
         raise InputError(f"{shown}: {problem}" for problem in problems)
     scaling, lookup = beginning_of(model)
     return Network(
         model=model,
-        digest=digest,
+        digest=code.digest(digest),
         variables=variables_of(model),
         layers=layers_of(model),
         input_shape=tuple(model.inputs[0].shape[1:]),
@@ -172,6 +181,35 @@ def _load(path: Path, shown: str, digest: str, stored: int | None) -> Network:
         scaling=scaling,
         lookup=lookup,
     )
+
+
+def _read(path: Path, shown: str, code: Code, within: AbstractContextManager[None], safe: bool) -> keras.Model:
+    """The model that a file holds."""
+    keras = import_keras()
+    with tempfile.TemporaryDirectory(prefix="sweep-") as folder:
+        try:
+            readable = without_leftovers(path, Path(folder)) or path
+        except InputError as error:
+            raise InputError(f"{shown}: {error}") from None
+        own = keras.saving.custom_object_scope(code.objects())
+        try:
+            with quiet_advice(), own, within:
+                return keras.models.load_model(readable, compile=False, safe_mode=safe)
+        except Exception as error:  # Keras raises whatever its many parts raise
+            text = _told(error).replace(str(readable), shown)
+            raise InputError(f"{shown}: not a model that Keras can load: {text}") from error
+
+
+def _built(path: Path, shown: str, code: Code) -> keras.Model:
+    """The model that a user's own function makes, with the weights that a file holds."""
+    model = code.built()
+    try:
+        with quiet_advice():
+            model.load_weights(path)
+    except Exception as error:  # Keras raises whatever its many parts raise
+        text = _told(error).replace(str(path), shown)
+        raise InputError(f"{shown}: not the weights of what {(code.build or ((), ''))[1]}() builds: {text}") from error
+    return model
 
 
 def _told(error: Exception) -> str:

@@ -12,13 +12,15 @@ from sweep.data.formats.stored import Wanted
 from sweep.errors import InputError, collected
 from sweep.files import function_in
 from sweep.networks.checks.safety import SUFFIXES
+from sweep.networks.code import Code
 from sweep.networks.feeding import rescale_of
-from sweep.networks.loading import Network, check_fit, check_order, load_network
+from sweep.networks.loading import Network, check_fit, check_order, load_network, load_network_bytes
 from sweep.perturb.base import KERNELS, Selection, Transform
 from sweep.perturb.dataflow import DataFlow
 from sweep.perturb.selection import select, select_layers
+from sweep.study.models import Named, code_for, in_memory, labelled, written
 from sweep.study.paths import in_run_folder, locate, locate_data, matching
-from sweep.study.study import Parsed, labelled
+from sweep.study.study import Parsed
 
 
 @dataclass(frozen=True)
@@ -26,15 +28,15 @@ class Files:
     """What could be read of a study's files.
 
     Attributes:
-        models: paths by label, with what globs stand for.
-        found: their paths, as `dataset` and `model LABEL`.
+        models: by label, with what globs stand for.
+        found: the paths of their files, as `dataset` and `model LABEL`; models in memory have none.
         dataset: the test set, or None.
         wanted: what was read of it, for a further set of images.
         networks: by label.
         problems: what is wrong with the others, and with the layers that the study selects.
     """
 
-    models: Mapping[str, str]
+    models: Mapping[str, Named]
     found: Mapping[str, Path]
     dataset: Dataset | None
     wanted: Wanted
@@ -53,14 +55,17 @@ def read_files(named: Parsed, trust: bool) -> Files:
     for key, path in data:
         with collected(problems, f"{key}: "):
             found[key] = _allowed(locate_data(path, named.source), named)
-    for label, path in models.items():
-        with collected(problems, "model: "):
-            found[f"model {label}"] = locate(path, named.source)
     broken: dict[str, list[str]] = {label: [] for label in models}
-    for label in models:
-        if file := found.get(f"model {label}"):
+    for label, model in models.items():
+        if (path := written(model)) not in named.memory:
+            with collected(problems, "model: "):
+                if in_memory(path):
+                    raise InputError(f"{path} is in no file; give the model again: sweep.run(Study(model=…))")
+                found[f"model {label}"] = locate(path, named.source)
+        if named.code is not None and (path in named.memory or f"model {label}" in found):
             with collected(broken[label], "model: "):
-                networks[label] = load_network(file, trust)
+                code = code_for(model, named.custom_objects, named.code)
+                networks[label] = _loaded(found.get(f"model {label}") or model, named.memory, trust, code)
     images: Dataset | None = None
     wanted = Wanted(x=named.data.get("x"), y=named.data.get("y"), channels=_channels(networks.values()))
     if "dataset" in found:
@@ -111,19 +116,26 @@ def _channels(networks: Iterable[Network]) -> int | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _expand(named: Parsed, problems: list[str]) -> list[str]:
+def _loaded(file: Path | Named, memory: Mapping[str, bytes], trust: bool, code: Code) -> Network:
+    if isinstance(file, Path):
+        return load_network(file, trust, code)
+    return load_network_bytes(memory[written(file)], ".keras", trust, code, shown=written(file))
+
+
+def _expand(named: Parsed, problems: list[str]) -> list[Named]:
     """The paths, with the files that globs among them name; globs that name none, or one again, are `problems`."""
-    paths: list[str] = []
-    for written in named.models:
-        if not any(c in written for c in "*?["):
-            paths.append(written)
+    paths: list[Named] = []
+    for model in named.models:
+        if not isinstance(model, str) or in_memory(model) or not any(c in model for c in "*?["):
+            paths.append(model)
             continue
-        matches = [path for path in matching(written, named.source) if path.suffix in SUFFIXES]
+        matches = [path for path in matching(model, named.source) if path.suffix in SUFFIXES]
         if not matches:
-            problems.append(f"model: {written!r} matches no file ({', '.join(SUFFIXES)})")
+            problems.append(f"model: {model!r} matches no file ({', '.join(SUFFIXES)})")
         paths += [_shown(path) for path in matches]
-    problems += [f"model: {path!r} is listed twice" for path in dict.fromkeys(p for p in paths if paths.count(p) > 1)]
-    return list(dict.fromkeys(paths))
+    once = [model for i, model in enumerate(paths) if model not in paths[:i]]
+    problems += [f"model: {model!r} is listed twice" for model in once if paths.count(model) > 1]
+    return once
 
 
 def layers_of(network: Network, transform: type[Transform], layers: Selection, which: Selection) -> list[str]:

@@ -16,7 +16,9 @@ from sweep.data.datasets import Dataset, load_dataset
 from sweep.data.decisions import chance
 from sweep.data.labels import mapping
 from sweep.errors import InputError, collected
+from sweep.networks.code import NONE, Code
 from sweep.networks.feeding import DEFAULT, fed, feed, rescale_of
+from sweep.networks.forms import suffix_of
 from sweep.networks.loading import Network, check_shape
 from sweep.perturb.dataflow import DataFlow
 from sweep.perturb.perturbation import of_weights
@@ -24,16 +26,25 @@ from sweep.perturb.selection import selected
 from sweep.preparation.files import Files, layers_of, read_files
 from sweep.preparation.sites import Flow, Placed, place
 from sweep.study.family import CLEAN, PER_LAYER, Family
+from sweep.study.models import code_for, written
 from sweep.study.study import Parsed, Study, digest
 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A network as it travels: the file's bytes as a uint8 array, which workers read without a copy."""
+    """A network as it travels.
+
+    Attributes:
+        content: the file's bytes as a uint8 array, which workers read without a copy.
+        suffix: by which Keras knows its form.
+        digest: of the file, and of the code where there is some.
+        code: of the user's own, which is run before it is loaded.
+    """
 
     content: npt.NDArray[np.uint8]
     suffix: str
     digest: str
+    code: Code = NONE
 
 
 @dataclass(frozen=True)
@@ -108,7 +119,11 @@ def prepare(study: Study | Parsed, trust: bool = False) -> Prepared:
             flow.update(place(cells, network, (files.dataset, training), study.rescale))
     if problems:
         raise InputError(dict.fromkeys(problems))
-    models = {label: _model_file(files.found[f"model {label}"], n) for label, n in files.networks.items()}
+    models = {}
+    for label, network in files.networks.items():
+        content = parsed.memory.get(written(files.models[label]))
+        code = code_for(files.models[label], parsed.custom_objects, parsed.code or {})
+        models[label] = _model_file(files.found.get(f"model {label}"), content, network, code)
     digests = {"dataset": files.dataset.digest, **{f"model {m}": f.digest for m, f in models.items()}}
     if training is not None and training.digest != files.dataset.digest and _calibrated(study):
         digests["calibration"] = training.digest
@@ -139,7 +154,7 @@ def _unsteady(study: Study, networks: Mapping[str, Network], dataset: Dataset) -
             continue
         problem = inference_problem(network, feed(network, dataset.first(IMAGES), study.rescale))
         if problem:
-            yield f"model: {study.models[label]}: {problem}"
+            yield f"model: {written(study.models[label])}: {problem}"
         else:
             _steady.add(key)
 
@@ -227,8 +242,11 @@ def _said(dataset: Dataset) -> str:
     return f"labels 0 to {dataset.labels.max()}"
 
 
-def _model_file(path: Path, network: Network) -> ModelFile:
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != network.digest:
+def _model_file(path: Path | None, content: bytes | None, network: Network, code: Code) -> ModelFile:
+    """A file, or the `content` of a model in memory."""
+    if path is not None:
+        content = path.read_bytes()
+    assert content is not None
+    if code.digest(hashlib.sha256(content).hexdigest()) != network.digest:
         raise InputError(f"{path}: was written to while it was being read; run again")
-    return ModelFile(np.frombuffer(content, np.uint8), path.suffix, network.digest)
+    return ModelFile(np.frombuffer(content, np.uint8), suffix_of(path) if path else ".keras", network.digest, code)

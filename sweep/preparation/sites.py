@@ -85,12 +85,13 @@ def _observe(
     from sweep.engine.graph import Graph, Unsupported
     from sweep.engine.proof import IMAGES, flow_problem
 
-    graph = Graph(network.model, range(len(network.model.weights)), sites)
+    test, training = sets
+    few = feed(network, test.first(IMAGES), rescale)
+    graph = Graph(network.model, range(len(network.model.weights)), sites, few.shape[1:])
     for number, site in enumerate(sites):
         if site.kind == "noise":
             graph.shape_at(number)
-    test, training = sets
-    problem = flow_problem(network, graph, feed(network, test.first(IMAGES), rescale))
+    problem = flow_problem(network, graph, few)
     if problem:
         raise Unsupported(problem)
     if training is None:

@@ -8,12 +8,13 @@ from typing import Any
 from sweep.errors import InputError, StoreError, UntrustedError
 from sweep.files import function_in, tables_of
 from sweep.perturb.base import REGISTRY, Transform
+from sweep.scripts import Script
 from sweep.storage.store import Store
 from sweep.study.described import describe, is_ours, stand_in
 from sweep.study.family import swept_columns
 from sweep.study.paths import MANIFEST, STUDY
-from sweep.study.plugins import FOLDER, Plugin, Register, have_run, kept_name, run_plugins
-from sweep.study.study import Study
+from sweep.study.plugins import FOLDER, Register, have_run, keep, kept_code, kept_name, run_plugins
+from sweep.study.study import CODE, Study
 
 Trust = bool | Callable[[str], bool]
 """Whether code that a run folder brings may run: yes, no, or who is asked, given what would run."""
@@ -54,9 +55,9 @@ def read_study(store: Store, trust: Trust = False) -> Study:
 
 
 def trusted_study(store: Store, trust: Trust, otherwise: str = "") -> Study:
-    """The study of a run, with its plugins run from the copies in the folder, if there are any.
+    """The study of a run, with its plugins run from the copies in the folder, and the code of its networks to be run.
 
-    A plugin that has run in this process already, from wherever, is not asked about. A function that makes the data is
+    A file that has run in this process already, from wherever, is not asked about. A function that makes the data is
     code, too, and may run then.
 
     Args:
@@ -69,20 +70,22 @@ def trusted_study(store: Store, trust: Trust, otherwise: str = "") -> Study:
         InputError: they fail.
         StoreError: a file is not the one that the run was made with.
     """
-    tables, digests = _tables(store), _digests(store)
+    tables, plugins, code = _tables(store), _digests(store), _code(store)
     named = [tables.get(key) for key in ("dataset", "calibration")]
-    files = [str(place) for place in named if isinstance(place, str) and function_in(place)]
-    makes_data, running = bool(files), bool(tables.get("plugins")) and not have_run(digests.values())
-    if tables.get("plugins"):
-        files = [*(f"{FOLDER}/{kept_name(*item)}" for item in digests.items()), *files]
+    makes_data = [str(place) for place in named if isinstance(place, str) and function_in(place)]
+    kept = {kept_name(*item): item[1] for item in plugins.items()} if tables.get("plugins") else {}
+    of_networks = {kept_code(*item): item[1] for item in code.items()} if _names_code(tables) else {}
+    running = not have_run(kept.values(), of_networks.values())
     if makes_data or running:
         asked = trust if callable(trust) else lambda _: trust
-        code = f"brings code of its own ({', '.join(files)})"
-        if not asked(f"{store.folder.uri} {code}"):
-            raise UntrustedError(f"{store.folder.uri}: {code}, which runs only with --trust-plugins{otherwise}")
+        files = ", ".join([*(f"{FOLDER}/{name}" for name in [*kept, *of_networks]), *makes_data])
+        said = f"brings code of its own ({files})"
+        if not asked(f"{store.folder.uri} {said}"):
+            raise UntrustedError(f"{store.folder.uri}: {said}, which runs only with --trust-plugins{otherwise}")
     if running:
-        run_plugins(_kept(store, name, digest) for name, digest in digests.items())
-    return _made(store, tables, REGISTRY, trusted=makes_data)
+        run_plugins(_kept(store, name, digest) for name, digest in kept.items())
+        keep(_kept(store, name, digest) for name, digest in of_networks.items())
+    return _made(store, tables, REGISTRY, trusted=bool(makes_data))
 
 
 def _source(store: Store) -> str:
@@ -99,30 +102,44 @@ def _tables(store: Store) -> dict[str, Any]:
         raise InputError(f"{source}: is not a text file in UTF-8") from None
     if tables.get("plugins") and not _digests(store):
         raise StoreError(f"{source}: names plugins, of which {MANIFEST} knows nothing; it is not the study of this run")
+    if _names_code(tables) and not _code(store):
+        raise StoreError(
+            f"{source}: names code of networks, of which {MANIFEST} knows nothing; it is not the study of this run"
+        )
     return tables
+
+
+def _names_code(tables: Mapping[str, Any]) -> bool:
+    models = tables.get("model")
+    several = models if isinstance(models, list) else [models]
+    return bool(tables.get("custom_objects")) or any(isinstance(model, dict) for model in several)
 
 
 def _digests(store: Store) -> dict[str, str]:
     return dict(store.manifest.get("identity", {}).get("plugins", {}))
 
 
-def _kept(store: Store, name: str, digest: str) -> Plugin:
-    """A plugin as the run keeps it, before it is run."""
-    file = f"{FOLDER}/{kept_name(name, digest)}"
+def _code(store: Store) -> dict[str, str]:
+    return dict(store.manifest.get("identity", {}).get(CODE, {}))
+
+
+def _kept(store: Store, name: str, digest: str) -> Script:
+    """A file as the run keeps it under this name, before it is run."""
+    file = f"{FOLDER}/{name}"
     content = store.folder.read(file)
     path = f"{store.folder.uri}/{file}"
     if content is None:
         raise StoreError(f"{path}: is missing; run your own study again")
-    plugin = Plugin.of(path, content)
-    if plugin.digest != digest:
+    script = Script.of(path, content)
+    if script.digest != digest:
         raise StoreError(f"{path}: is not the file that the run was made with; it is not run")
-    return plugin
+    return script
 
 
 def _made(store: Store, tables: Mapping[str, Any], ops: Mapping[str, type[Transform]], trusted: bool = False) -> Study:
     """The study of these tables; one of more cells than its manifest lists is refused before any of them is made."""
     _check_size(store, tables, ops)
-    return Study.from_dict(tables, _source(store), Register(ops, _digests(store), trusted))
+    return Study.from_dict(tables, _source(store), Register(ops, _digests(store), _code(store), trusted))
 
 
 def _check_size(store: Store, tables: Mapping[str, Any], ops: Mapping[str, type[Transform]]) -> None:

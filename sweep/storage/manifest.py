@@ -119,13 +119,13 @@ def _is_identity(identity: Any) -> bool:
         return True
     if not isinstance(identity, dict) or not {"root_seed", "files", "cells"} <= identity.keys():
         return False
-    plugins = identity.get("plugins", {})
+    files = [identity.get(part, {}) for part in ("plugins", "code of networks")]
     return (
         _is_whole(identity["root_seed"])
         and _is_texts(identity["files"])
         and all(isinstance(part, dict) for name, part in identity.items() if name != "root_seed")
-        and _is_texts(plugins)
-        and all(_PLUGIN_NAME.fullmatch(name) and _DIGEST.fullmatch(digest) for name, digest in plugins.items())
+        and all(map(_is_texts, files))
+        and all(_PLUGIN_NAME.fullmatch(n) and _DIGEST.fullmatch(digest) for own in files for n, digest in own.items())
     )
 
 

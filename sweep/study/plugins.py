@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from types import ModuleType
 
 from sweep.errors import InputError, collected
 from sweep.perturb.base import REGISTRY, Transform, parameters
 from sweep.perturb.dataflow import ActivationNoise, DataFlow, Rounding
+from sweep.scripts import Script
 from sweep.study.described import KINDS
 from sweep.study.paths import in_run_folder, locate
 
@@ -20,42 +18,25 @@ FOLDER = "plugins"  # of a run folder, which keeps them
 
 
 @dataclass(frozen=True)
-class Plugin:
-    """A plugin file, as it was run or is to be run.
-
-    Attributes:
-        path: where it was found.
-        content: what stands in it.
-        digest: SHA-256 of that, in hex.
-    """
-
-    path: str
-    content: bytes
-    digest: str
-
-    @classmethod
-    def of(cls, path: str, content: bytes) -> Plugin:
-        """One with this content."""
-        return cls(path, content, hashlib.sha256(content).hexdigest())
-
-
-@dataclass(frozen=True)
 class Register:
-    """The transforms that a study may name.
+    """The transforms that a study may name, and the Python files that it has named.
 
     Attributes:
         ops: by name.
         digests: SHA-256 in hex of the study's plugins, by the name that its identity has for them.
+        code: likewise of the files that its networks need.
         trusted: whether the user said that code which the study names may run, though it lies in a run folder.
     """
 
     ops: Mapping[str, type[Transform]]
     digests: Mapping[str, str] = field(default_factory=dict)
+    code: Mapping[str, str] = field(default_factory=dict)
     trusted: bool = False
 
 
-_loaded: dict[str, Plugin] = {}  # by digest
+_loaded: dict[str, Script] = {}  # by digest
 _ops: dict[str, frozenset[str]] = {}
+_code: dict[str, Script] = {}  # by digest: what networks need
 
 
 def load_plugins(paths: Sequence[str], source: str) -> dict[str, str]:
@@ -72,25 +53,56 @@ def load_plugins(paths: Sequence[str], source: str) -> dict[str, str]:
     Raises:
         InputError: a file is missing, fails, or registers nothing, what is there already, or what cannot be used.
     """
+    return _each(paths, source, "plugins", lambda plugin: run_plugins([plugin]))
+
+
+def load_code(paths: Sequence[str], source: str) -> dict[str, str]:
+    """Read each Python file that the networks of a study need; what loads these runs them.
+
+    As `load_plugins`, apart from what a file has to register.
+    """
+    return _each(paths, source, "custom_objects", lambda script: keep([script]))
+
+
+def _each(paths: Sequence[str], source: str, key: str, take: Callable[[Script], None]) -> dict[str, str]:
     if paths and in_run_folder(source):
         raise InputError(
-            f"{source}: plugins: it lies in a run folder, whose code runs only with --trust-plugins; "
+            f"{source}: {key}: it lies in a run folder, whose code runs only with --trust-plugins; "
             "or run your own study"
         )
-    found: list[tuple[str, Plugin]] = []
+    found: list[tuple[str, Script]] = []
     problems: list[str] = []
     for path in paths:
-        with collected(problems, f"{source}: plugins: "):
+        with collected(problems, f"{source}: {key}: "):
             beside = Path(source).parent / Path(path).expanduser()
             place = beside if beside.is_file() else locate(path, source)
-            found.append((path, Plugin.of(str(place.absolute()), _content(place))))
-            run_plugins([found[-1][1]])
+            found.append((path, Script.read(place)))
+            take(found[-1][1])
     if problems:
         raise InputError(problems)
     return _by_name(found)
 
 
-def run_plugins(plugins: Iterable[Plugin]) -> None:
+def keep(scripts: Iterable[Script]) -> None:
+    """Take these for files that networks need, which may run here."""
+    _code.update({script.digest: script for script in scripts})
+
+
+def scripts_of(digests: Iterable[str]) -> tuple[Script, ...]:
+    """The files that networks need, each once."""
+    return tuple(_code[digest] for digest in dict.fromkeys(digests))
+
+
+def of_path(path: str, digests: Mapping[str, str]) -> str:
+    """The digest of a file that a study names, of those that its identity has by name; InputError without one."""
+    name = PurePath(path)
+    digest = digests.get(name.name) or digests.get(name.as_posix())
+    if digest is None:
+        raise InputError(f"{path}: is not among the files that the study was run with")
+    return digest
+
+
+def run_plugins(plugins: Iterable[Script]) -> None:
     """Run these, each content once a process; raises InputError as `load_plugins`."""
     for plugin in plugins:
         if plugin.digest not in _loaded:
@@ -98,18 +110,18 @@ def run_plugins(plugins: Iterable[Plugin]) -> None:
             _loaded[plugin.digest] = plugin
 
 
-def have_run(digests: Iterable[str]) -> bool:
-    """Whether all of these have run in this process already."""
-    return all(digest in _loaded for digest in digests)
+def have_run(plugins: Iterable[str], code: Iterable[str] = ()) -> bool:
+    """Whether all of these plugins have run in this process already, and all code of networks may run."""
+    return all(digest in _loaded for digest in plugins) and all(digest in _code for digest in code)
 
 
-def ops_of(plugins: Iterable[Plugin]) -> frozenset[str]:
+def ops_of(plugins: Iterable[Script]) -> frozenset[str]:
     """The transforms that these have registered here."""
     return frozenset().union(*(_ops[plugin.digest] for plugin in plugins))
 
 
-def loaded(digests: Iterable[str]) -> tuple[Plugin, ...]:
-    """Plugins that have run here, each once: what another process needs to run, too."""
+def loaded(digests: Iterable[str]) -> tuple[Script, ...]:
+    """Scripts that have run here, each once: what another process needs to run, too."""
     return tuple(_loaded[digest] for digest in dict.fromkeys(digests))
 
 
@@ -119,7 +131,13 @@ def kept_name(name: str, digest: str) -> str:
     return base if base == name else f"{digest[:16]}-{base}"
 
 
-def _by_name(found: list[tuple[str, Plugin]]) -> dict[str, str]:
+def kept_code(name: str, digest: str) -> str:
+    """Likewise of a file that networks need: a plugin of that name may be there, too."""
+    base = PurePath(name.replace("\\", "/")).name
+    return f"{digest[:16]}-{base}"
+
+
+def _by_name(found: list[tuple[str, Script]]) -> dict[str, str]:
     of_name: dict[str, set[str]] = {}
     for _, plugin in found:
         of_name.setdefault(Path(plugin.path).name, set()).add(plugin.digest)
@@ -130,35 +148,22 @@ def _by_name(found: list[tuple[str, Plugin]]) -> dict[str, str]:
     return names
 
 
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-
-
-def _run(plugin: Plugin) -> frozenset[str]:
-    """Run it in a module of its own, which has the same name in every process; the ops that it registers."""
+def _run(plugin: Script) -> frozenset[str]:
+    """Run it; the ops that it registers."""
     before = dict(REGISTRY)
-    name = f"noisesweep_plugin_{plugin.digest[:16]}"
-    module = ModuleType(name)
-    module.__file__ = plugin.path
-    sys.modules[name] = module  # dataclasses look their own module up
     try:
-        exec(compile(plugin.content, plugin.path, "exec", dont_inherit=True), module.__dict__)
+        plugin.run()
         new = {op: transform for op, transform in REGISTRY.items() if op not in before}
         problems = [f"{plugin.path}: {op}: {why}" for op, t in new.items() if (why := _unfit(t))]
         if not new:
             problems = [f"{plugin.path}: registers no transform; see the README for an example"]
         if problems:
             raise InputError(problems)
-    except Exception as error:
-        del sys.modules[name]
+    except InputError:
+        plugin.forget()
         for op in set(REGISTRY) - set(before):
             del REGISTRY[op]
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{plugin.path}: {type(error).__name__}: {error}") from error
+        raise
     return frozenset(new)
 
 

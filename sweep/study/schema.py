@@ -56,7 +56,14 @@ _POINTS = "is not a list of tables such as {{ scale = 0.1, accuracy = 0.98 }}"
 _LAYERS = '"per-layer" or a list of names of layers'
 _FAMILIES = "no family; a study has at least one [[family]] table, in double brackets"
 _PATHS = "a path or a list of paths"
-_MODELS = t.either(t.text(said=_PATHS), t.some(_TEXT, _PATHS, distinct=True))
+_FUNCTION = t.text(r"^[^\n]+:[A-Za-z_]\w*$", 'a Python file and a function in it, such as "my_model.py:build"')
+_BUILT = {
+    "build": (_FUNCTION, ..., "a function that gives the keras.Model, without arguments"),
+    "weights": (t.text(said="the path of a .weights.h5 file"), ..., "what model.save_weights has written"),
+}
+_BUILT_MODEL = t.model("built", _BUILT)
+_MODEL = t.either(_TEXT, _BUILT_MODEL, dict)
+_MODELS = t.either(t.either(t.text(said=_PATHS), _BUILT_MODEL, dict), t.some(_MODEL, _PATHS, distinct=True))
 _COUNT = t.whole(1, said="a whole number of at least 1, or { start = 200, count = 800 }")
 _SEEDS = t.model("seeds", {"start": (t.whole(0), 0, "the first seed"), "count": (t.whole(1), ..., "how many")})
 _PUBLISHED = {
@@ -79,7 +86,7 @@ _CLASSES = t.some(_CLASS, "a list of labels, names or whole numbers, in the orde
 _PERCENT = t.number(high=50, above=0, said="points, a number above 0 and up to 50, such as 0.1")
 _KEYS = {
     "name": (t.text(r"^\w[\w.-]*$", "a name of letters, digits, '-', '_' and '.'"), ..., "and of the results' folder"),
-    "model": (_MODELS, ..., "networks (.keras, .h5), or globs"),
+    "model": (_MODELS, ..., "networks (.keras, .h5), or globs, or weights and what builds their network"),
     "dataset": (_DATA, ..., "images and labels: .npz, .parquet, .arrow, .csv, a folder, or my_data.py:function"),
     "x": (t.text(said="the name of an array or column"), None, "the images; x_test or, in a table, image by default"),
     "y": (t.text(said="the name of an array or column"), None, "their labels; y_test or, in a table, label by default"),
@@ -97,6 +104,7 @@ _KEYS = {
     "root_seed": (t.whole(0), 0, "another one draws everything anew"),
     "rescale": (t.choice(RESCALES), None, "how whole-number images reach the network"),
     "plugins": (t.some(_TEXT, "a list of Python files", least=0), (), "with transforms of your own"),
+    "custom_objects": (t.some(_TEXT, "a list of Python files", least=0), (), "with layers and functions of your own"),
     "family": (t.some(_KIND, wrong=_FAMILIES), ..., "kinds of perturbation; lists for parameters make a grid"),
 }
 STUDY = t.model("study", _KEYS)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tomli_w
@@ -19,7 +19,8 @@ from sweep.files import read_tables
 from sweep.perturb.base import REGISTRY, SELECTIONS, Selection, Transform, parameters, values_of
 from sweep.randomness import FIRST_SAMPLED
 from sweep.study.family import CLEAN, LAYER, SAID, Cell, Family, Ops, as_list, swept, transforms_of
-from sweep.study.plugins import Register, have_run, load_plugins
+from sweep.study.models import Named, code_of, from_memory, labelled, whole
+from sweep.study.plugins import Register, have_run, load_code, load_plugins
 
 if TYPE_CHECKING:
     from sweep.statistics.estimates import Floats
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 LARGEST_GRID = 1_000_000  # cells of a family
 MOST_SEEDS = 1_000_000  # chips of a cell that serve its mean, unless `max_seeds` says so
 DATA = ("x", "y", "labels", "calibration")  # keys that say what is what in the data
+CODE = "code of networks"  # in a study's identity, where there is some
 CHIPS = ("precision", "min_seeds", "max_seeds", "images")  # keys that say how many chips serve the mean, and how
 
 
@@ -52,7 +54,10 @@ class Parsed(NamedTuple):
         study: None where anything is wrong.
         problems: all of it, each with file and key.
         source: the file.
-        models: paths and globs, as written.
+        models: paths and globs as written, and tables of `build` and `weights`.
+        memory: the bytes of models that are in no file, by what stands for them among the `models`.
+        custom_objects: files with layers and functions of the user's own.
+        code: SHA-256 in hex of all files that networks need, by name; None where some are missing.
         dataset: a path, or None.
         rescale: how images reach the networks, whether it is valid or not.
         layers: what its transforms select.
@@ -62,11 +67,14 @@ class Parsed(NamedTuple):
     study: Study | None
     problems: tuple[str, ...]
     source: str
-    models: list[str]
+    models: list[Named]
     dataset: str | None
     rescale: Any
     layers: list[Selected]
     data: Mapping[str, Any]
+    memory: Mapping[str, bytes] = {}
+    custom_objects: tuple[str, ...] = ()
+    code: Mapping[str, str] | None = None
 
     def sound(self) -> Study:
         """The study; raises InputError with all problems where there are some."""
@@ -90,7 +98,7 @@ class Study:
     """
 
     name: str
-    model: str | Sequence[str]
+    model: Any  # a path, a table of `build` and `weights`, a keras.Model, or a list of these
     dataset: str
     seeds: int | Mapping[str, int] = 0
     family: Sequence[Family] = ()
@@ -105,11 +113,22 @@ class Study:
     y: str | None = None
     labels: Sequence[str | int] | None = None
     calibration: str | None = None
+    custom_objects: Sequence[str] = ()
     source: str = field(default="study", compare=False)
     register: Register | None = field(default=None, compare=False, repr=False)
+    memory: Mapping[str, bytes] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """The door of studies made in Python; those that `parse` makes, and copies, do not come this way."""
+        problems: list[str] = []
+        model: Any = None
+        memory: Mapping[str, bytes] = {}
+        with collected(problems, f"{self.source}: "):
+            model, memory = from_memory(self.model)
+        if problems:
+            raise InputError(problems)
+        object.__setattr__(self, "model", model)
+        object.__setattr__(self, "memory", memory)
         sound = parse(self.to_dict(), self.source, self.register).sound()
         object.__setattr__(self, "family", sound.family)
 
@@ -125,7 +144,8 @@ class Study:
 
     def parsed(self) -> Parsed:
         """The study as `parse` gives it."""
-        return _parsed(self, self.to_dict(), (), self.source, REGISTRY if self.register is None else self.register.ops)
+        ops = REGISTRY if self.register is None else self.register.ops
+        return _parsed(self, self.to_dict(), (), self.source, ops, self.code_digests)
 
     def but(self, **fields: Any) -> Study:
         """A copy with other values, which are known to be valid: nothing is checked."""
@@ -145,7 +165,7 @@ class Study:
             families.append(table)
         return {
             "name": self.name,
-            "model": self.model if isinstance(self.model, str) else list(self.model),
+            "model": _plain(self.model) if isinstance(self.model, str | Mapping) else list(map(_plain, self.model)),
             "dataset": self.dataset,
             **{key: value for key in DATA if (value := getattr(self, key)) is not None},
             **({"seeds": self.seeds if isinstance(self.seeds, int) else dict(self.seeds)} if self.seeds else {}),
@@ -153,6 +173,7 @@ class Study:
             "root_seed": self.root_seed,
             **({"rescale": self.rescale} if self.rescale is not None else {}),
             **({"plugins": list(self.plugins)} if self.plugins else {}),
+            **({"custom_objects": list(self.custom_objects)} if self.custom_objects else {}),
             "family": families,
         }
 
@@ -175,10 +196,11 @@ class Study:
         """The same study with transforms that can be applied; raises InputError where their code has not run here."""
         if self.register is None or all(ops is REGISTRY for ops in (self.register.ops, *(f.ops for f in self.family))):
             return self
-        if not have_run(self.register.digests.values()):
+        if not have_run(self.register.digests.values(), self.register.code.values()):
             raise InputError(f"{self.source}: is there without the code of its plugins; run the file of your own study")
         # Checked anew, since what the run's folder said of these transforms may not be so.
-        return parse(self.to_dict(), self.source, Register(REGISTRY, self.register.digests)).sound()
+        register = Register(REGISTRY, self.register.digests, self.register.code)
+        return parse(self.to_dict(), self.source, register).sound().but(memory=self.memory)
 
     @property
     def seed_range(self) -> range:
@@ -208,8 +230,8 @@ class Study:
         return {cell: range(FIRST_SAMPLED, FIRST_SAMPLED + count) for cell, count in wanted.items()}
 
     @cached_property
-    def models(self) -> dict[str, str]:
-        """Labels → paths: the file's stem, or the path as written where stems collide."""
+    def models(self) -> dict[str, Named]:
+        """Labels → networks: the file's stem, or the path as written where stems collide."""
         return labelled(as_list(self.model))
 
     @cached_property
@@ -258,6 +280,12 @@ class Study:
         """SHA-256 in hex of its plugins by name; a study without a register finds and runs them."""
         return load_plugins(self.plugins, self.source) if self.register is None else dict(self.register.digests)
 
+    @cached_property
+    def code_digests(self) -> Mapping[str, str]:
+        """SHA-256 in hex of the Python files that its networks need, by name; a study without a register finds them."""
+        paths = code_of(as_list(self.model), self.custom_objects)
+        return load_code(paths, self.source) if self.register is None else dict(self.register.code)
+
     def identity(self, digests: Mapping[str, str]) -> dict[str, Any]:
         """All that the results depend on, seeds apart; `digests` are the SHA-256 of the files by label.
 
@@ -273,15 +301,10 @@ class Study:
             identity["images"] = {"chips for the mean": "all"}
         if self.plugins:
             identity["plugins"] = self.plugin_digests
+        if self.code_digests:
+            identity[CODE] = self.code_digests
         normal: dict[str, Any] = json.loads(json.dumps(identity))
         return normal
-
-
-def labelled(paths: Sequence[str]) -> dict[str, str]:
-    """Labels → paths of models: the file's stem, or the path as written where stems collide."""
-    stems = [PurePath(path).stem for path in paths]
-    unique = len(set(stems)) == len(stems)
-    return dict(zip(stems if unique else paths, paths, strict=True))
 
 
 def digest(identity: Mapping[str, Any]) -> str:
@@ -309,6 +332,10 @@ def parse(data: Mapping[str, Any], source: str = "study", register: Register | N
             load_plugins(plugins, source)
     ops = REGISTRY if register is None else register.ops
     tables, found = check_study(data, ops)
+    digests: Mapping[str, str] | None = None
+    with collected(problems):
+        needed = code_of(_models_in(tables), tables.get("custom_objects", ()))
+        digests = load_code(needed, source) if register is None else register.code
     problems += [f"{source}: {problem}" for problem in found]
     families = []
     for i, table in enumerate(tables.get("family", [])):
@@ -318,13 +345,17 @@ def parse(data: Mapping[str, Any], source: str = "study", register: Register | N
         families.append(family)
     study = None if problems else _made(**{**tables, "family": families}, source=source, register=register)
     kept = {key: data[key] for key in ("model", "rescale") if key in data}
-    return _parsed(study, {**kept, **tables}, problems, source, ops)
+    return _parsed(study, {**kept, **tables}, problems, source, ops, digests)
+
+
+def _plain(model: Named) -> Any:
+    return model if isinstance(model, str) else dict(model)
 
 
 def _made(**fields: Any) -> Study:
     """A study of values that are known to be valid."""
     study = object.__new__(Study)
-    study.__dict__.update(fields)
+    study.__dict__.update({"memory": {}, **fields})
     return study
 
 
@@ -364,7 +395,22 @@ def _selection(value: Any) -> Selection:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _parsed(study: Study | None, tables: Mapping[str, Any], problems: Sequence[str], source: str, ops: Ops) -> Parsed:
+def _models_in(tables: Mapping[str, Any]) -> list[Named]:
+    """The networks of a study's tables, as far as these are right."""
+    found = [
+        m for m in as_list(tables.get("model")) if (isinstance(m, str) and m) or (isinstance(m, Mapping) and whole(m))
+    ]
+    return [model for i, model in enumerate(found) if model not in found[:i]]
+
+
+def _parsed(
+    study: Study | None,
+    tables: Mapping[str, Any],
+    problems: Sequence[str],
+    source: str,
+    ops: Ops,
+    code: Mapping[str, str] | None,
+) -> Parsed:
     """With what stands in the tables of what a study names; a `model` and a `rescale` may be wrong there."""
     layers: list[Selected] = []
     for i, family in enumerate(tables.get("family", [])):
@@ -378,6 +424,8 @@ def _parsed(study: Study | None, tables: Mapping[str, Any], problems: Sequence[s
             transform = ops[table["op"]]
             which = _selection(table.get("variables", transform.variables))
             layers += [Selected((at, table_at), transform, _selection(one), which) for one in names]
-    models = list(dict.fromkeys(path for path in as_list(tables.get("model")) if isinstance(path, str) and path))
     data = {key: tables[key] for key in DATA if tables.get(key) is not None}
-    return Parsed(study, tuple(problems), source, models, tables.get("dataset"), tables.get("rescale"), layers, data)
+    rest = tables.get("dataset"), tables.get("rescale"), layers, data
+    memory = {} if study is None else study.memory
+    own = tuple(tables.get("custom_objects", ()))
+    return Parsed(study, tuple(problems), source, _models_in(tables), *rest, memory, own, code)

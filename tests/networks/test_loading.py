@@ -212,10 +212,11 @@ def test_a_truncated_model_or_mere_weights_are_refused(tmp_path):
     weights = tmp_path / "only.weights.h5"
     classifier().save_weights(weights)
     assert "No model config found" in refusal(weights)
+    assert "these go with what builds their network" in refusal(weights)
 
 
 def test_another_kind_of_file_is_refused_by_name(tmp_path):
-    path = tmp_path / "model.pt"
+    path = tmp_path / "model.net"
     path.touch()
     assert "must end in .keras or .h5" in refusal(path)
     assert "not a file" in refusal(tmp_path)

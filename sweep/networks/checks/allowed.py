@@ -159,11 +159,28 @@ _QUANTIZED = (
     "is quantized by Keras, its weights no numbers to perturb; give the network as it was before quantize(), and let "
     'the study round it: { op = "symmetric", bits = 8 }'
 )
+PRUNING = _words("PruneLowMagnitude ClusterWeights QuantizeLayer QuantizeWrapper QuantizeWrapperV2 QuantizeAnnotate")
+_PRUNING = (
+    "is a wrapper of tensorflow_model_optimization; save what strip_pruning(model) or strip_clustering(model) gives, "
+    'or the network before quantize_model, and let the study round it: { op = "symmetric", bits = 8 }'
+)
+QKERAS = _words(
+    """
+    QActivation QAdaptiveActivation QAveragePooling2D QBatchNormalization QBidirectional QConv1D QConv2D
+    QConv2DBatchnorm QConv2DTranspose QDense QDepthwiseConv2D QDepthwiseConv2DBatchnorm QGRU QGlobalAveragePooling2D
+    QLSTM QMobileNetSeparableConv2D QSeparableConv1D QSeparableConv2D QSimpleRNN
+    """
+)
+_QKERAS = (
+    "is a layer of QKeras, which works with Keras 2 alone; set its weights in the same network of Keras's own layers, "
+    'and let the study round them: { op = "fixed_point_saturating", bits = 8 }'
+)
 _LOOKUP = "can read a vocabulary from a path that the file gives"
 _TYPES = "names a class of TensorFlow to be built"
 REASONS: Mapping[str, str] = {
     "__lambda__": "is code stored in the file, which loading would run",
-    "Lambda": "runs code stored in the file",
+    "Lambda": "runs code stored in the file; make it a layer of your own (custom_objects), or say --trust-model if the "
+    "file is yours",
     **dict.fromkeys(("TFOpLambda", "SlicingOpLambda"), "calls a function of TensorFlow that the file names"),
     "TensorFlowOpLayer": "runs a graph of TensorFlow stored in the file",
     "TFSMLayer": "loads a TensorFlow program from a path that the file gives",
@@ -171,6 +188,8 @@ REASONS: Mapping[str, str] = {
     **dict.fromkeys(("JaxLayer", "FlaxLayer"), "calls functions that the file names"),
     **dict.fromkeys(("StringLookup", "IntegerLookup", "TextVectorization"), _LOOKUP),
     **dict.fromkeys(QUANTIZED, _QUANTIZED),
+    **dict.fromkeys(PRUNING, _PRUNING),
+    **dict.fromkeys(QKERAS, _QKERAS),
     **dict.fromkeys(("Hashing", "HashedCrossing"), "takes words, not images"),
     **dict.fromkeys(("__typespec__", "TypeSpec", "CompositeTensor"), _TYPES),
 }
@@ -189,6 +208,7 @@ PLACES = frozenset((module, name) for name, modules in MODELS.items() for module
         "keras.regularizers": REGULARIZERS,
         "keras.constraints": CONSTRAINTS,
         **dict.fromkeys(("keras", "keras.dtype_policies", "keras.mixed_precision"), POLICIES),
+        "keras.src.applications.convnext": frozenset({"LayerScale"}),
         **dict.fromkeys(("keras.random", "keras.src.random.seed_generator"), frozenset({"SeedGenerator"})),
     }
 )

@@ -8,7 +8,7 @@ a model within it is, whatever `compile` says; so that one is checked too.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from sweep.networks.checks import allowed
@@ -38,7 +38,9 @@ _DTYPES = {
     *("bool", "float16", "float32", "float64", "bfloat16", "complex64", "complex128"),
     *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
 }
+_OWN = 'if it is yours, name the Python file that defines it: custom_objects = ["my_layers.py"]'
 _MARKS = {"__keras_tensor__", "__tensor__", "__numpy__", "__slice__", "__ellipsis__", "__bytes__"}
+_MARKED = _MARKS | {"function", "__tuple__", "TensorShape", "__lambda__"}  # words of Keras's own, whatever is called so
 
 
 def parse(text: str | bytes) -> Any:
@@ -57,25 +59,27 @@ def parse(text: str | bytes) -> Any:
         raise ValueError(f"the configuration is not JSON: {error}") from None
 
 
-def problems_of(config: Any, values: int) -> Iterator[str]:
+def problems_of(config: Any, values: int, own: Collection[str] = ()) -> Iterator[str]:
     """Why a configuration is refused, each reason in one line that names the layer; nothing when it is harmless.
 
     Args:
         config: a model's configuration, as `parse` gives it.
         values: how many numbers the file stores, which no layer's width can exceed.
+        own: names of the user's own layers and functions, which Keras takes for these names before any other.
     """
     if not isinstance(config, dict) or "class_name" not in config:
         yield "the configuration does not describe a model"
         return
     outer = {key: value for key, value in config.items() if key != "compile_config"}
-    yield from _Walk(max(values, MANY)).node(outer, "", "the model", 0)
+    yield from _Walk(max(values, MANY), own).node(outer, "", "the model", 0)
 
 
 class _Walk:
     """One walk through a configuration; it ends early when there are too many parts."""
 
-    def __init__(self, widest: int) -> None:
+    def __init__(self, widest: int, own: Collection[str] = ()) -> None:
         self.widest = widest
+        self.own = own
         self.left = MAX_NODES
         self.training = 0  # how many compile configurations surround the current node
 
@@ -126,13 +130,16 @@ class _Walk:
             yield f"{place}: {key or 'an argument'} looks like a path: {shown(word)}"
         elif word in _FUNCTIONS:
             yield f"{place}: {key or 'an argument'} names a function: {shown(word)}"
-        elif key.endswith("activation") and word not in allowed.ACTIVATIONS:
+        elif key.endswith("activation") and word not in allowed.ACTIVATIONS and word not in self.own:
             yield f"{place}: {key} {shown(word)} is not one of Keras's own"
 
     def object(self, node: dict[str, Any], place: str) -> Iterator[str]:
         name, module, config = node["class_name"], node.get("module"), node.get("config")
         if not isinstance(name, str) or not isinstance(module, str | None):
             yield f"{place}: a class is named by {shown(name)} and {shown(module)}, which are not names"
+        elif (node.get("registered_name") or name) in self.own and name not in _MARKED:
+            if not isinstance(config, dict):
+                yield f"{place}: the configuration of a {name} is {shown(config)}"
         elif name in allowed.REASONS:
             yield f"{place} {allowed.REASONS[name]}"
         elif name == "function":
@@ -147,9 +154,9 @@ class _Walk:
                 yield f"{place}: an array of an unknown type: {shown(config)}"
         elif not self.listed(name, module, named="module" in node):
             origin = f" of {shown(module)}" if module and not module.startswith("keras.layers") else ""
-            yield f"{place}: the class {shown(name)}{origin} is not one that a network may be made of"
+            yield f"{place}: the class {shown(name)}{origin} is not one that a network may be made of; {_OWN}"
         elif node.get("registered_name") not in (None, name):
-            yield f"{place}: a class of the author's own is asked for: {shown(node['registered_name'])}"
+            yield f"{place}: a class of the author's own is asked for: {shown(node['registered_name'])}; {_OWN}"
         elif not isinstance(config, dict | list):
             yield f"{place}: the configuration of a {name} is {shown(config)}"
 
@@ -163,9 +170,12 @@ class _Walk:
         name = node.get("config")
         known = allowed.ACTIVATIONS | (allowed.MEASURES if self.training else frozenset())
         modules = ("builtins", "keras.activations", *(("keras.losses", "keras.metrics") if self.training else ()))
+        if isinstance(name, str) and name in self.own:
+            return
         own = isinstance(name, str) and name in known and node.get("registered_name") in (None, name, "function")
         if not own or node.get("module") not in modules:
-            yield f"{place}: the function {shown(name)} of {shown(node.get('module'))} is not one of Keras's own"
+            origin = shown(node.get("module"))
+            yield f"{place}: the function {shown(name)} of {origin} is not one of Keras's own; {_OWN}"
 
     def calls(self, calls: Any, place: str) -> Iterator[str]:
         # Called with no tensor of the graph, a layer would compute at once, on numbers of the file's choosing.

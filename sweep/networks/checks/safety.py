@@ -12,7 +12,7 @@ import contextlib
 import itertools
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,13 +28,14 @@ MAX_FILE = 8 << 30
 """Largest model file, in bytes."""
 MAX_PROBLEMS = 20
 """Most lines that one file's problems take."""
+_WITH_CODE = 'these go with what builds their network: model = { build = "my_model.py:build", weights = "…" }'
 
 _ARCHIVE, _HDF5 = (b"PK\x03\x04", "a .keras archive"), (MARK, "an HDF5 file")
 _KINDS = {".keras": _ARCHIVE, ".h5": _HDF5, ".hdf5": _HDF5}
 SUFFIXES = tuple(_KINDS)
 
 
-def check_model_file(path: str | Path, shown: str = "") -> int:
+def check_model_file(path: str | Path, shown: str = "", own: Collection[str] = (), weights: bool = False) -> int:
     """Refuses a model file that could do anything but be a network; Keras is neither needed nor imported.
 
     Only the file itself is opened; its tensors are not read.
@@ -42,6 +43,8 @@ def check_model_file(path: str | Path, shown: str = "") -> int:
     Args:
         path: a .keras, .h5 or .hdf5 file.
         shown: what messages call it; default its path.
+        own: names of the user's own layers and functions, which Keras is given.
+        weights: whether its weights alone will be read, whatever else it holds.
 
     Returns:
         The bytes that its tensors take, for `variables_within`.
@@ -53,11 +56,11 @@ def check_model_file(path: str | Path, shown: str = "") -> int:
     found, problems = Contents(), []
     try:
         with open_file(path) as file:
-            unsafe = _problems(file, os.fstat(file.fileno()).st_size, path.suffix, found)
+            unsafe = _problems(file, os.fstat(file.fileno()).st_size, path.suffix, found, None if weights else own)
             for problem in itertools.islice(unsafe, MAX_PROBLEMS + 1):
                 problems.append(f"not safe to load: {problem}")
-        if found.config is None and not problems:
-            raise Damaged("No model config found in the file; it may hold weights only")
+        if found.config is None and not problems and not weights:
+            raise Damaged(f"No model config found in the file; it may hold weights only; {_WITH_CODE}")
     except (Damaged, ValueError) as error:
         problems.append(f"not a model that Keras can load: {reason(error)}")
     except MemoryError:
@@ -105,7 +108,7 @@ def variables_within(stored: int) -> Iterator[None]:
         raise InputError(refusal)
 
 
-def _problems(file: BinaryIO, size: int, suffix: str, found: Contents) -> Iterator[str]:
+def _problems(file: BinaryIO, size: int, suffix: str, found: Contents, own: Collection[str] | None) -> Iterator[str]:
     if size > MAX_FILE:
         raise Damaged(f"it has {size} bytes; at most {MAX_FILE} are read")
     kind = _KINDS.get(suffix.lower())
@@ -114,5 +117,5 @@ def _problems(file: BinaryIO, size: int, suffix: str, found: Contents) -> Iterat
     if file.read(len(kind[0])) != kind[0]:
         raise Damaged(f"it does not begin like {kind[1]}, which its name says it is")
     yield from check_zip(file, size, found) if kind is _ARCHIVE else check_hdf5(Bytes(file, 0, size), found)
-    if found.config is not None:
-        yield from configs.problems_of(configs.parse(found.config), found.values)
+    if found.config is not None and own is not None:
+        yield from configs.problems_of(configs.parse(found.config), found.values, own)

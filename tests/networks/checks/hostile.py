@@ -474,4 +474,4 @@ def corpus(folder: Path, good_keras: Path, good_h5: Path) -> Iterator[tuple[str,
         yield f"{kind} pipe", _pipe(other, fresh(kind)), "not a file"
         yield f"{kind} device", _device(other, fresh(kind)), "not a file"
         yield f"{kind} folder", _folder(good_keras, fresh(kind)), "not a file"
-    yield "another name", _other(good_h5, fresh(".pt")), "must end in"
+    yield "another name", _other(good_h5, fresh(".net")), "must end in"

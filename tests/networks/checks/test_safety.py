@@ -406,8 +406,8 @@ def test_a_file_exchanged_after_the_check_is_not_what_keras_reads(tmp_path: Path
     expected = path.read_bytes()
     check = loading.check_model_file
 
-    def check_then_exchange(*given: object) -> int:
-        stored = check(*given)
+    def check_then_exchange(*given: object, **named: object) -> int:
+        stored = check(*given, **named)
         path.write_bytes(b"something else")
         return stored
 
