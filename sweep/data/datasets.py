@@ -25,20 +25,25 @@ class Dataset:
 
     Attributes:
         images: (n, ...) as stored, whole numbers or floating.
-        labels: (n,) int64, >= 0.
+        labels: (n,) int64, >= 0; (0,) where the images have no class labels.
         digest: SHA-256 of the file, in hex.
+        classes: names of the classes, or empty.
+        targets: (n, ...) float32, what the outputs are compared with where that is no class labels; else None.
     """
 
     images: np.ndarray
     labels: np.ndarray
     digest: str
+    classes: tuple[str, ...] = ()
+    targets: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.images)
 
     def first(self, images: int) -> Dataset:
         """The first so many images, with their labels."""
-        return replace(self, images=self.images[:images], labels=self.labels[:images])
+        targets = None if self.targets is None else self.targets[:images]
+        return replace(self, images=self.images[:images], labels=self.labels[:images], targets=targets)
 
 
 def load_dataset(path: str | Path, split: str = "test") -> Dataset:

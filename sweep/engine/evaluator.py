@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from keras import ops
 
 from sweep.data.datasets import Dataset
 from sweep.data.decisions import decide
+from sweep.data.measures import LOGITS, SIGMOID, SOFTMAX, Measure, Outputs
 from sweep.engine import near_ties, tf_ops
 from sweep.engine.backends import EXTREME, Backend, Compiled, Plain, Scores, Stacked, Subject, forward_of, steps
 from sweep.engine.compiled.network import Seen
@@ -26,7 +28,7 @@ from sweep.engine.proof import predict
 from sweep.engine.sites import IDENTITY, Entry, Site
 from sweep.errors import SweepError
 from sweep.networks.feeding import feed
-from sweep.networks.loading import Network
+from sweep.networks.loading import Network, task_of
 from sweep.perturb.base import Array, Transform
 
 SAMPLE = 256  # images of the proof and of autotuning
@@ -38,10 +40,24 @@ _Maker = Callable[[Subject, tuple[int, ...]], Backend]
 
 
 class Count(NamedTuple):
-    """Images of one trial: decided as labelled, and with a score that is no finite number (their decision is void)."""
+    """Of one trial: images decided as labelled, and with a score that is no finite number (their decision is void).
 
-    correct: int
+    `correct` is None where outputs are no classes; `values` are those of the evaluator's measures, in their order.
+    """
+
+    correct: int | None
     nonfinite: int
+    values: tuple[float | None, ...] = ()
+
+
+@dataclass
+class _Tally:
+    """What is known of a trial so far: counts and, where there are measures, scores and decisions block by block."""
+
+    correct: int = 0
+    nonfinite: int = 0
+    scores: list[Scores] = field(default_factory=list)
+    decisions: list[npt.NDArray[np.int64]] = field(default_factory=list)
 
 
 class Evaluator:
@@ -60,6 +76,7 @@ class Evaluator:
         images: how many there are.
         labels: (images,) of the dataset.
         sites: where transforms act on the data flow.
+        measures: what is reported of each trial, beside its right decisions.
         notes: what the user should know once, such as a layer that keeps a network from running stacked.
         ties: decisions within rounding so far.
     """
@@ -71,9 +88,11 @@ class Evaluator:
         engine: str | None = None,
         sites: Sequence[Site] = (),
         rescale: str | None = None,
+        measures: Sequence[Measure] = (),
     ) -> None:
         self.network = network
         self.sites = tuple(sites)
+        self.measures = tuple(measures)
         self.weights: list[Array] = [np.array(w) for w in network.model.get_weights()]
         for weight in self.weights:
             weight.flags.writeable = False  # so that what is computed of them can be kept
@@ -84,6 +103,10 @@ class Evaluator:
         self.labels = dataset.labels
         self.images = len(dataset)
         self._subject = Subject(network, feed(network, dataset, rescale), self.sites)
+        task = task_of(network, dataset)
+        self._has_classes = not task.no_classes
+        self._targets = self._subject.images if dataset.targets is None and task.reconstructs else dataset.targets
+        self._top = sorted({measure.k for measure in self.measures if measure.k})
         self._passing = forward_of(self._subject)[0]
         few = ops.convert_to_tensor(self._subject.images[:PREDICT_BATCH])
         self._softmax = near_ties.is_softmax(np.asarray(self._passing(few, self.weights)))
@@ -103,13 +126,13 @@ class Evaluator:
         return self._backends[key]
 
     def correct(self, trials: Sequence[Sequence[Entry]], varied: Sequence[int]) -> list[int]:
-        """Numbers of images decided as labelled.
+        """Numbers of images decided as labelled, of a network whose outputs are classes.
 
         Args:
             trials: for each trial its weights, in the order of `model.weights`, and then what it has for each site.
             varied: the variables in which a trial may differ from the clean network; empty for none.
         """
-        return [count.correct for count in self.count([iter([trial]) for trial in trials], varied)]
+        return [count.correct or 0 for count in self.count([iter([trial]) for trial in trials], varied)]
 
     def count(
         self, trials: Sequence[Iterator[Sequence[Entry]]], varied: Sequence[int], block: int | None = None
@@ -120,23 +143,65 @@ class Evaluator:
         """
         backend = self.backend(varied, block)
         size = block or self.images
-        correct, nonfinite = [0] * len(trials), [0] * len(trials)
+        found: list[Count] = []
         for start in range(0, len(trials), backend.trials):
             part = range(start, min(start + backend.trials, len(trials)))
+            tallies = [_Tally() for _ in part]
             for number, first in enumerate(range(0, self.images, size)):
                 images = np.arange(first, min(first + size, self.images))
                 given = [next(trials[k]) for k in part]
                 scores = backend.scores(_entries(given, backend), number)
                 weights = [i for i in backend.varied if i < len(self.weights)]
-                for k, trial, row in zip(part, given, scores, strict=True):
+                for tally, trial, row in zip(tallies, given, scores, strict=True):
                     if backend.name != "plain" and _is_extreme([trial[i] for i in weights]):
                         plain = self.plain(varied, block)
                         row = plain.scores(_entries([trial], plain), number)[0]
-                    decisions, finite, close = self.judged(row)
-                    self.take_again(decisions, close, trial, images, block)
-                    correct[k] += int(np.count_nonzero(decisions == self.labels[images]))
-                    nonfinite[k] += int(np.count_nonzero(~finite))
-        return [Count(*pair) for pair in zip(correct, nonfinite, strict=True)]
+                    self._take(tally, trial, row, images, block)
+            found += [self._counted(tally) for tally in tallies]
+        return found
+
+    def _take(
+        self,
+        tally: _Tally,
+        trial: Sequence[Entry],
+        scores: Scores,
+        images: npt.NDArray[np.int64],
+        block: int | None,
+    ) -> None:
+        """Take in the scores of a trial on these images."""
+        if not self._has_classes:
+            tally.nonfinite += int(np.count_nonzero(~np.isfinite(scores).all(axis=-1)))
+            tally.scores.append(scores)
+            return
+        decisions, finite, close = self.judged(scores)
+        if self.measures:
+            scores = scores.copy()  # those that are taken again will stand in it
+            for k in self._top:
+                close |= near_ties.rank_within_rounding(scores, self.labels[images], k, self._softmax, self._tie)
+            tally.scores.append(scores)
+            tally.decisions.append(decisions)
+        self.take_again(decisions, close, trial, images, block, scores if self.measures else None)
+        tally.correct += int(np.count_nonzero(decisions == self.labels[images]))
+        tally.nonfinite += int(np.count_nonzero(~finite))
+
+    def _counted(self, tally: _Tally) -> Count:
+        correct = tally.correct if self._has_classes else None
+        if not self.measures:
+            return Count(correct, tally.nonfinite)
+        nothing = np.zeros(0, np.int64)
+        outputs = Outputs(
+            scores=np.concatenate(tally.scores),
+            labels=self.labels,
+            targets=None if self._targets is None else self._targets.reshape(self.images, -1),
+            decisions=np.concatenate(tally.decisions) if self._has_classes else nothing,
+            clean=self._clean_decisions if self._has_classes else nothing,
+            kind=SOFTMAX if self._softmax else SIGMOID if self.network.sigmoid else LOGITS,
+        )
+        return Count(correct, tally.nonfinite, tuple(measure.value(outputs) for measure in self.measures))
+
+    @cached_property
+    def _clean_decisions(self) -> npt.NDArray[np.int64]:
+        return decide(predict(self.network, self._subject.images), self.network.threshold)
 
     def margins(
         self, entries: Sequence[Entry] = (), varied: Sequence[int] = (), block: int | None = None
@@ -249,10 +314,11 @@ class Evaluator:
         entries: Sequence[Entry],
         images: npt.NDArray[np.int64],
         block: int | None,
+        scores: Scores | None = None,
     ) -> None:
         """Decide anew, as `predict` does, which of a trial's decisions (n,) on images of these numbers are close.
 
-        But for those where something acts on the data flow: they stay.
+        Where `scores` (n, outputs) are given, those of these images become `predict`'s, too. But for those where something acts on the data flow: they stay.
         """
         if self.sites:
             return
@@ -265,9 +331,11 @@ class Evaluator:
         batches = blocks + (images[again] - blocks) // PREDICT_BATCH * PREDICT_BATCH
         for first, start in np.unique(np.stack([batches, blocks]), axis=1).T:
             few = ops.convert_to_tensor(self._subject.images[first : min(first + PREDICT_BATCH, start + size)])
-            exact = decide(np.asarray(self._passing(few, tensors)), self.network.threshold)
+            exact = np.asarray(self._passing(few, tensors))
             some = again[batches == first]
-            decisions[some] = exact[images[some] - first]
+            decisions[some] = decide(exact, self.network.threshold)[images[some] - first]
+            if scores is not None:
+                scores[some] = exact[images[some] - first]
 
     def plain(self, varied: Sequence[int], block: int | None) -> Plain:
         """For trials with weights so large that backends could differ."""
@@ -293,7 +361,8 @@ class Evaluator:
         plain: Backend = Plain(sample, key)
         if self.sites:
             expected = plain.scores(_entries(trials, plain))
-        best: tuple[float, _Maker] = (seconds_a_trial(plain, trials), Plain)
+        first_right = bool(self.sites) or not all(measure.exact for measure in self.measures)
+        best: tuple[float, _Maker] = (0.0 if first_right else seconds_a_trial(plain, trials), Plain)
         refusal = ""
         for make in self._candidates():
             try:
@@ -306,7 +375,7 @@ class Evaluator:
                 self.notes.append(f"{backend.name} evaluation differs from plain Keras here, and is not used")
                 continue
             self._tie = max(self._tie, near_ties.MARGIN * error)
-            if self.sites:
+            if first_right:
                 return make
             best = min(best, (seconds_a_trial(backend, trials), make), key=lambda pair: pair[0])
             if backend.name == "compiled" and best[1] is make and self._engine is None:

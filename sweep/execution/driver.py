@@ -133,7 +133,7 @@ class _Sweep:
         """Evaluate and commit what is missing; returns how many trials were. The folder is begun once workers are."""
         study, store, job = self._prepared.study, self._store, self._job
         store.adopt(job.study_digest, job.columns)
-        have = present(store)
+        have = present(store, study.main)
         self._means = Means(study, have)
         whole, few = missing(study, have), self._means.missing()
         if not whole and not few:
@@ -311,5 +311,5 @@ class _Sweep:
         """Clean networks that are right about hardly more images than by lot: something is wrong with the study."""
         for (cell, _), (correct, images) in zip(outcome.trials, outcome.counts, strict=True):
             label = self._prepared.study.clean.get(cell)
-            if label is not None and is_near_chance(correct / images, images, self._prepared.chance[label]):
+            if label is not None and correct is not None and is_near_chance(correct / images, images, self._prepared.chance[label]):
                 yield chance_warning(label, correct / images, self._prepared.chance[label])

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sweep.data.measures import ACCURACY
 from sweep.errors import InputError, StoreError
 from sweep.execution.means import Means
 from sweep.execution.plan import Trial, missing
@@ -50,13 +51,13 @@ def open_store(prepared: Prepared, place: str | Path) -> Store:
     return store
 
 
-def present(store: Store) -> dict[Trial, float]:
-    """The committed trials, and what each says of its chip's accuracy."""
+def present(store: Store, measure: str = ACCURACY.name) -> dict[Trial, float]:
+    """The committed trials, and what each says of its chip's accuracy, or of another measure."""
     table = store.table()
     if table is None:
         return {}
     keys = zip(table["cell"].to_pylist(), table["seed"].to_pylist(), strict=True)
-    return dict(zip(keys, values_of(table).tolist(), strict=True))
+    return dict(zip(keys, values_of(table, measure).tolist(), strict=True))
 
 
 def survey_of(prepared: Prepared, folder: Folder) -> Survey | None:
@@ -84,7 +85,7 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     lines = []
     if old["root_seed"] != new["root_seed"]:
         lines.append(f"root_seed was {old['root_seed']}, is {new['root_seed']}")
-    nouns = {"files": "", "plugins": "plugin ", "cells": "cell "}
+    nouns = {"files": "", "plugins": "plugin ", "measures": "measure ", "cells": "cell "}
     parts = sorted(dict.fromkeys([*old, *new]), key=lambda part: part == "cells")  # which may be many
     for part in (part for part in parts if part != "root_seed"):
         noun = nouns.get(part, f"{part} of ")

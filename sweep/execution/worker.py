@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sweep.data.datasets import Dataset
+from sweep.data.measures import ACCURACY, column, further, measure_of
 from sweep.errors import NodeError, SweepError, TaskError, VersionError
 from sweep.execution import sampled
 from sweep.execution.job import Job, Outcome, unpacked
@@ -83,7 +84,8 @@ def run_chunk(job: Job, model: ModelFile, dataset: Dataset, chunk: Chunk) -> Out
     done = tuple(zip(table["cell"].to_pylist(), table["seed"].to_pylist(), strict=True))
     counts = list(zip(table["n_correct"].to_pylist(), table["n_images"].to_pylist(), strict=True))
     seconds = float(pc.sum(table["seconds"]).as_py())
-    found = Outcome(chunk, seconds, _host(), done, counts, values_of(table).tolist(), notes=notes)
+    values = values_of(table, column(job.measures[0])).tolist()
+    found = Outcome(chunk, seconds, _host(), done, counts, values, notes=notes)
     folder = Folder(job.folder)
     if folder.read(MANIFEST) is None:  # a local folder on another machine
         return replace(found, table=table)
@@ -152,7 +154,8 @@ def evaluate_chunk(job: Job, model: ModelFile, dataset: Dataset, chunk: Chunk) -
         if chunk.kind == FEW and job.survey is not None:
             tables.append(_few(job, evaluator, kind, trials))
         else:
-            tables.append(trial_table(list(_evaluate(job, evaluator, kind, trials)), job.columns))
+            rows, counted = list(_evaluate(job, evaluator, kind, trials)), ACCURACY.name in job.measures
+            tables.append(trial_table(rows, job.columns, further(job.measures), counted))
         notes += evaluator.notes
         evaluator.notes = []
     return pa.concat_tables(tables), tuple(notes)
@@ -220,7 +223,9 @@ def _alike(
         groups.setdefault(kinds[cell_id], []).append((cell, seed))
     for kind, trials in groups.items():
         how = (job.engine, kind.sites, job.rescale)
-        key, make = (network.digest, dataset.digest, *how), partial(Evaluator, network, dataset, *how)
+        measures = [measure_of(name) for name in further(job.measures)]
+        key = (network.digest, dataset.digest, *how, tuple(job.measures))
+        make = partial(Evaluator, network, dataset, *how, measures)
         yield kind, trials, _kept(_evaluators, key, _KEPT_EVALUATORS, make)
 
 
@@ -233,7 +238,8 @@ def _evaluate(job: Job, evaluator: Evaluator, kind: _Kind, trials: list[tuple[Ce
         entries = [_entries(job, evaluator, cell, seed) for cell, seed in part]
         counts = evaluator.count(entries, kind.varied, kind.block)
         seconds = (time.perf_counter() - begun) / len(part)
-        for (cell, seed), (correct, nonfinite) in zip(part, counts, strict=True):
+        for (cell, seed), (correct, nonfinite, values) in zip(part, counts, strict=True):
+            accuracy = None if correct is None else correct / evaluator.images
             yield {
                 "model": cell.model,
                 "family": cell.family,
@@ -242,9 +248,10 @@ def _evaluate(job: Job, evaluator: Evaluator, kind: _Kind, trials: list[tuple[Ce
                 "seed": seed,
                 "n_images": evaluator.images,
                 "n_correct": correct,
-                "accuracy": correct / evaluator.images,
+                "accuracy": accuracy,
                 "n_nonfinite": nonfinite,
-                **({} if seed < FIRST_SAMPLED else {"estimate": correct / evaluator.images, "half_difference": 0.0}),
+                **({} if seed < FIRST_SAMPLED else {"estimate": accuracy, "half_difference": 0.0}),
+                **dict(zip((measure.name for measure in evaluator.measures), values, strict=True)),
                 "seconds": seconds,
                 "host": host["host"],
                 "device": host["device"],

@@ -60,7 +60,7 @@ def read_files(named: Parsed, trust: bool) -> Files:
             continue
         network = networks[label]
         if images is not None:
-            problems += [f"model: {file}: {problem}" for problem in check_fit(network, images)]
+            problems += [f"model: {file}: {problem}" for problem in check_fit(network, images, named.measures)]
             if named.rescale in (None, *RESCALES):  # what else it may be is told elsewhere
                 with collected(problems, after=f" ({label})"):
                     rescale_of(network, images, named.rescale)

@@ -16,7 +16,7 @@ from sweep.data.datasets import Dataset, load_dataset
 from sweep.data.decisions import chance
 from sweep.errors import InputError, collected
 from sweep.networks.feeding import DEFAULT, fed, feed, rescale_of
-from sweep.networks.loading import Network
+from sweep.networks.loading import Network, task_of
 from sweep.perturb.dataflow import DataFlow
 from sweep.preparation.files import layers_of, read_files
 from sweep.preparation.sites import Flow, Placed, place
@@ -57,13 +57,17 @@ class Prepared:
 
     @property
     def chance(self) -> dict[str, float]:
-        """The accuracy by chance of each model, by label."""
-        return {label: chance(self.dataset.labels, network.outputs) for label, network in self.networks.items()}
+        """The accuracy by chance of each model whose outputs are classes, by label."""
+        return {
+            label: chance(self.dataset.labels, network.outputs)
+            for label, network in self.networks.items()
+            if not task_of(network, self.dataset).no_classes
+        }
 
     def fed(self) -> list[str]:
         """What goes into the networks and what they are asked for, a line for those of which the same is true."""
         lines: dict[str, list[str]] = {}
-        labels = f"labels 0 to {self.dataset.labels.max()}"
+        labels = f"labels 0 to {self.dataset.labels.max()}" if self.dataset.labels.size else "no class labels"
         for label, network in self.networks.items():
             text = f"{fed(network, self.dataset, self.study.rescale)}; {labels}, {network.outputs} outputs"
             lines.setdefault(text, []).append(label)

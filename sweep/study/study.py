@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tomli_w
 
+from sweep.data.measures import ACCURACY, column, further
 from sweep.errors import InputError, collected
 from sweep.files import read_tables
 from sweep.perturb.base import REGISTRY, Selection, Transform, parameters
@@ -40,6 +41,7 @@ class Parsed(NamedTuple):
         dataset: a path, or None.
         rescale: how images reach the networks, whether it is valid or not.
         layers: for each selection where it stands, of which transform, and what it selects.
+        measures: that are valid; accuracy where none is named.
     """
 
     study: Study | None
@@ -49,6 +51,7 @@ class Parsed(NamedTuple):
     dataset: str | None
     rescale: Any
     layers: list[tuple[str, type[Transform], Selection]]
+    measures: Sequence[str] = (ACCURACY.name,)
 
     def sound(self) -> Study:
         """The study; raises InputError with all problems where there are some."""
@@ -80,6 +83,7 @@ class Study:
     min_seeds: int | None = None
     max_seeds: int | None = None
     images: str | None = None
+    measures: Sequence[str] = (ACCURACY.name,)
     root_seed: int = 0
     rescale: str | None = None
     plugins: Sequence[str] = ()
@@ -127,6 +131,7 @@ class Study:
             "dataset": self.dataset,
             **({"seeds": self.seeds if isinstance(self.seeds, int) else dict(self.seeds)} if self.seeds else {}),
             **{key: value for key in CHIPS if (value := getattr(self, key)) is not None},
+            **({"measures": list(self.measures)} if list(self.measures) != [ACCURACY.name] else {}),
             "root_seed": self.root_seed,
             **({"rescale": self.rescale} if self.rescale is not None else {}),
             **({"plugins": list(self.plugins)} if self.plugins else {}),
@@ -143,7 +148,7 @@ class Study:
 
         given = {"seeds": seeds, "precision": precision}
         values = {key: value for key, value in given.items() if value is not None}
-        own = {key: value for key in ("seeds", *CHIPS) if (value := getattr(self, key))}
+        own = {key: value for key in ("seeds", "measures", *CHIPS) if (value := getattr(self, key))}
         if values and (problems := check_chips({**own, **values})):
             raise InputError(f"{self.source}: {problem}" for problem in problems)
         return self.but(**values) if values else self
@@ -219,6 +224,21 @@ class Study:
                     types[column] = float if {known, kind} == {int, float} else str
         return types
 
+    @property
+    def further(self) -> tuple[str, ...]:
+        """The columns of its measures beside accuracy, sorted."""
+        return further(self.measures)
+
+    @property
+    def main(self) -> str:
+        """The column of the measure that figures and thresholds are of."""
+        return column(self.measures[0])
+
+    @property
+    def counted(self) -> bool:
+        """Whether it asks for accuracy, so that every trial has one; else those have one whose networks have classes."""
+        return ACCURACY.name in self.measures
+
     @cached_property
     def published(self) -> dict[str, float]:
         """Cell ids → published accuracy, a fraction."""
@@ -250,6 +270,8 @@ class Study:
         identity = {"root_seed": self.root_seed, "files": dict(digests), "cells": perturbations}
         if self.precision is not None and self.images == "all":
             identity["images"] = {"chips for the mean": "all"}
+        if self.further:
+            identity["measures"] = dict.fromkeys(self.further, "")
         if self.plugins:
             identity["plugins"] = self.plugin_digests
         normal: dict[str, Any] = json.loads(json.dumps(identity))
@@ -350,4 +372,6 @@ def _parsed(study: Study | None, tables: Mapping[str, Any], problems: Sequence[s
                 at, names = f"family[{i}].sensitivity", family["sensitivity"]
             layers += [(at, ops[table["op"]], tuple(one) if isinstance(one, list) else one) for one in names]
     models = list(dict.fromkeys(path for path in as_list(tables.get("model")) if isinstance(path, str) and path))
-    return Parsed(study, tuple(problems), source, models, tables.get("dataset"), tables.get("rescale"), layers)
+    measures = [name for name in tables.get("measures", [ACCURACY.name]) if name is not None]
+    named = (models, tables.get("dataset"), tables.get("rescale"), layers, measures)
+    return Parsed(study, tuple(problems), source, *named)
