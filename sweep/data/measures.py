@@ -141,11 +141,16 @@ class Measure:
     @property
     def lower(self) -> str:
         """In the middle of a sentence."""
-        return self.label if self.label[:2].isupper() else self.label[0].lower() + self.label[1:]
+        return self.label[0].lower() + self.label[1:]
+
+    @property
+    def average(self) -> str:
+        """Its mean over chips, in the middle of a sentence."""
+        return self.lower if self.lower.startswith("mean ") else f"mean {self.lower}"
 
 
 def _right(outputs: Outputs) -> Floats:
-    return (outputs.decisions == outputs.labels).astype(np.float64)
+    return np.asarray(outputs.decisions == outputs.labels, np.float64)
 
 
 def _among(k: int) -> Callable[[Outputs], Floats]:
@@ -156,7 +161,7 @@ def _among(k: int) -> Callable[[Outputs], Floats]:
         own = np.take_along_axis(scores, labels, axis=1)
         before = (scores > own) | ((scores == own) & (np.arange(scores.shape[1]) < labels))
         finite = np.isfinite(scores).all(axis=1)
-        return ((np.count_nonzero(before, axis=1) < k) & finite).astype(np.float64)
+        return np.asarray((np.count_nonzero(before, axis=1) < k) & finite, np.float64)
 
     return of
 
@@ -177,7 +182,7 @@ def _cross_entropy(outputs: Outputs) -> Floats:
 
 
 def _agrees(outputs: Outputs) -> Floats:
-    return (outputs.decisions == outputs.clean).astype(np.float64)
+    return np.asarray(outputs.decisions == outputs.clean, np.float64)
 
 
 def _recalls(outputs: Outputs) -> Floats:
@@ -287,7 +292,7 @@ _TOP = re.compile(r"top([1-9]\d{0,3})")
 _OWN = r".+\.py:[A-Za-z]\w*"
 FORM = rf"^({'|'.join(KNOWN)}|{_TOP.pattern.replace('(', '').replace(')', '')}|{_OWN})$"
 """What a study may call a measure, as a pattern."""
-VALID = f"{', '.join(KNOWN)}, topK such as top5, or \"my_measure.py:function\""
+VALID = f'{", ".join(KNOWN)}, topK such as top5, or "my_measure.py:function"'
 
 
 def is_own(name: str) -> bool:

@@ -318,7 +318,8 @@ class Evaluator:
     ) -> None:
         """Decide anew, as `predict` does, which of a trial's decisions (n,) on images of these numbers are close.
 
-        Where `scores` (n, outputs) are given, those of these images become `predict`'s, too. But for those where something acts on the data flow: they stay.
+        Where `scores` (n, outputs) are given, those of these images become `predict`'s, too. But for networks where
+        something acts on the data flow: all stays.
         """
         if self.sites:
             return

@@ -311,5 +311,7 @@ class _Sweep:
         """Clean networks that are right about hardly more images than by lot: something is wrong with the study."""
         for (cell, _), (correct, images) in zip(outcome.trials, outcome.counts, strict=True):
             label = self._prepared.study.clean.get(cell)
-            if label is not None and correct is not None and is_near_chance(correct / images, images, self._prepared.chance[label]):
+            if label is None or correct is None:
+                continue
+            if is_near_chance(correct / images, images, self._prepared.chance[label]):
                 yield chance_warning(label, correct / images, self._prepared.chance[label])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pandas as pd
 
+from sweep.data.measures import Measure
 from sweep.reporting.tables.frames import Answer, as_table, for_programs
 from sweep.reporting.tables.layout import FOR_PROGRAMS, layout, markdown
 from sweep.storage.paths import Folder
@@ -39,6 +40,10 @@ class Results(Protocol):
 
     def trials(self) -> pd.DataFrame:
         """One row per trial."""
+
+    @property
+    def measure(self) -> Measure:
+        """What summary, figures and further tables are of."""
 
     def summary(self) -> pd.DataFrame:
         """One row per cell."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from sweep.data.measures import ACCURACY, Measure, measure_of
 from sweep.errors import InputError
 from sweep.reporting.chips import whole_chips
 from sweep.reporting.comparison import Selection, compare
@@ -66,11 +67,20 @@ class Run:
         0 and, on this test set, intervals of no width. Where chips saw a few images, `sampled` of them, means come from
         these, and quantiles from the others; see `sweep.reporting.summary.summarise`.
         """
+        return self._summary(self.measure)
+
+    def _summary(self, measure: Measure) -> pd.DataFrame:
         trials = self.trials()
         if trials.empty:
             raise InputError(f"{self.store.folder.uri}: holds no trials yet; `sweep run` makes them")
         study, chance = self.study, self.store.manifest.get("chance")
-        return summarise(trials, self.parameters, self._fixed, study.published or None, chance, study.clean)
+        published = study.published or None if measure.name == ACCURACY.name else None
+        return summarise(trials, self.parameters, self._fixed, published, chance, study.clean, measure)
+
+    @property
+    def measure(self) -> Measure:
+        """What summary, tables, figures and answers are of: the first of the study's `measures`."""
+        return measure_of(self.study.main)
 
     def components(self) -> pd.DataFrame | None:
         """For a study of several networks: how much of the spread lies between them, and how much between chips.
@@ -79,7 +89,7 @@ class Run:
         """
         if len(self.study.models) < 2:
             return None
-        return components(self.trials(), self.parameters, self._fixed)
+        return components(self.trials(), self.parameters, self._fixed, self.measure)
 
     def answers(self) -> list[Answer]:
         """What the cells say together: trainings against chips, thresholds, equivalent bits, published values."""
@@ -87,15 +97,16 @@ class Run:
 
     @cached_property
     def _answers(self) -> list[Answer]:
-        found = answers(self.study, self.trials())
+        found = answers(self.study, self.trials(), self.measure)
         parts = self.components()
         if parts is not None:
+            points = ", in points" if self.measure.fraction else ""
             note = (
                 "Over all networks: mean with 95 % interval, then standard deviations between trainings, between chips,"
-                " and of how one chip suits one network, in points."
+                f" and of how one chip suits one network{points}."
                 + (" Of chips that saw all images." if has_sampled(self.summary()) else "")
             )
-            shares = ("mean", "std_trainings", "std_chips", "std_interaction")
+            shares = ("mean", "std_trainings", "std_chips", "std_interaction") if self.measure.fraction else ()
             found.insert(0, Answer("components", "Trainings and chips", parts, note, shares))
         return found
 
@@ -120,7 +131,7 @@ class Run:
         parameters = [name for name in self.parameters if name in theirs.parameters]
         fixed = {*self._fixed, *theirs._fixed}
         shared = self.study.root_seed == theirs.study.root_seed
-        return compare(self.trials(), theirs.trials(), (first, second), parameters, fixed, shared)
+        return compare(self.trials(), theirs.trials(), (first, second), parameters, fixed, shared, self.measure)
 
     @property
     def plot(self) -> Plot:
@@ -129,7 +140,7 @@ class Run:
 
         labels = parameter_labels(self.study)
         equivalent = next((answer.table for answer in self.answers() if answer.name == "equivalent-bits"), None)
-        return Plot(self.trials(), self.summary(), self.parameters, labels, equivalent)
+        return Plot(self.trials(), self.summary(), self.parameters, labels, equivalent, self.measure)
 
     def report(self) -> str:
         """Everything as one HTML page that needs no network: tables, figures, methods, provenance."""
@@ -150,10 +161,12 @@ class Run:
     def table(self, format: str = "text", answers: bool = False) -> str:
         """The summary as text, markdown, csv, latex or json; with `answers`, those tables too, for people."""
         if answers and format not in FOR_PROGRAMS:
-            summary = render(self.summary(), self.parameters, format, self.study.name, remarks=self._remarks())
+            summary = render(
+                self.summary(), self.parameters, format, self.study.name, None, self._remarks(), self.measure
+            )
             return "\n\n".join([summary, *(layout([as_table(answer)], "", format) for answer in self.answers())])
         return render(
-            self.summary(), self.parameters, format, self.study.name, self.components(), remarks=self._remarks()
+            self.summary(), self.parameters, format, self.study.name, self.components(), self._remarks(), self.measure
         )
 
     def write_summary(self) -> None:
@@ -190,7 +203,8 @@ class Run:
         from sweep.reporting.figures.pictures import answer_pictures, pictures
 
         labels = parameter_labels(self.study)
-        return pictures(self.trials(), self.summary(), self.parameters, labels) + answer_pictures(self.answers())
+        found = pictures(self.trials(), self.summary(), self.parameters, labels, self.measure)
+        return found + answer_pictures(self.answers(), self.measure)
 
     @property
     def _fixed(self) -> list[str]:

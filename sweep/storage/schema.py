@@ -205,7 +205,8 @@ class Expected:
                 "a seed below 0": seed < 0,
                 "a seed in a cell without randomness": fixed & (seed != FIXED_SEED),
                 "no images": images < 1,
-                "more images right than there are, or fewer than none": ~without & ~((correct >= 0) & (correct <= images)),
+                "more images right than there are, or fewer than none": ~without
+                & ~((correct >= 0) & (correct <= images)),
                 "more images without a score than there are, or fewer than none": (nonfinite < 0)
                 | (nonfinite > images),
                 "an accuracy that is not right by images": ~without & (accuracy != correct / images),

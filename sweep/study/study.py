@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tomli_w
 
-from sweep.data.measures import ACCURACY, column, further
+from sweep.data.measures import ACCURACY, further
+from sweep.data.measures import column as measure_column
 from sweep.errors import InputError, collected
 from sweep.files import read_tables
 from sweep.perturb.base import REGISTRY, Selection, Transform, parameters
@@ -232,11 +233,11 @@ class Study:
     @property
     def main(self) -> str:
         """The column of the measure that figures and thresholds are of."""
-        return column(self.measures[0])
+        return measure_column(self.measures[0])
 
     @property
     def counted(self) -> bool:
-        """Whether it asks for accuracy, so that every trial has one; else those have one whose networks have classes."""
+        """Whether it asks for accuracy, so that all trials have one; else those have it whose networks have classes."""
         return ACCURACY.name in self.measures
 
     @cached_property
