@@ -186,7 +186,7 @@ def plan(
     prepared = _prepared(study, seeds, precision, trust_model, trust_plugins)
     study = prepared.study
     store = open_store(prepared, out or Path(RUNS) / study.name)
-    have = present(store)
+    have = present(store, study.main)
     means, done = Means(study, have).said(len(prepared.dataset)), count_done(study, have)
     reached = reach(study, prepared.networks, prepared.flow)
     return Plan(study, store.folder.uri, count_wanted(study), done, means, prepared.fed(), reached)
@@ -200,7 +200,7 @@ def status(place: str | Path, trust_plugins: Trust = False) -> Plan:
     from sweep.reporting.run import open_run
 
     found = open_run(place, trust_plugins)
-    have = present(found.store)
+    have = present(found.store, found.study.main)
     done, means = count_done(found.study, have), Means(found.study, have).said()
     return Plan(found.study, found.store.folder.uri, count_wanted(found.study), done, means)
 

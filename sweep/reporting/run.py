@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from sweep.data.measures import ACCURACY, Measure, measure_of
+from sweep.data.measures import ACCURACY, Measure
 from sweep.errors import InputError
 from sweep.reporting.chips import whole_chips
 from sweep.reporting.comparison import Selection, compare
@@ -80,7 +80,7 @@ class Run:
     @property
     def measure(self) -> Measure:
         """What summary, tables, figures and answers are of: the first of the study's `measures`."""
-        return measure_of(self.study.main)
+        return self.study.measure
 
     def components(self) -> pd.DataFrame | None:
         """For a study of several networks: how much of the spread lies between them, and how much between chips.

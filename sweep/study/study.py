@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tomli_w
 
-from sweep.data.measures import ACCURACY, further
+from sweep.data.measures import ACCURACY, Measure, further, measure_of
 from sweep.data.measures import column as measure_column
 from sweep.errors import InputError, collected
 from sweep.files import read_tables
@@ -234,6 +234,15 @@ class Study:
     def main(self) -> str:
         """The column of the measure that figures and thresholds are of."""
         return measure_column(self.measures[0])
+
+    @property
+    def measure(self) -> Measure:
+        """What figures and thresholds are of."""
+        return self.measure_called(self.main)
+
+    def measure_called(self, name: str) -> Measure:
+        """One of its measures, or of ours, by the name of its column."""
+        return measure_of(name)
 
     @property
     def counted(self) -> bool:
