@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from sweep.data.measures import ACCURACY, Measure
+from sweep.data.measures import ACCURACY, Measure, column
 from sweep.errors import InputError
 from sweep.reporting.chips import whole_chips
 from sweep.reporting.comparison import Selection, compare
@@ -17,7 +18,7 @@ from sweep.reporting.effort import effort, in_words
 from sweep.reporting.export import export, summary_files
 from sweep.reporting.findings import answers, fixed_cells
 from sweep.reporting.labels import parameter_labels
-from sweep.reporting.summary import components, summarise
+from sweep.reporting.summary import KEYS, STATISTICS, components, summarise
 from sweep.reporting.tables.columns import has_sampled
 from sweep.reporting.tables.frames import Answer, as_table
 from sweep.reporting.tables.layout import FOR_PROGRAMS, layout
@@ -42,7 +43,26 @@ class Run:
     def __init__(self, store: Store, trust_plugins: Trust = False) -> None:
         self.store = store
         self.study = read_study(store, trust_plugins)
+        self._measure = self.study.measure
         store.expect(self.study)
+
+    def of(self, measure: str) -> Run:
+        """The same run, with summary, tables, figures and answers of another of its measures, by its column.
+
+        Raises InputError when it has none of that name.
+        """
+        valid = [column(name) for name in self.study.measures]
+        if measure not in valid:
+            raise InputError(f"{self.store.folder.uri}: no measure {measure!r}; there are {', '.join(valid)}")
+        found = copy.copy(self)
+        found.__dict__.pop("_answers", None)
+        found._measure = self.study.measure_called(measure)
+        return found
+
+    @property
+    def others(self) -> list[Run]:
+        """The same run, of each of the study's other measures."""
+        return [self.of(column(name)) for name in self.study.measures if column(name) != self._measure.name]
 
     def trials(self) -> pd.DataFrame:
         """One row per trial, by cell in the study's order, then by seed.
@@ -67,10 +87,7 @@ class Run:
         0 and, on this test set, intervals of no width. Where chips saw a few images, `sampled` of them, means come from
         these, and quantiles from the others; see `sweep.reporting.summary.summarise`.
         """
-        return self._summary(self.measure)
-
-    def _summary(self, measure: Measure) -> pd.DataFrame:
-        trials = self.trials()
+        trials, measure = self.trials(), self._measure
         if trials.empty:
             raise InputError(f"{self.store.folder.uri}: holds no trials yet; `sweep run` makes them")
         study, chance = self.study, self.store.manifest.get("chance")
@@ -79,8 +96,19 @@ class Run:
 
     @property
     def measure(self) -> Measure:
-        """What summary, tables, figures and answers are of: the first of the study's `measures`."""
-        return self.study.measure
+        """What summary, tables, figures and answers are of: the first of the study's `measures`, unless `of` chose."""
+        return self._measure
+
+    def measures(self) -> pd.DataFrame:
+        """The summaries of all measures of the study, one below the other, with the measure's name before them.
+
+        Of each cell its keys and swept parameters, `measure`, `trials`, the statistics, and `worse_by`, how much worse
+        the mean is than the clean network's; see `summary`.
+        """
+        runs = (self, *self.others)
+        parts = [run.summary().assign(measure=run.measure.name).rename(columns={"loss": "worse_by"}) for run in runs]
+        names = [*KEYS, *self.parameters, "measure", "trials", "n_images", *STATISTICS, "worse_by"]
+        return pd.concat([part[[name for name in names if name in part]] for part in parts], ignore_index=True)
 
     def components(self) -> pd.DataFrame | None:
         """For a study of several networks: how much of the spread lies between them, and how much between chips.
@@ -204,6 +232,8 @@ class Run:
 
         labels = parameter_labels(self.study)
         found = pictures(self.trials(), self.summary(), self.parameters, labels, self.measure)
+        for other in self.others:
+            found += pictures(other.trials(), other.summary(), self.parameters, labels, other.measure, brief=True)
         return found + answer_pictures(self.answers(), self.measure)
 
     @property

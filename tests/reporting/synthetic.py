@@ -85,6 +85,10 @@ class SyntheticRun:
     def measure(self) -> Measure:
         return ACCURACY
 
+    @property
+    def others(self) -> list[Any]:
+        return []
+
     def trials(self) -> pd.DataFrame:
         return self._trials
 

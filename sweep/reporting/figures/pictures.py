@@ -76,6 +76,7 @@ def pictures(
     parameters: Sequence[str],
     labels: Labels = NO_LABELS,
     measure: Measure = ACCURACY,
+    brief: bool = False,
 ) -> list[Picture]:
     """The pictures of a run.
 
@@ -89,6 +90,7 @@ def pictures(
         parameters: the columns of all swept parameters.
         labels: families whose labels differ have pictures of their own.
         measure: what they are of, as the summary.
+        brief: without distributions.
     """
     found: list[Picture] = []
     for group in _groups(summary, parameters, labels):
@@ -98,7 +100,7 @@ def pictures(
         if _LAYER in group.words or (group.words and not group.numbers):
             found.append(_rows(group, labels, measure))
         if group.numbers:
-            found += _curves(trials, group, labels, measure)
+            found += list(_curves(trials, group, labels, measure))[: 1 if brief else None]
     seen: Counter[str] = Counter()
     for i, picture in enumerate(found):
         seen[picture.name] += 1
@@ -197,9 +199,10 @@ def _curves(trials: pd.DataFrame, group: _Group, labels: Labels, measure: Measur
         def draw_yield(axes: Axes, cells: pd.DataFrame) -> Axes:
             return yield_curve(axes, trials, cells, parameter, limits, labels, measure)
 
+        of = "" if measure.name == ACCURACY.name else f"{measure.name}-"
         heading = f"Distribution over chips, by {parameter}"
         label = str(shared(parameter, labels, chips["family"].unique().tolist()))
-        yield Picture(f"yield-{_slug(parameter)}{_slug(by)}", heading, _in_grid(panels, draw_yield, label))
+        yield Picture(f"yield-{of}{_slug(parameter)}{_slug(by)}", heading, _in_grid(panels, draw_yield, label))
 
 
 def _rows(group: _Group, labels: Labels, measure: Measure) -> Picture:
@@ -211,7 +214,9 @@ def _rows(group: _Group, labels: Labels, measure: Measure) -> Picture:
     def draw(axes: Axes, cells: pd.DataFrame) -> Axes:
         return layer_sensitivity(axes, cells, first, parameter, labels, measure)
 
-    name = "-".join(filter(None, [f"{first}s" if first == _LAYER else f"{measure.name}-{first}", *rest, parameter]))
+    rows = "layers" if first == _LAYER else first
+    named = rows if first == _LAYER and measure.name == ACCURACY.name else f"{measure.name}-{rows}"
+    name = "-".join(filter(None, [named, *rest, parameter]))
     title = f"{measure.label} by {first}" + (f" and {parameter}" if parameter else "")
     height = 0.9 + max(cells[first].nunique() for _, cells in panels) * (0.5 if parameter is None else 0.75)
     return Picture(_slug(name), title, _in_grid(panels, draw, legends=True, height=max(height, 2.4)))

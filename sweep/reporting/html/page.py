@@ -66,6 +66,14 @@ def report(run: Results, answers: Sequence[Answer] = ()) -> str:
                 *cell_tables(summary, run.parameters, ids, labels, measure),
                 *([] if spent is None else [effort_table(spent, _names(summary, run.parameters, labels))]),
             ],
+            others=[
+                (
+                    other.measure.label,
+                    " ".join(cell_notes(other.summary(), run.parameters, other.measure)),
+                    list(cell_tables(other.summary(), run.parameters, {}, labels, other.measure)),
+                )
+                for other in run.others
+            ],
             figures=list(_figures(run, trials, summary, ids, labels, answers)),
             void=_void(summary),
             answers=answers,
@@ -134,11 +142,20 @@ def _figures(
     answers: Iterable[Answer],
 ) -> Iterator[tuple[str, Inline]]:
     """Titles, and what is drawn."""
-    rows = [(str(cell["cell"]), cell) for _, cell in summary.iterrows()]
-    texts = {name: (ids[name], _said(cell, run.parameters, labels, run.measure)) for name, cell in rows}
-    chosen = pictures(trials, summary, run.parameters, labels, run.measure) + answer_pictures(answers, run.measure)
-    for number, picture in enumerate(chosen, 1):
-        yield picture.title, inline(picture, f"fig{number}", texts)
+
+    def texts_of(one: Results, cells: pd.DataFrame) -> dict[str, tuple[str, str]]:
+        rows = [(str(cell["cell"]), cell) for _, cell in cells.iterrows()]
+        return {name: (ids[name], _said(cell, run.parameters, labels, one.measure)) for name, cell in rows}
+
+    texts = texts_of(run, summary)
+    chosen = [(p, texts) for p in pictures(trials, summary, run.parameters, labels, run.measure)]
+    for other in run.others:
+        cells = other.summary()
+        found = pictures(trials, cells, run.parameters, labels, other.measure, brief=True)
+        chosen += [(picture, texts_of(other, cells)) for picture in found]
+    chosen += [(picture, texts) for picture in answer_pictures(answers, run.measure)]
+    for number, (picture, said) in enumerate(chosen, 1):
+        yield picture.title, inline(picture, f"fig{number}", said)
 
 
 def _chips(summary: pd.DataFrame) -> pd.Series:
