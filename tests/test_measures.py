@@ -199,3 +199,103 @@ def test_with_classes_accuracy_is_what_it_was_and_others_stand_beside_it(tmp_pat
     assert (more.trials()["top2"] >= more.trials()["accuracy"]).all()
     assert "Top-2 accuracy" in more.report()
     assert [other.measure.name for other in more.others] == ["top2", "loss"]
+
+
+OWN = '''
+import numpy as np
+
+def nearest(scores, labels):
+    """The share of the scores' range by which the label's is above the mean."""
+    own = np.take_along_axis(scores, labels[:, None], axis=1)[:, 0]
+    return (own - scores.mean(axis=1)) / np.ptp(scores, axis=1)
+
+def cost(scores, labels):
+    return np.float64(np.abs(scores.argmax(axis=1) - labels).sum())
+
+nearest.label = "Lead of the label"
+cost.higher = False
+'''
+
+
+@pytest.fixture(name="own", scope="module")
+def of_own_functions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
+    folder = tmp_path_factory.mktemp("own")
+    rng = np.random.default_rng(4)
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(5, use_bias=False)])
+    weights = rng.normal(size=(6, 5)).astype(np.float32)
+    model.set_weights([weights])
+    model.save(folder / "n.keras")
+    images = rng.normal(size=(80, 6)).astype(np.float32)
+    np.savez(folder / "d.npz", x_test=images, y_test=(images @ weights).argmax(axis=1))
+    (folder / "mine.py").write_text(OWN)
+    study = study_of(folder, measures=["mine.py:nearest", "mine.py:cost", "accuracy"])
+    return study, api.run(study, folder / "run", runner="inline")
+
+
+def test_a_function_of_the_users_own_is_a_measure(own: tuple[Path, Run]) -> None:
+    run = own[1]
+    data = np.load(own[0].parent / "d.npz")
+    model = keras.models.load_model(own[0].parent / "n.keras")
+    scores = np.asarray(model.predict(data["x_test"], verbose=0))
+    space: dict[str, Any] = {}
+    exec(OWN, space)
+    clean = run.trials().iloc[0]
+    assert clean["nearest"] == pytest.approx(np.mean(space["nearest"](scores, data["y_test"])), rel=1e-5)
+    assert clean["cost"] == 0
+    assert clean["accuracy"] == 1
+    assert run.measure.label == "Lead of the label"
+    assert run.of("cost").measure.higher is False
+    assert "Lead of the label" in run.report()
+
+
+def test_reading_a_run_runs_no_measure_of_it(own: tuple[Path, Run]) -> None:
+    import subprocess
+    import sys
+
+    folder = own[1].store.folder.uri
+    code = (
+        "import sys; from sweep.reporting.run import open_run; run = open_run(sys.argv[1]); "
+        "print(run.table()); print(run.measure.label, run.of('cost').measure.higher); "
+        "assert not [name for name in sys.modules if name.startswith('noisesweep_plugin')]"
+    )
+    found = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines()[-1] == "Lead of the label False"
+
+
+def test_a_run_with_measures_of_ones_own_goes_on_from_its_folder_when_it_is_trusted(own: tuple[Path, Run]) -> None:
+    folder = Path(own[1].store.folder.uri)
+    plan = api.plan(folder / "study.toml", folder, trust_plugins=True)
+    assert plan.done == plan.trials
+    changed = own[0].parent / "changed.toml"
+    other = own[0].parent / "other"
+    other.mkdir()
+    (other / "mine.py").write_text(OWN + "\n# changed")
+    changed.write_text(own[0].read_text().replace("mine.py", "other/mine.py"))
+    with pytest.raises(InputError, match=r"plugin mine.py was"):
+        api.plan(changed, folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [("def other(s, y): return 1", "has no function 'f'"), ("1/0", "ZeroDivisionError"), ("f = 3", "has no function")],
+)
+def test_a_file_without_the_function_is_refused(tmp_path: Path, text: str, problem: str) -> None:
+    (tmp_path / "m.py").write_text(text)
+    with pytest.raises(InputError, match=problem):
+        api.plan(study_of(tmp_path, measures=["m.py:f"]))
+
+
+def test_what_a_function_must_return() -> None:
+    from sweep.data.measures import LOGITS, Outputs, own
+
+    nothing = np.zeros(0, np.int64)
+    outputs = Outputs(np.zeros((4, 2), np.float32), np.zeros(4, np.int64), None, nothing, nothing, LOGITS)
+    with pytest.raises(ValueError, match=r"returned float64 of shape \(4, 2\)"):
+        own("f", lambda scores, _: scores.astype(float)).value(outputs)
+
+    def share(scores: np.ndarray, labels: np.ndarray) -> float:
+        return 2.0
+
+    share.fraction = True  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match="outside 0 to 1"):
+        own("share", share).value(outputs)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sweep.errors import printable
 from sweep.texts import number, percent
 
 Floats = npt.NDArray[np.float64]
@@ -288,6 +289,7 @@ KNOWN: Mapping[str, Measure] = {
 }
 """The measures that come with this package, but for those called `topK`."""
 
+_LONGEST_LABEL = 60
 _TOP = re.compile(r"top([1-9]\d{0,3})")
 _OWN = r".+\.py:[A-Za-z]\w*"
 FORM = rf"^({'|'.join(KNOWN)}|{_TOP.pattern.replace('(', '').replace(')', '')}|{_OWN})$"
@@ -322,6 +324,38 @@ def measure_of(name: str) -> Measure:
 def further(names: Sequence[str]) -> tuple[str, ...]:
     """The columns of measures beside accuracy, sorted, whatever comes first."""
     return tuple(sorted(column(name) for name in names if name != ACCURACY.name))
+
+
+def own(name: str, function: Callable[..., Any]) -> Measure:
+    """The measure of a user's own function, of this column.
+
+    It is called with scores (n, outputs) and the targets, (n, outputs), or labels, (n,), of all images, and returns a
+    number, or one for each image. Its attributes `label`, `fraction` and `higher` say what they do in `Measure`;
+    without them it is no fraction, and higher is better.
+    """
+
+    def of(outputs: Outputs) -> Any:
+        found = np.asarray(function(outputs.scores, outputs.labels if outputs.targets is None else outputs.targets))
+        if found.shape not in ((), outputs.scores.shape[:1]) or found.dtype.kind not in "biuf":
+            raise ValueError(f"{name}: returned {found.dtype} of shape {found.shape}; a number, or one for each image")
+        if fraction and ((found < 0) | (found > 1)).any():
+            raise ValueError(f"{name}: returned a value outside 0 to 1, though its `fraction` is true")
+        return found
+
+    fraction = getattr(function, "fraction", False) is True
+    return Measure(name, of, **facts(name, vars(function)), per_image=False, exact=False)
+
+
+def stand_in(name: str, said: Mapping[str, Any]) -> Measure:
+    """A measure of a user's own for those who read values of it, by what is stored of it."""
+    return Measure(name, lambda _: None, **facts(name, said), per_image=False, exact=False)
+
+
+def facts(name: str, said: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said of a measure of a user's own, as far as it is of the right kind."""
+    label, fraction, higher = said.get("label"), said.get("fraction"), said.get("higher")
+    words = " ".join(printable(label[:_LONGEST_LABEL]).split()) if isinstance(label, str) else ""
+    return {"label": words or name, "fraction": fraction is True, "higher": higher is not False}
 
 
 def is_exact(column: str) -> bool:

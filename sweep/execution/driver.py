@@ -37,7 +37,7 @@ from sweep.execution.worker import versions
 from sweep.preparation.inputs import Prepared
 from sweep.preparation.resolved import resolved_table
 from sweep.signals import stopping
-from sweep.storage.kept import described
+from sweep.storage.kept import described, described_measures
 from sweep.storage.manifest import Clock
 from sweep.storage.merge import merge
 from sweep.storage.paths import Folder
@@ -208,6 +208,7 @@ class _Sweep:
         store.save(
             name=study.name,
             ops=described(study),
+            **({"measures": said} if (said := described_measures(study)) else {}),
             identity=self._prepared.identity,
             study_digest=self._job.study_digest,
             chance=self._prepared.chance,

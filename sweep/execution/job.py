@@ -26,9 +26,10 @@ class Job:
     `study_digest` and `root_seed` are the study's; `columns` its swept parameters; `flow` says what acts on the data
     flow of a cell; `threads` goes to TensorFlow; `engine` forces a way to evaluate; `versions` are the driver's, and a
     worker with others refuses to work; `deadline` is in seconds, for one chunk; `trust` loads model files
-    unchecked; `rescale` and `measures` are the study's; `plugins` are the files of a user's own transforms, which a
-    worker runs before it meets these; `gpus` is what each task was given, of which a worker must see something;
-    `survey` says how chips that serve the mean alone sample the images, all of which they see where it is None.
+    unchecked; `rescale` and `measures` are the study's; `own_measures` are the columns of the user's own among these,
+    with the digests of their files; `plugins` are the files of a user's own transforms and measures, which a worker
+    runs before it meets them; `gpus` is what each task was given, of which a worker must see something; `survey` says
+    how chips that serve the mean alone sample the images, all of which they see where it is None.
     """
 
     folder: str
@@ -44,6 +45,7 @@ class Job:
     trust: bool = False
     rescale: str | None = None
     measures: Sequence[str] = (ACCURACY.name,)
+    own_measures: Mapping[str, str] = field(default_factory=dict)
     plugins: tuple[Plugin, ...] = ()
     gpus: float = 0.0
     survey: Survey | None = None
@@ -62,6 +64,7 @@ class Job:
             trust=prepared.trusted,
             rescale=study.rescale,
             measures=tuple(study.measures),
+            own_measures=study.own_measures,
             plugins=loaded(study.plugin_digests.values()),
             **how,
         )

@@ -37,6 +37,7 @@ from sweep.storage.shards import commit
 from sweep.storage.surveys import Survey
 from sweep.study.family import Cell
 from sweep.study.paths import MANIFEST
+from sweep.study.plugins import own_measure
 
 if TYPE_CHECKING:  # TensorFlow is for the workers alone
     from sweep.engine.evaluator import Evaluator
@@ -223,8 +224,9 @@ def _alike(
         groups.setdefault(kinds[cell_id], []).append((cell, seed))
     for kind, trials in groups.items():
         how = (job.engine, kind.sites, job.rescale)
-        measures = [measure_of(name) for name in further(job.measures)]
-        key = (network.digest, dataset.digest, *how, tuple(job.measures))
+        own = job.own_measures
+        measures = [own_measure(n, own[n]) if n in own else measure_of(n) for n in further(job.measures)]
+        key = (network.digest, dataset.digest, *how, tuple(job.measures), *own.values())
         make = partial(Evaluator, network, dataset, *how, measures)
         yield kind, trials, _kept(_evaluators, key, _KEPT_EVALUATORS, make)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from types import ModuleType
 
+from sweep.data.measures import Measure, own
 from sweep.errors import InputError, collected
 from sweep.perturb.base import REGISTRY, Transform, parameters
 from sweep.perturb.dataflow import ActivationNoise, DataFlow, Rounding
@@ -46,46 +47,67 @@ class Register:
     Attributes:
         ops: by name.
         digests: SHA-256 in hex of the study's plugins, by the name that its identity has for them.
+        measures: of a user's own, by column, where their code is not to run.
     """
 
     ops: Mapping[str, type[Transform]]
     digests: Mapping[str, str] = field(default_factory=dict)
+    measures: Mapping[str, Measure] = field(default_factory=dict)
 
 
 _loaded: dict[str, Plugin] = {}  # by digest
 _ops: dict[str, frozenset[str]] = {}
 
 
-def load_plugins(paths: Sequence[str], source: str) -> dict[str, str]:
-    """Run each file once a process, so that its transforms are registered.
+def load_plugins(paths: Sequence[str], source: str, measures: Sequence[str] = ()) -> dict[str, str]:
+    """Run each file once a process, so that its transforms are registered, and its measures there.
 
     Args:
         paths: Python files, absolute, or relative to the study file's folder, the current one or the repository.
         source: the study file. One that lies in a run folder may be a stranger's, and has its plugins run by
             `run_plugins` only, when the user says so.
+        measures: as a study calls those of the user's own: such a file, and a function in it.
 
     Returns:
         SHA-256 in hex by file name, or by path as written where two different files have one name.
 
     Raises:
-        InputError: a file is missing, fails, or registers nothing, what is there already, or what cannot be used.
+        InputError: a file is missing, fails, or registers nothing, what is there already, or what cannot be used; or
+            has no such function.
     """
-    if paths and in_run_folder(source):
+    if (paths or measures) and in_run_folder(source):
         raise InputError(
-            f"{source}: plugins: it lies in a run folder, whose code runs only with --trust-plugins; "
-            "or run your own study"
+            f"{source}: {'plugins' if paths else 'measures'}: it lies in a run folder, whose code runs only with "
+            "--trust-plugins; or run your own study"
         )
     found: list[tuple[str, Plugin]] = []
     problems: list[str] = []
-    for path in paths:
-        with collected(problems, f"{source}: plugins: "):
+    wanted = [(path, "") for path in paths] + [_parts(name) for name in measures]
+    for path, function in wanted:
+        with collected(problems, f"{source}: {'measures' if function else 'plugins'}: "):
             beside = Path(source).parent / Path(path).expanduser()
             place = beside if beside.is_file() else locate(path, source)
             found.append((path, Plugin.of(str(place.absolute()), _content(place))))
             run_plugins([found[-1][1]])
+            digest = found[-1][1].digest
+            if function and not callable(getattr(sys.modules[_module(digest)], function, None)):
+                raise InputError(f"{place}: has no function {function!r}")
+            if not function and not _ops[digest]:
+                raise InputError(f"{place.absolute()}: registers no transform; see the README for an example")
     if problems:
         raise InputError(problems)
     return _by_name(found)
+
+
+def digest_of(name: str, digests: Mapping[str, str]) -> str:
+    """The digest of a measure's file, by those of all plugins of its study as `load_plugins` gives them, or ""."""
+    file = PurePath(_parts(name)[0])
+    return digests.get(file.as_posix()) or digests.get(file.name, "")
+
+
+def own_measure(column: str, digest: str) -> Measure:
+    """The measure in a file of this digest, which has run here."""
+    return own(column, getattr(sys.modules[_module(digest)], column))
 
 
 def run_plugins(plugins: Iterable[Plugin]) -> None:
@@ -138,7 +160,7 @@ def _content(path: Path) -> bytes:
 def _run(plugin: Plugin) -> frozenset[str]:
     """Run it in a module of its own, which has the same name in every process; the ops that it registers."""
     before = dict(REGISTRY)
-    name = f"noisesweep_plugin_{plugin.digest[:16]}"
+    name = _module(plugin.digest)
     module = ModuleType(name)
     module.__file__ = plugin.path
     sys.modules[name] = module  # dataclasses look their own module up
@@ -146,8 +168,6 @@ def _run(plugin: Plugin) -> frozenset[str]:
         exec(compile(plugin.content, plugin.path, "exec", dont_inherit=True), module.__dict__)
         new = {op: transform for op, transform in REGISTRY.items() if op not in before}
         problems = [f"{plugin.path}: {op}: {why}" for op, t in new.items() if (why := _unfit(t))]
-        if not new:
-            problems = [f"{plugin.path}: registers no transform; see the README for an example"]
         if problems:
             raise InputError(problems)
     except Exception as error:
@@ -158,6 +178,16 @@ def _run(plugin: Plugin) -> frozenset[str]:
             raise
         raise InputError(f"{plugin.path}: {type(error).__name__}: {error}") from error
     return frozenset(new)
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """The file and the function of a measure as a study calls it."""
+    file, _, function = name.rpartition(":")
+    return file, function
+
+
+def _module(digest: str) -> str:
+    return f"noisesweep_plugin_{digest[:16]}"
 
 
 def _unfit(transform: type[Transform]) -> str | None:

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,14 +15,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tomli_w
 
-from sweep.data.measures import ACCURACY, Measure, further, measure_of
+from sweep.data.measures import ACCURACY, FORM, Measure, further, is_own, measure_of
 from sweep.data.measures import column as measure_column
 from sweep.errors import InputError, collected
 from sweep.files import read_tables
 from sweep.perturb.base import REGISTRY, Selection, Transform, parameters
 from sweep.randomness import FIRST_SAMPLED
 from sweep.study.family import CLEAN, LAYER, SAID, Cell, Family, Ops, as_list, swept, transforms_of
-from sweep.study.plugins import Register, have_run, load_plugins
+from sweep.study.plugins import Register, digest_of, have_run, load_plugins, own_measure
 
 if TYPE_CHECKING:
     from sweep.statistics.estimates import Floats
@@ -241,8 +242,17 @@ class Study:
         return self.measure_called(self.main)
 
     def measure_called(self, name: str) -> Measure:
-        """One of its measures, or of ours, by the name of its column."""
-        return measure_of(name)
+        """One of its measures by the name of its column."""
+        if name not in self.own_measures:
+            return measure_of(name)
+        if self.register is not None and name in self.register.measures:
+            return self.register.measures[name]
+        return own_measure(name, self.own_measures[name])
+
+    @cached_property
+    def own_measures(self) -> dict[str, str]:
+        """Columns of the measures of the user's own → SHA-256 of their file, in hex."""
+        return {measure_column(n): digest_of(n, self.plugin_digests) for n in self.measures if is_own(n)}
 
     @property
     def counted(self) -> bool:
@@ -262,8 +272,10 @@ class Study:
 
     @cached_property
     def plugin_digests(self) -> Mapping[str, str]:
-        """SHA-256 in hex of its plugins by name; a study without a register finds and runs them."""
-        return load_plugins(self.plugins, self.source) if self.register is None else dict(self.register.digests)
+        """SHA-256 in hex of its plugins, and files of measures, by name; without a register they are found and run."""
+        if self.register is not None:
+            return dict(self.register.digests)
+        return load_plugins(self.plugins, self.source, [name for name in self.measures if is_own(name)])
 
     def identity(self, digests: Mapping[str, str]) -> dict[str, Any]:
         """All that the results depend on, seeds apart; `digests` are the SHA-256 of the files by label.
@@ -282,7 +294,7 @@ class Study:
             identity["images"] = {"chips for the mean": "all"}
         if self.further:
             identity["measures"] = dict.fromkeys(self.further, "")
-        if self.plugins:
+        if self.plugins or self.own_measures:
             identity["plugins"] = self.plugin_digests
         normal: dict[str, Any] = json.loads(json.dumps(identity))
         return normal
@@ -316,8 +328,10 @@ def parse(data: Mapping[str, Any], source: str = "study", register: Register | N
     problems: list[str] = []
     plugins = data.get("plugins", ())
     if register is None and isinstance(plugins, list | tuple) and all(isinstance(path, str) for path in plugins):
+        named = data.get("measures", ())
+        measures = [n for n in named if isinstance(n, str) and is_own(n)] if isinstance(named, list | tuple) else []
         with collected(problems):
-            load_plugins(plugins, source)
+            load_plugins(plugins, source, [name for name in measures if re.fullmatch(FORM, name)])
     ops = REGISTRY if register is None else register.ops
     tables, found = check_study(data, ops)
     problems += [f"{source}: {problem}" for problem in found]
