@@ -6,9 +6,7 @@ import dataclasses
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +14,7 @@ from keras import ops
 
 from sweep.data.datasets import Dataset
 from sweep.data.decisions import decide
-from sweep.data.measures import LOGITS, SIGMOID, SOFTMAX, Measure, Outputs
+from sweep.data.measures import LOGITS, SIGMOID, SOFTMAX, Measure
 from sweep.engine import near_ties, tf_ops
 from sweep.engine.backends import EXTREME, Backend, Compiled, Plain, Scores, Stacked, Subject, forward_of, steps
 from sweep.engine.compiled.network import Seen
@@ -25,6 +23,7 @@ from sweep.engine.last_layer import Features, Law, Split, law_of, split
 from sweep.engine.looks import Judged, Looks, look
 from sweep.engine.proof import BATCH as PREDICT_BATCH
 from sweep.engine.proof import predict
+from sweep.engine.reported import Count, Reported, Tally
 from sweep.engine.sites import IDENTITY, Entry, Site
 from sweep.errors import SweepError
 from sweep.networks.feeding import feed
@@ -37,27 +36,6 @@ CPU_STACKS = ((16, 10), (4, 50))  # (trials, images) a pass that autotuning trie
 GPU_STACKS = ((64, 500),)
 
 _Maker = Callable[[Subject, tuple[int, ...]], Backend]
-
-
-class Count(NamedTuple):
-    """Of one trial: images decided as labelled, and with a score that is no finite number (their decision is void).
-
-    `correct` is None where outputs are no classes; `values` are those of the evaluator's measures, in their order.
-    """
-
-    correct: int | None
-    nonfinite: int
-    values: tuple[float | None, ...] = ()
-
-
-@dataclass
-class _Tally:
-    """What is known of a trial so far: counts and, where there are measures, scores and decisions block by block."""
-
-    correct: int = 0
-    nonfinite: int = 0
-    scores: list[Scores] = field(default_factory=list)
-    decisions: list[npt.NDArray[np.int64]] = field(default_factory=list)
 
 
 class Evaluator:
@@ -76,7 +54,6 @@ class Evaluator:
         images: how many there are.
         labels: (images,) of the dataset.
         sites: where transforms act on the data flow.
-        measures: what is reported of each trial, beside its right decisions.
         notes: what the user should know once, such as a layer that keeps a network from running stacked.
         ties: decisions within rounding so far.
     """
@@ -92,7 +69,6 @@ class Evaluator:
     ) -> None:
         self.network = network
         self.sites = tuple(sites)
-        self.measures = tuple(measures)
         self.weights: list[Array] = [np.array(w) for w in network.model.get_weights()]
         for weight in self.weights:
             weight.flags.writeable = False  # so that what is computed of them can be kept
@@ -105,11 +81,13 @@ class Evaluator:
         self._subject = Subject(network, feed(network, dataset, rescale), self.sites)
         task = task_of(network, dataset)
         self._has_classes = not task.no_classes
-        self._targets = self._subject.images if dataset.targets is None and task.reconstructs else dataset.targets
-        self._top = sorted({measure.k for measure in self.measures if measure.k})
         self._passing = forward_of(self._subject)[0]
         few = ops.convert_to_tensor(self._subject.images[:PREDICT_BATCH])
         self._softmax = near_ties.is_softmax(np.asarray(self._passing(few, self.weights)))
+        targets = self._subject.images if dataset.targets is None and task.reconstructs else dataset.targets
+        kind = SOFTMAX if self._softmax else SIGMOID if network.sigmoid else LOGITS
+        clean = partial(_clean_decisions, self._subject) if self._has_classes else None
+        self._reported = Reported(tuple(measures), self.labels, targets, kind, clean)
         self._cuts: dict[tuple[tuple[int, ...], int | None], Features | None] = {}
         self._fallback: dict[tuple[tuple[int, ...], int | None], Plain] = {}
         self._backends: OrderedDict[tuple[tuple[int, ...], int | None], Backend] = OrderedDict()
@@ -146,7 +124,7 @@ class Evaluator:
         found: list[Count] = []
         for start in range(0, len(trials), backend.trials):
             part = range(start, min(start + backend.trials, len(trials)))
-            tallies = [_Tally() for _ in part]
+            tallies = [Tally(bool(self._reported.measures)) for _ in part]
             for number, first in enumerate(range(0, self.images, size)):
                 images = np.arange(first, min(first + size, self.images))
                 given = [next(trials[k]) for k in part]
@@ -157,51 +135,24 @@ class Evaluator:
                         plain = self.plain(varied, block)
                         row = plain.scores(_entries([trial], plain), number)[0]
                     self._take(tally, trial, row, images, block)
-            found += [self._counted(tally) for tally in tallies]
+            found += [self._reported.count(tally) for tally in tallies]
         return found
 
     def _take(
-        self,
-        tally: _Tally,
-        trial: Sequence[Entry],
-        scores: Scores,
-        images: npt.NDArray[np.int64],
-        block: int | None,
+        self, tally: Tally, trial: Sequence[Entry], scores: Scores, images: npt.NDArray[np.int64], block: int | None
     ) -> None:
         """Take in the scores of a trial on these images."""
         if not self._has_classes:
-            tally.nonfinite += int(np.count_nonzero(~np.isfinite(scores).all(axis=-1)))
-            tally.scores.append(scores)
+            tally.take(scores, np.asarray(np.isfinite(scores).all(axis=-1)))
             return
         decisions, finite, close = self.judged(scores)
-        if self.measures:
+        labels = self.labels[images]
+        if self._reported.measures:
             scores = scores.copy()  # those that are taken again will stand in it
-            for k in self._top:
-                close |= near_ties.rank_within_rounding(scores, self.labels[images], k, self._softmax, self._tie)
-            tally.scores.append(scores)
-            tally.decisions.append(decisions)
-        self.take_again(decisions, close, trial, images, block, scores if self.measures else None)
-        tally.correct += int(np.count_nonzero(decisions == self.labels[images]))
-        tally.nonfinite += int(np.count_nonzero(~finite))
-
-    def _counted(self, tally: _Tally) -> Count:
-        correct = tally.correct if self._has_classes else None
-        if not self.measures:
-            return Count(correct, tally.nonfinite)
-        nothing = np.zeros(0, np.int64)
-        outputs = Outputs(
-            scores=np.concatenate(tally.scores),
-            labels=self.labels,
-            targets=None if self._targets is None else self._targets.reshape(self.images, -1),
-            decisions=np.concatenate(tally.decisions) if self._has_classes else nothing,
-            clean=self._clean_decisions if self._has_classes else nothing,
-            kind=SOFTMAX if self._softmax else SIGMOID if self.network.sigmoid else LOGITS,
-        )
-        return Count(correct, tally.nonfinite, tuple(measure.value(outputs) for measure in self.measures))
-
-    @cached_property
-    def _clean_decisions(self) -> npt.NDArray[np.int64]:
-        return decide(predict(self.network, self._subject.images), self.network.threshold)
+            for k in self._reported.top:
+                close |= near_ties.rank_within_rounding(scores, labels, k, self._softmax, self._tie)
+        self.take_again(decisions, close, trial, images, block, scores if self._reported.measures else None)
+        tally.take(scores, finite, decisions, labels)
 
     def margins(
         self, entries: Sequence[Entry] = (), varied: Sequence[int] = (), block: int | None = None
@@ -362,7 +313,7 @@ class Evaluator:
         plain: Backend = Plain(sample, key)
         if self.sites:
             expected = plain.scores(_entries(trials, plain))
-        first_right = bool(self.sites) or not all(measure.exact for measure in self.measures)
+        first_right = bool(self.sites) or not all(measure.exact for measure in self._reported.measures)
         best: tuple[float, _Maker] = (0.0 if first_right else seconds_a_trial(plain, trials), Plain)
         refusal = ""
         for make in self._candidates():
@@ -412,6 +363,10 @@ class Evaluator:
             level = 0.1 * float(np.max(np.abs(w), initial=0))
             noisy[i] = (w + level * noise.standard_normal(w.shape)).astype(np.float32)
         return noisy
+
+
+def _clean_decisions(subject: Subject) -> npt.NDArray[np.int64]:
+    return decide(predict(subject.network, subject.images), subject.network.threshold)
 
 
 def _is_extreme(entries: Sequence[Entry]) -> bool:

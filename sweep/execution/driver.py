@@ -143,7 +143,9 @@ class _Sweep:
         images = len(self._prepared.dataset)
         light = 1.0 if self._job.survey is None else min(1.0, (2 * HALF + BESIDE) / images)
         total = done + len(whole) + len(few)
-        progress = Progress(list(job.cells), done, total, target=study.precision, light=light, measure=study.measure)
+        progress = Progress(
+            list(job.cells), done, total, target=study.precision, light=light, measure=study.measure_called(study.main)
+        )
         progress.before([(trial, value) for trial, value in have.items() if trial[0] in job.cells])
         begun = False
         try:

@@ -253,7 +253,7 @@ def _evaluate(job: Job, evaluator: Evaluator, kind: _Kind, trials: list[tuple[Ce
                 "accuracy": accuracy,
                 "n_nonfinite": nonfinite,
                 **({} if seed < FIRST_SAMPLED else {"estimate": accuracy, "half_difference": 0.0}),
-                **dict(zip((measure.name for measure in evaluator.measures), values, strict=True)),
+                **dict(zip(further(job.measures), values, strict=True)),
                 "seconds": seconds,
                 "host": host["host"],
                 "device": host["device"],

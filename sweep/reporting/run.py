@@ -43,7 +43,7 @@ class Run:
     def __init__(self, store: Store, trust_plugins: Trust = False) -> None:
         self.store = store
         self.study = read_study(store, trust_plugins)
-        self._measure = self.study.measure
+        self._measure = self.study.measure_called(self.study.main)
         store.expect(self.study)
 
     def of(self, measure: str) -> Run:

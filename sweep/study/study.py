@@ -236,11 +236,6 @@ class Study:
         """The column of the measure that figures and thresholds are of."""
         return measure_column(self.measures[0])
 
-    @property
-    def measure(self) -> Measure:
-        """What figures and thresholds are of."""
-        return self.measure_called(self.main)
-
     def measure_called(self, name: str) -> Measure:
         """One of its measures by the name of its column."""
         if name not in self.own_measures:
@@ -329,9 +324,9 @@ def parse(data: Mapping[str, Any], source: str = "study", register: Register | N
     plugins = data.get("plugins", ())
     if register is None and isinstance(plugins, list | tuple) and all(isinstance(path, str) for path in plugins):
         named = data.get("measures", ())
-        measures = [n for n in named if isinstance(n, str) and is_own(n)] if isinstance(named, list | tuple) else []
+        named = [n for n in named if isinstance(n, str) and is_own(n)] if isinstance(named, list | tuple) else []
         with collected(problems):
-            load_plugins(plugins, source, [name for name in measures if re.fullmatch(FORM, name)])
+            load_plugins(plugins, source, [name for name in named if re.fullmatch(FORM, name)])
     ops = REGISTRY if register is None else register.ops
     tables, found = check_study(data, ops)
     problems += [f"{source}: {problem}" for problem in found]
