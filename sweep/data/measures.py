@@ -169,14 +169,19 @@ def _among(k: int) -> Callable[[Outputs], Floats]:
 
 def _cross_entropy(outputs: Outputs) -> Floats:
     """-log p(label), in nats, as `keras.losses` compute it: probabilities p are clipped to [ε, 1 - ε]."""
-    scores, labels = outputs.scores.astype(np.float64), outputs.labels
+    parts = (_loss_of(outputs.scores[part], outputs.labels[part], outputs.kind) for part in _parts(outputs))
+    return np.concatenate(list(parts))
+
+
+def _loss_of(some: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], kind: str) -> Floats:
+    scores = some.astype(np.float64)
     if scores.shape[1] == 1:
         score, right = scores[:, 0], labels == 1
-        if outputs.kind == SIGMOID:
+        if kind == SIGMOID:
             p = np.clip(score, EPSILON, 1 - EPSILON)
             return np.asarray(-np.log(np.where(right, p, 1 - p)))
         return np.asarray(np.logaddexp(0, np.where(right, -score, score)))
-    if outputs.kind == SOFTMAX:
+    if kind == SOFTMAX:
         scores = np.log(np.clip(scores, EPSILON, 1 - EPSILON))
     own = np.take_along_axis(scores, labels[:, None], axis=1)[:, 0]
     return np.asarray(np.logaddexp.reduce(scores, axis=1) - own)
@@ -209,12 +214,16 @@ def _counts(outputs: Outputs) -> tuple[npt.NDArray[np.int64], Floats, Floats, Fl
     return classes, right, labelled, decided
 
 
+def _parts(outputs: Outputs) -> Iterator[slice]:
+    """Some images at a time, whose scores take little memory in double precision."""
+    size = max(1, MOST_VALUES // outputs.scores.shape[1])
+    return (slice(at, at + size) for at in range(0, len(outputs.scores), size))
+
+
 def _errors(outputs: Outputs) -> Iterator[Floats]:
     """Outputs less targets, (some images, outputs) at a time."""
     assert outputs.targets is not None
-    size = max(1, MOST_VALUES // max(1, outputs.scores.shape[1]))
-    for at in range(0, len(outputs.scores), size):
-        some = slice(at, at + size)
+    for some in _parts(outputs):
         yield np.subtract(outputs.scores[some], outputs.targets[some], dtype=np.float64)
 
 

@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
+from sweep.data import measures
 from sweep.data.measures import (
     ACCURACY,
     FORM,
@@ -111,6 +112,15 @@ def test_errors_are_means_over_all_values() -> None:
     found = outputs_of(scores, np.zeros(IMAGES, np.int64), targets=targets)
     for name, loss in (("mse", keras.losses.MeanSquaredError()), ("mae", keras.losses.MeanAbsoluteError())):
         assert KNOWN[name].value(found) == pytest.approx(float(loss(targets, scores)), rel=1e-5)
+
+
+def test_images_are_taken_some_at_a_time(several: Outputs, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    whole = outputs_of(several.scores, several.labels, several.kind, targets=rng.random((IMAGES, CLASSES)))
+    expected = {name: np.asarray(KNOWN[name].of(whole)) for name in ("loss", "mse", "mae")}
+    monkeypatch.setattr(measures, "MOST_VALUES", 3 * CLASSES)
+    for name, values in expected.items():
+        np.testing.assert_array_equal(KNOWN[name].of(whole), values)
 
 
 def pairs(scores: np.ndarray, labels: np.ndarray) -> float:
