@@ -189,7 +189,7 @@ def plan(
     prepared = _prepared(study, seeds, precision, trust_model, trust_plugins)
     study = prepared.study
     store, growth = open_store(prepared, out or Path(RUNS) / study.name)
-    have = present(store, growth)
+    have = present(store, study.main, growth)
     means, done = Means(study, have).said(len(prepared.dataset)), count_done(study, have)
     reached = reach(study, prepared.networks, prepared.flow)
     changed = str(growth) if growth else ""
@@ -205,7 +205,7 @@ def status(place: str | Path, trust_plugins: Trust = False) -> Plan:
     from sweep.storage.manifest import state
 
     found = open_run(place, trust_plugins)
-    have = present(found.store)
+    have = present(found.store, found.study.main)
     done, means = count_done(found.study, have), Means(found.study, have).said()
     going_on = state(found.store.manifest, missing=bool(remaining(found.study, have)))
     return Plan(found.study, found.store.folder.uri, count_wanted(found.study), done, means, state=going_on)

@@ -101,7 +101,8 @@ def _status(options: argparse.Namespace) -> None:
 
 
 def _table(options: argparse.Namespace) -> None:
-    print(_opened(options).table(options.format, options.answers))
+    opened = _opened(options)
+    print((opened.of(options.measure) if options.measure else opened).table(options.format, options.answers))
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -191,6 +192,7 @@ def _parser() -> argparse.ArgumentParser:
     table = add("table", _table, "Print a run's table.", "sweep table results/article --format latex")
     _run_arguments(table)
     table.add_argument("--format", choices=FORMATS, default="text", help="default: text")
+    table.add_argument("--measure", metavar="NAME", help="another of the study's measures (default: the first)")
     table.add_argument("--answers", action="store_true", help="thresholds, equivalent bits and published values too")
 
     report = add("report", _report, "Write a run's report, one HTML page.", "sweep report results/article")

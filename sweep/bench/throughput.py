@@ -52,7 +52,7 @@ class Throughput:
         # A stacked pass takes as long with one trial as when it is full.
         self._batch[cell] = max(CPU_STACKS)[0] if self.engine(cell) == "stacked" else 1
         self._seconds[cell] = max(outcome.seconds for outcome in self._all(cell, self._batch[cell]))
-        return correct[cell, 0]
+        return correct[cell, 0] or 0
 
     def rate(self, cell: str, workers: int, seconds: float) -> float:
         """Trials a second on so many workers, from when they are all busy, for so long."""

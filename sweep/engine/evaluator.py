@@ -7,7 +7,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +14,7 @@ from keras import ops
 
 from sweep.data.datasets import Dataset
 from sweep.data.decisions import decide
+from sweep.data.measures import LOGITS, SIGMOID, SOFTMAX, Measure
 from sweep.engine import near_ties, tf_ops
 from sweep.engine.backends import Backend, Compiled, Plain, Scores, Stacked, Subject, forward_of, steps
 from sweep.engine.compiled.network import Seen
@@ -24,10 +24,11 @@ from sweep.engine.last_layer import Features, Law, Split, law_of, split
 from sweep.engine.looks import Judged, Looks, look
 from sweep.engine.proof import BATCH as PREDICT_BATCH
 from sweep.engine.proof import predict
+from sweep.engine.reported import Count, Reported, Tally
 from sweep.engine.sites import IDENTITY, Entry, Site
 from sweep.errors import SweepError
 from sweep.networks.feeding import feed
-from sweep.networks.loading import Network
+from sweep.networks.loading import Network, task_of
 from sweep.perturb.base import Array, Transform
 
 SAMPLE = 256  # images of the proof and of autotuning
@@ -36,13 +37,6 @@ CPU_STACKS = ((16, 10), (4, 50))  # (trials, images) a pass that autotuning trie
 GPU_STACKS = ((64, 500),)
 
 _Maker = Callable[[Subject, tuple[int, ...]], Backend]
-
-
-class Count(NamedTuple):
-    """Images of one trial: decided as labelled, and with a score that is no finite number (their decision is void)."""
-
-    correct: int
-    nonfinite: int
 
 
 class Evaluator:
@@ -72,6 +66,7 @@ class Evaluator:
         engine: str | None = None,
         sites: Sequence[Site] = (),
         rescale: str | None = None,
+        measures: Sequence[Measure] = (),
     ) -> None:
         self.network = network
         self.sites = tuple(sites)
@@ -85,9 +80,15 @@ class Evaluator:
         self.labels = dataset.labels
         self.images = len(dataset)
         self._subject = Subject(network, feed(network, dataset, rescale), self.sites)
+        task = task_of(network, dataset)
+        self._has_classes = not task.no_classes
         self._passing = forward_of(self._subject)[0]
         few = ops.convert_to_tensor(self._subject.images[:PREDICT_BATCH])
         self._softmax = near_ties.is_softmax(np.asarray(self._passing(few, self.weights)))
+        targets = self._subject.images if dataset.targets is None and task.reconstructs else dataset.targets
+        kind = SOFTMAX if self._softmax else SIGMOID if network.sigmoid else LOGITS
+        clean = partial(_clean_decisions, self._subject) if self._has_classes else None
+        self._reported = Reported(tuple(measures), self.labels, targets, kind, clean)
         self._cuts: dict[tuple[tuple[int, ...], int | None], Features | None] = {}
         self._fallback: dict[tuple[tuple[int, ...], int | None], Plain] = {}
         self._backends: OrderedDict[tuple[tuple[int, ...], int | None], Backend] = OrderedDict()
@@ -104,13 +105,13 @@ class Evaluator:
         return self._backends[key]
 
     def correct(self, trials: Sequence[Sequence[Entry]], varied: Sequence[int]) -> list[int]:
-        """Numbers of images decided as labelled.
+        """Numbers of images decided as labelled, of a network whose outputs are classes.
 
         Args:
             trials: for each trial its weights, in the order of `model.weights`, and then what it has for each site.
             varied: the variables in which a trial may differ from the clean network; empty for none.
         """
-        return [count.correct for count in self.count([iter([trial]) for trial in trials], varied)]
+        return [count.correct or 0 for count in self.count([iter([trial]) for trial in trials], varied)]
 
     def count(
         self, trials: Sequence[Iterator[Sequence[Entry]]], varied: Sequence[int], block: int | None = None
@@ -122,22 +123,37 @@ class Evaluator:
         backend = self.backend(varied, block)
         size = block or self.images
         extremes = Extremes(self.network.model, backend.varied)
-        correct, nonfinite = [0] * len(trials), [0] * len(trials)
+        found: list[Count] = []
         for start in range(0, len(trials), backend.trials):
             part = range(start, min(start + backend.trials, len(trials)))
+            tallies = [Tally(bool(self._reported.measures)) for _ in part]
             for number, first in enumerate(range(0, self.images, size)):
                 images = np.arange(first, min(first + size, self.images))
                 given = [next(trials[k]) for k in part]
                 scores = backend.scores(_entries(given, backend), number)
-                for k, trial, row in zip(part, given, scores, strict=True):
+                for tally, trial, row in zip(tallies, given, scores, strict=True):
                     if backend.name != "plain" and extremes.of(trial):
                         plain = self.plain(varied, block)
                         row = plain.scores(_entries([trial], plain), number)[0]
-                    decisions, finite, close = self.judged(row)
-                    self.take_again(decisions, close, trial, images, block)
-                    correct[k] += int(np.count_nonzero(decisions == self.labels[images]))
-                    nonfinite[k] += int(np.count_nonzero(~finite))
-        return [Count(*pair) for pair in zip(correct, nonfinite, strict=True)]
+                    self._take(tally, trial, row, images, block)
+            found += [self._reported.count(tally) for tally in tallies]
+        return found
+
+    def _take(
+        self, tally: Tally, trial: Sequence[Entry], scores: Scores, images: npt.NDArray[np.int64], block: int | None
+    ) -> None:
+        """Take in the scores of a trial on these images."""
+        if not self._has_classes:
+            tally.take(scores, np.asarray(np.isfinite(scores).all(axis=-1)))
+            return
+        decisions, finite, close = self.judged(scores)
+        labels = self.labels[images]
+        if self._reported.measures:
+            scores = scores.copy()  # those that are taken again will stand in it
+            for k in self._reported.top:
+                close |= near_ties.rank_within_rounding(scores, labels, k, self._softmax, self._tie)
+        self.take_again(decisions, close, trial, images, block, scores if self._reported.measures else None)
+        tally.take(scores, finite, decisions, labels)
 
     def margins(
         self, entries: Sequence[Entry] = (), varied: Sequence[int] = (), block: int | None = None
@@ -250,10 +266,12 @@ class Evaluator:
         entries: Sequence[Entry],
         images: npt.NDArray[np.int64],
         block: int | None,
+        scores: Scores | None = None,
     ) -> None:
         """Decide anew, as `predict` does, which of a trial's decisions (n,) on images of these numbers are close.
 
-        But for those where something acts on the data flow: they stay.
+        Where `scores` (n, outputs) are given, those of these images become `predict`'s, too. But for networks where
+        something acts on the data flow: all stays.
         """
         if self.sites:
             return
@@ -266,9 +284,11 @@ class Evaluator:
         batches = blocks + (images[again] - blocks) // PREDICT_BATCH * PREDICT_BATCH
         for first, start in np.unique(np.stack([batches, blocks]), axis=1).T:
             few = ops.convert_to_tensor(self._subject.images[first : min(first + PREDICT_BATCH, start + size)])
-            exact = decide(np.asarray(self._passing(few, tensors)), self.network.threshold)
+            exact = np.asarray(self._passing(few, tensors))
             some = again[batches == first]
-            decisions[some] = exact[images[some] - first]
+            decisions[some] = decide(exact, self.network.threshold)[images[some] - first]
+            if scores is not None:
+                scores[some] = exact[images[some] - first]
 
     def plain(self, varied: Sequence[int], block: int | None) -> Plain:
         """For trials with weights so large that backends could differ."""
@@ -294,7 +314,8 @@ class Evaluator:
         plain: Backend = Plain(sample, key)
         if self.sites:
             expected = plain.scores(_entries(trials, plain))
-        best: tuple[float, _Maker] = (seconds_a_trial(plain, trials), Plain)
+        first_right = bool(self.sites) or not all(measure.exact for measure in self._reported.measures)
+        best: tuple[float, _Maker] = (0.0 if first_right else seconds_a_trial(plain, trials), Plain)
         refusal = ""
         for make in self._candidates():
             try:
@@ -307,7 +328,7 @@ class Evaluator:
                 self.notes.append(f"{backend.name} evaluation differs from plain Keras here, and is not used")
                 continue
             self._tie = max(self._tie, near_ties.MARGIN * error)
-            if self.sites:
+            if first_right:
                 return make
             best = min(best, (seconds_a_trial(backend, trials), make), key=lambda pair: pair[0])
             if backend.name == "compiled" and best[1] is make and self._engine is None:
@@ -351,6 +372,10 @@ class Evaluator:
                 errors, level = np.clip(errors, -3, 3) * w, 0.1
             noisy[i] = (w + level * errors).astype(np.float32)
         return noisy
+
+
+def _clean_decisions(subject: Subject) -> npt.NDArray[np.int64]:
+    return decide(predict(subject.network, subject.images), subject.network.threshold)
 
 
 def _distances(scores: Array, threshold: float) -> Array:

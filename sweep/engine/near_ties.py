@@ -55,6 +55,30 @@ def within_rounding(scores: Array, threshold: float | None, softmax: bool, tie: 
     return np.asarray(close if softmax else close & (size != 0))
 
 
+def rank_within_rounding(
+    scores: Array, labels: npt.NDArray[np.int64], k: int, softmax: bool, tie: float = TIE
+) -> npt.NDArray[np.bool_]:
+    """Of which images (images,) rounding could take the label out of the k largest scores, or into them.
+
+    Args:
+        scores: (images, outputs), of which there are more than k.
+        labels: (images,).
+        k: how many.
+        softmax, tie: as for `within_rounding`.
+
+    Scores that are not finite count as within rounding.
+    """
+    values = logits(scores, softmax)
+    own = np.take_along_axis(values, labels[:, None], axis=-1)
+    others = values.copy()
+    np.put_along_axis(others, labels[:, None], -np.inf, axis=-1)
+    border = np.partition(others, -k, axis=-1)[:, -k]
+    with np.errstate(invalid="ignore", over="ignore"):  # infinity less infinity
+        size = np.ptp(values, axis=-1) if softmax else np.abs(scores).max(axis=-1)
+        close = ~(np.abs(own[:, 0] - border) > tie * size)
+    return np.asarray(close if softmax else close & (size != 0))
+
+
 def settled(best: Array, second: Array, lowest: Array, softmax: bool, tie: float = TIE) -> npt.NDArray[np.bool_]:
     """Which decisions rounding clearly cannot turn: none of `within_rounding`, and nearly all others.
 

@@ -39,7 +39,7 @@ from sweep.execution.worker import versions
 from sweep.preparation.inputs import Prepared
 from sweep.preparation.resolved import resolved_table
 from sweep.signals import stopping
-from sweep.storage.kept import described
+from sweep.storage.kept import described, described_measures
 from sweep.storage.manifest import Clock
 from sweep.storage.merge import merge
 from sweep.storage.paths import Folder
@@ -143,7 +143,7 @@ class _Sweep:
         study, store, job = self._prepared.study, self._store, self._job
         if self._growth is None:
             store.adopt(job.study_digest, job.columns)
-        have = present(store, self._growth)
+        have = present(store, study.main, self._growth)
         self._means = Means(study, have)
         whole, few = missing(study, have), self._means.missing()
         if not whole and not few:
@@ -153,7 +153,9 @@ class _Sweep:
         images = len(self._prepared.dataset)
         light = 1.0 if self._job.survey is None else min(1.0, (2 * HALF + BESIDE) / images)
         total = done + len(whole) + len(few)
-        progress = Progress(list(job.cells), done, total, target=study.precision, light=light)
+        progress = Progress(
+            list(job.cells), done, total, target=study.precision, light=light, measure=study.measure_called(study.main)
+        )
         progress.before([(trial, value) for trial, value in have.items() if trial[0] in job.cells])
         begun = False
         try:
@@ -220,6 +222,7 @@ class _Sweep:
         store.save(
             name=study.name,
             ops=described(study),
+            **({"measures": said} if (said := described_measures(study)) else {}),
             identity=self._prepared.identity,
             study_digest=self._job.study_digest,
             chance=self._prepared.chance,
@@ -324,5 +327,7 @@ class _Sweep:
         """Clean networks that are right about hardly more images than by lot: something is wrong with the study."""
         for (cell, _), (correct, images) in zip(outcome.trials, outcome.counts, strict=True):
             label = self._prepared.study.clean.get(cell)
-            if label is not None and is_near_chance(correct / images, images, self._prepared.chance[label]):
+            if label is None or correct is None:
+                continue
+            if is_near_chance(correct / images, images, self._prepared.chance[label]):
                 yield chance_warning(label, correct / images, self._prepared.chance[label])

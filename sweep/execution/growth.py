@@ -63,7 +63,7 @@ class Growth:
                 raise StoreError(f"{path}: is missing; take `hidden` out of manifest.json, and its trials run again")
             cells = [cell for cell, of in self.back.items() if of == file]
             table = sound(content, path)
-            found = rows_of(table.filter(pc.is_in(table["cell"], pa.array(cells))), self._cells(cells), self._columns)
+            found = rows_of(table.filter(pc.is_in(table["cell"], pa.array(cells))), self._cells(cells), self.study)
             if problem := Expected(self.study).problem(found):
                 raise StoreError(f"{path}: {problem}; take `hidden` out of manifest.json, and its trials run again")
             tables.append(found)
@@ -86,7 +86,7 @@ class Growth:
             tables, hidden = [], {**store.manifest.get(HIDDEN, {})}
             if table is not None:
                 stays = pc.is_in(table["cell"], pa.array(stay))
-                tables.append(rows_of(table.filter(stays), self._cells(stay), self._columns))
+                tables.append(rows_of(table.filter(stays), self._cells(stay), self.study))
                 hidden |= self._hide(store, table.filter(pc.invert(stays)), before)
             back = self.returning(store.folder)
             tables += [] if back is None else [back]
@@ -98,10 +98,6 @@ class Growth:
             done = store.become(old, new, **{**entries, **said})
         store.clean()
         store.expect(self.study)
-
-    @property
-    def _columns(self) -> Mapping[str, type]:
-        return self.study.columns
 
     def _cells(self, ids: list[str]) -> list[Cell]:
         cells = {cell.id: cell for cell in self.study.cells}

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from sweep.data.measures import ACCURACY
 from sweep.execution.plan import DEADLINE_SECONDS, Chunk, Trial
 from sweep.perturb.base import REGISTRY
 from sweep.preparation.inputs import Prepared
@@ -26,9 +27,10 @@ class Job:
     `study_digest` and `root_seed` are the study's; `columns` its swept parameters; `flow` says what acts on the data
     flow of a cell; `threads` goes to TensorFlow; `engine` forces a way to evaluate; `versions` are the driver's, and a
     worker with others refuses to work; `deadline` is in seconds, for one chunk; `trust` loads model files
-    unchecked; `rescale` is the study's; `plugins` are the files of a user's own transforms, which a worker runs before
-    it meets these; `gpus` is what each task was given, of which a worker must see something; `survey` says how chips
-    that serve the mean alone sample the images, all of which they see where it is None.
+    unchecked; `rescale` and `measures` are the study's; `own_measures` are the columns of the user's own among these,
+    with the digests of their files; `plugins` are the files of a user's own transforms and measures, which a worker
+    runs before it meets them; `gpus` is what each task was given, of which a worker must see something; `survey` says
+    how chips that serve the mean alone sample the images, all of which they see where it is None.
     """
 
     folder: str
@@ -43,6 +45,8 @@ class Job:
     deadline: float = DEADLINE_SECONDS
     trust: bool = False
     rescale: str | None = None
+    measures: Sequence[str] = (ACCURACY.name,)
+    own_measures: Mapping[str, str] = field(default_factory=dict)
     plugins: tuple[Script, ...] = ()
     gpus: float = 0.0
     survey: Survey | None = None
@@ -60,6 +64,8 @@ class Job:
             flow=prepared.flow,
             trust=prepared.trusted,
             rescale=study.rescale,
+            measures=tuple(study.measures),
+            own_measures=study.own_measures,
             plugins=loaded(study.plugin_digests.values()),
             **how,
         )
@@ -82,8 +88,9 @@ class Outcome:
         seconds: of perturbing and evaluating.
         host: where, and with which versions.
         trials: in the order of the shard's rows.
-        counts: (correct, images) of each trial.
-        values: of each trial, what it says of the chip's accuracy: that, or its estimate less its control.
+        counts: (correct, images) of each trial; correct is None where outputs are no classes.
+        values: of each trial, what it says of the chip's accuracy: that, or its estimate less its control; or of
+            another measure where that comes first.
         survey: what was found, where that was asked for.
         notes: what the user should know once.
         shard: what it committed.
@@ -96,7 +103,7 @@ class Outcome:
     seconds: float = 0.0
     host: Mapping[str, str] = field(default_factory=dict)
     trials: tuple[Trial, ...] = ()
-    counts: Sequence[tuple[int, int]] = ()
+    counts: Sequence[tuple[int | None, int]] = ()
     values: Sequence[float] = ()
     survey: Survey | None = None
     notes: tuple[str, ...] = ()

@@ -6,7 +6,7 @@ import math
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self, TextIO
 
@@ -16,8 +16,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from sweep.data.measures import ACCURACY, Measure
 from sweep.execution.plan import FEW, Trial, kind_of
-from sweep.texts import duration, percent
+from sweep.texts import duration
 
 PLAIN_SECONDS = 5.0  # between two plain lines
 SAME_SECONDS = 60.0  # between two that say the same
@@ -26,14 +27,20 @@ WINDOW_SECONDS = 30.0  # the rate is that of the recent past
 
 @dataclass
 class Running:
-    """Count, mean and standard deviation of accuracies as they arrive (Welford, Technometrics 4:419, 1962)."""
+    """Count, mean and standard deviation of accuracies as they arrive (Welford, Technometrics 4:419, 1962).
 
+    Or of another measure, which `text` writes; values that are no number are passed over.
+    """
+
+    text: Callable[[float], str] = ACCURACY.text
     count: int = 0
     mean: float = 0.0
     squares: float = 0.0
 
     def add(self, value: float) -> None:
-        """Take in one accuracy."""
+        """Take in one value."""
+        if math.isnan(value):
+            return
         self.count += 1
         step = value - self.mean
         self.mean += step / self.count
@@ -49,14 +56,14 @@ class Running:
     @property
     def precise(self) -> str:
         """The mean with this half-width."""
-        return f"{percent(self.mean)} ± {percent(self.half_width)}" if self.count > 1 else "–"
+        return f"{self.text(self.mean)} ± {self.text(self.half_width)}" if self.count > 1 else "–"
 
     def __str__(self) -> str:
         if self.count == 0:
             return "–"
         if self.count == 1:
-            return percent(self.mean)
-        return f"{percent(self.mean)} ± {percent(math.sqrt(self.squares / (self.count - 1)))}"
+            return self.text(self.mean)
+        return f"{self.text(self.mean)} ± {self.text(math.sqrt(self.squares / (self.count - 1)))}"
 
 
 class Progress:
@@ -70,16 +77,18 @@ class Progress:
         stream: TextIO | None = None,
         target: float | None = None,
         light: float = 1.0,
+        measure: Measure = ACCURACY,
     ) -> None:
         """Begins with `done` of `total` trials.
 
         `target` is the half-width in points that is asked for each mean; it is served by chips of their own, each of
-        which takes about the part `light` of the time of another.
+        which takes about the part `light` of the time of another. What is shown of trials is a `measure`.
         """
         self._stream = stream or sys.stderr
-        self._cells = {cell: Running() for cell in cells}
-        self._means = {cell: Running() for cell in cells}
+        self._cells = {cell: Running(measure.text) for cell in cells}
+        self._means = {cell: Running(measure.text) for cell in cells}
         self._target = target
+        self._measure = measure
         models = {cell.partition("/")[0] for cell in cells}
         self._model = f"{models.pop()}/" if len(models) == 1 else ""  # needs no saying
         self._done = done
@@ -208,7 +217,8 @@ class Progress:
         table = Table(box=None, padding=(0, 2, 0, 0))
         table.add_column("cell")
         table.add_column("trials", justify="right")
-        table.add_column("accuracy, % (mean ± std so far)", justify="right")
+        what = f"{self._measure.lower}, %" if self._measure.fraction else self._measure.lower
+        table.add_column(f"{what} (mean ± std so far)", justify="right")
         if self._target is not None:
             table.add_column(f"chips for the mean to ±{self._target:g}", justify="right")
             table.add_column("mean, % (± 95 %)", justify="right")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sweep.data.measures import ACCURACY
 from sweep.errors import InputError, StoreError
 from sweep.execution.growth import Growth, growth_of
 from sweep.execution.means import Means
@@ -52,13 +53,13 @@ def open_store(prepared: Prepared, place: str | Path) -> Opened:
     return Opened(store, growth)
 
 
-def present(store: Store, growth: Growth | None = None) -> dict[Trial, float]:
-    """The committed trials, and those that come back; with what each says of its chip's accuracy."""
+def present(store: Store, measure: str = ACCURACY.name, growth: Growth | None = None) -> dict[Trial, float]:
+    """The committed trials, and those that come back; what each says of its chip's accuracy, or another measure."""
     found: dict[Trial, float] = {}
     for table in (store.table(), growth.returning(store.folder) if growth else None):
         if table is not None:
             keys = zip(table["cell"].to_pylist(), table["seed"].to_pylist(), strict=True)
-            found |= zip(keys, values_of(table).tolist(), strict=True)
+            found |= zip(keys, values_of(table, measure).tolist(), strict=True)
     return found
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from sweep.data.measures import further
 from sweep.engine.sites import Entry, Noise
 from sweep.perturb.base import Array
 from sweep.randomness import PILOTS, image_stream
@@ -109,6 +110,7 @@ def evaluate(
         cells,
         which,
         job.columns,
+        further(job.measures),
         seed=seeds,
         n_images=np.full(len(trials), 2 * HALF),
         n_correct=correct,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sweep.data.measures import is_exact
 from sweep.errors import InputError, SweepError, UntrustedError
 from sweep.execution.job import Job
 from sweep.execution.plan import Chunk, Trial, kind_of
@@ -18,6 +20,10 @@ from sweep.preparation.inputs import Prepared, prepare
 from sweep.storage.kept import Trust, read_study, trusted_study
 from sweep.storage.store import Store
 from sweep.study.study import Study, digest
+
+Different = tuple[Trial, str, str]
+TOLERANCE = 1e-4
+"""Of a measure that is made of scores, between one way to evaluate and another: a share of its size."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,7 @@ class Verdict:
         damaged: those that cannot be trusted, each with what is wrong.
         repaired: whether they were set aside.
         trials: how many were evaluated again.
-        different: those with another count, as (trial, count stored, count now).
+        different: those with another count, or value of a measure, as (trial, stored, now).
         withheld: why no trial was evaluated again, though that was asked for.
     """
 
@@ -37,7 +43,7 @@ class Verdict:
     damaged: dict[str, str]
     repaired: bool
     trials: int
-    different: tuple[tuple[Trial, int, int], ...]
+    different: tuple[Different, ...]
     withheld: str = ""
 
     @property
@@ -102,7 +108,7 @@ def verify(
     return Verdict(shards, damaged, repair, checked, different)
 
 
-def _again(store: Store, study: Study, sample: int, trust: bool) -> tuple[int, tuple[tuple[Trial, int, int], ...]]:
+def _again(store: Store, study: Study, sample: int, trust: bool) -> tuple[int, tuple[Different, ...]]:
     table = store.table()
     if table is None:
         return 0, ()
@@ -110,10 +116,10 @@ def _again(store: Store, study: Study, sample: int, trust: bool) -> tuple[int, t
     if digest(prepared.identity) != store.manifest.get("study_digest"):
         raise InputError(f"{store.folder.uri}: its networks, dataset or plugins are not the files that are there now")
     study = prepared.study
-    rows = table.select(["cell", "seed", "n_correct", "engine"]).to_pylist()
+    rows = table.select(["cell", "seed", "n_correct", "engine", *study.further]).to_pylist()
     rows.sort(key=lambda row: (row["cell"], row["seed"]))
     rows = [rows[i * len(rows) // sample] for i in range(sample)] if len(rows) > sample else rows
-    stored = {(row["cell"], row["seed"]): row["n_correct"] for row in rows}
+    stored = {(row["cell"], row["seed"]): row for row in rows}
     cells = {cell.id: cell for cell in study.cells}
     groups: dict[tuple[str, str], list[Trial]] = {}
     for row in rows:
@@ -124,9 +130,19 @@ def _again(store: Store, study: Study, sample: int, trust: bool) -> tuple[int, t
         job = Job.of(prepared, engine=engine, survey=survey_of(prepared, store.folder))
         for row in _evaluated(job, prepared, label, trials):
             trial = (row["cell"], row["seed"])
-            if row["n_correct"] != stored[trial]:
-                different.append((trial, stored[trial], row["n_correct"]))
+            for name in ("n_correct", *study.further):
+                before, now = stored[trial][name], row[name]
+                if not _same(before, now, name == "n_correct" or is_exact(name)):
+                    what = "" if name == "n_correct" else f"{name} "
+                    different.append((trial, f"{what}{before}", f"{now}"))
+                    break
     return len(stored), tuple(different)
+
+
+def _same(stored: float | None, now: float | None, exact: bool) -> bool:
+    if exact or stored is None or now is None:
+        return stored == now
+    return math.isclose(stored, now, rel_tol=TOLERANCE, abs_tol=TOLERANCE**2)
 
 
 def _evaluated(job: Job, prepared: Prepared, label: str, trials: list[Trial]) -> Iterator[dict[str, Any]]:

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sweep.data.datasets import Dataset
+from sweep.data.measures import ACCURACY, column, further, measure_of
 from sweep.errors import NodeError, SweepError, TaskError, VersionError
 from sweep.execution import sampled
 from sweep.execution.job import Job, Outcome, unpacked
@@ -36,6 +37,7 @@ from sweep.storage.shards import commit
 from sweep.storage.surveys import Survey
 from sweep.study.family import Cell
 from sweep.study.paths import MANIFEST
+from sweep.study.plugins import own_measure
 
 if TYPE_CHECKING:  # TensorFlow is for the workers alone
     from sweep.engine.evaluator import Evaluator
@@ -83,7 +85,8 @@ def run_chunk(job: Job, model: ModelFile, dataset: Dataset, chunk: Chunk) -> Out
     done = tuple(zip(table["cell"].to_pylist(), table["seed"].to_pylist(), strict=True))
     counts = list(zip(table["n_correct"].to_pylist(), table["n_images"].to_pylist(), strict=True))
     seconds = float(pc.sum(table["seconds"]).as_py())
-    found = Outcome(chunk, seconds, _host(), done, counts, values_of(table).tolist(), notes=notes)
+    values = values_of(table, column(job.measures[0])).tolist()
+    found = Outcome(chunk, seconds, _host(), done, counts, values, notes=notes)
     folder = Folder(job.folder)
     if folder.read(MANIFEST) is None:  # a local folder on another machine
         return replace(found, table=table)
@@ -152,7 +155,8 @@ def evaluate_chunk(job: Job, model: ModelFile, dataset: Dataset, chunk: Chunk) -
         if chunk.kind == FEW and job.survey is not None:
             tables.append(_few(job, evaluator, kind, trials))
         else:
-            tables.append(trial_table(list(_evaluate(job, evaluator, kind, trials)), job.columns))
+            rows, counted = list(_evaluate(job, evaluator, kind, trials)), ACCURACY.name in job.measures
+            tables.append(trial_table(rows, job.columns, further(job.measures), counted))
         notes += evaluator.notes
         evaluator.notes = []
     return pa.concat_tables(tables), tuple(notes)
@@ -220,7 +224,10 @@ def _alike(
         groups.setdefault(kinds[cell_id], []).append((cell, seed))
     for kind, trials in groups.items():
         how = (job.engine, kind.sites, job.rescale)
-        key, make = (network.digest, dataset.digest, *how), partial(Evaluator, network, dataset, *how)
+        own = job.own_measures
+        measures = [own_measure(n, own[n]) if n in own else measure_of(n) for n in further(job.measures)]
+        key = (network.digest, dataset.digest, *how, tuple(job.measures), *own.values())
+        make = partial(Evaluator, network, dataset, *how, measures)
         yield kind, trials, _kept(_evaluators, key, _KEPT_EVALUATORS, make)
 
 
@@ -233,7 +240,8 @@ def _evaluate(job: Job, evaluator: Evaluator, kind: _Kind, trials: list[tuple[Ce
         entries = [_entries(job, evaluator, cell, seed) for cell, seed in part]
         counts = evaluator.count(entries, kind.varied, kind.block)
         seconds = (time.perf_counter() - begun) / len(part)
-        for (cell, seed), (correct, nonfinite) in zip(part, counts, strict=True):
+        for (cell, seed), (correct, nonfinite, values) in zip(part, counts, strict=True):
+            accuracy = None if correct is None else correct / evaluator.images
             yield {
                 "model": cell.model,
                 "family": cell.family,
@@ -242,9 +250,10 @@ def _evaluate(job: Job, evaluator: Evaluator, kind: _Kind, trials: list[tuple[Ce
                 "seed": seed,
                 "n_images": evaluator.images,
                 "n_correct": correct,
-                "accuracy": correct / evaluator.images,
+                "accuracy": accuracy,
                 "n_nonfinite": nonfinite,
-                **({} if seed < FIRST_SAMPLED else {"estimate": correct / evaluator.images, "half_difference": 0.0}),
+                **({} if seed < FIRST_SAMPLED else {"estimate": accuracy, "half_difference": 0.0}),
+                **dict(zip(further(job.measures), values, strict=True)),
                 "seconds": seconds,
                 "host": host["host"],
                 "device": host["device"],

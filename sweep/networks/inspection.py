@@ -151,7 +151,7 @@ def threshold_of(model: keras.Model) -> float | None:
     """
     if model.outputs[0].shape[-1] != 1:
         return None
-    return 0.5 if _ends_in_sigmoid(model) else 0.0
+    return 0.5 if ends_in_sigmoid(model) else 0.0
 
 
 def _layers_within(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
@@ -185,12 +185,13 @@ def _channel_axes(layer: keras.layers.Layer, leaf: str, rank: int) -> tuple[int,
     return (rank - 1,)
 
 
-def _ends_in_sigmoid(model: keras.Model) -> bool:
+def ends_in_sigmoid(model: keras.Model) -> bool:
+    """Whether the output is that of a sigmoid. `model` has one output."""
     keras = import_keras()
     last = model.outputs[0]._keras_history.operation
     while True:
         if isinstance(last, keras.Model):
-            return _ends_in_sigmoid(last)
+            return ends_in_sigmoid(last)
         activation = getattr(last, "activation", None)
         passes = isinstance(
             last, keras.layers.Flatten | keras.layers.Reshape | keras.layers.Dropout | keras.layers.Identity

@@ -6,15 +6,14 @@ import contextlib
 import hashlib
 import math
 import tempfile
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from sweep.data.datasets import Dataset, fits
-from sweep.data.labels import no_classes, remedy
+from sweep.data.measures import ACCURACY, Task, fitting, is_own, measure_of
 from sweep.errors import InputError
 from sweep.files import copy_file, file_digest, reason, require_file
 from sweep.networks.backend import import_keras, names_anew, quiet_advice
@@ -22,7 +21,7 @@ from sweep.networks.checks.safety import MAX_FILE, check_model_file, variables_w
 from sweep.networks.code import NONE, Code
 from sweep.networks.forms import refusal, suffix_of
 from sweep.networks.graphs import as_graph
-from sweep.networks.inspection import beginning_of, layers_of, quantized_of, threshold_of, variables_of
+from sweep.networks.inspection import beginning_of, ends_in_sigmoid, layers_of, quantized_of, threshold_of, variables_of
 from sweep.networks.keras2 import without_leftovers
 from sweep.networks.variables import Layer, Variable
 
@@ -46,6 +45,7 @@ class Network:
         input_dtype: type of its input, such as "float32" or "uint8".
         scaling: the layer with which it rescales images by itself, before any weight; empty for none.
         lookup: the layer that takes its input for indices, such as an Embedding; empty for none.
+        sigmoid: whether it ends in a sigmoid.
     """
 
     model: keras.Model
@@ -58,6 +58,7 @@ class Network:
     input_dtype: str = "float32"
     scaling: str = ""
     lookup: str = ""
+    sigmoid: bool = False
 
 
 def load_network(path: str | Path, trust: bool = False, code: Code = NONE) -> Network:
@@ -102,28 +103,24 @@ def load_network_bytes(content: bytes, suffix: str, trust: bool = False, code: C
         return _load(path, shown, hashlib.sha256(content).hexdigest(), stored, code)
 
 
-def check_fit(network: Network, dataset: Dataset) -> list[str]:
-    """Why the network cannot be scored on the dataset, in words; empty when it can."""
+def task_of(network: Network, dataset: Dataset) -> Task:
+    """What the network and the dataset give measures to go by."""
+    labels = int(dataset.labels.max()) + 1 if dataset.labels.size else 0
+    targets = 0 if dataset.targets is None else math.prod(dataset.targets.shape[1:])
+    return Task(network.outputs, labels, targets, math.prod(dataset.images.shape[1:]), network.sigmoid)
+
+
+def check_fit(network: Network, dataset: Dataset, measures: Sequence[str] = (ACCURACY.name,)) -> list[str]:
+    """Why the network cannot be scored on the dataset by these measures, in words; empty when it can."""
     problems = check_shape(network, dataset)
-    if not len(dataset.labels):
-        held = "the images" if dataset.targets is dataset.images else no_classes(np.asarray(dataset.targets))
-        return [*problems, f"accuracy needs a class for each image, and the dataset has {held}"]
-    highest = int(dataset.labels.max())
-    if network.outputs == 1 and highest > 1:
-        problems.append(
-            f"the network has a single output, so labels are 0 or 1; the highest is {highest}"
-            + remedy(dataset.labels, network.outputs)
-        )
-    elif network.outputs > 1 and highest >= network.outputs:
-        problems.append(
-            f"the network has {network.outputs} outputs, so labels are 0 to {network.outputs - 1}; "
-            f"the highest is {highest}" + remedy(dataset.labels, network.outputs)
-        )
-    elif 1 < highest + 1 < network.outputs == math.prod(dataset.images.shape[1:]):
-        problems.append(
-            f"the network has {network.outputs} outputs, as many as an image has values, and labels are 0 to "
-            f"{highest}: it is an autoencoder, whose outputs are no classes, so that accuracy means nothing"
-        )
+    task = task_of(network, dataset)
+    named = {name: measure_of(name).no_fit(task) for name in measures if not is_own(name)}
+    for why in dict.fromkeys(filter(None, named.values())):
+        names = [name for name, other in named.items() if other == why]
+        valid = fitting(task) if ACCURACY.no_fit(task) else ()
+        what = "" if names == [ACCURACY.name] else f"measures: {', '.join(names)}: "
+        instead = f'; write measures = ["{valid[0]}"], or others of {", ".join(valid)}' if valid else ""
+        problems.append(f"{what}{why}{instead}")
     return problems
 
 
@@ -180,6 +177,7 @@ def _load(path: Path, shown: str, digest: str, stored: int | None, code: Code) -
         input_dtype=str(model.inputs[0].dtype),
         scaling=scaling,
         lookup=lookup,
+        sigmoid=ends_in_sigmoid(model),
     )
 
 

@@ -77,7 +77,7 @@ def read_files(named: Parsed, trust: bool) -> Files:
             continue
         network, file = networks[label], found[f"model {label}"]
         if images is not None:
-            problems += [f"model: {file}: {problem}" for problem in check_fit(network, images)]
+            problems += [f"model: {file}: {problem}" for problem in check_fit(network, images, named.measures)]
             order = check_order(network, images, "labels" in named.data)
             problems += [f"labels: {problem} ({label})" for problem in order]
             if named.rescale in (None, *RESCALES):  # what else it may be is told elsewhere

@@ -19,7 +19,7 @@ from sweep.errors import InputError, collected
 from sweep.networks.code import NONE, Code
 from sweep.networks.feeding import DEFAULT, fed, feed, rescale_of
 from sweep.networks.forms import suffix_of
-from sweep.networks.loading import Network, check_shape
+from sweep.networks.loading import Network, check_shape, task_of
 from sweep.perturb.dataflow import DataFlow
 from sweep.perturb.perturbation import of_weights
 from sweep.perturb.selection import selected
@@ -71,8 +71,12 @@ class Prepared:
 
     @property
     def chance(self) -> dict[str, float]:
-        """The accuracy by chance of each model, by label."""
-        return {label: chance(self.dataset.labels, network.outputs) for label, network in self.networks.items()}
+        """The accuracy by chance of each model whose outputs are classes, by label."""
+        return {
+            label: chance(self.dataset.labels, network.outputs)
+            for label, network in self.networks.items()
+            if not task_of(network, self.dataset).no_classes
+        }
 
     def fed(self) -> list[str]:
         """What goes into the networks and what they are asked for, a line for those of which the same is true."""

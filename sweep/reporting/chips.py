@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sweep.data.measures import ACCURACY, Measure
+
 ESTIMATE, HALVES, CONTROL = "estimate", "half_difference", "control"
 VALUE, FEW = "_value", "_few"  # columns that no swept parameter has
 _SAME = 1e-9  # an estimate is rounded to twelve digits
@@ -62,16 +64,29 @@ def precise_values(trials: pd.DataFrame) -> NDArray[np.float64]:
     return np.where(is_whole(trials) & np.isnan(control), np.nan, estimate - np.nan_to_num(control))
 
 
+def of_measure(trials: pd.DataFrame, measure: Measure) -> pd.DataFrame:
+    """The trials that say what a measure is of their chip; of accuracy those that serve the mean alone as well.
+
+    Others have none where an image had a score that is no finite number.
+    """
+    if measure.name == ACCURACY.name:
+        known = trials[measure.name].notna()
+        return trials if known.all() else trials[known]
+    whole = whole_chips(trials)
+    return whole[whole[measure.name].notna()].drop(columns=[ESTIMATE, HALVES, CONTROL], errors="ignore")
+
+
 def has_controls(trials: pd.DataFrame) -> bool:
     """Whether a control is subtracted from any estimate."""
     return CONTROL in trials and bool(trials[CONTROL].notna().any())
 
 
-def mean_rows(trials: pd.DataFrame) -> pd.DataFrame:
+def mean_rows(trials: pd.DataFrame, measure: Measure = ACCURACY) -> pd.DataFrame:
     """The trials from which the means of cells come: where a cell has such that saw a few images, these alone.
 
     Args:
         trials: as in `is_whole`.
+        measure: of which the means are.
 
     Returns:
         With the columns `VALUE`, whose mean over a cell's trials is the mean over its chips, and `FEW`, whether it is
@@ -80,7 +95,7 @@ def mean_rows(trials: pd.DataFrame) -> pd.DataFrame:
     values = precise_values(trials)
     few = ~np.isnan(values)
     found = trials.copy()
-    found[VALUE], found[FEW] = np.where(few, values, trials["accuracy"]), few
+    found[VALUE], found[FEW] = np.where(few, values, trials[measure.name]), few
     of_estimates = trials["cell"].isin(trials["cell"].to_numpy()[few]).to_numpy()
     return found[few | ~of_estimates]
 

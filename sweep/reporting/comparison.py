@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sweep.data.measures import ACCURACY, Measure
 from sweep.errors import InputError
-from sweep.reporting.chips import is_whole, precise_values
+from sweep.reporting.chips import is_whole, of_measure, precise_values
 from sweep.statistics.differences import Difference, difference
 
 Selection = str | Mapping[str, Any]
@@ -26,6 +27,7 @@ def compare(
     parameters: Sequence[str],
     deterministic: Collection[str] = (),
     shared: bool = True,
+    measure: Measure = ACCURACY,
 ) -> pd.DataFrame:
     """How much accuracy the first cells have above the second ones, chip by chip where chips are the same.
 
@@ -39,6 +41,7 @@ def compare(
         parameters: columns of the swept parameters.
         deterministic: ids of the cells without randomness.
         shared: whether the same seed is the same chip in both.
+        measure: what is compared instead of accuracy.
 
     Returns:
         One row per pair of cells, in the first's order: the columns that they agree in (where they are not all
@@ -48,6 +51,7 @@ def compare(
     Raises:
         InputError: a selection that names no cells, or cells that cannot be paired.
     """
+    first, second = (of_measure(t, measure) for t in (first, second))
     first, second = (t.assign(**{_WHOLE: is_whole(t), _PRECISE: precise_values(t)}) for t in (first, second))
     both = list(zip((first, second), map(_by_column, selections, (first, second)), strict=True))
     named = {column for _, wanted in both for column in wanted}
@@ -56,8 +60,8 @@ def compare(
     rows = []
     for key in [key for key in ours if key in theirs]:
         pair = ours[key], theirs[key]
-        means = [_values(cell, _has_estimates(cell))[0].mean() for cell in pair]
-        rows.append((*key, *means, *_difference(pair, deterministic, shared)))
+        means = [_values(cell, _has_estimates(cell), measure)[0].mean() for cell in pair]
+        rows.append((*key, *means, *_difference(pair, deterministic, shared, measure)))
     if not rows:
         raise InputError(f"compare: no two cells agree in {', '.join(keys)}; name what differs in both selections")
     table = pd.DataFrame(
@@ -67,7 +71,9 @@ def compare(
     return table.drop(columns=alike)
 
 
-def _difference(pair: tuple[pd.DataFrame, pd.DataFrame], deterministic: Collection[str], shared: bool) -> Difference:
+def _difference(
+    pair: tuple[pd.DataFrame, pd.DataFrame], deterministic: Collection[str], shared: bool, measure: Measure
+) -> Difference:
     """First less second: by estimates where either has them, unless one has but counts of chips that both have."""
     fixed = [cell["cell"].iloc[0] in deterministic for cell in pair]
     estimates = [_has_estimates(cell) for cell in pair]
@@ -75,19 +81,20 @@ def _difference(pair: tuple[pd.DataFrame, pd.DataFrame], deterministic: Collecti
         counted = [cell.loc[cell[_WHOLE], "seed"] for cell in pair]
         if counted[0].isin(counted[1]).sum() > 1:
             estimates = [False, False]
-    (a, chips), (b, others) = (_values(cell, few) for cell, few in zip(pair, estimates, strict=True))
+    (a, chips), (b, others) = (_values(cell, few, measure) for cell, few in zip(pair, estimates, strict=True))
     first, second = (value[0] if exact else value for value, exact in zip((a, b), fixed, strict=True))
-    return difference(first, second, (chips, others) if shared else None, bounded=not any(estimates))
+    bounded, widest = measure.fraction and not any(estimates), 1.0 if measure.fraction else np.inf
+    return difference(first, second, (chips, others) if shared else None, bounded, widest)
 
 
 def _has_estimates(cell: pd.DataFrame) -> bool:
     return bool(cell[_PRECISE].notna().any())
 
 
-def _values(cell: pd.DataFrame, few: bool) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Estimates of the chips that have one, else accuracies of those that saw all images; and their seeds."""
+def _values(cell: pd.DataFrame, few: bool, measure: Measure) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Estimates of the chips that have one, else values of those that saw all images; and their seeds."""
     chosen = cell[cell[_PRECISE].notna() if few else cell[_WHOLE]]
-    return chosen[_PRECISE if few else "accuracy"].to_numpy(dtype=np.float64), chosen["seed"].to_numpy()
+    return chosen[_PRECISE if few else measure.name].to_numpy(dtype=np.float64), chosen["seed"].to_numpy()
 
 
 def _by_column(selection: Selection, trials: pd.DataFrame) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pandas as pd
 
+from sweep.data.measures import Measure
 from sweep.reporting.tables.frames import Answer, as_table, for_programs
 from sweep.reporting.tables.layout import FOR_PROGRAMS, layout, markdown
 from sweep.storage.paths import Folder
@@ -39,6 +40,17 @@ class Results(Protocol):
 
     def trials(self) -> pd.DataFrame:
         """One row per trial."""
+
+    @property
+    def measure(self) -> Measure:
+        """What summary, figures and further tables are of."""
+
+    @property
+    def others(self) -> Sequence[Results]:
+        """The same run, of each of the study's other measures."""
+
+    def measures(self) -> pd.DataFrame:
+        """The summaries of all measures."""
 
     def summary(self) -> pd.DataFrame:
         """One row per cell."""
@@ -72,10 +84,17 @@ def export(run: Results, chosen: Sequence[Picture], folder: Folder) -> list[str]
 
 
 def summary_files(run: Results, formats: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    """Names and contents of the summary's files."""
+    """Names and contents of the summary's files; of a study of several measures, those of all of them, too."""
     for format in formats:
         content = parquet(run.summary()) if format == "parquet" else _lines(run.table(format))
         yield f"summary.{SUFFIXES[format]}", content
+    if run.others:
+        table = run.measures()
+        yield "measures.parquet", parquet(table)
+        yield "measures.csv", _lines(for_programs(table, "csv"))
+        if "markdown" in formats:
+            texts = [f"## {other.measure.label}\n\n{other.table('markdown')}" for other in run.others]
+            yield "measures.md", _lines("\n\n".join(texts))
 
 
 def _answer_files(run: Results) -> Iterator[tuple[str, bytes]]:

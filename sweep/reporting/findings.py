@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from sweep.data.measures import ACCURACY, Measure
 from sweep.perturb.base import KERNELS, Transform
-from sweep.reporting.chips import FEW, VALUE, mean_rows, whole_chips
+from sweep.reporting.chips import FEW, VALUE, mean_rows, of_measure, whole_chips
 from sweep.reporting.labels import parameter_labels
 from sweep.reporting.published import compare_families, fits, percentiles
 from sweep.reporting.tables.frames import Answer
@@ -22,6 +23,9 @@ from sweep.study.study import Study
 from sweep.texts import percent
 
 DROPS = (0.01, 0.02, 0.05)
+"""Of accuracy, and of what else is a fraction."""
+SHARES = (0.1, 0.2, 0.5)
+"""Of the clean network's value, of a measure without bounds."""
 
 
 class _Swept(NamedTuple):
@@ -40,18 +44,22 @@ class _Swept(NamedTuple):
     chips: Curve | None
 
 
-def answers(study: Study, trials: pd.DataFrame) -> list[Answer]:
+def answers(study: Study, trials: pd.DataFrame, measure: Measure = ACCURACY) -> list[Answer]:
     """What can be said of a study beyond one cell at a time.
 
     Args:
         study: the study, as run.
         trials: its trials, as `Run.trials` returns them.
+        measure: what they are looked at for; what is published is accuracy.
 
     Returns:
         thresholds, noise-equivalent bits, published values against ours and the law they fit, each where the study has
         the families for it. Accuracies in the tables are fractions.
     """
-    found = [*_thresholds(study, trials), *_equivalence(study, trials), *_published(study, trials)]
+    trials = of_measure(trials, measure)
+    found = [*_thresholds(study, trials, measure), *_equivalence(study, trials, measure)]
+    if measure.name == ACCURACY.name:
+        found += _published(study, trials)
     return [answer for answer in found if not answer.table.empty]
 
 
@@ -60,17 +68,20 @@ def fixed_cells(study: Study) -> list[str]:
     return [cell.id for cell in study.cells if not cell.random]
 
 
-def _thresholds(study: Study, trials: pd.DataFrame) -> Iterator[Answer]:
+def _thresholds(study: Study, trials: pd.DataFrame, measure: Measure) -> Iterator[Answer]:
     parts, labels = [], parameter_labels(study)
-    for model, family, parameter, curve, chips in _curves(study, trials):
-        clean, label = _clean(study, trials, model), labels[family.name, parameter]
+    for model, family, parameter, curve, chips in _curves(study, trials, measure):
+        clean, label = _clean(study, trials, model, measure), labels[family.name, parameter]
         lowest = {"linear": -math.inf, "square": 0.0, "log": math.ulp(0.0)}[label.spacing]
-        if clean is None or curve.levels.min() < lowest:
+        if clean is None or curve.levels.min() < lowest or not (measure.fraction or clean):
             continue
+        sign = 1 if measure.higher else -1
+        drops = DROPS if measure.fraction else [share * abs(clean) for share in SHARES]
         for statistic, of, quantile in (("mean", curve, None), ("5 % quantile", chips, 0.05)):
             if of is None or (quantile is not None and of.exact.all()):  # no chips that differ
                 continue
-            found = thresholds(of, clean, DROPS, quantile, label.worse == "low", label.spacing)
+            found = thresholds(of, sign * clean, drops, quantile, label.worse == "low", label.spacing)
+            found = [row._replace(limit=sign * row.limit) for row in found]
             names = {"model": model, "family": family.name, "parameter": parameter, "of": statistic}
             parts.append(_named(pd.DataFrame(found), **names))
     if not parts:
@@ -79,14 +90,17 @@ def _thresholds(study: Study, trials: pd.DataFrame) -> Iterator[Answer]:
         "thresholds",
         "How far it goes",
         pd.concat(parts, ignore_index=True),
-        "The largest level (of bits, the smallest) that keeps the mean accuracy, or that of all but 5 % of the chips, "
-        "within a drop of the clean accuracy, with its 95 % interval; swept: the last level that was run and keeps it.",
-        ("drop", "limit"),
+        f"The largest level (of bits, the smallest) that keeps the {measure.average}, or that of all but 5 % of "
+        f"the chips, within a drop of the clean {measure.lower}, with its 95 % interval; swept: the last level that "
+        "was run and keeps it."
+        + ("" if measure.higher else " Less is better: a drop is a rise here.")
+        + ("" if measure.fraction else " Drops are 10, 20 and 50 % of the clean network's value."),
+        ("drop", "limit") if measure.fraction else (),
     )
 
 
-def _equivalence(study: Study, trials: pd.DataFrame) -> Iterator[Answer]:
-    curves = list(_curves(study, trials))
+def _equivalence(study: Study, trials: pd.DataFrame, measure: Measure) -> Iterator[Answer]:
+    curves = list(_curves(study, trials, measure))
     noise = [(c, std) for c in curves if (std := _std_per_level(study, c.family, c.parameter)) is not None]
     rounding = [c for c in curves if _is_rounding(study, c.family, c.parameter)]
     several = len({r.family.name for r in rounding}) > 1
@@ -96,10 +110,14 @@ def _equivalence(study: Study, trials: pd.DataFrame) -> Iterator[Answer]:
             continue
         found = equivalent_levels(n.curve, r.curve, std)
         names = {"model": n.model, "noise": n.family.name} | ({"rounding": r.family.name} if several else {})
-        levels.append(_named(pd.DataFrame(found._asdict()), **names))
+        table = pd.DataFrame(found._asdict())
+        if measure.name != ACCURACY.name:
+            table = table.rename(columns={"accuracy": measure.name})
+            table[measure.name] *= 1 if measure.higher else -1
+        levels.append(_named(table, **names))
         bits = r.parameter
         said = {p[bits]: p["noise"] for p in r.family.published if "noise" in p and p[bits] in r.curve.levels}
-        if said:
+        if said and measure.name == ACCURACY.name:
             levels[-1]["claimed"] = levels[-1]["bits"].map(said)
             checked = pd.DataFrame(check_claims(n.curve, r.curve, said)._asdict()).astype({"holds": "boolean"})
             claims.append(_named(checked, **names))
@@ -108,10 +126,10 @@ def _equivalence(study: Study, trials: pd.DataFrame) -> Iterator[Answer]:
             "equivalent-bits",
             "Bits and the noise that costs as much",
             pd.concat(levels, ignore_index=True),
-            "For each bit-width the noise level with the same mean accuracy, with a bootstrap interval; theory: the "
-            "level whose standard deviation is that of rounding, 2^-bits / √12"
+            f"For each bit-width the noise level with the same {measure.average}, with a bootstrap interval; "
+            "theory: the level whose standard deviation is that of rounding, 2^-bits / √12"
             + ("; claimed: the level that is said to cost as much." if claims else "."),
-            ("accuracy",),
+            (measure.name,) if measure.fraction else (),
         )
     if claims:
         yield Answer(
@@ -180,16 +198,19 @@ def _verdict(table: pd.DataFrame, pair: tuple[str, str]) -> str:
     )
 
 
-def _curves(study: Study, trials: pd.DataFrame) -> Iterator[_Swept]:
+def _curves(study: Study, trials: pd.DataFrame, measure: Measure) -> Iterator[_Swept]:
     """Of families that sweep one number."""
     fixed = fixed_cells(study)
-    means, counted = mean_rows(trials), whole_chips(trials)
+    means, counted = mean_rows(trials, measure), whole_chips(trials)
+    sign = 1 if measure.higher else -1  # curves fall
 
     def curve(rows: pd.DataFrame, parameter: str) -> Curve | None:
         if rows[parameter].nunique() < 2:
             return None
-        values = rows[VALUE] if VALUE in rows else rows["accuracy"]
-        return curve_of(rows[parameter], rows["seed"], values, rows["cell"].isin(fixed), rows.get(FEW, False))
+        values = sign * (rows[VALUE] if VALUE in rows else rows[measure.name])
+        bounded = measure.fraction and measure.higher
+        few = rows.get(FEW, False)
+        return curve_of(rows[parameter], rows["seed"], values, rows["cell"].isin(fixed), few, bounded)
 
     for model in study.models:
         for family in study.family:
@@ -202,11 +223,11 @@ def _curves(study: Study, trials: pd.DataFrame) -> Iterator[_Swept]:
                 yield _Swept(model, family, swept[0], of_means, of_chips)
 
 
-def _clean(study: Study, trials: pd.DataFrame, model: str) -> float | None:
-    """The accuracy without perturbation: the clean network's, or in an older run that at scale or rate 0 or 32 bits."""
+def _clean(study: Study, trials: pd.DataFrame, model: str, measure: Measure) -> float | None:
+    """The value without perturbation: the clean network's, or in an older run that at scale or rate 0 or 32 bits."""
     for cell in study.cells:
         if cell.model == model and all(t.is_identity for t in cell.transforms):
-            found = trials.loc[trials["cell"] == cell.id, "accuracy"]
+            found = trials.loc[trials["cell"] == cell.id, measure.name]
             if len(found):
                 return float(found.iloc[0])
     return None

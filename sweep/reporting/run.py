@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from sweep.data.measures import ACCURACY, Measure, column
 from sweep.errors import InputError
 from sweep.reporting.chips import whole_chips
 from sweep.reporting.comparison import Selection, compare
@@ -16,7 +18,7 @@ from sweep.reporting.effort import effort, in_words
 from sweep.reporting.export import export, summary_files
 from sweep.reporting.findings import answers, fixed_cells
 from sweep.reporting.labels import parameter_labels
-from sweep.reporting.summary import components, summarise
+from sweep.reporting.summary import KEYS, STATISTICS, components, summarise
 from sweep.reporting.tables.columns import has_sampled
 from sweep.reporting.tables.frames import Answer, as_table
 from sweep.reporting.tables.layout import FOR_PROGRAMS, layout
@@ -41,7 +43,26 @@ class Run:
     def __init__(self, store: Store, trust_plugins: Trust = False) -> None:
         self.store = store
         self.study = read_study(store, trust_plugins)
+        self._measure = self.study.measure_called(self.study.main)
         store.expect(self.study)
+
+    def of(self, measure: str) -> Run:
+        """The same run, with summary, tables, figures and answers of another of its measures, by its column.
+
+        Raises InputError when it has none of that name.
+        """
+        valid = [column(name) for name in self.study.measures]
+        if measure not in valid:
+            raise InputError(f"{self.store.folder.uri}: no measure {measure!r}; there are {', '.join(valid)}")
+        found = copy.copy(self)
+        found.__dict__.pop("_answers", None)
+        found._measure = self.study.measure_called(measure)
+        return found
+
+    @property
+    def others(self) -> list[Run]:
+        """The same run, of each of the study's other measures."""
+        return [self.of(column(name)) for name in self.study.measures if column(name) != self._measure.name]
 
     def trials(self) -> pd.DataFrame:
         """One row per trial, by cell in the study's order, then by seed.
@@ -66,11 +87,28 @@ class Run:
         0 and, on this test set, intervals of no width. Where chips saw a few images, `sampled` of them, means come from
         these, and quantiles from the others; see `sweep.reporting.summary.summarise`.
         """
-        trials = self.trials()
+        trials, measure = self.trials(), self._measure
         if trials.empty:
             raise InputError(f"{self.store.folder.uri}: holds no trials yet; `sweep run` makes them")
         study, chance = self.study, self.store.manifest.get("chance")
-        return summarise(trials, self.parameters, self._fixed, study.published or None, chance, study.clean)
+        published = study.published or None if measure.name == ACCURACY.name else None
+        return summarise(trials, self.parameters, self._fixed, published, chance, study.clean, measure)
+
+    @property
+    def measure(self) -> Measure:
+        """What summary, tables, figures and answers are of: the first of the study's `measures`, unless `of` chose."""
+        return self._measure
+
+    def measures(self) -> pd.DataFrame:
+        """The summaries of all measures of the study, one below the other, with the measure's name before them.
+
+        Of each cell its keys and swept parameters, `measure`, `trials`, the statistics, and `worse_by`, how much worse
+        the mean is than the clean network's; see `summary`.
+        """
+        runs = (self, *self.others)
+        parts = [run.summary().assign(measure=run.measure.name).rename(columns={"loss": "worse_by"}) for run in runs]
+        names = [*KEYS, *self.parameters, "measure", "trials", "n_images", *STATISTICS, "worse_by"]
+        return pd.concat([part[[name for name in names if name in part]] for part in parts], ignore_index=True)
 
     def components(self) -> pd.DataFrame | None:
         """For a study of several networks: how much of the spread lies between them, and how much between chips.
@@ -79,7 +117,7 @@ class Run:
         """
         if len(self.study.models) < 2:
             return None
-        return components(self.trials(), self.parameters, self._fixed)
+        return components(self.trials(), self.parameters, self._fixed, self.measure)
 
     def answers(self) -> list[Answer]:
         """What the cells say together: trainings against chips, thresholds, equivalent bits, published values."""
@@ -87,15 +125,16 @@ class Run:
 
     @cached_property
     def _answers(self) -> list[Answer]:
-        found = answers(self.study, self.trials())
+        found = answers(self.study, self.trials(), self.measure)
         parts = self.components()
         if parts is not None:
+            points = ", in points" if self.measure.fraction else ""
             note = (
                 "Over all networks: mean with 95 % interval, then standard deviations between trainings, between chips,"
-                " and of how one chip suits one network, in points."
+                f" and of how one chip suits one network{points}."
                 + (" Of chips that saw all images." if has_sampled(self.summary()) else "")
             )
-            shares = ("mean", "std_trainings", "std_chips", "std_interaction")
+            shares = ("mean", "std_trainings", "std_chips", "std_interaction") if self.measure.fraction else ()
             found.insert(0, Answer("components", "Trainings and chips", parts, note, shares))
         return found
 
@@ -120,7 +159,7 @@ class Run:
         parameters = [name for name in self.parameters if name in theirs.parameters]
         fixed = {*self._fixed, *theirs._fixed}
         shared = self.study.root_seed == theirs.study.root_seed
-        return compare(self.trials(), theirs.trials(), (first, second), parameters, fixed, shared)
+        return compare(self.trials(), theirs.trials(), (first, second), parameters, fixed, shared, self.measure)
 
     @property
     def plot(self) -> Plot:
@@ -129,7 +168,7 @@ class Run:
 
         labels = parameter_labels(self.study)
         equivalent = next((answer.table for answer in self.answers() if answer.name == "equivalent-bits"), None)
-        return Plot(self.trials(), self.summary(), self.parameters, labels, equivalent)
+        return Plot(self.trials(), self.summary(), self.parameters, labels, equivalent, self.measure)
 
     def report(self) -> str:
         """Everything as one HTML page that needs no network: tables, figures, methods, provenance."""
@@ -150,10 +189,12 @@ class Run:
     def table(self, format: str = "text", answers: bool = False) -> str:
         """The summary as text, markdown, csv, latex or json; with `answers`, those tables too, for people."""
         if answers and format not in FOR_PROGRAMS:
-            summary = render(self.summary(), self.parameters, format, self.study.name, remarks=self._remarks())
+            summary = render(
+                self.summary(), self.parameters, format, self.study.name, None, self._remarks(), self.measure
+            )
             return "\n\n".join([summary, *(layout([as_table(answer)], "", format) for answer in self.answers())])
         return render(
-            self.summary(), self.parameters, format, self.study.name, self.components(), remarks=self._remarks()
+            self.summary(), self.parameters, format, self.study.name, self.components(), self._remarks(), self.measure
         )
 
     def _repr_html_(self) -> str:
@@ -196,7 +237,10 @@ class Run:
         from sweep.reporting.figures.pictures import answer_pictures, pictures
 
         labels = parameter_labels(self.study)
-        return pictures(self.trials(), self.summary(), self.parameters, labels) + answer_pictures(self.answers())
+        found = pictures(self.trials(), self.summary(), self.parameters, labels, self.measure)
+        for other in self.others:
+            found += pictures(other.trials(), other.summary(), self.parameters, labels, other.measure, brief=True)
+        return found + answer_pictures(self.answers(), self.measure)
 
     @property
     def _fixed(self) -> list[str]:

@@ -9,8 +9,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import special
 
+from sweep.data.measures import ACCURACY, Measure
 from sweep.errors import StoreError
-from sweep.reporting.chips import ESTIMATE, HALVES, is_whole, precise_values, whole_chips
+from sweep.reporting.chips import ESTIMATE, HALVES, is_whole, of_measure, precise_values, whole_chips
 from sweep.statistics import estimates
 from sweep.statistics.estimates import ROUNDING
 from sweep.statistics.precision import precise_mean, spread
@@ -37,6 +38,8 @@ STATISTICS = (
 )
 """The statistics of a cell's accuracy, all of them fractions, in the order of a summary's columns."""
 
+LAST_DIGITS = 1e-7
+"""Of a value that is made of scores: by as much it differs from one way to evaluate to another."""
 FEWEST_TO_CHECK = 20
 """Chips that saw all images, from which on their mean is compared with that of the others."""
 SURPRISE = 4.5
@@ -50,8 +53,9 @@ def summarise(
     published: Mapping[str, float] | None = None,
     chance: Mapping[str, float] | None = None,
     clean: Collection[str] | None = None,
+    measure: Measure = ACCURACY,
 ) -> pd.DataFrame:
-    """Summarise the accuracy of each cell over its chips.
+    """Summarise the accuracy of each cell over its chips, or another measure.
 
     Args:
         trials: one row per trial, with the columns `model`, `family`, `cell`, those named in `parameters`,
@@ -64,6 +68,9 @@ def summarise(
         clean: ids of the cells of unperturbed networks; None for those of the family `clean` without randomness.
         published: accuracy (a fraction) that someone else reported for a cell, by cell id; ids of cells that
             have no trials yet are passed over.
+        measure: what is summarised. Of another than accuracy only trials of all images that have a value are read, and
+            `sampled`, `chance` and `disagrees` are not there; one that is no fraction has intervals on its own scale
+            (see `sweep.statistics.estimates`), one that is no mean over images has no `new_low` and `new_high`.
 
     Returns:
         One row per cell, in the order of first appearance in `trials`: `model`, `family`, `cell`, the
@@ -73,7 +80,8 @@ def summarise(
         set), `new_low`, `new_high` (of the mean, at least 95 % on another test set of this size; see
         `estimates.on_new_images`), `min`, `q05`, `median`, `q95`, `max`, `nonfinite` (trials in which an image had a
         score that is no finite number, so that its decision means nothing; where the trials say it), `loss` (the clean
-        network's accuracy less the mean; missing for the clean network; where one was evaluated), `chance` (of
+        network's accuracy less the mean, or how much higher the mean is of what is better when low; missing for the
+        clean network; where one was evaluated), `chance` (of
         clean networks, where it is known), `disagrees` (the mean less that of the chips that saw all images, where
         both cannot be right; where a cell has any) and `published` (missing where there is none) when it is given.
         Accuracies are fractions. A cell with randomness and one trial has nan for `std` and for all intervals.
@@ -87,9 +95,11 @@ def summarise(
         ValueError: an accuracy is not a fraction.
     """
     keys = list(KEYS)
+    void = (trials["n_nonfinite"] > 0).groupby(trials["cell"]).sum() if "n_nonfinite" in trials else None
+    trials = of_measure(trials, measure)
     summary = trials.loc[~trials.duplicated(keys), [*keys, *parameters]].reset_index(drop=True)
     whole, precise = is_whole(trials), precise_values(trials)
-    accuracies, sizes = trials["accuracy"].to_numpy(dtype=np.float64), trials["n_images"].to_numpy()
+    accuracies, sizes = trials[measure.name].to_numpy(dtype=np.float64), trials["n_images"].to_numpy()
     of_run = _only(sizes[whole])
     counts: list[tuple[int, int]] = []
     images: list[int | None] = []
@@ -102,9 +112,9 @@ def summarise(
         images.append(_only(sizes[seen]) if len(seen) else of_run)
         disagrees.append(np.nan)
         if cell in deterministic:
-            rows.append(_exact(str(cell), accuracy, images[-1]))
+            rows.append(_exact(str(cell), accuracy, images[-1], measure))
         elif np.isnan(values).all():
-            rows.append(_estimated(accuracy, images[-1]))
+            rows.append(_estimated(accuracy, images[-1], measure))
         else:
             values = values[~np.isnan(values)]
             rows.append(_sampled(values, accuracy, trials.iloc[at[~whole[at]]], images[-1]))
@@ -114,14 +124,18 @@ def summarise(
         del summary["sampled"]
     summary["n_images"] = pd.array(images, dtype="Int32")
     summary[list(STATISTICS)] = np.array(rows, dtype=np.float64).reshape(-1, len(STATISTICS))
-    if "n_nonfinite" in trials:
-        void = (trials["n_nonfinite"] > 0).groupby([trials[key] for key in keys], sort=False).sum()
-        summary["nonfinite"] = void.to_numpy(dtype=np.int64)
+    if void is not None:
+        summary["nonfinite"] = summary["cell"].map(void).astype(np.int64)
     of_clean = summary["family"].eq(CLEAN) & summary["cell"].isin(list(deterministic if clean is None else clean))
     if of_clean.any():
         unperturbed = summary[of_clean].drop_duplicates("model").set_index("model")["mean"]
-        summary["loss"] = (summary["model"].map(unperturbed) - summary["mean"]).where(~of_clean)
-        summary["chance"] = summary["model"].map(dict(chance or {})).astype(np.float64).where(of_clean)
+        without = summary["model"].map(unperturbed)
+        lost = without - summary["mean"]
+        if not measure.exact:
+            lost = lost.where(lost.abs() > LAST_DIGITS * without.abs(), 0.0)
+        summary["loss"] = (lost if measure.higher else -lost).where(~of_clean)
+        if measure.name == ACCURACY.name:
+            summary["chance"] = summary["model"].map(dict(chance or {})).astype(np.float64).where(of_clean)
     if not np.isnan(disagrees).all():
         summary["disagrees"] = np.array(disagrees)
     if published is not None:
@@ -130,7 +144,12 @@ def summarise(
     return summary
 
 
-def components(trials: pd.DataFrame, parameters: Sequence[str], deterministic: Collection[str] = ()) -> pd.DataFrame:
+def components(
+    trials: pd.DataFrame,
+    parameters: Sequence[str],
+    deterministic: Collection[str] = (),
+    measure: Measure = ACCURACY,
+) -> pd.DataFrame:
     """The components of each perturbation's spread over all models of a study.
 
     Args:
@@ -139,6 +158,7 @@ def components(trials: pd.DataFrame, parameters: Sequence[str], deterministic: C
             a variance that is no component of the spread.
         parameters: names of the columns of swept parameters.
         deterministic: ids of the cells without randomness. Only trainings differ there.
+        measure: of which they are.
 
     Returns:
         One row per family and swept values, in the order of first appearance: `family`, the parameters (dtypes
@@ -149,16 +169,16 @@ def components(trials: pd.DataFrame, parameters: Sequence[str], deterministic: C
     Raises:
         ValueError: an accuracy is not a fraction, or a network has two trials of one seed.
     """
-    trials, keys = whole_chips(trials), ["family", *parameters]
+    trials, keys = of_measure(whole_chips(trials), measure), ["family", *parameters]
     table = trials.loc[~trials.duplicated(keys), keys].reset_index(drop=True)
     sizes: list[tuple[int, int, int]] = []
     rows: list[Components] = []
     # sort=False keeps the order of first appearance, which is the order of the rows above.
     for _, group in trials.groupby(keys, sort=False, dropna=False):
-        crossed = group.pivot(index="model", columns="seed", values="accuracy").dropna(axis="columns")
+        crossed = group.pivot(index="model", columns="seed", values=measure.name).dropna(axis="columns")
         accuracy = crossed.to_numpy(dtype=np.float64)
         sizes.append((*accuracy.shape, len(group) - accuracy.size))
-        rows.append(decompose(accuracy, exact=set(group["cell"]) <= set(deterministic)))
+        rows.append(decompose(accuracy, set(group["cell"]) <= set(deterministic), measure.fraction))
     table[["networks", "chips", "left_out"]] = np.array(sizes, dtype=np.int64).reshape(-1, 3)
     for name in Components._fields:
         values = [getattr(row, name) for row in rows]
@@ -166,15 +186,15 @@ def components(trials: pd.DataFrame, parameters: Sequence[str], deterministic: C
     return table
 
 
-def _estimated(accuracy: NDArray[np.float64], images: int | None) -> tuple[float, ...]:
+def _estimated(values: NDArray[np.float64], images: int | None, measure: Measure) -> tuple[float, ...]:
     """The statistics of a cell with randomness, in the order of `STATISTICS`."""
-    mean, mean_low, mean_high = estimates.mean(accuracy)
-    std, std_low, std_high = estimates.standard_deviation(accuracy)
-    quantiles = estimates.quantiles(accuracy, (0, 0.05, 0.5, 0.95, 1))
-    return (mean, std, mean_low, mean_high, std_low, std_high, *_new_images(accuracy, images), *quantiles.tolist())
+    mean, mean_low, mean_high = estimates.mean(values, measure.fraction)
+    std, std_low, std_high = estimates.standard_deviation(values, measure.fraction)
+    quantiles = estimates.quantiles(values, (0, 0.05, 0.5, 0.95, 1), measure.fraction).tolist()
+    return (mean, std, mean_low, mean_high, std_low, std_high, *_new_images(values, images, measure), *quantiles)
 
 
-def _exact(cell: str, accuracy: NDArray[np.float64], images: int | None) -> tuple[float, ...]:
+def _exact(cell: str, accuracy: NDArray[np.float64], images: int | None, measure: Measure) -> tuple[float, ...]:
     """The statistics of a cell without randomness, in the order of `STATISTICS`."""
     value = float(accuracy[0])
     if (accuracy != value).any():
@@ -183,7 +203,7 @@ def _exact(cell: str, accuracy: NDArray[np.float64], images: int | None) -> tupl
             f"{accuracy.min():.6f} to {accuracy.max():.6f}; they come from different networks, data or code: "
             "run the study afresh"
         )
-    new = _new_images(accuracy, images, exact=True)
+    new = _new_images(accuracy, images, measure, exact=True)
     return (value, 0.0, value, value, 0.0, 0.0, *new, value, value, value, value, value)
 
 
@@ -273,9 +293,14 @@ def _only(sizes: NDArray[np.int64]) -> int | None:
     return int(sizes[0]) if len(sizes) and (sizes == sizes[0]).all() else None
 
 
-def _new_images(accuracy: NDArray[np.float64], images: int | None, exact: bool = False) -> tuple[float, float]:
-    """The limits of the mean on another test set of as many images; nan where trials differ in their number."""
-    if images is None or images < 2:
+def _new_images(
+    accuracy: NDArray[np.float64], images: int | None, measure: Measure, exact: bool = False
+) -> tuple[float, float]:
+    """The limits of the mean on another test set of as many images; nan where trials differ in their number.
+
+    And of measures that are no means of fractions: their variance over images is not bounded by their values.
+    """
+    if images is None or images < 2 or not (measure.per_image and measure.fraction):
         return np.nan, np.nan
     found = estimates.on_new_images(accuracy, images, exact)
     return found.low, found.high

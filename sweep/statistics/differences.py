@@ -29,6 +29,7 @@ def difference(
     second: ArrayLike,
     chips: tuple[ArrayLike, ArrayLike] | None = None,
     bounded: bool = True,
+    widest: float = 1.0,
 ) -> Difference:
     """Estimate the difference of two cells' mean accuracies, first less second, with a 95 % interval.
 
@@ -43,11 +44,12 @@ def difference(
         chips: numbers of the chips of first and second, none twice, in the shape of each, such as their seeds; None
             where they have none in common.
         bounded: whether all values are accuracies. Estimates of chips that saw a few images, unbiased and one per chip
-            as well, may lie outside [0, 1].
+            as well, may lie outside [0, 1]; so may other measures.
+        widest: the largest difference that there can be; infinity for measures without bounds.
 
     Returns:
-        The difference and limits within [-1, 1]. No limits (nan) where a random cell has one trial. Differences that
-        are all equal have an interval of no width.
+        The difference and limits within [-widest, widest]. No limits (nan) where a random cell has one trial.
+        Differences that are all equal have an interval of no width.
 
     Raises:
         ValueError: no trials, repeated chips, or values that are not fractions, or not finite.
@@ -68,11 +70,12 @@ def difference(
         return Difference(value, np.nan, np.nan, pairs)
     squares = np.array([sample.var(ddof=1) / sample.size for sample in samples])
     total = squares.sum()
-    if total < ROUNDING**2:
+    size = 1.0 if np.isfinite(widest) else max(float(np.abs(cell).max()) for cell in (a, b))
+    if total < (ROUNDING * size) ** 2 or total == 0:
         return Difference(value, value, value, pairs)
     freedom = total**2 / np.sum(squares**2 / np.array([sample.size - 1 for sample in samples]))
     reach = float(student(freedom) * np.sqrt(total))
-    low, high = (min(max(limit, -1.0), 1.0) for limit in (value - reach, value + reach))
+    low, high = (min(max(limit, -widest), widest) for limit in (value - reach, value + reach))
     return Difference(value, low, high, pairs)
 
 

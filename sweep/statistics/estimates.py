@@ -1,6 +1,7 @@
 """What a sample of chips says about all chips: arrays of accuracies in, estimates with 95 % intervals out.
 
-Every function takes one accuracy per chip, as a fraction. The intervals describe the spread from chip to chip
+Every function takes one accuracy per chip, as a fraction; those with `bounded` also another measure, in its own unit,
+which is no fraction where that is false. The intervals describe the spread from chip to chip
 for one trained network on one test set; neither another training nor other images are in them. For those see
 `sweep.statistics.variance_components` and `on_new_images`.
 """
@@ -37,18 +38,20 @@ class Estimate(NamedTuple):
     high: float
 
 
-def mean(accuracies: ArrayLike) -> Estimate:
+def mean(accuracies: ArrayLike, bounded: bool = True) -> Estimate:
     """Estimate the mean accuracy over all chips, with a 95 % interval.
 
     The interval is Student's t on the logit scale, taken back to accuracies: with m the sample mean, s the
     sample standard deviation (ddof = 1) and n chips, logit m ± t(n-1) · s / (√n · m(1-m)), the delta method
     (Casella & Berger, Statistical Inference, 2nd ed., section 5.5.4). Accuracies are bounded and lean to the
-    left; the plain interval m ± t·s/√n does not follow that, and passes 100 % where chips are few.
+    left; the plain interval m ± t·s/√n does not follow that, and passes 100 % where chips are few. Of values without
+    bounds the interval is that plain one.
 
     Coverage: docs/statistics.md; 93.8 to 95.4 % from 20 chips on, 93.5 to 95.5 % with 2 to 10.
 
     Args:
         accuracies: fractions in [0, 1], one per chip, any order; shape (n,).
+        bounded: whether they are fractions.
 
     Returns:
         Mean and limits, fractions. One chip has no interval (nan). Chips that are all equal have an interval
@@ -57,18 +60,21 @@ def mean(accuracies: ArrayLike) -> Estimate:
     Raises:
         ValueError: no chips, more than one axis, or values that are not fractions.
     """
-    sample = sample_of(accuracies)
+    sample = sample_of(accuracies, bounded)
     n = sample.size
     if n == 1:
         return Estimate(float(sample[0]), np.nan, np.nan)
-    if np.ptp(sample) < ROUNDING:
+    if np.ptp(sample) < rounding(sample, bounded):
         return Estimate(float(sample[0]), float(sample[0]), float(sample[0]))
     centre = float(sample.mean())
+    if not bounded:
+        reach = student(n - 1) * float(sample.std(ddof=1)) / np.sqrt(n)
+        return Estimate(centre, float(centre - reach), float(centre + reach))
     error = sample.std(ddof=1) / np.sqrt(n) / (centre * (1 - centre))
     return Estimate(centre, *logit_interval(centre, student(n - 1) * error))
 
 
-def standard_deviation(accuracies: ArrayLike) -> Estimate:
+def standard_deviation(accuracies: ArrayLike, bounded: bool = True) -> Estimate:
     """Estimate the standard deviation between chips (ddof = 1), with a 95 % interval.
 
     From five chips on, Bonett's interval (Bonett 2006, Approximate confidence interval for standard deviation
@@ -88,6 +94,7 @@ def standard_deviation(accuracies: ArrayLike) -> Estimate:
 
     Args:
         accuracies: fractions in [0, 1], one per chip, any order; shape (n,).
+        bounded: whether they are fractions.
 
     Returns:
         Standard deviation and limits, fractions. One chip has none of them (nan). Chips that are all equal
@@ -96,25 +103,26 @@ def standard_deviation(accuracies: ArrayLike) -> Estimate:
     Raises:
         ValueError: no chips, more than one axis, or values that are not fractions.
     """
-    sample = sample_of(accuracies)
+    sample = sample_of(accuracies, bounded)
     n = sample.size
     if n == 1:
         return Estimate(np.nan, np.nan, np.nan)
-    if np.ptp(sample) < ROUNDING:
+    if np.ptp(sample) < rounding(sample, bounded):
         return Estimate(0.0, 0.0, 0.0)
+    widest = WIDEST if bounded else np.inf
     spread = float(sample.std(ddof=1))
     if n < _FEWEST_FOR_KURTOSIS:
         low, high = spread * np.sqrt((n - 1) / special.chdtri(n - 1, np.array([(1 - CONFIDENCE) / 2, UPPER])))
-        return Estimate(spread, float(low), _bounded(high, spread))
+        return Estimate(spread, float(low), _bounded(high, spread, widest))
     small_sample = n / (n - special.ndtri(UPPER))
     kurtosis = max(_kurtosis(sample), _fewest_kurtosis(sample))
     error = small_sample * np.sqrt((kurtosis - (n - 3) / n) / (n - 1))
     reach = student(n - 1) * error
     low, high = spread * np.sqrt(small_sample * np.exp(np.array([-reach, reach])))
-    return Estimate(spread, float(low), _bounded(high, spread))
+    return Estimate(spread, float(low), _bounded(high, spread, widest))
 
 
-def quantiles(accuracies: ArrayLike, probabilities: Sequence[float]) -> Floats:
+def quantiles(accuracies: ArrayLike, probabilities: Sequence[float], bounded: bool = True) -> Floats:
     """Estimate quantiles over chips.
 
     Linear interpolation between order statistics: type 7 of Hyndman & Fan 1996, Sample quantiles in
@@ -123,6 +131,7 @@ def quantiles(accuracies: ArrayLike, probabilities: Sequence[float]) -> Floats:
     Args:
         accuracies: fractions in [0, 1], one per chip, any order; shape (n,).
         probabilities: in [0, 1]; shape (k,).
+        bounded: whether they are fractions.
 
     Returns:
         Fractions, shape (k,), in the order of `probabilities`.
@@ -130,10 +139,10 @@ def quantiles(accuracies: ArrayLike, probabilities: Sequence[float]) -> Floats:
     Raises:
         ValueError: no chips, more than one axis, or values that are not fractions.
     """
-    return np.asarray(np.quantile(sample_of(accuracies), probabilities), dtype=np.float64)
+    return np.asarray(np.quantile(sample_of(accuracies, bounded), probabilities), dtype=np.float64)
 
 
-def quantile(accuracies: ArrayLike, probability: float) -> Estimate:
+def quantile(accuracies: ArrayLike, probability: float, bounded: bool = True) -> Estimate:
     """Estimate one quantile over chips, with a 95 % interval from the order statistics.
 
     No law is assumed. The number of chips below the quantile is binomial, which gives the ranks whose chips are
@@ -145,6 +154,7 @@ def quantile(accuracies: ArrayLike, probability: float) -> Estimate:
     Args:
         accuracies: fractions in [0, 1], one per chip, any order; shape (n,).
         probability: in (0, 1); 0.05 is the accuracy that 95 % of chips pass.
+        bounded: whether they are fractions.
 
     Returns:
         The quantile as in `quantiles`, and limits. A limit is nan where even the last chip on that side is none, and
@@ -156,7 +166,7 @@ def quantile(accuracies: ArrayLike, probability: float) -> Estimate:
     """
     if not 0 < probability < 1:
         raise ValueError(f"probability: expected a number between 0 and 1; got {probability:g}")
-    sample = np.sort(sample_of(accuracies))
+    sample = np.sort(sample_of(accuracies, bounded))
     low = _lower_limit(sample, probability)
     high = -_lower_limit(-sample[::-1], 1 - probability)
     return Estimate(float(np.quantile(sample, probability)), low, high)
@@ -268,9 +278,9 @@ def _lower_limit(ordered: Floats, probability: float) -> float:
     return float(min(outer + odds / (1 + odds) * (inner - outer), inner))
 
 
-def _bounded(high: float, spread: float) -> float:
-    """An upper limit that no law on [0, 1] rules out; few chips can scatter wider than any law."""
-    return float(min(high, max(WIDEST, spread)))
+def _bounded(high: float, spread: float, widest: float) -> float:
+    """An upper limit that no law of its kind rules out; few chips can scatter wider than any law."""
+    return float(min(high, max(widest, spread)))
 
 
 def _kurtosis(sample: Floats) -> float:
@@ -304,11 +314,21 @@ def fractions(accuracies: ArrayLike, name: str = "accuracies") -> Floats:
     return values
 
 
-def sample_of(accuracies: ArrayLike) -> Floats:
-    """One accuracy per chip, shape (n,); raises ValueError where it is none, or no chip is there."""
-    sample = fractions(accuracies)
+def sample_of(accuracies: ArrayLike, bounded: bool = True) -> Floats:
+    """One accuracy per chip, shape (n,), or another finite value; ValueError where it is none, or no chip is there."""
+    sample = fractions(accuracies) if bounded else np.asarray(accuracies, dtype=np.float64)
+    if not np.isfinite(sample).all():
+        raise ValueError("values: expected finite numbers")
     if sample.ndim != 1:
         raise ValueError(f"accuracies: expected one axis, one value per chip; got shape {sample.shape}")
     if sample.size == 0:
         raise ValueError("accuracies: empty; an estimate needs at least one chip")
     return sample
+
+
+def rounding(values: Floats, bounded: bool) -> float:
+    """The difference below which values differ by arithmetic only: `ROUNDING`, of others than fractions by their size.
+
+    Values that are all 0 differ by less.
+    """
+    return ROUNDING if bounded else max(ROUNDING * float(np.abs(values).max(initial=0)), float(np.finfo(float).tiny))

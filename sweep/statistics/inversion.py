@@ -135,7 +135,8 @@ def thresholds(
     axis = _axis(curve.levels, spacing)
     few = np.broadcast_to(curve.estimated, curve.levels.shape)
     cells = zip(curve.accuracies, curve.exact.tolist(), few.tolist(), strict=True)
-    table = np.array([_estimate(row[~np.isnan(row)], exact, estimated, quantile) for row, exact, estimated in cells])
+    kind = quantile, curve.bounded
+    table = np.array([_estimate(row[~np.isnan(row)], exact, estimated, *kind) for row, exact, estimated in cells])
     means = normal_means(curve.accuracies, DRAWS, np.random.default_rng(0)) if curve.estimated.any() else None
     if fewest:
         axis, table, means = -axis[::-1], table[::-1], None if means is None else means[:, ::-1]
@@ -231,12 +232,14 @@ def _back(position: float, fewest: bool, spacing: Spacing) -> float:
     return float(np.exp(level) if spacing == "log" else np.sqrt(level) if spacing == "square" else level)
 
 
-def _estimate(accuracies: Floats, exact: bool, estimated: bool, quantile: float | None) -> Estimate:
+def _estimate(accuracies: Floats, exact: bool, estimated: bool, quantile: float | None, bounded: bool) -> Estimate:
     if exact:
         return Estimate(*(float(accuracies[0]),) * 3)
     if estimated:  # their limits are those of the bootstrap
         return Estimate(float(accuracies.mean()), np.nan, np.nan)
-    return estimates.mean(accuracies) if quantile is None else estimates.quantile(accuracies, quantile)
+    if quantile is None:
+        return estimates.mean(accuracies, bounded)
+    return estimates.quantile(accuracies, quantile, bounded)
 
 
 def _invert(axis: Floats, column: Floats, limit: float) -> float:

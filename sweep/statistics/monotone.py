@@ -25,6 +25,7 @@ class Curve:
         exact: whether the level's cell is without randomness; shape (levels,).
         estimated: whether the level's values are estimates, unbiased and maybe outside [0, 1], rather than counts;
             shape (levels,), or () for all.
+        bounded: whether the others are fractions; else they are of some other measure, negative where less is better.
     """
 
     levels: Floats
@@ -32,6 +33,7 @@ class Curve:
     accuracies: Floats
     exact: NDArray[np.bool_]
     estimated: NDArray[np.bool_] = field(default_factory=lambda: np.array(False))
+    bounded: bool = True
 
     @property
     def chips(self) -> int:
@@ -46,7 +48,12 @@ class Curve:
 
 
 def curve_of(
-    levels: ArrayLike, seeds: ArrayLike, accuracies: ArrayLike, exact: ArrayLike, estimated: ArrayLike = False
+    levels: ArrayLike,
+    seeds: ArrayLike,
+    accuracies: ArrayLike,
+    exact: ArrayLike,
+    estimated: ArrayLike = False,
+    bounded: bool = True,
 ) -> Curve:
     """The curve of some trials, in any order.
 
@@ -54,6 +61,7 @@ def curve_of(
         levels, seeds, accuracies: of each trial; accuracies are fractions. Shape (trials,).
         exact: whether the trial's cell is without randomness; shape (trials,).
         estimated: whether what is given as its accuracy is an estimate; shape (trials,), or () for all.
+        bounded: as in `Curve`.
 
     Raises:
         ValueError: no trials; two of one seed at one level, or a level that is partly exact: several cells, so that
@@ -73,7 +81,7 @@ def curve_of(
     table = np.full((swept.size, max(chips.size, 1)), np.nan)
     table[row[~fixed], column] = values[~fixed]
     table[of_level] = (np.bincount(row, weights=values) / np.bincount(row))[of_level, None]
-    return Curve(swept, chips, table, of_level, by_estimates)
+    return Curve(swept, chips, table, of_level, by_estimates, bounded)
 
 
 def falling(values: ArrayLike) -> Floats:

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from scipy import special  # not stats, which takes a second to import
 
 from sweep.statistics import estimates
-from sweep.statistics.estimates import CONFIDENCE, ROUNDING, WIDEST, Floats
+from sweep.statistics.estimates import CONFIDENCE, WIDEST, Floats
 
 
 class Components(NamedTuple):
@@ -39,7 +39,7 @@ class Components(NamedTuple):
     truncated: tuple[str, ...] = ()
 
 
-def decompose(accuracies: ArrayLike, exact: bool = False) -> Components:
+def decompose(accuracies: ArrayLike, exact: bool = False, bounded: bool = True) -> Components:
     """The components of the spread of one perturbation: two-way crossed random effects, one trial a combination.
 
     The model is y_ij = μ + T_i + C_j + R_ij with independent effects of training i = 1…a, chip j = 1…n and their
@@ -70,6 +70,7 @@ def decompose(accuracies: ArrayLike, exact: bool = False) -> Components:
     Args:
         accuracies: fractions in [0, 1], shape (networks, chips).
         exact: a perturbation without randomness, whose chips are all alike: only trainings differ.
+        bounded: whether values are fractions; else the interval of the mean is on their own scale.
 
     Returns:
         With one network, or one chip, the components cannot be told apart: only the mean is there. Accuracies
@@ -78,17 +79,19 @@ def decompose(accuracies: ArrayLike, exact: bool = False) -> Components:
     Raises:
         ValueError: not two axes, or values that are not fractions.
     """
-    table = estimates.fractions(accuracies)
+    table = estimates.fractions(accuracies) if bounded else np.asarray(accuracies, dtype=np.float64)
     if table.ndim != 2:
         raise ValueError(f"accuracies: expected two axes, (networks, chips); got shape {table.shape}")
     if exact:
         of_networks = table[:, 0]
-        return Components(*estimates.mean(of_networks), *estimates.standard_deviation(of_networks), 0.0, 0.0)
+        spread = estimates.standard_deviation(of_networks, bounded)
+        return Components(*estimates.mean(of_networks, bounded), *spread, 0.0, 0.0)
     a, n = table.shape
     centre = float(table.mean()) if table.size else np.nan
     if a < 2 or n < 2:
         return Components(centre, *(np.nan,) * 7)
-    if np.ptp(table) < ROUNDING:
+    least = estimates.rounding(table, bounded)
+    if np.ptp(table) < least:
         return Components(centre, centre, centre, 0, 0, 0, 0, 0)
 
     networks, chips = table.mean(axis=1), table.mean(axis=0)
@@ -97,29 +100,31 @@ def decompose(accuracies: ArrayLike, exact: bool = False) -> Components:
     ms_t, ms_c, ms_r = (float(square) for square in squares)
     variances = {"trainings": (ms_t - ms_r) / n, "chips": (ms_c - ms_r) / a}
     std = {name: float(np.sqrt(max(variance, 0))) for name, variance in variances.items()}
-    low, high = _interval_of_mean(centre, np.array([max(ms_t, ms_r), max(ms_c, ms_r), ms_r]), a, n)
+    low, high = _interval_of_mean(centre, np.array([max(ms_t, ms_r), max(ms_c, ms_r), ms_r]), a, n, bounded)
     return Components(
         centre,
         low,
         high,
         std["trainings"],
-        *_interval_of_trainings(ms_t, ms_r, a, n),
+        *_interval_of_trainings(ms_t, ms_r, a, n, WIDEST if bounded else np.inf),
         std["chips"],
         float(np.sqrt(ms_r)),
-        tuple(name for name, variance in variances.items() if variance < -(ROUNDING**2)),
+        tuple(name for name, variance in variances.items() if variance < -(least**2)),
     )
 
 
-def _interval_of_mean(centre: float, squares: Floats, a: int, n: int) -> tuple[float, float]:
+def _interval_of_mean(centre: float, squares: Floats, a: int, n: int, bounded: bool) -> tuple[float, float]:
     """The 95 % interval of the mean from the mean squares of trainings, chips and interaction."""
     signs, degrees = np.array([1, 1, -1]), np.array([a - 1, n - 1, (a - 1) * (n - 1)])
     total = np.sum(signs * squares)
     freedom = total**2 / np.sum(squares**2 / degrees)
-    error = np.sqrt(total / (a * n)) / (centre * (1 - centre))
-    return estimates.logit_interval(centre, estimates.student(freedom) * error)
+    error = float(np.sqrt(total / (a * n)))
+    if not bounded:
+        return centre - estimates.student(freedom) * error, centre + estimates.student(freedom) * error
+    return estimates.logit_interval(centre, estimates.student(freedom) * (error / (centre * (1 - centre))))
 
 
-def _interval_of_trainings(ms_t: float, ms_r: float, a: int, n: int) -> tuple[float, float]:
+def _interval_of_trainings(ms_t: float, ms_r: float, a: int, n: int, widest: float) -> tuple[float, float]:
     """The 95 % interval of σ_T.
 
     In the notation of Burdick & Graybill 1992, Confidence Intervals on Variance Components: n1 and n2 degrees of
@@ -137,4 +142,4 @@ def _interval_of_trainings(ms_t: float, ms_r: float, a: int, n: int) -> tuple[fl
     above = (h1 * ms_t) ** 2 + (g2 * ms_r) ** 2 + h12 * ms_t * ms_r
     limits = (ms_t - ms_r + np.array([-1, 1]) * np.sqrt(np.maximum([below, above], 0))) / n
     low, high = np.sqrt(np.maximum(limits, 0))
-    return float(low), float(min(high, max(WIDEST, low)))
+    return float(low), float(min(high, max(widest, low)))

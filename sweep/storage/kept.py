@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from sweep.data.measures import Measure, column, is_own
+from sweep.data.measures import stand_in as measure_stand_in
 from sweep.errors import InputError, StoreError, UntrustedError
 from sweep.files import function_in, tables_of
 from sweep.perturb.base import REGISTRY, Transform
@@ -30,6 +32,12 @@ def described(study: Study) -> dict[str, Any]:
     return {op: describe(type(transforms[0]), transforms) for op, transforms in used.items()}
 
 
+def described_measures(study: Study) -> dict[str, Any]:
+    """Of every measure of the user's own what a reader must know of it, by column; as JSON knows it."""
+    measures = {name: study.measure_called(name) for name in study.own_measures}
+    return {name: {"label": m.label, "fraction": m.fraction, "higher": m.higher} for name, m in measures.items()}
+
+
 def read_study(store: Store, trust: Trust = False) -> Study:
     """The study of a run, of which nothing is executed: its own transforms are stand-ins, made of what is stored.
 
@@ -51,7 +59,9 @@ def read_study(store: Store, trust: Trust = False) -> Study:
         except InputError as error:
             problems = "; ".join(error.problems)
             raise StoreError(f"{store.folder.uri}/{MANIFEST}: is damaged: ops.{op}: {problems}") from None
-    return _made(store, tables, {**REGISTRY, **own})
+    said = store.manifest.get("measures", {})
+    measures = {name: measure_stand_in(name, said.get(name, {})) for name in map(column, _own(tables))}
+    return _made(store, tables, {**REGISTRY, **own}, measures)
 
 
 def trusted_study(store: Store, trust: Trust, otherwise: str = "") -> Study:
@@ -73,7 +83,7 @@ def trusted_study(store: Store, trust: Trust, otherwise: str = "") -> Study:
     tables, plugins, code = _tables(store), _digests(store), _code(store)
     named = [tables.get(key) for key in ("dataset", "calibration")]
     makes_data = [str(place) for place in named if isinstance(place, str) and function_in(place)]
-    kept = {kept_name(*item): item[1] for item in plugins.items()} if tables.get("plugins") else {}
+    kept = {kept_name(*item): item[1] for item in plugins.items()} if tables.get("plugins") or _own(tables) else {}
     of_networks = {kept_code(*item): item[1] for item in code.items()} if _names_code(tables) else {}
     running = not have_run(kept.values(), of_networks.values())
     if makes_data or running:
@@ -100,7 +110,7 @@ def _tables(store: Store) -> dict[str, Any]:
         tables = tables_of(content.decode(), source)
     except UnicodeDecodeError:
         raise InputError(f"{source}: is not a text file in UTF-8") from None
-    if tables.get("plugins") and not _digests(store):
+    if (tables.get("plugins") or _own(tables)) and not _digests(store):
         raise StoreError(f"{source}: names plugins, of which {MANIFEST} knows nothing; it is not the study of this run")
     if _names_code(tables) and not _code(store):
         raise StoreError(
@@ -113,6 +123,12 @@ def _names_code(tables: Mapping[str, Any]) -> bool:
     models = tables.get("model")
     several = models if isinstance(models, list) else [models]
     return bool(tables.get("custom_objects")) or any(isinstance(model, dict) for model in several)
+
+
+def _own(tables: Mapping[str, Any]) -> list[str]:
+    """The measures of the user's own, as a study's tables call them."""
+    named = tables.get("measures")
+    return [name for name in named if isinstance(name, str) and is_own(name)] if isinstance(named, list) else []
 
 
 def _digests(store: Store) -> dict[str, str]:
@@ -136,10 +152,17 @@ def _kept(store: Store, name: str, digest: str) -> Script:
     return script
 
 
-def _made(store: Store, tables: Mapping[str, Any], ops: Mapping[str, type[Transform]], trusted: bool = False) -> Study:
+def _made(
+    store: Store,
+    tables: Mapping[str, Any],
+    ops: Mapping[str, type[Transform]],
+    measures: Mapping[str, Measure] | None = None,
+    trusted: bool = False,
+) -> Study:
     """The study of these tables; one of more cells than its manifest lists is refused before any of them is made."""
     _check_size(store, tables, ops)
-    return Study.from_dict(tables, _source(store), Register(ops, _digests(store), _code(store), trusted))
+    register = Register(ops, _digests(store), _code(store), measures or {}, trusted)
+    return Study.from_dict(tables, _source(store), register)
 
 
 def _check_size(store: Store, tables: Mapping[str, Any], ops: Mapping[str, type[Transform]]) -> None:

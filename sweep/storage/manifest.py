@@ -175,6 +175,9 @@ _PARTS: dict[str, Callable[[Any], bool]] = {
     "hosts": lambda hosts: isinstance(hosts, list) and all(map(_is_texts, hosts)),
     "identity": _is_identity,
     "ops": _is(dict),
+    "measures": lambda measures: (
+        isinstance(measures, dict) and all(isinstance(said, dict) for said in measures.values())
+    ),
     "shards": _is(list),
     "replaced": _is(list),
     "hidden": lambda cells: isinstance(cells, dict) and all(map(_is_hidden, cells.values())),

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from sweep.data.measures import ACCURACY, is_exact
 from sweep.randomness import FIRST_SAMPLED
 from sweep.study.family import Cell
 from sweep.study.study import Study
@@ -27,8 +28,14 @@ FORMAT = 2  # of the run folder; a reader refuses a newer one
 _TYPES = {float: pa.float64(), int: pa.int64(), str: pa.string(), bool: pa.bool_()}
 
 
-def trial_schema(columns: Mapping[str, type]) -> pa.Schema:
-    """The schema of one row per trial; `columns` are the swept parameters, nullable, under their own names."""
+def trial_schema(columns: Mapping[str, type], further: Sequence[str] = (), counted: bool = True) -> pa.Schema:
+    """The schema of one row per trial.
+
+    Args:
+        columns: the swept parameters, nullable, under their own names.
+        further: names of the measures beside accuracy, nullable.
+        counted: whether every trial has an accuracy; else those whose network has classes.
+    """
     return pa.schema(
         [
             pa.field("model", pa.string(), nullable=False),
@@ -37,16 +44,26 @@ def trial_schema(columns: Mapping[str, type]) -> pa.Schema:
             *(pa.field(name, _TYPES[kind]) for name, kind in columns.items()),
             pa.field("seed", pa.int64(), nullable=False),
             pa.field("n_images", pa.int32(), nullable=False),
-            pa.field("n_correct", pa.int32(), nullable=False),
-            pa.field("accuracy", pa.float64(), nullable=False),
+            pa.field("n_correct", pa.int32(), nullable=not counted),
+            pa.field("accuracy", pa.float64(), nullable=not counted),
             pa.field("n_nonfinite", pa.int32(), nullable=False),  # images with a score that is no finite number
-            *(pa.field(name, pa.float64()) for name in SAMPLED),
+            *(pa.field(name, pa.float64()) for name in (*SAMPLED, *further)),
             pa.field("seconds", pa.float64()),
             pa.field("host", pa.string()),
             pa.field("device", pa.string()),
             pa.field("engine", pa.string()),
         ]
     )
+
+
+def schema_of(study: Study) -> pa.Schema:
+    """The schema of a study's trials."""
+    return trial_schema(study.columns, study.further, study.counted)
+
+
+def further_of(names: Sequence[str]) -> list[str]:
+    """Those of the columns of trials that are measures beside accuracy."""
+    return list(names[names.index(SAMPLED[-1]) + 1 : names.index(PROVENANCE[0])]) if SAMPLED[-1] in names else []
 
 
 def completed(table: pa.Table) -> pa.Table:
@@ -58,8 +75,10 @@ def completed(table: pa.Table) -> pa.Table:
     return table
 
 
-def values_of(table: pa.Table) -> npt.NDArray[np.float64]:
-    """What each trial says of its chip's accuracy: that, or its estimate less its control."""
+def values_of(table: pa.Table, measure: str = ACCURACY.name) -> npt.NDArray[np.float64]:
+    """What each trial says of its chip's accuracy: that, or its estimate less its control; or of another measure."""
+    if measure != ACCURACY.name:
+        return np.asarray(table[measure].to_numpy(), np.float64)
     accuracy, estimate, control = (table[n].to_numpy() for n in ("accuracy", "estimate", "control"))
     return np.asarray(np.where(np.isnan(estimate), accuracy, estimate - np.nan_to_num(control)))
 
@@ -67,28 +86,40 @@ def values_of(table: pa.Table) -> npt.NDArray[np.float64]:
 def result_columns(schema: pa.Schema) -> list[str]:
     """The columns that equal studies have in common, byte for byte, whatever the machines.
 
-    The control is not among them: in its last digits it is that of a processor and of a way to evaluate.
+    The control is not among them, nor are measures of scores rather than decisions: in their last digits they are those
+    of a processor and of a way to evaluate.
     """
-    return [name for name in schema.names if name not in (*PROVENANCE, "control")]
+    inexact = [name for name in further_of(schema.names) if not is_exact(name)]
+    return [name for name in schema.names if name not in (*PROVENANCE, SAMPLED[-1], *inexact)]
 
 
-def trial_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, type]) -> pa.Table:
-    """Rows as a table; parameters that a row's family does not sweep are null."""
-    return pa.Table.from_pylist([{**row, **_stored(row, columns)} for row in rows], schema=trial_schema(columns))
+def trial_table(
+    rows: Sequence[Mapping[str, Any]],
+    columns: Mapping[str, type],
+    further: Sequence[str] = (),
+    counted: bool = True,
+) -> pa.Table:
+    """Rows as a table; parameters that a row's family does not sweep are null. `trial_schema` says what the rest is."""
+    schema = trial_schema(columns, further, counted)
+    return pa.Table.from_pylist([{**row, **_stored(row, columns)} for row in rows], schema=schema)
 
 
 def trial_columns(
-    cells: Sequence[Cell], which: Sequence[int] | npt.NDArray[np.int64], columns: Mapping[str, type], **values: Any
+    cells: Sequence[Cell],
+    which: Sequence[int] | npt.NDArray[np.int64],
+    columns: Mapping[str, type],
+    further: Sequence[str] = (),
+    **values: Any,
 ) -> pa.Table:
     """As `trial_table`, of many trials of few cells.
 
     Args:
         cells: that there are.
         which: (T,) positions in `cells`.
-        columns: as for `trial_schema`.
+        columns, further: as for `trial_schema`; all trials have an accuracy.
         values: of the other columns, (T,) or a text; those that are not there are empty.
     """
-    schema = trial_schema(columns)
+    schema = trial_schema(columns, further)
     keys = [{"model": c.model, "family": c.family, "cell": c.id, **_stored(c.values, columns)} for c in cells]
     names = ["model", "family", "cell", *columns]
     own = pa.Table.from_pylist(keys, schema=pa.schema([schema.field(name) for name in names])).take(which)
@@ -104,12 +135,12 @@ def trial_columns(
     return pa.Table.from_arrays(found, schema=schema)
 
 
-def rows_of(trials: pa.Table, cells: Sequence[Cell], columns: Mapping[str, type]) -> pa.Table:
-    """Trials of these cells, made for a study with other swept parameters, in the columns of this one."""
+def rows_of(trials: pa.Table, cells: Sequence[Cell], study: Study) -> pa.Table:
+    """Trials of these cells of a study, made for one with other swept parameters, in the columns of this one."""
     which = pc.index_in(trials["cell"], value_set=pa.array([cell.id for cell in cells], pa.string()))
-    schema = trial_schema(columns)
-    own = {"model", "family", "cell", *columns}
-    keys = trial_columns(cells, which, columns)
+    schema = schema_of(study)
+    own = {"model", "family", "cell", *study.columns}
+    keys = trial_columns(cells, which, study.columns)
     found = [keys[field.name] if field.name in own else trials[field.name].cast(field.type) for field in schema]
     return pa.Table.from_arrays(found, schema=schema)
 
@@ -147,7 +178,7 @@ class Expected:
 
     def __init__(self, study: Study) -> None:
         columns = study.columns
-        self.schema = trial_schema(columns)
+        self.schema = schema_of(study)
         self.first = pa.schema([field for field in self.schema if field.name not in SAMPLED])
         self._keys = ["cell", "model", "family", *columns]
         self._cells: dict[str, tuple[Any, ...]] = {}
@@ -173,6 +204,9 @@ class Expected:
     def _of_numbers(self, table: pa.Table) -> str | None:
         names = ("seed", "n_images", "n_correct", "accuracy", "n_nonfinite")
         seed, images, correct, accuracy, nonfinite = (table[name].to_numpy() for name in names)
+        without = np.isnan(correct) & np.isnan(accuracy)  # of networks without classes, where the schema allows it
+        further = further_of(table.schema.names)
+        endless = np.isinf(np.array([table[name].to_numpy() for name in further])).any(axis=0) if further else False
         fixed = np.isin(table["cell"].to_numpy(zero_copy_only=False), self._fixed)
         seconds, *sampled = (table[name].to_numpy(zero_copy_only=False) for name in ("seconds", *SAMPLED))
         estimate, apart, control = sampled
@@ -182,10 +216,12 @@ class Expected:
                 "a seed below 0": seed < 0,
                 "a seed in a cell without randomness": fixed & (seed != FIXED_SEED),
                 "no images": images < 1,
-                "more images right than there are, or fewer than none": (correct < 0) | (correct > images),
+                "more images right than there are, or fewer than none": ~without
+                & ~((correct >= 0) & (correct <= images)),
                 "more images without a score than there are, or fewer than none": (nonfinite < 0)
                 | (nonfinite > images),
-                "an accuracy that is not right by images": accuracy != correct / images,
+                "an accuracy that is not right by images": ~without & (accuracy != correct / images),
+                "a measure that is no finite number": np.broadcast_to(endless, seed.shape),
                 "no finite estimate where one has to be": few & ~(np.isfinite(estimate) & np.isfinite(apart)),
                 "an estimate where there is none": ~few & ~(np.isnan(estimate) & np.isnan(apart)),
                 "a control that is no finite number, or of nothing": ~np.isnan(control)

@@ -158,6 +158,7 @@ class Store:
         self.load()
         adopted = 0
         names = self._unlisted()
+        schema = trial_schema(columns) if self._expected is None else self._expected.schema
         for name, (table, sha256) in zip(
             names, each(partial(self._unlisted_table, study_digest=study_digest), names), strict=True
         ):
@@ -165,7 +166,7 @@ class Store:
                 if sha256 == _OTHER:
                     self.folder.remove(f"{TRIALS}/{name}")
                 continue
-            if not table.schema.equals(trial_schema(columns)):
+            if not table.schema.equals(schema):
                 raise StoreError(f"{self.folder.uri}/{TRIALS}/{name}: has other columns than this study; move it away")
             self.add(Shard(name, table.num_rows, sha256))
             adopted += 1
@@ -338,6 +339,7 @@ class Store:
             return pd.DataFrame()
         frame: pd.DataFrame = table.to_pandas()
         whole = [f.name for f in table.schema if f.nullable and f.type == pa.int64()]
+        whole += [f.name for f in table.schema if f.nullable and f.type == pa.int32()]
         frame = frame.astype(dict.fromkeys(whole, "Int64"))  # else NumPy makes 8.0 of 8 bits where some are missing
         order = frame["cell"].map({cell: i for i, cell in enumerate(cells)})
         frame = frame.assign(_order=order).sort_values(["_order", "seed"], kind="stable")

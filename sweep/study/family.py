@@ -22,7 +22,8 @@ RESERVED = {  # columns of trials and summaries that a parameter of that name wo
     *("seconds", "host", "device", "engine", "trials", "mean", "std", "mean_low", "mean_high", "std_low", "std_high"),
     *("estimate", "half_difference", "control", "sampled", "disagrees"),
     *("new_low", "new_high", "min", "q05", "median", "q95", "max", "nonfinite", "published", "loss", "chance"),
-    *("networks", "chips", "left_out", "truncated"),
+    *("networks", "chips", "left_out", "truncated", "measure"),
+    *("agreement", "balanced", "f1", "auc", "mse", "mae"),
     *("std_trainings", "std_trainings_low", "std_trainings_high", "std_chips", "std_interaction"),
 }
 

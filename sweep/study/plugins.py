@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
+from sweep.data.measures import Measure, own
 from sweep.errors import InputError, collected
 from sweep.perturb.base import REGISTRY, Transform, parameters
 from sweep.perturb.dataflow import ActivationNoise, DataFlow, Rounding
@@ -25,12 +27,14 @@ class Register:
         ops: by name.
         digests: SHA-256 in hex of the study's plugins, by the name that its identity has for them.
         code: likewise of the files that its networks need.
+        measures: of a user's own, by column, where their code is not to run.
         trusted: whether the user said that code which the study names may run, though it lies in a run folder.
     """
 
     ops: Mapping[str, type[Transform]]
     digests: Mapping[str, str] = field(default_factory=dict)
     code: Mapping[str, str] = field(default_factory=dict)
+    measures: Mapping[str, Measure] = field(default_factory=dict)
     trusted: bool = False
 
 
@@ -39,21 +43,28 @@ _ops: dict[str, frozenset[str]] = {}
 _code: dict[str, Script] = {}  # by digest: what networks need
 
 
-def load_plugins(paths: Sequence[str], source: str) -> dict[str, str]:
-    """Run each file once a process, so that its transforms are registered.
+def load_plugins(paths: Sequence[str], source: str, measures: Sequence[str] = ()) -> dict[str, str]:
+    """Run each file once a process, so that its transforms are registered, and its measures there.
 
     Args:
         paths: Python files, absolute, or relative to the study file's folder, the current one or the repository.
         source: the study file. One that lies in a run folder may be a stranger's, and has its plugins run by
             `run_plugins` only, when the user says so.
+        measures: as a study calls those of the user's own: such a file, and a function in it.
 
     Returns:
         SHA-256 in hex by file name, or by path as written where two different files have one name.
 
     Raises:
-        InputError: a file is missing, fails, or registers nothing, what is there already, or what cannot be used.
+        InputError: a file is missing, fails, or registers nothing, what is there already, or what cannot be used; or
+            has no such function.
     """
-    return _each(paths, source, "plugins", lambda plugin: run_plugins([plugin]))
+    problems: list[str] = []
+    found = _each(paths, source, "plugins", _take_plugin, problems)
+    found += _each(measures, source, "measures", _take_measure, problems)
+    if problems:
+        raise InputError(problems)
+    return _by_name(found)
 
 
 def load_code(paths: Sequence[str], source: str) -> dict[str, str]:
@@ -61,26 +72,54 @@ def load_code(paths: Sequence[str], source: str) -> dict[str, str]:
 
     As `load_plugins`, apart from what a file has to register.
     """
-    return _each(paths, source, "custom_objects", lambda script: keep([script]))
+    problems: list[str] = []
+    found = _each(paths, source, "custom_objects", lambda script, _: keep([script]), problems)
+    if problems:
+        raise InputError(problems)
+    return _by_name(found)
 
 
-def _each(paths: Sequence[str], source: str, key: str, take: Callable[[Script], None]) -> dict[str, str]:
-    if paths and in_run_folder(source):
+def _take_plugin(script: Script, _: str) -> None:
+    run_plugins([script])
+    if not _ops[script.digest]:
+        raise InputError(f"{script.path}: registers no transform; see the README for an example")
+
+
+def _take_measure(script: Script, function: str) -> None:
+    run_plugins([script])
+    if not callable(getattr(sys.modules[script.module], function, None)):
+        raise InputError(f"{script.path}: has no function {function!r}")
+
+
+def _each(
+    named: Sequence[str], source: str, key: str, take: Callable[[Script, str], None], problems: list[str]
+) -> list[tuple[str, Script]]:
+    """Files, or functions in them, as a study names them: each read and taken; with what it was named."""
+    if named and in_run_folder(source):
         raise InputError(
             f"{source}: {key}: it lies in a run folder, whose code runs only with --trust-plugins; "
             "or run your own study"
         )
     found: list[tuple[str, Script]] = []
-    problems: list[str] = []
-    for path in paths:
+    for name in named:
         with collected(problems, f"{source}: {key}: "):
+            path, function = _parts(name) if key == "measures" else (name, "")
             beside = Path(source).parent / Path(path).expanduser()
-            place = beside if beside.is_file() else locate(path, source)
-            found.append((path, Script.read(place)))
-            take(found[-1][1])
-    if problems:
-        raise InputError(problems)
-    return _by_name(found)
+            script = Script.read(beside if beside.is_file() else locate(path, source))
+            found.append((path, script))
+            take(script, function)
+    return found
+
+
+def digest_of(name: str, digests: Mapping[str, str]) -> str:
+    """The digest of a measure's file, by those of all plugins of its study as `load_plugins` gives them, or ""."""
+    file = PurePath(_parts(name)[0])
+    return digests.get(file.as_posix()) or digests.get(file.name, "")
+
+
+def own_measure(column: str, digest: str) -> Measure:
+    """The measure in a file of this digest, which has run here."""
+    return own(column, getattr(sys.modules[_loaded[digest].module], column))
 
 
 def keep(scripts: Iterable[Script]) -> None:
@@ -155,8 +194,6 @@ def _run(plugin: Script) -> frozenset[str]:
         plugin.run()
         new = {op: transform for op, transform in REGISTRY.items() if op not in before}
         problems = [f"{plugin.path}: {op}: {why}" for op, t in new.items() if (why := _unfit(t))]
-        if not new:
-            problems = [f"{plugin.path}: registers no transform; see the README for an example"]
         if problems:
             raise InputError(problems)
     except InputError:
@@ -165,6 +202,12 @@ def _run(plugin: Script) -> frozenset[str]:
             del REGISTRY[op]
         raise
     return frozenset(new)
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """The file and the function of a measure as a study calls it."""
+    file, _, function = name.rpartition(":")
+    return file, function
 
 
 def _unfit(transform: type[Transform]) -> str | None:

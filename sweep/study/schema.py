@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -11,10 +12,12 @@ from pydantic_core import core_schema
 
 import sweep.tables as t
 from sweep.data.datasets import RESCALES
+from sweep.data.measures import ACCURACY, FORM, VALID, column, is_own
 from sweep.errors import hint, nearest
 from sweep.perturb.base import KERNELS, REGISTRY, Transform, table_of
 from sweep.randomness import FIRST_SAMPLED
 from sweep.study.described import is_ours
+from sweep.study.family import RESERVED
 from sweep.tables import Problem, Said
 
 
@@ -83,6 +86,7 @@ IMAGES = ("all", "sampled")
 _DATA = t.text(said="the path of a dataset (.npz, .parquet, .arrow, .csv, a folder) or my_data.py:function")
 _CLASS = _TEXT | Annotated[int, Field(strict=True)]
 _CLASSES = t.some(_CLASS, "a list of labels, names or whole numbers, in the order of the classes", distinct=True)
+_MEASURES = t.some(t.text(FORM, VALID), f"a list of measures: {VALID}", distinct=True)
 _PERCENT = t.number(high=50, above=0, said="points, a number above 0 and up to 50, such as 0.1")
 _KEYS = {
     "name": (t.text(r"^\w[\w.-]*$", "a name of letters, digits, '-', '_' and '.'"), ..., "and of the results' folder"),
@@ -101,6 +105,7 @@ _KEYS = {
     "min_seeds": (t.whole(2), None, "chips a cell at least, for `precision`; 256 by default"),
     "max_seeds": (t.whole(2), None, "chips a cell at most, for `precision`; 1,000,000 by default"),
     "images": (t.choice(IMAGES), None, "how many images a chip sees: a sample where `precision` asks for no more"),
+    "measures": (_MEASURES, (ACCURACY.name,), "what a trial reports; of the first one come figures and thresholds"),
     "root_seed": (t.whole(0), 0, "another one draws everything anew"),
     "rescale": (t.choice(RESCALES), None, "how whole-number images reach the network"),
     "plugins": (t.some(_TEXT, "a list of Python files", least=0), (), "with transforms of your own"),
@@ -125,6 +130,7 @@ def check_study(data: Mapping[str, Any], ops: Mapping[str, type[Transform]]) -> 
             words = "all transforms of the family must select the same layers"
             problems.append(Problem(("family", i, "sensitivity"), words))
     problems += [Problem(*problem) for problem in _asked(tables, problems)]
+    problems += [Problem(("measures",), text, t.TWICE) for text in _named_alike(tables)]
     names = [family["name"] for _, family in families if "name" in family]
     problems += [Problem(("family",), f"two families are called {name!r}", t.TWICE) for name in t.duplicates(names)]
     return tables, problems
@@ -133,6 +139,11 @@ def check_study(data: Mapping[str, Any], ops: Mapping[str, type[Transform]]) -> 
 def _asked(tables: Mapping[str, Any], known: Sequence[Problem]) -> Iterator[tuple[t.Place, str]]:
     """What is wrong with how many chips a study asks for, its values being valid one by one."""
     wrong = {problem.place[0] for problem in known if problem.place}
+    first = next(iter(tables.get("measures", ())), None) or ACCURACY.name
+    if first != ACCURACY.name:
+        for key, value in (("precision", None), ("images", "all")):
+            if tables.get(key, value) != value:
+                yield (key,), f"serves the mean accuracy, and the first of `measures` is {first}; leave one of them out"
     if wrong & {"seeds", "precision", "images"}:
         return
     if "precision" not in tables:
@@ -149,6 +160,16 @@ def _asked(tables: Mapping[str, Any], known: Sequence[Problem]) -> Iterator[tupl
     last = seeds if isinstance(seeds, int) else seeds.get("start", 0) + seeds.get("count", 0)
     if last > FIRST_SAMPLED:
         yield ("seeds",), f"go beyond {FIRST_SAMPLED:,}, where chips for `precision` begin"
+
+
+def _named_alike(tables: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with the columns of measures: one of their name is there already."""
+    measures = [name for name in dict.fromkeys(tables.get("measures", ())) if name is not None]
+    for name in t.duplicates([column(name) for name in measures]):
+        yield f"two are called {name!r}"
+    for name in measures:
+        if is_own(name) and (column(name) in RESERVED or re.fullmatch(FORM, column(name))):
+            yield f"{column(name)!r} is the name of a column of ours; call the function something else"
 
 
 def json_schema() -> dict[str, Any]:

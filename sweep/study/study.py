@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,13 +15,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tomli_w
 
+from sweep.data.measures import ACCURACY, FORM, Measure, further, is_own, measure_of
+from sweep.data.measures import column as measure_column
 from sweep.errors import InputError, collected
 from sweep.files import read_tables
 from sweep.perturb.base import REGISTRY, SELECTIONS, Selection, Transform, parameters, values_of
 from sweep.randomness import FIRST_SAMPLED
 from sweep.study.family import CLEAN, LAYER, SAID, Cell, Family, Ops, as_list, swept, transforms_of
 from sweep.study.models import Named, code_of, from_memory, labelled, whole
-from sweep.study.plugins import Register, have_run, load_code, load_plugins
+from sweep.study.plugins import Register, digest_of, have_run, load_code, load_plugins, own_measure
 
 if TYPE_CHECKING:
     from sweep.statistics.estimates import Floats
@@ -62,6 +65,7 @@ class Parsed(NamedTuple):
         rescale: how images reach the networks, whether it is valid or not.
         layers: what its transforms select.
         data: of the keys `DATA`, those that are there and valid.
+        measures: that are valid; accuracy where none is named.
     """
 
     study: Study | None
@@ -72,6 +76,7 @@ class Parsed(NamedTuple):
     rescale: Any
     layers: list[Selected]
     data: Mapping[str, Any]
+    measures: Sequence[str] = (ACCURACY.name,)
     memory: Mapping[str, bytes] = {}
     custom_objects: tuple[str, ...] = ()
     code: Mapping[str, str] | None = None
@@ -106,6 +111,7 @@ class Study:
     min_seeds: int | None = None
     max_seeds: int | None = None
     images: str | None = None
+    measures: Sequence[str] = (ACCURACY.name,)
     root_seed: int = 0
     rescale: str | None = None
     plugins: Sequence[str] = ()
@@ -170,6 +176,7 @@ class Study:
             **{key: value for key in DATA if (value := getattr(self, key)) is not None},
             **({"seeds": self.seeds if isinstance(self.seeds, int) else dict(self.seeds)} if self.seeds else {}),
             **{key: value for key in CHIPS if (value := getattr(self, key)) is not None},
+            **({"measures": list(self.measures)} if list(self.measures) != [ACCURACY.name] else {}),
             "root_seed": self.root_seed,
             **({"rescale": self.rescale} if self.rescale is not None else {}),
             **({"plugins": list(self.plugins)} if self.plugins else {}),
@@ -187,7 +194,7 @@ class Study:
 
         given = {"seeds": seeds, "precision": precision}
         values = {key: value for key, value in given.items() if value is not None}
-        own = {key: value for key in ("seeds", *CHIPS) if (value := getattr(self, key))}
+        own = {key: value for key in ("seeds", "measures", *CHIPS) if (value := getattr(self, key))}
         if values and (problems := check_chips({**own, **values})):
             raise InputError(f"{self.source}: {problem}" for problem in problems)
         return self.but(**values) if values else self
@@ -264,6 +271,34 @@ class Study:
                     types[column] = float if {known, kind} == {int, float} else str
         return types
 
+    @property
+    def further(self) -> tuple[str, ...]:
+        """The columns of its measures beside accuracy, sorted."""
+        return further(self.measures)
+
+    @property
+    def main(self) -> str:
+        """The column of the measure that figures and thresholds are of."""
+        return measure_column(self.measures[0])
+
+    def measure_called(self, name: str) -> Measure:
+        """One of its measures by the name of its column."""
+        if name not in self.own_measures:
+            return measure_of(name)
+        if self.register is not None and name in self.register.measures:
+            return self.register.measures[name]
+        return own_measure(name, self.own_measures[name])
+
+    @cached_property
+    def own_measures(self) -> dict[str, str]:
+        """Columns of the measures of the user's own → SHA-256 of their file, in hex."""
+        return {measure_column(n): digest_of(n, self.plugin_digests) for n in self.measures if is_own(n)}
+
+    @property
+    def counted(self) -> bool:
+        """Whether it asks for accuracy, so that all trials have one; else those have it whose networks have classes."""
+        return ACCURACY.name in self.measures
+
     @cached_property
     def published(self) -> dict[str, float]:
         """Cell ids → published accuracy, a fraction."""
@@ -277,8 +312,10 @@ class Study:
 
     @cached_property
     def plugin_digests(self) -> Mapping[str, str]:
-        """SHA-256 in hex of its plugins by name; a study without a register finds and runs them."""
-        return load_plugins(self.plugins, self.source) if self.register is None else dict(self.register.digests)
+        """SHA-256 in hex of its plugins, and files of measures, by name; without a register they are found and run."""
+        if self.register is not None:
+            return dict(self.register.digests)
+        return load_plugins(self.plugins, self.source, [name for name in self.measures if is_own(name)])
 
     @cached_property
     def code_digests(self) -> Mapping[str, str]:
@@ -299,7 +336,9 @@ class Study:
         identity = {"root_seed": self.root_seed, "files": dict(digests), "cells": perturbations}
         if self.precision is not None and self.images == "all":
             identity["images"] = {"chips for the mean": "all"}
-        if self.plugins:
+        if self.further:
+            identity["measures"] = dict.fromkeys(self.further, "")
+        if self.plugins or self.own_measures:
             identity["plugins"] = self.plugin_digests
         if self.code_digests:
             identity[CODE] = self.code_digests
@@ -328,8 +367,10 @@ def parse(data: Mapping[str, Any], source: str = "study", register: Register | N
     problems: list[str] = []
     plugins = data.get("plugins", ())
     if register is None and isinstance(plugins, list | tuple) and all(isinstance(path, str) for path in plugins):
+        named = data.get("measures", ())
+        named = [n for n in named if isinstance(n, str) and is_own(n)] if isinstance(named, list | tuple) else []
         with collected(problems):
-            load_plugins(plugins, source)
+            load_plugins(plugins, source, [name for name in named if re.fullmatch(FORM, name)])
     ops = REGISTRY if register is None else register.ops
     tables, found = check_study(data, ops)
     digests: Mapping[str, str] | None = None
@@ -425,7 +466,8 @@ def _parsed(
             which = _selection(table.get("variables", transform.variables))
             layers += [Selected((at, table_at), transform, _selection(one), which) for one in names]
     data = {key: tables[key] for key in DATA if tables.get(key) is not None}
-    rest = tables.get("dataset"), tables.get("rescale"), layers, data
+    measures = [name for name in tables.get("measures", [ACCURACY.name]) if name is not None]
+    rest = tables.get("dataset"), tables.get("rescale"), layers, data, measures
     memory = {} if study is None else study.memory
     own = tuple(tables.get("custom_objects", ()))
     return Parsed(study, tuple(problems), source, _models_in(tables), *rest, memory, own, code)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sweep.data.measures import ACCURACY, Measure
 from sweep.reporting.summary import summarise
 from sweep.reporting.tables.frames import Answer
 from sweep.study.study import Study
@@ -79,6 +80,14 @@ class SyntheticRun:
                 rows.append({**common, **swept, "accuracy": float(accuracy), **where})
         kinds = {float: "float64", int: "Int64", str: "object"}
         return pd.DataFrame(rows).astype({name: kinds[kind] for name, kind in self.study.columns.items()})
+
+    @property
+    def measure(self) -> Measure:
+        return ACCURACY
+
+    @property
+    def others(self) -> list[Any]:
+        return []
 
     def trials(self) -> pd.DataFrame:
         return self._trials

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sweep.reporting.chips import whole_chips
+from sweep.data.measures import ACCURACY, Measure
+from sweep.reporting.chips import of_measure, whole_chips
 from sweep.reporting.figures import axis
 from sweep.reporting.figures.style import (
-    ACCURACY,
     COLOURS,
     LINES,
     MARKERS,
@@ -53,8 +53,9 @@ def accuracy_curve(
     parameter: str,
     parameters: Sequence[str] = (),
     labels: Labels = NO_LABELS,
+    measure: Measure = ACCURACY,
 ) -> Axes:
-    """Draw accuracy against a swept parameter.
+    """Draw accuracy, or another measure, against a swept parameter.
 
     One curve per family that sweeps it, per model where there are several, and per combination of the other
     swept parameters: the mean; from 20 chips on a band from the 5 % to the 95 % quantile over chips that saw all
@@ -66,13 +67,14 @@ def accuracy_curve(
 
     Args:
         axes: where to draw; its labels, ticks and legend are set.
-        trials: one row per trial: `model`, `family`, `cell`, `seed`, `accuracy` (a fraction); those of chips that saw
-            a few images are passed over, see `sweep.reporting.chips`.
+        trials: one row per trial: `model`, `family`, `cell`, `seed`, the measure (`accuracy`, a fraction); those of
+            chips that saw a few images are passed over, see `sweep.reporting.chips`.
         summary: of these trials, as `sweep.reporting.summary.summarise` returns it.
         parameter: the column of `summary` to draw against; numbers.
         parameters: the columns of all swept parameters; needed where a family sweeps others beside this one.
+        measure: what is drawn; `summary` is of it.
     """
-    trials, curves = whole_chips(trials), list(_curves(summary, parameter, parameters, labels))
+    trials, curves = of_measure(whole_chips(trials), measure), list(_curves(summary, parameter, parameters, labels))
     crowded = len(curves) > MOST_CURVES
     levels = np.unique(np.concatenate([_levels(curve.cells, parameter) for curve in curves]))
     scale = axis.scale_of(parameter, levels, labels)
@@ -83,10 +85,10 @@ def accuracy_curve(
         series = series_id(number)
         cells = curve.cells.assign(level=_levels(curve.cells, parameter)).sort_values("level")
         level = cells["level"].to_numpy()
-        chips = _chips(trials, cells)
+        chips = _chips(trials, cells, measure)
         if cells["trials"].max() >= FEWEST_FOR_BAND:
             shown["band: 5 % to 95 % of chips"] = True
-            low, high = 100 * cells["q05"], 100 * cells["q95"]
+            low, high = measure.shown(cells["q05"]), measure.shown(cells["q95"])
             shade = 0.14 * min(1, MOST_CURVES / len(curves) ** 1.5)
             band = axes.fill_between(level, low, high, color=colour, alpha=shade, linewidth=0, zorder=1)
             band.set_gid(f"{series}-band")
@@ -98,7 +100,7 @@ def accuracy_curve(
             offset = (number - (len(curves) - 1) / 2 + 0.7 * (_jitter(chips["seed"]) - 0.5)) * lane
             dots = axes.scatter(
                 scale.backward(scale.forward(chips["level"].to_numpy()) + offset),
-                100 * chips["accuracy"],
+                measure.shown(chips[measure.name]),
                 s=4 if cells["trials"].max() >= FEWEST_FOR_BAND else 12,
                 color=colour,
                 alpha=_faintness(len(chips), len(cells)),
@@ -109,7 +111,7 @@ def accuracy_curve(
             dots.set_gid(f"{series}-chips")
         (mean,) = axes.plot(
             level,
-            100 * cells["mean"],
+            measure.shown(cells["mean"]),
             color=colour,
             marker=marker,
             linestyle=line,
@@ -121,12 +123,12 @@ def accuracy_curve(
             zorder=3,
         )
         mean.set_gid(f"{series}-mean")
-        mark(axes, cells["cell"].tolist(), level.tolist(), (100 * cells["mean"]).tolist(), series)
+        mark(axes, cells["cell"].tolist(), level.tolist(), measure.shown(cells["mean"]).tolist(), series)
     _draw_published(axes, curves, parameter)
     axis.dress(axes, levels, scale, lambda level: value_text(parameter, level, labels))
     families = summary.loc[summary[parameter].notna(), "family"].unique().tolist()
     axes.set_xlabel(str(shared(parameter, labels, families)))
-    axes.set_ylabel(ACCURACY)
+    axes.set_ylabel(measure.axis)
     axes.grid(axis="y", color=RULE, linewidth=0.6)
     axes.set_axisbelow(True)
     add_legend(axes, "; ".join(shown) if len(shown) > 1 else None)
@@ -169,11 +171,11 @@ def _faintness(chips: int, cells: int) -> float:
     return float(np.clip(40 * cells / max(chips, 1), 0.03, 0.45))
 
 
-def _chips(trials: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
+def _chips(trials: pd.DataFrame, cells: pd.DataFrame, measure: Measure) -> pd.DataFrame:
     """The trials of cells with a spread, each with its level; a lone exact value is its mean's marker."""
     keys = list(KEYS)
     spread = cells.loc[cells["trials"] > 1, [*keys, "level"]]
-    return trials[[*keys, "seed", "accuracy"]].merge(spread, on=keys)
+    return trials[[*keys, "seed", measure.name]].merge(spread, on=keys)
 
 
 def _draw_published(axes: Axes, curves: Sequence[_Curve], parameter: str) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from sweep.data.measures import ACCURACY, Measure
 from sweep.reporting.figures import axis
 from sweep.reporting.figures.style import COLOURS, PUBLISHED, PUBLISHED_POINTS, QUIET, RULE, add_legend
 
@@ -17,7 +18,7 @@ _THEORY = "theory: step / √12"
 _COLUMNS = ("bits", "level", "level_low", "level_high")
 
 
-def equivalence_curve(axes: Axes, equivalent: pd.DataFrame) -> Axes:
+def equivalence_curve(axes: Axes, equivalent: pd.DataFrame, measure: Measure = ACCURACY) -> Axes:
     """Draw for each bit-width the noise level that costs as much accuracy.
 
     Args:
@@ -25,6 +26,7 @@ def equivalence_curve(axes: Axes, equivalent: pd.DataFrame) -> Axes:
         equivalent: one row per bit-width: `bits`, `level`, its 95 % interval `level_low` and `level_high`, and
             `theory`, the level that the rounding step suggests; `claimed`, what someone says of it, where there is
             such a column. Missing values are left out; a level with one limit has an arrow on the other side.
+        measure: which is equal.
     """
     table = equivalent.sort_values("bits")
     bits = table["bits"].to_numpy(dtype=np.float64)
@@ -57,7 +59,7 @@ def equivalence_curve(axes: Axes, equivalent: pd.DataFrame) -> Axes:
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("")
     axes.set_xlabel("Weight bits (fixed point: fractional bits)")
-    axes.set_ylabel("Noise level of equal mean accuracy (weight units)")
+    axes.set_ylabel(f"Noise level of equal {measure.average} (weight units)")
     axes.grid(axis="y", color=RULE, linewidth=0.6)
     axes.set_axisbelow(True)
     add_legend(axes)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from sweep.data.measures import ACCURACY, Measure
 from sweep.reporting.figures.style import mark, series_id
 from sweep.reporting.labels import NO_LABELS, Labels, shared, value_text
 
@@ -27,8 +28,9 @@ def heat_map(
     down: str,
     limits: tuple[float, float] | None = None,
     labels: Labels = NO_LABELS,
+    measure: Measure = ACCURACY,
 ) -> Axes:
-    """Draw the mean accuracy of each pair of values as a shade, with mean and standard deviation as numbers.
+    """Draw the mean accuracy, or another measure, of each pair of values as a shade; with mean ± std as numbers.
 
     Args:
         axes: where to draw; its labels and ticks are set.
@@ -36,6 +38,7 @@ def heat_map(
             each pair.
         across, down: the columns of the horizontal axis, rising to the right, and of the vertical one, rising upwards.
         limits: accuracies (fractions) of the darkest and the lightest shade; those of these cells by default.
+        measure: of which `summary` and `limits` are; where less is better, the lightest shade is of the lowest value.
 
     Returns:
         `axes`, whose first collection has the shades, for a colour bar.
@@ -44,16 +47,18 @@ def heat_map(
     at = {value: i for i, value in enumerate(columns)}, {value: i for i, value in enumerate(rows)}
     x = summary[across].map(at[0]).to_numpy(dtype=np.int64)
     y = summary[down].map(at[1]).to_numpy(dtype=np.int64)
-    mean = 100 * summary["mean"].to_numpy(dtype=np.float64)
-    std = 100 * summary["std"].to_numpy(dtype=np.float64)
-    low, high = (100 * limits[0], 100 * limits[1]) if limits else (mean.min(), mean.max())
+    mean = measure.shown(summary["mean"].to_numpy(dtype=np.float64))
+    std = measure.shown(summary["std"].to_numpy(dtype=np.float64))
+    low, high = (measure.shown(limits[0]), measure.shown(limits[1])) if limits else (mean.min(), mean.max())
     shades = np.full((len(rows), len(columns)), np.nan)
     shades[y, x] = mean
-    axes.pcolormesh(shades, cmap=COLOURS, vmin=low, vmax=high, edgecolors="white", linewidth=1)
+    colours = COLOURS if measure.higher else f"{COLOURS}_r"
+    axes.pcolormesh(shades, cmap=colours, vmin=low, vmax=high, edgecolors="white", linewidth=1)
     if len(mean) <= _MOST_NUMBERS:
         for i, j, value, spread in zip(x, y, mean, std, strict=True):
-            light = value > (low + high) / 2
-            text = f"{value:.1f}" + (f"\n± {spread:.1f}" if spread > 0 else "")
+            light = (value > (low + high) / 2) == measure.higher
+            digits = ".1f" if measure.fraction else ".3g"
+            text = f"{value:{digits}}" + (f"\n± {spread:{digits}}" if spread > 0 else "")
             axes.text(
                 i + 0.5, j + 0.5, text, ha="center", va="center", fontsize="small", color=ON_LIGHT if light else ON_DARK
             )

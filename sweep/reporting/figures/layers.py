@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from sweep.data.measures import ACCURACY, Measure
 from sweep.reporting.figures.curves import FEWEST_FOR_BAND
-from sweep.reporting.figures.style import ACCURACY, MARKERS, RAMP, RULE, add_legend, mark, ramp, series_id
+from sweep.reporting.figures.style import MARKERS, RAMP, RULE, add_legend, mark, ramp, series_id
 from sweep.reporting.labels import NO_LABELS, Labels, shared, value_text
 
 if TYPE_CHECKING:
@@ -23,8 +24,9 @@ def layer_sensitivity(
     category: str = "layer",
     parameter: str | None = None,
     labels: Labels = NO_LABELS,
+    measure: Measure = ACCURACY,
 ) -> Axes:
-    """Draw accuracy for each layer (or other kind), a row each, and within it for each level of a parameter.
+    """Draw accuracy, or another measure, for each layer (or other kind), a row each; within it for each level.
 
     A marker is a mean; from 20 chips on a bar goes from the 5 % to the 95 % quantile over chips.
 
@@ -34,6 +36,7 @@ def layer_sensitivity(
             each value of `category` and level.
         category: the column of rows, in the order of first appearance from the top.
         parameter: the column of levels; None where nothing else is swept.
+        measure: of which `summary` is.
     """
     kinds = summary[category].unique().tolist()
     row = summary[category].map({kind: i for i, kind in enumerate(kinds)}).to_numpy(dtype=np.float64)
@@ -45,10 +48,11 @@ def layer_sensitivity(
         cells, y = summary[chosen], row[chosen] + (number - (len(levels) - 1) / 2) * step
         colour, series = colours[number * len(colours) // len(levels)], series_id(number)
         if cells["trials"].max() >= FEWEST_FOR_BAND:
-            bars = axes.hlines(y, 100 * cells["q05"], 100 * cells["q95"], color=colour, linewidth=1.6, alpha=0.55)
+            ends = measure.shown(cells["q05"]), measure.shown(cells["q95"])
+            bars = axes.hlines(y, *ends, color=colour, linewidth=1.6, alpha=0.55)
             bars.set_gid(f"{series}-bars")
         (mean,) = axes.plot(
-            100 * cells["mean"],
+            measure.shown(cells["mean"]),
             y,
             linestyle="none",
             marker=MARKERS[number % len(MARKERS)],
@@ -60,12 +64,12 @@ def layer_sensitivity(
             zorder=3,
         )
         mean.set_gid(f"{series}-mean")
-        mark(axes, cells["cell"].tolist(), (100 * cells["mean"]).tolist(), y.tolist(), series)
+        mark(axes, cells["cell"].tolist(), measure.shown(cells["mean"]).tolist(), y.tolist(), series)
     families = summary["family"].unique().tolist()
     axes.set_yticks(range(len(kinds)), [str(kind) for kind in kinds])
     axes.set_ylim(len(kinds) - 0.5, -0.5)
     axes.set_ylabel(str(shared(category, labels, families)))
-    axes.set_xlabel(ACCURACY)
+    axes.set_xlabel(measure.axis)
     axes.grid(axis="x", color=RULE, linewidth=0.6)
     for border in np.arange(len(kinds) - 1) + 0.5:
         axes.axhline(border, color=RULE, linewidth=0.6, zorder=0)

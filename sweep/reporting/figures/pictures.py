@@ -9,10 +9,12 @@ import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from sweep.data.measures import ACCURACY, Measure
 from sweep.reporting.figures.curves import FEWEST_FOR_BAND, accuracy_curve
 from sweep.reporting.figures.equivalence import equivalence_curve
 from sweep.reporting.figures.heatmaps import heat_map
@@ -69,7 +71,12 @@ _Panel = tuple[str, pd.DataFrame]
 
 
 def pictures(
-    trials: pd.DataFrame, summary: pd.DataFrame, parameters: Sequence[str], labels: Labels = NO_LABELS
+    trials: pd.DataFrame,
+    summary: pd.DataFrame,
+    parameters: Sequence[str],
+    labels: Labels = NO_LABELS,
+    measure: Measure = ACCURACY,
+    brief: bool = False,
 ) -> list[Picture]:
     """The pictures of a run.
 
@@ -82,16 +89,18 @@ def pictures(
         summary: of these trials.
         parameters: the columns of all swept parameters.
         labels: families whose labels differ have pictures of their own.
+        measure: what they are of, as the summary.
+        brief: without distributions.
     """
     found: list[Picture] = []
     for group in _groups(summary, parameters, labels):
         if len(group.numbers) > 1:
-            found.append(_heat_maps(group, labels))
+            found.append(_heat_maps(group, labels, measure))
             continue
         if _LAYER in group.words or (group.words and not group.numbers):
-            found.append(_rows(group, labels))
+            found.append(_rows(group, labels, measure))
         if group.numbers:
-            found += _curves(trials, group, labels)
+            found += list(_curves(trials, group, labels, measure))[: 1 if brief else None]
     seen: Counter[str] = Counter()
     for i, picture in enumerate(found):
         seen[picture.name] += 1
@@ -100,7 +109,7 @@ def pictures(
     return found
 
 
-def answer_pictures(answers: Iterable[Answer]) -> list[Picture]:
+def answer_pictures(answers: Iterable[Answer], measure: Measure = ACCURACY) -> list[Picture]:
     """The pictures of a run's answers: noise-equivalent bits, unless networks and laws of noise are many."""
     chosen = []
     for answer in answers:
@@ -110,7 +119,8 @@ def answer_pictures(answers: Iterable[Answer]) -> list[Picture]:
         keys = [key for key in ("family", "model", "rounding") if key == "family" or key in known]
         found = list(_panels_of(known.rename(columns={"noise": "family"}), keys, {}))
         if 0 < len(found) <= _MOST_OF_ANSWER:
-            chosen.append(Picture(answer.name, answer.title, _in_grid(found, equivalence_curve, legends=True)))
+            draw = partial(equivalence_curve, measure=measure)
+            chosen.append(Picture(answer.name, answer.title, _in_grid(found, draw, legends=True)))
     return chosen
 
 
@@ -169,56 +179,61 @@ def _is_number(column: pd.Series) -> bool:
     return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
 
 
-def _curves(trials: pd.DataFrame, group: _Group, labels: Labels) -> Iterator[Picture]:
+def _curves(trials: pd.DataFrame, group: _Group, labels: Labels, measure: Measure) -> Iterator[Picture]:
     (parameter,), words = group.numbers, group.words
     by = "".join(f"-by-{word}" for word in words)
-    title = f"Accuracy against {parameter}" + (f", by {' and '.join(words)}" if words else "")
+    title = f"{measure.label} against {parameter}" + (f", by {' and '.join(words)}" if words else "")
     lines = group.cells.groupby(["family", "model", *words], sort=False, dropna=False).ngroups
     split = lines > MOST_CURVES and group.cells["family"].nunique() > 1
     panels = list(_panels_of(group.cells, ["family"] if split else [], labels))
 
     def draw(axes: Axes, cells: pd.DataFrame) -> Axes:
-        return accuracy_curve(axes, trials, cells, parameter, [parameter, *words], labels)
+        return accuracy_curve(axes, trials, cells, parameter, [parameter, *words], labels, measure)
 
-    yield Picture(f"accuracy-{_slug(parameter)}{_slug(by)}", title, _in_grid(panels, draw, legends=True))
+    yield Picture(f"{measure.name}-{_slug(parameter)}{_slug(by)}", title, _in_grid(panels, draw, legends=True))
     chips = group.cells[group.cells["trials"] >= FEWEST_FOR_BAND]
     panels = list(_panels_of(chips, ["family", "model", *words], labels))
     if 0 < len(panels) <= _MOST_PANELS:
         limits = float(chips["min"].min()), float(chips["max"].max())
 
         def draw_yield(axes: Axes, cells: pd.DataFrame) -> Axes:
-            return yield_curve(axes, trials, cells, parameter, limits, labels)
+            return yield_curve(axes, trials, cells, parameter, limits, labels, measure)
 
+        of = "" if measure.name == ACCURACY.name else f"{measure.name}-"
         heading = f"Distribution over chips, by {parameter}"
         label = str(shared(parameter, labels, chips["family"].unique().tolist()))
-        yield Picture(f"yield-{_slug(parameter)}{_slug(by)}", heading, _in_grid(panels, draw_yield, label))
+        yield Picture(f"yield-{of}{_slug(parameter)}{_slug(by)}", heading, _in_grid(panels, draw_yield, label))
 
 
-def _rows(group: _Group, labels: Labels) -> Picture:
+def _rows(group: _Group, labels: Labels, measure: Measure) -> Picture:
     first = _LAYER if _LAYER in group.words else group.words[0]
     rest = [word for word in group.words if word != first]
     parameter = group.numbers[0] if group.numbers else None
     panels = list(_panels_of(group.cells, ["family", "model", *rest], labels))
 
     def draw(axes: Axes, cells: pd.DataFrame) -> Axes:
-        return layer_sensitivity(axes, cells, first, parameter, labels)
+        return layer_sensitivity(axes, cells, first, parameter, labels, measure)
 
-    name = "-".join(filter(None, [f"{first}s" if first == _LAYER else f"accuracy-{first}", *rest, parameter]))
-    title = f"Accuracy by {first}" + (f" and {parameter}" if parameter else "")
+    rows = "layers" if first == _LAYER else first
+    named = rows if first == _LAYER and measure.name == ACCURACY.name else f"{measure.name}-{rows}"
+    name = "-".join(filter(None, [named, *rest, parameter]))
+    title = f"{measure.label} by {first}" + (f" and {parameter}" if parameter else "")
     height = 0.9 + max(cells[first].nunique() for _, cells in panels) * (0.5 if parameter is None else 0.75)
     return Picture(_slug(name), title, _in_grid(panels, draw, legends=True, height=max(height, 2.4)))
 
 
-def _heat_maps(group: _Group, labels: Labels) -> Picture:
+def _heat_maps(group: _Group, labels: Labels, measure: Measure) -> Picture:
     *rest, down, across = *group.words, *group.numbers
     panels = list(_panels_of(group.cells, ["family", "model", *rest], labels))
     limits = float(group.cells["mean"].min()), float(group.cells["mean"].max())
 
     def draw(axes: Axes, cells: pd.DataFrame) -> Axes:
-        return heat_map(axes, cells, across, down, limits, labels)
+        return heat_map(axes, cells, across, down, limits, labels, measure)
 
-    title = f"Accuracy over {down} and {across}" + (f", by {' and '.join(rest)}" if rest else "")
-    return Picture(_slug("-".join(["accuracy", *rest, down, across])), title, _in_grid(panels, draw, colour_bar=True))
+    title = f"{measure.label} over {down} and {across}" + (f", by {' and '.join(rest)}" if rest else "")
+    bar = f"{measure.average[0].upper()}{measure.average[1:]}{' (%)' if measure.fraction else ''}"
+    name = _slug("-".join([measure.name, *rest, down, across]))
+    return Picture(name, title, _in_grid(panels, draw, colour_bar=bar))
 
 
 def _panels_of(cells: pd.DataFrame, keys: Sequence[str], labels: Labels) -> Iterator[_Panel]:
@@ -240,9 +255,12 @@ def _in_grid(
     *,
     legends: bool = False,
     height: float = HEIGHT,
-    colour_bar: bool = False,
+    colour_bar: str = "",
 ) -> Callable[[Figure], None]:
-    """Axes with their headings: below one another where they have legends, else also beside; inches of one."""
+    """Axes with their headings: below one another where they have legends, else also beside.
+
+    `height` are inches of one; `colour_bar` says what shades are, where there are any.
+    """
 
     def draw_all(figure: Figure) -> None:
         columns = 1 if legends else min(len(panels), 3)
@@ -259,7 +277,7 @@ def _in_grid(
         else:
             figure.set_size_inches(max(WIDTH, 3.4 * columns), 3.1 * rows + 0.4)
         if colour_bar:
-            figure.colorbar(grid[0].collections[0], ax=grid, label="Mean accuracy (%)", fraction=0.05, pad=0.02)
+            figure.colorbar(grid[0].collections[0], ax=grid, label=colour_bar, fraction=0.05, pad=0.02)
         if note:
             figure.suptitle(note, x=0.01, ha="left", fontsize="small")
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from sweep.data.measures import ACCURACY, Measure
 from sweep.errors import InputError
 from sweep.reporting.figures.curves import accuracy_curve
 from sweep.reporting.figures.equivalence import equivalence_curve
@@ -24,6 +25,7 @@ class Plot:
     """The pictures of a run, each drawn into given axes or into a new figure of pyplot's, and returned as `Axes`.
 
     Families and models are chosen by name; without, all that sweep the parameter are drawn. Accuracies are in %.
+    What is called accuracy below is the measure of the plot.
     """
 
     def __init__(
@@ -33,12 +35,14 @@ class Plot:
         parameters: Sequence[str],
         labels: Labels,
         equivalent: pd.DataFrame | None = None,
+        measure: Measure = ACCURACY,
     ) -> None:
         self._trials = trials
         self._summary = summary
         self._parameters = parameters
         self._labels = labels
         self._equivalent = equivalent
+        self._measure = measure
 
     def curve(
         self,
@@ -52,7 +56,8 @@ class Plot:
         Raises InputError when nothing sweeps it.
         """
         cells, name = self._cells(parameter, family, model)
-        return _draw(axes, lambda at: accuracy_curve(at, self._trials, cells, name, self._parameters, self._labels))
+        how = self._parameters, self._labels, self._measure
+        return _draw(axes, lambda at: accuracy_curve(at, self._trials, cells, name, *how))
 
     def distribution(
         self,
@@ -69,7 +74,8 @@ class Plot:
         cells, name = self._one(parameter, family, model, 1)
         if not (cells["trials"] > 1).any():
             raise InputError("plot: no cell here has two chips that saw all images, whose distribution there would be")
-        return _draw(axes, lambda at: yield_curve(at, self._trials, cells, name, labels=self._labels))
+        how = None, self._labels, self._measure
+        return _draw(axes, lambda at: yield_curve(at, self._trials, cells, name, *how))
 
     def layers(
         self,
@@ -84,9 +90,8 @@ class Plot:
         """
         cells, name = self._cells("layer", family, model)
         rest = [p for p in self._swept(cells) if p != name]
-        return _draw(
-            axes, lambda at: layer_sensitivity(at, cells, name, parameter or (rest[0] if rest else None), self._labels)
-        )
+        level = parameter or (rest[0] if rest else None)
+        return _draw(axes, lambda at: layer_sensitivity(at, cells, name, level, self._labels, self._measure))
 
     def heat_map(
         self, family: str | None = None, across: str | None = None, down: str | None = None, axes: Axes | None = None
@@ -102,7 +107,8 @@ class Plot:
             raise InputError("plot: no family sweeps two parameters")
         cells = cells[cells["family"] == two[0]]
         first, second = swept[two[0]][:2]
-        return _draw(axes, lambda at: heat_map(at, cells, across or second, down or first, labels=self._labels))
+        both = across or second, down or first
+        return _draw(axes, lambda at: heat_map(at, cells, *both, labels=self._labels, measure=self._measure))
 
     def equivalence(self, noise: str | None = None, model: str | None = None, axes: Axes | None = None) -> Axes:
         """For each bit-width the noise level that costs as much accuracy, of one family of noise.
@@ -118,7 +124,7 @@ class Plot:
             table = table[table["rounding"] == table["rounding"].iloc[0]]
         if table.empty:
             raise InputError(f"plot: no equivalence of {noise!r}, model {model!r}")
-        return _draw(axes, lambda at: equivalence_curve(at, table))
+        return _draw(axes, lambda at: equivalence_curve(at, table, self._measure))
 
     def _chosen(self, family: str | Sequence[str] | None, model: str | None) -> pd.DataFrame:
         cells = self._summary

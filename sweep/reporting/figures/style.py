@@ -28,8 +28,6 @@ PUBLISHED_POINTS: dict[str, Any] = {
     "markeredgewidth": 1.3,
     "zorder": 4,
 }
-ACCURACY = "Accuracy on the test set (%)"
-
 PUBLISHED = "published"
 MOST_CURVES = 6
 """Curves with dots and the legend above; more are drawn without dots, the legend beside."""

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from sweep.reporting.chips import whole_chips
-from sweep.reporting.figures.style import ACCURACY, LINES, RAMP, RULE, mark, ramp, series_id
+from sweep.data.measures import ACCURACY, Measure
+from sweep.reporting.chips import of_measure, whole_chips
+from sweep.reporting.figures.style import LINES, RAMP, RULE, mark, ramp, series_id
 from sweep.reporting.labels import NO_LABELS, Labels, value_text
 
 if TYPE_CHECKING:
@@ -26,12 +27,13 @@ def yield_curve(
     parameter: str,
     limits: tuple[float, float] | None = None,
     labels: Labels = NO_LABELS,
+    measure: Measure = ACCURACY,
 ) -> Axes:
-    """Draw for each level of a parameter the share of chips that reach an accuracy.
+    """Draw for each level of a parameter the share of chips that reach an accuracy, or another measure.
 
     One minus the empirical distribution function: every chip is a step, nothing is smoothed, and the yield at any
     accuracy can be read off. Skewed and bounded distributions keep their shape, which a violin's kernel would push
-    past 100 %.
+    past 100 %. Of a measure that is better when low, it is the share of chips that stay below.
 
     Args:
         axes: where to draw; its labels, ticks and legend are set.
@@ -42,18 +44,22 @@ def yield_curve(
             `MOST_LEVELS` levels some between the first and the last one are.
         parameter: the column of levels; numbers.
         limits: the lowest and the highest accuracy (fractions) of the horizontal axis; those of these chips by default.
+        measure: what is drawn; `summary` and `limits` are of it.
     """
-    trials = whole_chips(trials)
+    trials = of_measure(whole_chips(trials), measure)
     cells = summary[summary["trials"] > 1].sort_values(parameter, kind="stable")
     if len(cells) > MOST_LEVELS:
         cells = cells.iloc[np.linspace(0, len(cells) - 1, MOST_LEVELS).round().astype(int)]
     for number, (cell, level, colour) in enumerate(zip(cells["cell"], cells[parameter], ramp(len(cells)), strict=True)):
-        accuracy = 100 * np.sort(trials.loc[trials["cell"] == cell, "accuracy"].to_numpy(dtype=np.float64))
-        share = 100 * (1 - np.arange(accuracy.size + 1) / accuracy.size)
+        values = trials.loc[trials["cell"] == cell, measure.name].to_numpy(dtype=np.float64)
+        values = np.sort(measure.shown(values))
+        below = np.arange(values.size + 1) / values.size
+        share = 100 * (1 - below if measure.higher else below)
+        ends = (0.0, 100.0) if measure.fraction else (values[0], values[-1])
         series = series_id(number)
         (line,) = axes.step(
-            np.concatenate([[0], accuracy, [100]]),
-            np.concatenate([[100], share]),
+            np.concatenate([ends[:1], values, ends[1:]]),
+            np.concatenate([share[:1], share]),
             where="pre",
             color=colour,
             linestyle=LINES[number % len(LINES)],
@@ -61,16 +67,19 @@ def yield_curve(
             label=value_text(parameter, level, labels),
         )
         line.set_gid(f"{series}-mean")
-        mark(axes, [cell], [float(np.median(accuracy))], [50.0], series)
+        mark(axes, [cell], [float(np.median(values))], [50.0], series)
     if limits is None:
         limits = float(cells["min"].min()), float(cells["max"].max())
-    spread = max(limits[1] - limits[0], 0.001)
-    axes.set_xlim(100 * (limits[0] - _LEGEND * spread), 100 * min(1, limits[1] + _MARGIN * spread))
+    spread = max(limits[1] - limits[0], 0.001 if measure.fraction else 1e-3 * abs(limits[1]), 1e-12)
+    right = limits[1] + _MARGIN * spread
+    right = min(1, right) if measure.fraction else right
+    axes.set_xlim(measure.shown(limits[0] - _LEGEND * spread), measure.shown(right))
     low, high = axes.get_xlim()
-    axes.set_xticks([tick for tick in axes.get_xticks() if max(low, 0) <= tick <= high])
+    lowest = max(low, 0) if measure.fraction or limits[0] >= 0 else low
+    axes.set_xticks([tick for tick in axes.get_xticks() if lowest <= tick <= high])
     axes.set_ylim(-2, 102)
-    axes.set_xlabel(ACCURACY)
-    axes.set_ylabel("Chips that reach it (%)")
+    axes.set_xlabel(measure.axis)
+    axes.set_ylabel("Chips that reach it (%)" if measure.higher else "Chips that stay below (%)")
     axes.grid(color=RULE, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.legend(title=parameter, title_fontsize="small", fontsize="small", loc="lower left", framealpha=0.85)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
+from sweep.data.measures import ACCURACY, Measure
 from sweep.perturb.base import Transform
 from sweep.randomness import FIRST_SAMPLED
 from sweep.reporting.chips import has_controls, is_whole
@@ -22,7 +23,7 @@ _LARGE = 5  # chips from which on the standard deviation has Bonett's interval
 _NEW_IMAGES = (
     "On new images (other chips, and another test set of the same size and source): an interval of at least 95 % for "
     "the mean. Chips and images are taken as random samples, crossed (Brennan 2001, chapter 2). The images leave a "
-    "variance that more chips do not average out, since all chips see the same ones. Counts of right decisions do not "
+    "variance that more chips do not average out, since all chips see the same ones. {values} do not "
     "tell it, but bound it: two chips are both right about no more images than the worse one is (Fréchet 1951). The "
     "bound is used as if it were the variance, and added to that of the chips, with Satterthwaite's degrees of freedom"
     " (Satterthwaite 1946), on the logit scale; so the interval is too wide where chips err independently of one "
@@ -53,22 +54,27 @@ _STAGES = (
 )
 
 
-def paragraphs(study: Study, summary: pd.DataFrame, trials: pd.DataFrame | None = None) -> list[str]:
+def paragraphs(
+    study: Study, summary: pd.DataFrame, trials: pd.DataFrame | None = None, measure: Measure = ACCURACY
+) -> list[str]:
     """What was done, estimated and assumed; plain text that names its references.
 
     Args:
         study: the study, as run.
         summary: of its trials.
         trials: where some of them may be of chips that saw a few images.
+        measure: of which the summary is.
     """
     found = [
-        _design(study, summary),
+        _design(study, summary, measure),
         *(_samples(trials) if has_sampled(summary) and trials is not None else ()),
         *([_CONTROLS] if trials is not None and has_controls(trials) else ()),
         *([_STAGES] if study.precision is not None else ()),
-        _estimates(summary),
-        _NEW_IMAGES + (_OF_SAMPLES if has_sampled(summary) else ""),
+        _estimates(summary, measure),
     ]
+    if summary["new_low"].notna().any() or measure.name == ACCURACY.name:
+        values = "Counts of right decisions" if measure.name == ACCURACY.name else "Means"
+        found.append(_NEW_IMAGES.format(values=values) + (_OF_SAMPLES if has_sampled(summary) else ""))
     last = (
         "All intervals are for this trained network: another training is in none of them. Those of the further tables "
         "are on this test set."
@@ -102,7 +108,7 @@ def _entry(transform: type[Transform]) -> tuple[str, str]:
     return " ".join(formula.split()), " ".join(source.removeprefix("Source: ").split())
 
 
-def _design(study: Study, summary: pd.DataFrame) -> str:
+def _design(study: Study, summary: pd.DataFrame, measure: Measure) -> str:
     seeds = study.seed_range
     asked = [f"the seeds {seeds.start} to {seeds.start + len(seeds) - 1}"] if len(seeds) else []
     if study.precision is not None:
@@ -115,9 +121,15 @@ def _design(study: Study, summary: pd.DataFrame) -> str:
         f"streams (Salmon et al. 2011) that depend on the root seed ({study.root_seed}), the seed, the position of the "
         f"transform and the variable, so that cells share their draws. The study asks for "
         f"{' and '.join(asked) or 'chips'}; {_counts(random['trials'].tolist(), has_sampled(summary))} "
-        f"Accuracy is the share of {images} of the test set that the network classifies rightly. Cells without "
-        f"randomness have one trial, which is exact for this test set."
+        f"{_what(measure, images)} Cells without randomness have one trial, which is exact for this test set."
     )
+
+
+def _what(measure: Measure, images: str) -> str:
+    if measure.name == ACCURACY.name:
+        return f"Accuracy is the share of {images} of the test set that the network classifies rightly."
+    mean = "the mean over" if measure.per_image else "computed from all"
+    return f"{measure.label} is {mean} {images} of the test set; {'more' if measure.higher else 'less'} is better."
 
 
 def _samples(trials: pd.DataFrame) -> Iterator[str]:
@@ -165,12 +177,15 @@ def _counts(counts: Sequence[int], sampled: bool) -> str:
     return f"the {len(counts)} cells with a spread have {_between(counts)} chips{seeing} each."
 
 
-def _estimates(summary: pd.DataFrame) -> str:
+def _estimates(summary: pd.DataFrame, measure: Measure) -> str:
     random = summary.loc[summary["trials"] > 1, "trials"]
+    new = summary["new_low"].notna().any() or measure.name == ACCURACY.name
+    scale = "on the logit scale, by the delta method (Casella & Berger 2002, section 5.5.4)"
+    two = "There are two intervals for a mean, for two questions. " if new else ""
     text = (
-        "There are two intervals for a mean, for two questions. On this test set (other chips, the same images): the "
-        "mean over chips has a 95 % interval of Student's t on the logit scale, by the delta method (Casella & Berger "
-        f"2002, section 5.5.4){_PLAIN if has_sampled(summary) else ''}. Another sample of images is not in it. "
+        f"{two}On this test set (other chips, the same images): the mean over chips has a 95 % interval of Student's t "
+        f"{scale if measure.fraction else 'on its own scale'}{_PLAIN if has_sampled(summary) else ''}. Another sample "
+        "of images is not in it. "
     )
     if (random >= _LARGE).any():
         text += (

@@ -12,6 +12,7 @@ import pandas as pd
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+from sweep.data.measures import Measure
 from sweep.reporting.chips import is_whole
 from sweep.reporting.effort import effort, in_words
 from sweep.reporting.export import Results
@@ -41,8 +42,10 @@ def report(run: Results, answers: Sequence[Answer] = ()) -> str:
     """
     trials, summary, manifest = run.trials(), run.summary(), run.store.manifest
     ids = {str(cell): f"cell-{i}" for i, cell in enumerate(summary["cell"])}
-    methods, ops = paragraphs(run.study, summary, trials), sources(run.study)
-    notes, labels, spent = cell_notes(summary, run.parameters), parameter_labels(run.study), effort(trials, summary)
+    measure = run.measure
+    methods, ops = paragraphs(run.study, summary, trials, measure), sources(run.study)
+    notes, labels = cell_notes(summary, run.parameters, measure), parameter_labels(run.study)
+    spent = effort(trials, summary)
     if spent is not None:
         notes.append(in_words(spent))
     said = [*methods, *notes, *(source for _, _, source in ops), *(answer.note for answer in answers)]
@@ -53,14 +56,23 @@ def report(run: Results, answers: Sequence[Answer] = ()) -> str:
         .get_template("page.html.j2")
         .render(
             study=run.study,
+            subject=f"{measure.label} of perturbed networks, chip by chip.",
             style=Markup(_file("report.css")),
             script=Markup(script),
             script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
             headline=_headline(run, trials, summary, labels),
             notes=" ".join(notes),
             tables=[
-                *cell_tables(summary, run.parameters, ids, labels),
+                *cell_tables(summary, run.parameters, ids, labels, measure),
                 *([] if spent is None else [effort_table(spent, _names(summary, run.parameters, labels))]),
+            ],
+            others=[
+                (
+                    other.measure.label,
+                    " ".join(cell_notes(other.summary(), run.parameters, other.measure)),
+                    list(cell_tables(other.summary(), run.parameters, {}, labels, other.measure)),
+                )
+                for other in run.others
             ],
             figures=list(_figures(run, trials, summary, ids, labels, answers)),
             void=_void(summary),
@@ -95,7 +107,7 @@ def _headline(run: Results, trials: pd.DataFrame, summary: pd.DataFrame, labels:
     few = trials.loc[~is_whole(trials), "n_images"]
     seen = f"{len(trials) - len(few):,}" + (f", each on {sizes[0]:,} test images" if len(sizes) == 1 else "")
     worst, best = (summary.iloc[int(at)] for at in (summary["mean"].argmin(), summary["mean"].argmax()))
-    void = _void(summary)
+    void, of = _void(summary), run.measure
     return {
         "networks": ", ".join(run.study.models),
         "cells": f"{len(summary)} of {len(run.study.cells)}, in {summary['family'].nunique()} families",
@@ -103,8 +115,8 @@ def _headline(run: Results, trials: pd.DataFrame, summary: pd.DataFrame, labels:
         **({"chips that saw a few": f"{len(few):,}, {few.mean():.3g} test images each"} if len(few) else {}),
         "chips a cell, at most": f"{_chips(summary).max():,}",
         **({"WARNING": " ".join(wrong)} if (wrong := list(disagreements(summary))) else {}),
-        "highest mean accuracy": f"{percent(best['mean'])} % ({_name(best, run.parameters, labels)})",
-        "lowest mean accuracy": f"{percent(worst['mean'])} % ({_name(worst, run.parameters, labels)})",
+        f"highest {of.average}": f"{of.text(best['mean'])}{of.unit} ({_name(best, run.parameters, labels)})",
+        f"lowest {of.average}": f"{of.text(worst['mean'])}{of.unit} ({_name(worst, run.parameters, labels)})",
         **({"void trials": void} if void else {}),
         "worker time": duration(float(trials["seconds"].sum())),
     }
@@ -130,11 +142,20 @@ def _figures(
     answers: Iterable[Answer],
 ) -> Iterator[tuple[str, Inline]]:
     """Titles, and what is drawn."""
-    rows = [(str(cell["cell"]), cell) for _, cell in summary.iterrows()]
-    texts = {name: (ids[name], _said(cell, run.parameters, labels)) for name, cell in rows}
-    chosen = pictures(trials, summary, run.parameters, labels) + answer_pictures(answers)
-    for number, picture in enumerate(chosen, 1):
-        yield picture.title, inline(picture, f"fig{number}", texts)
+
+    def texts_of(one: Results, cells: pd.DataFrame) -> dict[str, tuple[str, str]]:
+        rows = [(str(cell["cell"]), cell) for _, cell in cells.iterrows()]
+        return {name: (ids[name], _said(cell, run.parameters, labels, one.measure)) for name, cell in rows}
+
+    texts = texts_of(run, summary)
+    chosen = [(p, texts) for p in pictures(trials, summary, run.parameters, labels, run.measure)]
+    for other in run.others:
+        cells = other.summary()
+        found = pictures(trials, cells, run.parameters, labels, other.measure, brief=True)
+        chosen += [(picture, texts_of(other, cells)) for picture in found]
+    chosen += [(picture, texts) for picture in answer_pictures(answers, run.measure)]
+    for number, (picture, said) in enumerate(chosen, 1):
+        yield picture.title, inline(picture, f"fig{number}", said)
 
 
 def _chips(summary: pd.DataFrame) -> pd.Series:
@@ -154,17 +175,18 @@ def _name(cell: pd.Series, parameters: Sequence[str], labels: Labels) -> str:
     return ", ".join([str(cell["family"]), *swept])
 
 
-def _said(cell: pd.Series, parameters: Sequence[str], labels: Labels) -> str:
-    parts = [f"{_name(cell, parameters, labels)}: {percent(cell['mean'])} %"]
+def _said(cell: pd.Series, parameters: Sequence[str], labels: Labels, measure: Measure) -> str:
+    parts = [f"{_name(cell, parameters, labels)}: {measure.text(cell['mean'])}{measure.unit}"]
     sampled = cell.get("sampled", 0)
     if not pd.isna(cell["mean_low"]) and (cell["trials"] > 1 or sampled):
-        parts.append(f"95 % interval {percent(cell['mean_low'])} to {percent(cell['mean_high'])}")
+        parts.append(f"95 % interval {measure.text(cell['mean_low'])} to {measure.text(cell['mean_high'])}")
     if sampled:
         parts[-1] += f" by {sampled:,} chips that saw a few images"
     if not pd.isna(cell["std"]) and (cell["trials"] > 1 or sampled):
-        parts.append(f"± {percent(cell['std'])} between {cell['trials'] if cell['trials'] > 1 else sampled:,} chips")
+        chips = cell["trials"] if cell["trials"] > 1 else sampled
+        parts.append(f"± {measure.text(cell['std'])} between {chips:,} chips")
     if cell["trials"] > 1:
-        parts.append(f"5 % to 95 % of chips {percent(cell['q05'])} to {percent(cell['q95'])}")
+        parts.append(f"5 % to 95 % of chips {measure.text(cell['q05'])} to {measure.text(cell['q95'])}")
     if cell.get("nonfinite", 0):
         trials = f"{cell['nonfinite']:,} of {cell['trials'] + sampled:,} trials"
         parts.append(f"void, with scores that are no finite numbers: {trials}")

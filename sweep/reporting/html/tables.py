@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from sweep.data.measures import ACCURACY, Measure
 from sweep.reporting.chips import is_whole
 from sweep.reporting.labels import Labels, value_text
 from sweep.reporting.tables.columns import columns_of, notes
@@ -16,9 +17,9 @@ from sweep.texts import duration
 
 
 def cell_tables(
-    summary: pd.DataFrame, parameters: Sequence[str], ids: dict[str, str], labels: Labels
+    summary: pd.DataFrame, parameters: Sequence[str], ids: dict[str, str], labels: Labels, measure: Measure = ACCURACY
 ) -> Iterator[Table]:
-    """The cells of a summary, a table for each family and model; `ids` are those of the rows, by cell, if any."""
+    """The cells of a measure's summary, a table for each family and model; `ids` of the rows by cell, if any."""
 
     def said(name: str, value: Any) -> Value:
         number = None if pd.isna(value) or isinstance(value, str | bool) else float(value)
@@ -28,17 +29,17 @@ def cell_tables(
     for (family, model), cells in summary.groupby(["family", "model"], sort=False):
         swept = [name for name in parameters if cells[name].notna().any()]
         caption = f"{family}, model {model}" if several_models else str(family)
-        of_rows = [ids[cell] for cell in cells["cell"]] if ids else []
-        yield cell_table(caption, cells, swept or ["family"], said, False, of_rows)
+        own = [ids[cell] for cell in cells["cell"]] if ids else []
+        yield cell_table(caption, cells, swept or ["family"], said, False, own, measure)
 
 
-def cell_notes(summary: pd.DataFrame, parameters: Sequence[str]) -> list[str]:
+def cell_notes(summary: pd.DataFrame, parameters: Sequence[str], measure: Measure = ACCURACY) -> list[str]:
     """What the columns of these tables are, a sentence each; none twice."""
     swept = [name for name in parameters if summary[name].notna().any()]
     said = [
         note
         for _, cells in summary.groupby(["family", "model"], sort=False)
-        for note in notes(cells, columns_of(cells, brief=False), swept)
+        for note in notes(cells, columns_of(cells, False, measure), swept, measure)
     ]
     return list(dict.fromkeys(said))
 

@@ -6,12 +6,13 @@ A column is one line of `COLUMNS`: every table that shows it, in whatever format
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
 from sweep.data.decisions import chance_warning, is_near_chance
+from sweep.data.measures import ACCURACY, Measure
 from sweep.reporting.tables.layout import Value
 from sweep.texts import percent
 
@@ -44,7 +45,7 @@ class Column:
         words: what it is; the sentence below the table is "Heading: words.".
         shown: whether tables with these rows of a summary have it.
         brief: whether narrow tables (text, Markdown, LaTeX) have it too.
-        count: whole numbers; all others are fractions, shown in percent.
+        count: whole numbers; all others are values of a measure.
     """
 
     heading: str
@@ -54,14 +55,14 @@ class Column:
     brief: bool = True
     count: bool = False
 
-    def value(self, cell: dict[Any, Any]) -> Value:
-        """What stands in it for one row of a summary; an interval is sorted by its lower end."""
+    def value(self, cell: dict[Any, Any], measure: Measure = ACCURACY) -> Value:
+        """What stands in it for one row of a measure's summary; an interval is sorted by its lower end."""
         values = [cell[key] for key in self.keys]
         if any(pd.isna(value) for value in values):
             return Value("")
         if self.count:
             return Value(f"{int(values[0])}", float(values[0]))
-        return Value(" – ".join(percent(value) for value in values), 100 * float(values[0]))
+        return Value(" – ".join(measure.text(value) for value in values), float(measure.shown(values[0])))
 
     def sentence(self) -> str:
         """What it is."""
@@ -120,9 +121,20 @@ COLUMNS = (
 )
 
 
-def columns_of(cells: pd.DataFrame, brief: bool) -> list[Column]:
-    """The columns of a table with these rows of a summary, in order."""
-    return [column for column in COLUMNS if (column.brief or not brief) and column.shown(cells)]
+def columns_of(cells: pd.DataFrame, brief: bool, measure: Measure = ACCURACY) -> list[Column]:
+    """The columns of a table with these rows of a measure's summary, in order."""
+    found = [column for column in COLUMNS if (column.brief or not brief) and column.shown(cells)]
+    if measure.name == ACCURACY.name:
+        return found
+    new = measure.fraction and measure.per_image
+    worse = f"how much worse the mean is than the clean network's{', in points' if measure.fraction else ''}"
+    words = {column.keys: column.words.replace("accuracy", "value") for column in found} | {("loss",): worse}
+    headings: dict[tuple[str, ...], str] = {("loss",): "worse by"}
+    return [
+        replace(column, heading=headings.get(column.keys, column.heading), words=words[column.keys])
+        for column in found
+        if new or column.keys != ("new_low", "new_high")
+    ]
 
 
 def near_chance(cells: pd.DataFrame) -> Iterator[str]:
@@ -134,16 +146,21 @@ def near_chance(cells: pd.DataFrame) -> Iterator[str]:
             yield f"WARNING: {chance_warning(cell['model'], cell['mean'], cell['chance'])}"
 
 
-def notes(cells: pd.DataFrame, columns: Sequence[Column], swept: Sequence[str] = ()) -> Iterator[str]:
+def notes(
+    cells: pd.DataFrame, columns: Sequence[Column], swept: Sequence[str] = (), measure: Measure = ACCURACY
+) -> Iterator[str]:
     """What the numbers of a table are, a sentence at a time: its columns, and what needs saying of its cells."""
     sizes = cells["n_images"].dropna().unique().tolist() if "n_images" in cells else []
     images = f"{sizes[0]:,} test images" if len(sizes) == 1 else "the test images"
-    yield f"Accuracy in % on {images}."
+    unit, better = " in %" if measure.fraction else "", "" if measure.higher else "; less is better"
+    yield f"{measure.label}{unit} on {images}{better}."
     yield from near_chance(cells)
     yield from disagreements(cells)
     if swept:
         yield "Left of the trials: what the study sweeps."
     yield from (column.sentence() for column in columns)
+    if not measure.exact and has_void(cells):
+        yield "Void trials have no value here, and are left out."
     sampled = cells["sampled"] if "sampled" in cells else pd.Series(0, cells.index)
     alone = sampled == 0
     if (alone & (cells["std"] == 0) & (cells["trials"] == 1)).any():

@@ -8,11 +8,12 @@ from typing import Any
 
 import pandas as pd
 
+from sweep.data.measures import ACCURACY, Measure
 from sweep.reporting.tables.columns import columns_of, notes
 from sweep.reporting.tables.frames import for_programs
 from sweep.reporting.tables.layout import FOR_PROGRAMS, WIDTH, Table, Value, layout
 from sweep.study.family import CLEAN
-from sweep.texts import number, percent
+from sweep.texts import number
 
 _INTERVAL = "95 % interval"
 
@@ -24,6 +25,7 @@ def render(
     title: str = "",
     components: pd.DataFrame | None = None,
     remarks: Sequence[str] = (),
+    measure: Measure = ACCURACY,
 ) -> str:
     """Render a summary.
 
@@ -41,6 +43,7 @@ def render(
         components: for several networks, as `sweep.reporting.summary.components` returns them; one more table a
             family at the end, but not in CSV and JSON.
         remarks: further sentences below the tables, but not in CSV and JSON.
+        measure: of which the summary is.
 
     Returns:
         The whole text, without a line feed at its end.
@@ -50,40 +53,40 @@ def render(
     """
     if format in FOR_PROGRAMS:
         return for_programs(summary, format)
-    tables = list(_tables(summary, parameters))
+    tables = list(_tables(summary, parameters, measure))
     if components is not None:
-        tables += _component_tables(components, parameters)
+        tables += _component_tables(components, parameters, measure)
     if tables and remarks:
         tables[-1] = replace(tables[-1], notes=(*tables[-1].notes, *remarks))
     return layout(tables, title, format)
 
 
-def _tables(summary: pd.DataFrame, parameters: Sequence[str]) -> Iterator[Table]:
+def _tables(summary: pd.DataFrame, parameters: Sequence[str], measure: Measure) -> Iterator[Table]:
     several_models = summary["model"].nunique() > 1
     for family in summary["family"].unique():
         of_family = summary[summary["family"] == family]
         swept = [name for name in parameters if of_family[name].notna().any()]
         if family == CLEAN and several_models:
-            yield _table(CLEAN, of_family, ["model", *swept])
+            yield _table(CLEAN, of_family, ["model", *swept], measure)
             continue
         for model in of_family["model"].unique():
             caption = f"{family}, model {model}" if several_models else str(family)
-            yield from _narrow(caption, of_family[of_family["model"] == model], swept)
+            yield from _narrow(caption, of_family[of_family["model"] == model], swept, measure)
 
 
-def _narrow(caption: str, cells: pd.DataFrame, swept: Sequence[str]) -> Iterator[Table]:
+def _narrow(caption: str, cells: pd.DataFrame, swept: Sequence[str], measure: Measure) -> Iterator[Table]:
     """One table, or where it is too wide, one for each value of its first swept parameter."""
-    table = _table(caption, cells, swept)
+    table = _table(caption, cells, swept, measure)
     if len(swept) < 2 or table.width <= WIDTH:
         yield table
         return
     first, *others = swept
     for value in cells[first].unique():
-        yield from _narrow(f"{caption}, {first} {_value(value)}", cells[cells[first] == value], others)
+        yield from _narrow(f"{caption}, {first} {_value(value)}", cells[cells[first] == value], others, measure)
 
 
-def _table(caption: str, cells: pd.DataFrame, swept: Sequence[str]) -> Table:
-    return cell_table(caption, cells, swept, lambda _, value: Value(_value(value)))
+def _table(caption: str, cells: pd.DataFrame, swept: Sequence[str], measure: Measure) -> Table:
+    return cell_table(caption, cells, swept, lambda _, value: Value(_value(value)), measure=measure)
 
 
 def cell_table(
@@ -93,6 +96,7 @@ def cell_table(
     said: Callable[[str, Any], Value],
     brief: bool = True,
     ids: Sequence[str] = (),
+    measure: Measure = ACCURACY,
 ) -> Table:
     """Cells that sweep the same, a row each.
 
@@ -103,16 +107,18 @@ def cell_table(
         said: what is shown of a swept column and its value.
         brief: without what narrow tables leave out.
         ids: of the rows' elements.
+        measure: of which the summary is.
     """
-    columns = columns_of(cells, brief)
+    columns = columns_of(cells, brief, measure)
     rows = [
-        [*(said(name, cell[name]) for name in swept), *(column.value(cell) for column in columns)]
+        [*(said(name, cell[name]) for name in swept), *(column.value(cell, measure) for column in columns)]
         for cell in cells.to_dict("records")
     ]
-    return Table(caption, [*swept, *(c.heading for c in columns)], rows, tuple(notes(cells, columns, swept)), ids)
+    below = tuple(notes(cells, columns, swept, measure))
+    return Table(caption, [*swept, *(c.heading for c in columns)], rows, below, ids)
 
 
-def _component_tables(components: pd.DataFrame, parameters: Sequence[str]) -> Iterator[Table]:
+def _component_tables(components: pd.DataFrame, parameters: Sequence[str], measure: Measure) -> Iterator[Table]:
     """For each family, the spread over all networks and where it comes from."""
     for family in components["family"].unique():
         rows = components[components["family"] == family]
@@ -125,9 +131,9 @@ def _component_tables(components: pd.DataFrame, parameters: Sequence[str]) -> It
                     *(Value(_value(row[name])) for name in swept),
                     Value(str(row["networks"])),
                     Value(str(row["chips"])),
-                    Value(_percent(row["mean"])),
-                    Value(_interval(row["mean_low"], row["mean_high"])),
-                    *(Value(_percent(row[f"std_{name}"])) for name in ("trainings", "chips", "interaction")),
+                    Value(_shown(row["mean"], measure)),
+                    Value(_interval(row["mean_low"], row["mean_high"], measure)),
+                    *(Value(_shown(row[f"std_{name}"], measure)) for name in ("trainings", "chips", "interaction")),
                 ]
                 for row in rows.to_dict("records")
             ],
@@ -148,8 +154,8 @@ def _component_notes(rows: pd.DataFrame) -> Iterator[str]:
         yield "One chip: the parts cannot be told apart."
 
 
-def _interval(low: Any, high: Any) -> str:
-    low, high = _percent(low), _percent(high)
+def _interval(low: Any, high: Any, measure: Measure) -> str:
+    low, high = _shown(low, measure), _shown(high, measure)
     return f"{low} – {high}" if low and high else ""
 
 
@@ -160,5 +166,5 @@ def _value(value: Any) -> str:
     return number(value, 10) if isinstance(value, float) else str(value)
 
 
-def _percent(fraction: Any) -> str:
-    return "" if pd.isna(fraction) else percent(fraction)
+def _shown(value: Any, measure: Measure) -> str:
+    return "" if pd.isna(value) else measure.text(value)

@@ -1,0 +1,377 @@
+"""What a trial reports: accuracy, and whatever else a study names. Each measure says what it is, and what it needs.
+
+A measure is a function of what a network puts out for all images. It is one number, or one for each image, of which the
+mean is taken.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sweep.errors import printable
+from sweep.texts import number, percent
+
+Floats = npt.NDArray[np.float64]
+DIGITS = 12  # of a value that is kept: the last ones are those of an order of summing
+EPSILON = 1e-7  # of Keras: probabilities are taken to be no closer to 0 and 1
+SOFTMAX, SIGMOID, LOGITS = "softmax", "sigmoid", "logits"
+MOST_VALUES = 1 << 22  # at a time, of what is computed in double precision
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a network and a dataset give to go by.
+
+    Attributes:
+        outputs: of the network.
+        labels: one above the highest class label; 0 where the dataset has none.
+        targets: how many numbers each image has to be compared with the outputs; 0 where the dataset has none.
+        values: of an image.
+        sigmoid: whether the outputs are sigmoids.
+    """
+
+    outputs: int
+    labels: int
+    targets: int
+    values: int
+    sigmoid: bool = False
+
+    @property
+    def no_classes(self) -> str:
+        """Why the outputs are not those for the classes that the labels name; empty where they are."""
+        highest = self.labels - 1
+        if not self.labels:
+            return "the dataset has targets that are no class labels"
+        if self.outputs == 1 and highest > 1:
+            return f"the network has a single output, so labels are 0 or 1; the highest is {highest}"
+        if 1 < self.outputs <= highest:
+            return (
+                f"the network has {self.outputs} outputs, so labels are 0 to {self.outputs - 1}; "
+                f"the highest is {highest}"
+            )
+        if 1 < self.labels < self.outputs == self.values:
+            return (
+                f"the network has {self.outputs} outputs, as many as an image has values, and labels are 0 to "
+                f"{highest}: it is an autoencoder, whose outputs are no classes, so that accuracy means nothing"
+            )
+        return ""
+
+    @property
+    def reconstructs(self) -> bool:
+        """Whether the outputs can be the image itself."""
+        return bool(self.no_classes) and self.outputs == self.values
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a network puts out for all images, and what that is compared with.
+
+    Attributes:
+        scores: (n, outputs).
+        labels: (n,) int64, or (0,).
+        targets: (n, outputs), or None; of an autoencoder without targets the images themselves, as it takes them.
+        decisions: (n,) int64; (0,) where the outputs are no classes.
+        clean: those of the clean network, (n,).
+        kind: what scores are: probabilities that sum to 1 (`SOFTMAX`), each for itself (`SIGMOID`), or `LOGITS`.
+    """
+
+    scores: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64]
+    targets: npt.NDArray[np.float32] | None
+    decisions: npt.NDArray[np.int64]
+    clean: npt.NDArray[np.int64]
+    kind: str
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Something that a trial reports.
+
+    Attributes:
+        name: its column.
+        of: what is computed: one number, or one for each image, (n,).
+        label: in words.
+        no_fit: why a task has none, in words; empty where it has.
+        fraction: whether it lies between 0 and 1, and is shown in percent.
+        higher: whether higher is better.
+        per_image: whether it is a mean over images.
+        exact: whether it depends on decisions alone, which are the same on every machine.
+        k: of a top-k accuracy, or 0.
+    """
+
+    name: str
+    of: Callable[[Outputs], Any]
+    label: str
+    no_fit: Callable[[Task], str] = lambda _: ""
+    fraction: bool = True
+    higher: bool = True
+    per_image: bool = True
+    exact: bool = True
+    k: int = 0
+
+    def value(self, outputs: Outputs) -> float | None:
+        """Its value, to so many digits that sums in another order give the same; None where it is no finite number."""
+        with np.errstate(all="ignore"):
+            found = float(np.mean(np.asarray(self.of(outputs), np.float64)))
+        return float(f"{found:.{DIGITS}g}") if np.isfinite(found) else None
+
+    def shown(self, value: Any) -> Any:
+        """Values, or an array of them, in the unit in which people read them."""
+        return 100 * value if self.fraction else value
+
+    def text(self, value: float) -> str:
+        """A value as people read it, without its unit."""
+        return percent(value) if self.fraction else number(value, 4)
+
+    @property
+    def unit(self) -> str:
+        """Behind a value."""
+        return " %" if self.fraction else ""
+
+    @property
+    def axis(self) -> str:
+        """On an axis."""
+        return f"{self.label} on the test set{' (%)' if self.fraction else ''}"
+
+    @property
+    def lower(self) -> str:
+        """In the middle of a sentence."""
+        return self.label[0].lower() + self.label[1:]
+
+    @property
+    def average(self) -> str:
+        """Its mean over chips, in the middle of a sentence."""
+        return self.lower if self.lower.startswith("mean ") else f"mean {self.lower}"
+
+
+def _right(outputs: Outputs) -> Floats:
+    return np.asarray(outputs.decisions == outputs.labels, np.float64)
+
+
+def _among(k: int) -> Callable[[Outputs], Floats]:
+    """Whether the label is among the k largest outputs; of equal outputs the first ones count, as in a decision."""
+
+    def of(outputs: Outputs) -> Floats:
+        scores, labels = outputs.scores, outputs.labels[:, None]
+        own = np.take_along_axis(scores, labels, axis=1)
+        before = (scores > own) | ((scores == own) & (np.arange(scores.shape[1]) < labels))
+        finite = np.isfinite(scores).all(axis=1)
+        return np.asarray((np.count_nonzero(before, axis=1) < k) & finite, np.float64)
+
+    return of
+
+
+def _cross_entropy(outputs: Outputs) -> Floats:
+    """-log p(label), in nats, as `keras.losses` compute it: probabilities p are clipped to [ε, 1 - ε]."""
+    parts = (_loss_of(outputs.scores[part], outputs.labels[part], outputs.kind) for part in _parts(outputs))
+    return np.concatenate(list(parts))
+
+
+def _loss_of(some: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], kind: str) -> Floats:
+    scores = some.astype(np.float64)
+    if scores.shape[1] == 1:
+        score, right = scores[:, 0], labels == 1
+        if kind == SIGMOID:
+            p = np.clip(score, EPSILON, 1 - EPSILON)
+            return np.asarray(-np.log(np.where(right, p, 1 - p)))
+        return np.asarray(np.logaddexp(0, np.where(right, -score, score)))
+    if kind == SOFTMAX:
+        scores = np.log(np.clip(scores, EPSILON, 1 - EPSILON))
+    own = np.take_along_axis(scores, labels[:, None], axis=1)[:, 0]
+    return np.asarray(np.logaddexp.reduce(scores, axis=1) - own)
+
+
+def _agrees(outputs: Outputs) -> Floats:
+    return np.asarray(outputs.decisions == outputs.clean, np.float64)
+
+
+def _recalls(outputs: Outputs) -> Floats:
+    """Of each class that occurs, the share of its images that are decided so; their mean is the balanced accuracy."""
+    _, right, of_label, _ = _counts(outputs)
+    return np.asarray(right / of_label)
+
+
+def _f1(outputs: Outputs) -> Floats:
+    """2·TP/(2·TP + FP + FN) of each class that occurs among the labels."""
+    _, right, of_label, decided = _counts(outputs)
+    return np.asarray(2 * right / (of_label + decided))
+
+
+def _counts(outputs: Outputs) -> tuple[npt.NDArray[np.int64], Floats, Floats, Floats]:
+    """Classes that occur among the labels; of each, images decided rightly, labelled, decided so."""
+    classes = np.unique(outputs.labels)
+    most = int(max(outputs.labels.max(), outputs.decisions.max())) + 1
+    right, labelled, decided = (
+        np.bincount(which, minlength=most)[classes].astype(np.float64)
+        for which in (outputs.labels[outputs.labels == outputs.decisions], outputs.labels, outputs.decisions)
+    )
+    return classes, right, labelled, decided
+
+
+def _parts(outputs: Outputs) -> Iterator[slice]:
+    """Some images at a time, whose scores take little memory in double precision."""
+    size = max(1, MOST_VALUES // outputs.scores.shape[1])
+    return (slice(at, at + size) for at in range(0, len(outputs.scores), size))
+
+
+def _errors(outputs: Outputs) -> Iterator[Floats]:
+    """Outputs less targets, (some images, outputs) at a time."""
+    assert outputs.targets is not None
+    for some in _parts(outputs):
+        yield np.subtract(outputs.scores[some], outputs.targets[some], dtype=np.float64)
+
+
+def _squares(outputs: Outputs) -> Floats:
+    return np.concatenate([np.mean(error**2, axis=1) for error in _errors(outputs)])
+
+
+def _absolutes(outputs: Outputs) -> Floats:
+    return np.concatenate([np.mean(np.abs(error), axis=1) for error in _errors(outputs)])
+
+
+def _area(outputs: Outputs) -> float:
+    """The probability that an image of class 1 has a higher score than one of class 0; equal scores count half.
+
+    By the mean rank of class 1 (Hanley & McNeil 1982, Radiology 143, 29-36). The score is the output for class 1, of
+    two outputs their difference as logits. Of an autoencoder, whose labels are 1 for anomalies, it is the mean squared
+    error of the image, as in MLPerf Tiny's anomaly detection (Banbury et al. 2021, arXiv:2106.07597).
+    """
+    if not outputs.decisions.size:
+        score = _squares(outputs)
+    elif outputs.scores.shape[1] == 1:
+        score = outputs.scores[:, 0].astype(np.float64)
+    else:
+        two = outputs.scores.astype(np.float64)
+        two = np.log(np.maximum(two, 1e-30)) if outputs.kind == SOFTMAX else two
+        score = two[:, 1] - two[:, 0]
+    if not np.isfinite(score).all():
+        return np.nan
+    _, place, count = np.unique(score, return_inverse=True, return_counts=True)
+    rank = (np.cumsum(count) - (count - 1) / 2)[place]
+    ones = outputs.labels == 1
+    m, n = np.count_nonzero(ones), np.count_nonzero(~ones)
+    return float((rank[ones].sum() - m * (m + 1) / 2) / (m * n))
+
+
+def _of_classes(task: Task) -> str:
+    return task.no_classes
+
+
+def _of_values(task: Task) -> str:
+    if task.targets:
+        return "" if task.targets == task.outputs else f"there are {task.targets} targets and {task.outputs} outputs"
+    return "" if task.reconstructs else "the dataset has no targets, and the outputs are no image"
+
+
+def _of_two(task: Task) -> str:
+    if task.labels != 2:
+        return "labels have to be 0 and 1"
+    if task.no_classes:
+        return "" if task.reconstructs else task.no_classes
+    return "" if task.outputs <= 2 else f"the network has {task.outputs} outputs for two classes"
+
+
+def _of_probabilities(task: Task) -> str:
+    several = task.sigmoid and task.outputs > 1
+    return task.no_classes or ("several outputs are sigmoids, which are no probabilities of classes" if several else "")
+
+
+ACCURACY = Measure("accuracy", _right, "Accuracy", _of_classes)
+KNOWN: Mapping[str, Measure] = {
+    measure.name: measure
+    for measure in (
+        ACCURACY,
+        Measure("loss", _cross_entropy, "Cross-entropy", _of_probabilities, fraction=False, higher=False, exact=False),
+        Measure("agreement", _agrees, "Agreement with the clean network", _of_classes),
+        Measure("balanced", _recalls, "Balanced accuracy", _of_classes, per_image=False),
+        Measure("f1", _f1, "Macro F1", _of_classes, per_image=False),
+        Measure("auc", _area, "Area under the ROC curve", _of_two, per_image=False, exact=False),
+        Measure("mse", _squares, "Mean squared error", _of_values, fraction=False, higher=False, exact=False),
+        Measure("mae", _absolutes, "Mean absolute error", _of_values, fraction=False, higher=False, exact=False),
+    )
+}
+"""The measures that come with this package, but for those called `topK`."""
+
+_LONGEST_LABEL = 60
+_TOP = re.compile(r"top([1-9]\d{0,3})")
+_OWN = r".+\.py:[A-Za-z]\w*"
+FORM = rf"^({'|'.join(KNOWN)}|{_TOP.pattern.replace('(', '').replace(')', '')}|{_OWN})$"
+"""What a study may call a measure, as a pattern."""
+VALID = f'{", ".join(KNOWN)}, topK such as top5, or "my_measure.py:function"'
+
+
+def is_own(name: str) -> bool:
+    """Whether a name that has `FORM` is that of a function of the user's own."""
+    return ":" in name
+
+
+def column(name: str) -> str:
+    """The column of the measure that a study calls so."""
+    return name.rpartition(":")[2]
+
+
+def measure_of(name: str) -> Measure:
+    """The measure of this name, one that comes with this package."""
+    top = _TOP.fullmatch(name)
+    if top is None:
+        return KNOWN[name]
+    k = int(top[1])
+
+    def no_fit(task: Task) -> str:
+        few = f"the network has {task.outputs} outputs" if task.outputs <= k else ""
+        return task.no_classes or few
+
+    return Measure(name, _among(k), f"Top-{k} accuracy", no_fit, k=k)
+
+
+def further(names: Sequence[str]) -> tuple[str, ...]:
+    """The columns of measures beside accuracy, sorted, whatever comes first."""
+    return tuple(sorted(column(name) for name in names if name != ACCURACY.name))
+
+
+def own(name: str, function: Callable[..., Any]) -> Measure:
+    """The measure of a user's own function, of this column.
+
+    It is called with scores (n, outputs) and the targets, (n, outputs), or labels, (n,), of all images, and returns a
+    number, or one for each image. Its attributes `label`, `fraction` and `higher` say what they do in `Measure`;
+    without them it is no fraction, and higher is better.
+    """
+
+    def of(outputs: Outputs) -> Any:
+        found = np.asarray(function(outputs.scores, outputs.labels if outputs.targets is None else outputs.targets))
+        if found.shape not in ((), outputs.scores.shape[:1]) or found.dtype.kind not in "biuf":
+            raise ValueError(f"{name}: returned {found.dtype} of shape {found.shape}; a number, or one for each image")
+        if fraction and ((found < 0) | (found > 1)).any():
+            raise ValueError(f"{name}: returned a value outside 0 to 1, though its `fraction` is true")
+        return found
+
+    fraction = getattr(function, "fraction", False) is True
+    return Measure(name, of, **facts(name, vars(function)), per_image=False, exact=False)
+
+
+def stand_in(name: str, said: Mapping[str, Any]) -> Measure:
+    """A measure of a user's own for those who read values of it, by what is stored of it."""
+    return Measure(name, lambda _: None, **facts(name, said), per_image=False, exact=False)
+
+
+def facts(name: str, said: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said of a measure of a user's own, as far as it is of the right kind."""
+    label, fraction, higher = said.get("label"), said.get("fraction"), said.get("higher")
+    words = " ".join(printable(label[:_LONGEST_LABEL]).split()) if isinstance(label, str) else ""
+    return {"label": words or name, "fraction": fraction is True, "higher": higher is not False}
+
+
+def is_exact(column: str) -> bool:
+    """Whether what stands in a measure's column is the same on every machine."""
+    return bool(re.fullmatch(FORM, column)) and measure_of(column).exact
+
+
+def fitting(task: Task) -> Sequence[str]:
+    """Names of the measures that a task has."""
+    return [name for name, measure in KNOWN.items() if not measure.no_fit(task)]
