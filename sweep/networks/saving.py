@@ -14,23 +14,23 @@ from sweep.files import reason
 from sweep.networks.backend import import_keras, quiet_advice
 
 
-def saved(model: Any) -> bytes:
+def saved(model: Any, shown: str = "model") -> bytes:
     """A Keras model as a .keras file: the same bytes for the same configuration and weights.
 
-    Keras itself writes the time into them.
+    Keras itself writes the time into them. Errors call it `shown`.
 
     Raises:
         InputError: it is no Keras model, or one that Keras cannot save.
     """
     if not isinstance(model, import_keras().Model):
-        raise InputError(f"model: a {type(model).__name__} is no path and no keras.Model")
+        raise InputError(f"{shown}: a {type(model).__name__} is no path and no keras.Model")
     with tempfile.TemporaryDirectory(prefix="sweep-") as folder:
         path = Path(folder) / "network.keras"
         try:
             with quiet_advice():
                 model.save(path, include_optimizer=False)
         except Exception as error:  # Keras raises whatever its many parts raise
-            raise InputError(f"model: {model.name!r} cannot be saved: {reason(error)}") from error
+            raise InputError(f"{shown}: {model.name!r} cannot be saved: {reason(error)}") from error
         with zipfile.ZipFile(path) as archive:
             members = {name: archive.read(name) for name in sorted(archive.namelist())}
     plain = io.BytesIO()

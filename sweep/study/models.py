@@ -61,8 +61,10 @@ def in_memory(model: Named) -> bool:
     return isinstance(model, str) and model.startswith(_BEFORE) and model.endswith(_AFTER)
 
 
-def from_memory(models: Any) -> tuple[Any, dict[str, bytes]]:
+def from_memory(models: Any, source: str) -> tuple[Any, dict[str, bytes]]:
     """What a study made in Python has as its `model`, with texts in place of models; and by text the bytes of these.
+
+    Errors name the study's `source`.
 
     Raises:
         InputError: a model cannot be saved, or two have one name.
@@ -76,8 +78,9 @@ def from_memory(models: Any) -> tuple[Any, dict[str, bytes]]:
             continue
         text = f"{_BEFORE}{model.name}{_AFTER}"
         if text in found:
-            raise InputError(f"model: two models in memory are called {model.name!r}; give each a name of its own")
-        found[text] = saved(model)
+            twice = f"two models in memory are called {model.name!r}; give each a name of its own"
+            raise InputError(f"{source}: model: {twice}")
+        found[text] = saved(model, f"{source}: model")
         named.append(text)
     return (named if several else named[0]), found
 

@@ -126,13 +126,7 @@ class Study:
 
     def __post_init__(self) -> None:
         """The door of studies made in Python; those that `parse` makes, and copies, do not come this way."""
-        problems: list[str] = []
-        model: Any = None
-        memory: Mapping[str, bytes] = {}
-        with collected(problems, f"{self.source}: "):
-            model, memory = from_memory(self.model)
-        if problems:
-            raise InputError(problems)
+        model, memory = from_memory(self.model, self.source)
         object.__setattr__(self, "model", model)
         object.__setattr__(self, "memory", memory)
         sound = parse(self.to_dict(), self.source, self.register).sound()
