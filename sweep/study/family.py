@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from sweep.errors import InputError
 from sweep.perturb.base import CURVES, REGISTRY, SELECTIONS, Scalar, Transform, draws, make, parameters
 
 Ops = Mapping[str, type[Transform]]
 """Transforms by name."""
+LARGEST_GRID = 1_000_000  # cells of a family
 LAYER = "layer"  # the column of a family with `sensitivity`
 PER_LAYER = "per-layer"
 CLEAN = "clean"  # the family of the unperturbed networks, which every study evaluates
@@ -180,3 +183,37 @@ def _text(value: Scalar) -> str:
     if isinstance(value, float) and float(f"{value:g}") == value:
         return f"{value:g}"
     return str(value)
+
+
+def read_family(
+    table: Mapping[str, Any], wrong: set[tuple[str | int, ...]], ops: Ops
+) -> tuple[Family | None, list[str]]:
+    """A family, and what is wrong with its values together; `wrong` are the places of mistakes that are known."""
+    problems: list[str] = []
+    choices = []
+    for t, one in enumerate(table.get("perturb", [])):
+        known = {"".join(map(str, place[2:3])) for place in wrong if place[:2] == ("perturb", t)}
+        if one is None or known - set(SELECTIONS):
+            continue
+        points = math.prod(len(one[name]) for name in swept(one, ops))
+        if points > LARGEST_GRID:
+            problems.append(f".perturb[{t}]: {_large(points)}")
+            continue
+        try:
+            choices.append(transforms_of(one, ops))
+            joint = [problem for transform in choices[-1] for problem in transform.joint_problems()]
+        except InputError as error:  # of a user's own, which checks more where it is made
+            joint = [problem.removeprefix(f"{one['op']}: ") for problem in error.problems]
+        problems += [f".perturb[{t}]: {problem}" for problem in dict.fromkeys(joint)]
+    if problems or "perturb" not in table or {place[:1] for place in wrong} & {(), ("perturb",), ("sensitivity",)}:
+        return None, problems
+    family = Family(**{"name": "", **table}, ops=ops)
+    cells = math.prod(len(values) for values in family.axes.values())
+    if cells > LARGEST_GRID:
+        return None, [f": {_large(cells)}"]
+    family.__dict__["choices"] = choices
+    return family, [f".{problem}" for problem in family.problems()]
+
+
+def _large(cells: int) -> str:
+    return f"the lists make {cells:,} cells; a family has at most {LARGEST_GRID:,}"

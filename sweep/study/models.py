@@ -9,6 +9,7 @@ from typing import Any
 from sweep.errors import InputError
 from sweep.networks.code import Code
 from sweep.networks.saving import saved
+from sweep.study.family import as_list
 from sweep.study.plugins import of_path, scripts_of
 
 Named = str | Mapping[str, str]
@@ -83,6 +84,14 @@ def from_memory(models: Any, source: str) -> tuple[Any, dict[str, bytes]]:
         found[text] = saved(model, f"{source}: model")
         named.append(text)
     return (named if several else named[0]), found
+
+
+def models_in(tables: Mapping[str, Any]) -> list[Named]:
+    """The networks of a study's tables, as far as these are right."""
+    found = [
+        m for m in as_list(tables.get("model")) if (isinstance(m, str) and m) or (isinstance(m, Mapping) and whole(m))
+    ]
+    return [model for i, model in enumerate(found) if model not in found[:i]]
 
 
 def _stem(model: Named) -> str:

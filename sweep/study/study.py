@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,35 +18,20 @@ from sweep.data.measures import ACCURACY, FORM, Measure, further, is_own, measur
 from sweep.data.measures import column as measure_column
 from sweep.errors import InputError, collected
 from sweep.files import read_tables
-from sweep.perturb.base import REGISTRY, SELECTIONS, Selection, Transform, parameters, values_of
+from sweep.perturb.base import REGISTRY, parameters, values_of
 from sweep.randomness import FIRST_SAMPLED
-from sweep.study.family import CLEAN, LAYER, SAID, Cell, Family, Ops, as_list, swept, transforms_of
-from sweep.study.models import Named, code_of, from_memory, labelled, whole
+from sweep.study.family import CLEAN, LAYER, SAID, Cell, Family, Ops, as_list, read_family
+from sweep.study.models import Named, code_of, from_memory, labelled, models_in
 from sweep.study.plugins import Register, digest_of, have_run, load_code, load_plugins, own_measure
+from sweep.study.selections import Selected, selections
 
 if TYPE_CHECKING:
     from sweep.statistics.estimates import Floats
 
-LARGEST_GRID = 1_000_000  # cells of a family
 MOST_SEEDS = 1_000_000  # chips of a cell that serve its mean, unless `max_seeds` says so
 DATA = ("x", "y", "labels", "calibration")  # keys that say what is what in the data
 CODE = "code of networks"  # in a study's identity, where there is some
 CHIPS = ("precision", "min_seeds", "max_seeds", "images")  # keys that say how many chips serve the mean, and how
-
-
-class Selected(NamedTuple):
-    """What a transform of a study acts on.
-
-    Attributes:
-        at: where its layers are said, and its table.
-        transform: which one.
-        layers, variables: the selections.
-    """
-
-    at: tuple[str, str]
-    transform: type[Transform]
-    layers: Selection
-    variables: Selection
 
 
 class Parsed(NamedTuple):
@@ -369,13 +353,13 @@ def parse(data: Mapping[str, Any], source: str = "study", register: Register | N
     tables, found = check_study(data, ops)
     digests: Mapping[str, str] | None = None
     with collected(problems):
-        needed = code_of(_models_in(tables), tables.get("custom_objects", ()))
+        needed = code_of(models_in(tables), tables.get("custom_objects", ()))
         digests = load_code(needed, source) if register is None else register.code
     problems += [f"{source}: {problem}" for problem in found]
     families = []
     for i, table in enumerate(tables.get("family", [])):
         wrong = {p.place[2:5] for p in found if p.place[:2] == ("family", i) and p.kind != "unknown"}
-        family, more = _family(table or {}, wrong, ops)
+        family, more = read_family(table or {}, wrong, ops)
         problems += [f"{source}: family[{i}]{problem}" for problem in more]
         families.append(family)
     study = None if problems else _made(**{**tables, "family": families}, source=source, register=register)
@@ -394,50 +378,6 @@ def _made(**fields: Any) -> Study:
     return study
 
 
-def _family(table: Mapping[str, Any], wrong: set[tuple[str | int, ...]], ops: Ops) -> tuple[Family | None, list[str]]:
-    """A family, and what is wrong with its values together; `wrong` are the places of mistakes that are known."""
-    problems: list[str] = []
-    choices = []
-    for t, one in enumerate(table.get("perturb", [])):
-        known = {"".join(map(str, place[2:3])) for place in wrong if place[:2] == ("perturb", t)}
-        if one is None or known - set(SELECTIONS):
-            continue
-        points = math.prod(len(one[name]) for name in swept(one, ops))
-        if points > LARGEST_GRID:
-            problems.append(f".perturb[{t}]: {_large(points)}")
-            continue
-        try:
-            choices.append(transforms_of(one, ops))
-            joint = [problem for transform in choices[-1] for problem in transform.joint_problems()]
-        except InputError as error:  # of a user's own, which checks more where it is made
-            joint = [problem.removeprefix(f"{one['op']}: ") for problem in error.problems]
-        problems += [f".perturb[{t}]: {problem}" for problem in dict.fromkeys(joint)]
-    if problems or "perturb" not in table or {place[:1] for place in wrong} & {(), ("perturb",), ("sensitivity",)}:
-        return None, problems
-    family = Family(**{"name": "", **table}, ops=ops)
-    cells = math.prod(len(values) for values in family.axes.values())
-    if cells > LARGEST_GRID:
-        return None, [f": {_large(cells)}"]
-    family.__dict__["choices"] = choices
-    return family, [f".{problem}" for problem in family.problems()]
-
-
-def _large(cells: int) -> str:
-    return f"the lists make {cells:,} cells; a family has at most {LARGEST_GRID:,}"
-
-
-def _selection(value: Any) -> Selection:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _models_in(tables: Mapping[str, Any]) -> list[Named]:
-    """The networks of a study's tables, as far as these are right."""
-    found = [
-        m for m in as_list(tables.get("model")) if (isinstance(m, str) and m) or (isinstance(m, Mapping) and whole(m))
-    ]
-    return [model for i, model in enumerate(found) if model not in found[:i]]
-
-
 def _parsed(
     study: Study | None,
     tables: Mapping[str, Any],
@@ -447,21 +387,9 @@ def _parsed(
     code: Mapping[str, str] | None,
 ) -> Parsed:
     """With what stands in the tables of what a study names; a `model` and a `rescale` may be wrong there."""
-    layers: list[Selected] = []
-    for i, family in enumerate(tables.get("family", [])):
-        for t, table in enumerate((family or {}).get("perturb", [])):
-            if table is None or table.get("op") not in ops:
-                continue
-            table_at = f"family[{i}].perturb[{t}]"
-            at, names = f"{table_at}.layers", [table.get("layers", "*")]
-            if isinstance(family.get("sensitivity"), list) and family["sensitivity"]:
-                at, names = f"family[{i}].sensitivity", family["sensitivity"]
-            transform = ops[table["op"]]
-            which = _selection(table.get("variables", transform.variables))
-            layers += [Selected((at, table_at), transform, _selection(one), which) for one in names]
     data = {key: tables[key] for key in DATA if tables.get(key) is not None}
     measures = [name for name in tables.get("measures", [ACCURACY.name]) if name is not None]
-    rest = tables.get("dataset"), tables.get("rescale"), layers, data, measures
+    rest = tables.get("dataset"), tables.get("rescale"), selections(tables, ops), data, measures
     memory = {} if study is None else study.memory
     own = tuple(tables.get("custom_objects", ()))
-    return Parsed(study, tuple(problems), source, _models_in(tables), *rest, memory, own, code)
+    return Parsed(study, tuple(problems), source, models_in(tables), *rest, memory, own, code)
