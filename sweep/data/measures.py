@@ -34,6 +34,8 @@ class Task:
         targets: how many numbers each image has to be compared with the outputs; 0 where the dataset has none.
         values: of an image.
         sigmoid: whether the outputs are sigmoids.
+        held: in words, what the dataset has where it has no class labels.
+        remedy: in words, how to say which label is which class, where that may help.
     """
 
     outputs: int
@@ -41,19 +43,21 @@ class Task:
     targets: int
     values: int
     sigmoid: bool = False
+    held: str = "others"
+    remedy: str = ""
 
     @property
     def no_classes(self) -> str:
         """Why the outputs are not those for the classes that the labels name; empty where they are."""
         highest = self.labels - 1
         if not self.labels:
-            return "the dataset has targets that are no class labels"
+            return f"the dataset has no class for each image, it has {self.held}"
         if self.outputs == 1 and highest > 1:
-            return f"the network has a single output, so labels are 0 or 1; the highest is {highest}"
+            return f"the network has a single output, so labels are 0 or 1; the highest is {highest}{self.remedy}"
         if 1 < self.outputs <= highest:
             return (
                 f"the network has {self.outputs} outputs, so labels are 0 to {self.outputs - 1}; "
-                f"the highest is {highest}"
+                f"the highest is {highest}{self.remedy}"
             )
         if 1 < self.labels < self.outputs == self.values:
             return (

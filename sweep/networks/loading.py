@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweep.data.datasets import Dataset, fits
+from sweep.data.labels import no_classes, remedy
 from sweep.data.measures import ACCURACY, Task, fitting, is_own, measure_of
 from sweep.errors import InputError
 from sweep.files import copy_file, file_digest, reason, require_file
@@ -107,7 +108,12 @@ def task_of(network: Network, dataset: Dataset) -> Task:
     """What the network and the dataset give measures to go by."""
     labels = int(dataset.labels.max()) + 1 if dataset.labels.size else 0
     targets = 0 if dataset.targets is None else math.prod(dataset.targets.shape[1:])
-    return Task(network.outputs, labels, targets, math.prod(dataset.images.shape[1:]), network.sigmoid)
+    held, beyond = "", labels > max(network.outputs, 2)
+    if not labels and dataset.targets is not None:
+        held = "the images themselves" if dataset.targets is dataset.images else no_classes(dataset.targets)
+    said = remedy(dataset.labels, network.outputs) if beyond else ""
+    values = math.prod(dataset.images.shape[1:])
+    return Task(network.outputs, labels, targets, values, network.sigmoid, held, said)
 
 
 def check_fit(network: Network, dataset: Dataset, measures: Sequence[str] = (ACCURACY.name,)) -> list[str]:

@@ -77,12 +77,25 @@ def test_without_classes_nothing_is_counted_as_right(tmp_path: Path) -> None:
     assert count.values == pytest.approx((np.mean(above), np.mean(errors)), rel=1e-5)
 
 
+def test_an_autoencoder_of_whole_number_images_is_held_against_what_it_takes(tmp_path: Path) -> None:
+    """A study that says y = "x_test" has the images as targets, as they are stored."""
+    network = saved(tmp_path, keras.layers.Dense(3, "relu"), keras.layers.Dense(8))
+    images = RNG.integers(0, 256, (len(IMAGES), 8), dtype=np.uint8)
+    data = Dataset(images, np.zeros(0, np.int64), "", (), images)
+    assert "it has the images themselves" in check_fit(network, data)[0]
+    evaluator = Evaluator(network, data, measures=[measure_of("mse")])
+    (count,) = evaluator.count([iter([evaluator.weights])], ())
+    taken = (images / np.float32(255)).astype(np.float32)
+    error = np.asarray(network.model.predict(taken, verbose=0)) - taken
+    assert count.values == pytest.approx((np.mean(error**2),), rel=1e-5)
+
+
 def test_errors_are_against_the_targets_of_the_data(tmp_path: Path) -> None:
     network = saved(tmp_path, keras.layers.Dense(2))
     targets = RNG.standard_normal((len(IMAGES), 2)).astype(np.float32)
     data = Dataset(IMAGES, np.zeros(0, np.int64), "", (), targets)
     assert check_fit(network, data, ["mse", "mae"]) == []
-    assert "no class labels" in check_fit(network, data)[0]
+    assert "no class for each image" in check_fit(network, data)[0]
     evaluator = Evaluator(network, data, measures=[measure_of("mae"), measure_of("mse")])
     (count,) = evaluator.count([iter([evaluator.weights])], ())
     error = np.asarray(network.model.predict(IMAGES, verbose=0)) - targets
