@@ -28,7 +28,8 @@ class Dataset:
         labels: (n,) int64, >= 0; (0,) where the images have no class labels.
         digest: SHA-256 of the file, in hex.
         classes: names of the classes, or empty.
-        targets: (n, ...) float32, what the outputs are compared with where that is no class labels; else None.
+        targets: (n, ...) float32, what the outputs are compared with where that is no class labels; else None. `images`
+            itself, as stored, where that is what the network is to put out.
     """
 
     images: np.ndarray
@@ -42,8 +43,10 @@ class Dataset:
 
     def first(self, images: int) -> Dataset:
         """The first so many images, with their labels."""
+        part = self.images[:images]
         targets = None if self.targets is None else self.targets[:images]
-        return replace(self, images=self.images[:images], labels=self.labels[:images], targets=targets)
+        targets = part if self.targets is self.images else targets
+        return replace(self, images=part, labels=self.labels[:images], targets=targets)
 
 
 def load_dataset(path: str | Path, split: str = "test") -> Dataset:
