@@ -49,8 +49,8 @@ class Dataset:
     def first(self, images: int) -> Dataset:
         """The first so many images, with what belongs to them."""
         part = self.images[:images]
-        targets = part if self.targets is self.images else self.targets
-        targets = None if targets is None else targets[:images]
+        targets = None if self.targets is None else self.targets[:images]
+        targets = part if self.targets is self.images else targets
         return replace(self, images=part, labels=self.labels[:images], targets=targets)
 
 

@@ -85,8 +85,8 @@ class Evaluator:
         self._passing = forward_of(self._subject)[0]
         few = ops.convert_to_tensor(self._subject.images[:PREDICT_BATCH])
         self._softmax = near_ties.is_softmax(np.asarray(self._passing(few, self.weights)))
-        own = dataset.targets is None or dataset.targets is dataset.images  # the latter as stored, not as it is fed
-        targets = self._subject.images if own and task.reconstructs else dataset.targets
+        itself = dataset.targets is dataset.images or (dataset.targets is None and task.reconstructs)
+        targets = self._subject.images if itself else dataset.targets
         kind = SOFTMAX if self._softmax else SIGMOID if network.sigmoid else LOGITS
         clean = partial(_clean_decisions, self._subject) if self._has_classes else None
         self._reported = Reported(tuple(measures), self.labels, targets, kind, clean)

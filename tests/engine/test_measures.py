@@ -121,3 +121,13 @@ def test_ranks_within_rounding_are_found(softmax: bool) -> None:
         scores = np.asarray(keras.ops.softmax(scores))
     found = near_ties.rank_within_rounding(scores, np.array([1, 1, 0, 2]), 2, softmax)
     assert found.tolist() == [True, False, False, softmax]
+
+
+def test_where_targets_are_the_images_these_are_as_the_network_takes_them(tmp_path: Path) -> None:
+    network = saved(tmp_path, keras.layers.Dense(3), keras.layers.Dense(8))
+    images = RNG.integers(0, 256, (40, 8), dtype=np.uint8)
+    data = Dataset(images, np.zeros(0, np.int64), "", (), images)
+    evaluator = Evaluator(network, data.first(30), measures=[measure_of("mse")])
+    (count,) = evaluator.count([iter([evaluator.weights])], ())
+    fed = images[:30] / np.float32(255)
+    assert count.values == pytest.approx((np.mean((network.model.predict(fed, verbose=0) - fed) ** 2),), rel=1e-5)
