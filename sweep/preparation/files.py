@@ -75,7 +75,7 @@ def read_files(named: Parsed, trust: bool) -> Files:
         problems += broken[label]
         if label not in networks:
             continue
-        network, file = networks[label], found[f"model {label}"]
+        network, file = networks[label], found.get(f"model {label}") or written(models[label])
         if images is not None:
             problems += [f"model: {file}: {problem}" for problem in check_fit(network, images, named.measures)]
             order = check_order(network, images, "labels" in named.data)

@@ -152,6 +152,7 @@ class SampledRun(Run):
     def __init__(self, trials: pd.DataFrame, study: Study = STUDY) -> None:
         manifest = {"started": "2026-01-02T03:04:05+00:00", "study_digest": "ab" * 32, "shards": [{}]}
         self.study = study
+        self._measure = study.measure_called(study.main)
         self.store = SimpleNamespace(  # type: ignore[assignment]
             manifest=manifest, folder=SimpleNamespace(uri="run"), trials=lambda _: trials
         )
