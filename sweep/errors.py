@@ -47,6 +47,10 @@ class UntrustedError(InputError):
     """A run folder brings code of its own, which nobody said may run."""
 
 
+class UnexpectedError(SweepError):
+    """A clean network has less accuracy than its study expects: what is perturbed is not what was trained."""
+
+
 class StoreError(SweepError):
     """A run folder cannot be read, or holds something that it should not."""
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import sweep
-from sweep.errors import InputError, Interrupted, StoreError, SweepError, TaskError
+from sweep.errors import InputError, Interrupted, StoreError, SweepError, TaskError, UnexpectedError
 from sweep.execution import worker
 from sweep.execution.job import Outcome
 from sweep.execution.runner import InlineRunner
@@ -94,6 +94,21 @@ def test_shards_committed_by_a_driver_that_died_are_not_computed_again(place: Pa
     manifest.write_text(json.dumps(text))
     pd.testing.assert_frame_equal(run_inline().trials(), before, check_exact=True)
     assert len(json.loads(manifest.read_text())["shards"]) == 1
+
+
+@pytest.mark.parametrize(("expected", "wrong"), [(0.93, False), (0.9, False), (0.934, False), (0.936, True), (1, True)])
+def test_a_clean_network_that_is_worse_than_expected_ends_the_run(place: Path, expected: float, wrong: bool):
+    """It is right about 279 of 300 images; half a point less than expected may be rounding."""
+    study = Path("study.toml")
+    study.write_text(study.read_text().replace("seeds = 6", f"seeds = 6\nexpected = {expected}"))
+    if not wrong:
+        assert run_inline(chunk_trials=3).study.expected == expected
+        return
+    for _ in range(2):  # the second time, the clean network's trial is there already
+        with pytest.raises(UnexpectedError, match=r"net: the clean network is right about 93\.00 % of the images"):
+            run_inline(chunk_trials=3)
+    study.write_text(study.read_text().replace(f"expected = {expected}", ""))
+    assert len(run_inline().trials()) == 28, "it is no part of the study's identity"
 
 
 OTHER = """

@@ -7,6 +7,7 @@ import numpy as np
 from sweep.texts import percent
 
 _SURE = 3  # standard errors above chance
+_LESS = 0.005  # than expected, at most
 _FAR = 0.05  # of the way from chance to all right, at least
 
 
@@ -27,6 +28,16 @@ def chance_warning(model: str, accuracy: float, by_chance: float) -> str:
     return (
         f"{model}: the clean network is right about {percent(accuracy, 1)} % of the images, near chance "
         f"({percent(by_chance, 1)} %): are the images what it was trained on (`rescale`), and the labels its classes?"
+    )
+
+
+def shortfall(model: str, accuracy: float, expected: float) -> str:
+    """What is wrong with a clean network of less accuracy than expected, both fractions; empty where nothing is."""
+    if accuracy >= expected - _LESS:
+        return ""
+    return (
+        f"{model}: the clean network is right about {percent(accuracy)} % of the images, and {percent(expected)} % are "
+        "expected: are the images what it was trained on (`rescale`), and the labels its classes?"
     )
 
 

@@ -10,8 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sweep.data.decisions import chance_warning, is_near_chance
-from sweep.errors import Interrupted, NondeterminismError, StoreError, TaskError, VersionError
+from sweep.data.decisions import chance_warning, is_near_chance, shortfall
+from sweep.data.measures import ACCURACY
+from sweep.errors import Interrupted, NondeterminismError, StoreError, TaskError, UnexpectedError, VersionError
 from sweep.execution.failures import Failures, Nodes, said
 from sweep.execution.growth import Growth
 from sweep.execution.job import Job, Outcome
@@ -144,6 +145,9 @@ class _Sweep:
         if self._growth is None:
             store.adopt(job.study_digest, job.columns)
         have = present(store, study.main, self._growth)
+        for (cell, _), value in have.items():
+            if study.main == ACCURACY.name:
+                self._check(cell, value)
         self._means = Means(study, have)
         whole, few = missing(study, have), self._means.missing()
         if not whole and not few:
@@ -308,6 +312,9 @@ class _Sweep:
         if dict(outcome.host) not in store.manifest["hosts"]:
             store.manifest["hosts"].append(dict(outcome.host))
         self._accept(outcome, progress)
+        for (cell, _), (correct, images) in zip(outcome.trials, outcome.counts, strict=True):
+            if correct is not None:
+                self._check(cell, correct / images)
         for warning in self._near_chance(outcome):
             progress.remark(warning, "WARNING")
         found = list(zip(outcome.trials, outcome.values, strict=True))
@@ -322,6 +329,14 @@ class _Sweep:
         self._sizes[outcome.chunk.kind].measured(len(outcome.trials), outcome.seconds)
         for note in outcome.notes:
             progress.remark(note)
+
+    def _check(self, cell: str, accuracy: float) -> None:
+        """End the run where a clean network has less accuracy than is expected."""
+        study = self._prepared.study
+        if study.expected is not None and cell in study.clean:
+            problem = shortfall(study.clean[cell], accuracy, study.expected)
+            if problem:
+                raise UnexpectedError(problem)
 
     def _near_chance(self, outcome: Outcome) -> Iterator[str]:
         """Clean networks that are right about hardly more images than by lot: something is wrong with the study."""

@@ -69,8 +69,9 @@ _MODEL = t.either(_TEXT, _BUILT_MODEL, dict)
 _MODELS = t.either(t.either(t.text(said=_PATHS), _BUILT_MODEL, dict), t.some(_MODEL, _PATHS, distinct=True))
 _COUNT = t.whole(1, said="a whole number of at least 1, or { start = 200, count = 800 }")
 _SEEDS = t.model("seeds", {"start": (t.whole(0), 0, "the first seed"), "count": (t.whole(1), ..., "how many")})
+_SHARE = t.number(0, 1, "a fraction from 0 to 1")
 _PUBLISHED = {
-    "accuracy": (t.number(0, 1, "a fraction from 0 to 1"), ..., "a fraction, not a percentage"),
+    "accuracy": (_SHARE, ..., "a fraction, not a percentage"),
     "noise": (t.number(0), None, "of bits: the noise level that is said to cost as much"),
 }
 _POINT = t.model("published", _PUBLISHED, others=True)  # swept parameters
@@ -106,6 +107,7 @@ _KEYS = {
     "max_seeds": (t.whole(2), None, "chips a cell at most, for `precision`; 1,000,000 by default"),
     "images": (t.choice(IMAGES), None, "how many images a chip sees: a sample where `precision` asks for no more"),
     "measures": (_MEASURES, (ACCURACY.name,), "what a trial reports; of the first one come figures and thresholds"),
+    "expected": (_SHARE, None, "the clean networks' accuracy, a fraction; a run in which one has less ends"),
     "root_seed": (t.whole(0), 0, "another one draws everything anew"),
     "rescale": (t.choice(RESCALES), None, "how whole-number images reach the network"),
     "plugins": (t.some(_TEXT, "a list of Python files", least=0), (), "with transforms of your own"),

@@ -96,6 +96,7 @@ class Study:
     max_seeds: int | None = None
     images: str | None = None
     measures: Sequence[str] = (ACCURACY.name,)
+    expected: float | None = None
     root_seed: int = 0
     rescale: str | None = None
     plugins: Sequence[str] = ()
@@ -156,7 +157,7 @@ class Study:
             **{key: value for key in CHIPS if (value := getattr(self, key)) is not None},
             **({"measures": list(self.measures)} if list(self.measures) != [ACCURACY.name] else {}),
             "root_seed": self.root_seed,
-            **({"rescale": self.rescale} if self.rescale is not None else {}),
+            **{key: value for key in ("rescale", "expected") if (value := getattr(self, key)) is not None},
             **({"plugins": list(self.plugins)} if self.plugins else {}),
             **({"custom_objects": list(self.custom_objects)} if self.custom_objects else {}),
             "family": families,
