@@ -114,6 +114,18 @@ def _export(options: argparse.Namespace) -> None:
     print(f"{len(names)} files in {options.folder}")
 
 
+def _inspect(options: argparse.Namespace) -> None:
+    trusted = {"trust_model": options.trust_model, "trust_plugins": _trust(options)}
+    chip = _opened(options).chip(options.cell, options.seed, **trusted)
+    if options.save:
+        print(chip.save(options.save))
+        return
+    print(chip)
+    if options.out:
+        chip.images.to_csv(options.out, index=False)
+        print(f"\neach image: {options.out}")
+
+
 def _verify(options: argparse.Namespace) -> None:
     from sweep.execution.verify import verify
 
@@ -201,6 +213,14 @@ def _parser() -> argparse.ArgumentParser:
     export = add("export", _export, "Write tables and figures for papers.", "sweep export results/article paper")
     _run_arguments(export)
     export.add_argument("folder", metavar="FOLDER", help="gets CSV, JSON, Parquet, Markdown, LaTeX, SVG and PNG files")
+
+    inspect = add("inspect", _inspect, "Look at one chip closely.", "sweep inspect RUN --cell CELL --seed 3")
+    _run_arguments(inspect)
+    inspect.add_argument("--cell", required=True, metavar="CELL", help="its id, as in the column cell of trials")
+    inspect.add_argument("--seed", type=_natural, default=0, metavar="N", help="of its draws (default: 0)")
+    inspect.add_argument("--save", metavar="FILE", help="write the perturbed network (.keras, .h5) instead")
+    inspect.add_argument("--out", metavar="FILE", help="CSV with the decision about each image")
+    _trust_argument(inspect)
 
     verify = add("verify", _verify, "Check a run, and evaluate some trials again.", "sweep verify results/article")
     _run_arguments(verify)

@@ -16,7 +16,7 @@ import sweep
 from sweep import cli, version
 from sweep.execution.ray import cluster
 
-COMMANDS = ("run", "plan", "status", "table", "train")
+COMMANDS = ("run", "plan", "status", "table", "inspect", "train")
 
 
 @pytest.fixture(autouse=True)

@@ -30,6 +30,7 @@ from sweep.storage.store import REPORT, Store
 if TYPE_CHECKING:  # matplotlib is not for everyone who imports this
     from sweep.reporting.figures.pictures import Picture
     from sweep.reporting.figures.plot import Plot
+    from sweep.reporting.inspection import Chip
 
 
 class Run:
@@ -160,6 +161,21 @@ class Run:
         fixed = {*self._fixed, *theirs._fixed}
         shared = self.study.root_seed == theirs.study.root_seed
         return compare(self.trials(), theirs.trials(), (first, second), parameters, fixed, shared, self.measure)
+
+    def chip(self, cell: str, seed: int = 0, *, trust_model: bool = False, trust_plugins: Trust = False) -> Chip:
+        """One chip: its weights, as a Keras file too, and what it decides about each image; evaluated now.
+
+        Args:
+            cell: its id, as in the column `cell`.
+            seed: of its draws, whether the run has it or not.
+            trust_model: load model files unchecked.
+            trust_plugins: run the code that the folder brings, or who is asked.
+
+        Raises InputError where there is no such cell, or the study's files are not those of the run any more.
+        """
+        from sweep.reporting.inspection import chip
+
+        return chip(self.store, cell, seed, trust_model, trust_plugins)
 
     @property
     def plot(self) -> Plot:
