@@ -24,8 +24,7 @@ from sweep.training.cards import card, facts_of, json_of, read_facts
 from sweep.training.quality import Quality, quality_of
 from sweep.training.recipes import IMAGES, OPTIMIZERS, Recipe, check_seeds, read_recipe, recipe_digest
 from sweep.training.sets import Sets, inputs_of, load_sets, misfits, targets_of
-from sweep.training.wiring import IMAGES as INPUT
-from sweep.training.wiring import MERGES, is_chain, nodes
+from sweep.training.wiring import INPUT, MERGES, is_chain, nodes
 
 if TYPE_CHECKING:
     import keras

@@ -15,7 +15,8 @@ LAYERS = (
     *MERGES,
 )
 """Layers that a recipe may use: those that need nothing but numbers, words and lists as arguments."""
-IMAGES = "images"  # the name of the network's input
+INPUT = "images"
+"""The name of the network's input."""
 
 
 class Node(NamedTuple):
@@ -41,7 +42,7 @@ def nodes(layers: Sequence[Mapping[str, Any]]) -> list[Node]:
         arguments = {key: value for key, value in layer.items() if key not in ("type", "name", "inputs")}
         # Keras would number unnamed layers by what else the process has built.
         name = layer.get("name") or f"{layer['type'].lower()}_{index}"
-        before = found[-1].name if found else IMAGES
+        before = found[-1].name if found else INPUT
         found.append(Node(layer["type"], name, arguments, tuple(layer.get("inputs", (before,)))))
     return found
 
@@ -55,7 +56,7 @@ def problems(layers: Sequence[Mapping[str, Any]]) -> Iterator[tuple[tuple[str | 
     """What is wrong with names and inputs: where in the recipe, and what, in words."""
     if is_chain(layers) and not any(layer["type"] in MERGES for layer in layers):
         return
-    above = [IMAGES]
+    above = [INPUT]
     wired = nodes(layers)
     used = {name for node in wired for name in node.inputs}
     for index, node in enumerate(wired):
