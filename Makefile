@@ -14,9 +14,10 @@ BIN     := .venv/bin
 .DEFAULT_GOAL := help
 
 STUDIES := dataflow devices faults sensitivity
+TINY := depthwise residual autoencoder keywords
 REFERENCE := article $(STUDIES) trainings
 
-.PHONY: help install sweep $(STUDIES) trainings report notebook reference train bench test test-chaos lint docs clean
+.PHONY: help install sweep $(STUDIES) trainings tiny report notebook reference train bench test test-chaos lint docs clean
 
 help:  ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -64,6 +65,10 @@ notebook: .venv/installed  ## Run results/analysis.ipynb on RUN (results/article
 trainings: .venv/installed  ## Train ten networks, then run jobs/trainings.toml: trainings against chips.
 	@$(BIN)/sweep train models/trainings.toml --seeds 10
 	@$(BIN)/sweep run jobs/trainings.toml $(if $(ADDRESS),--address $(ADDRESS)) $(ARGS)
+
+tiny: .venv/installed  ## Run jobs/tiny-*.toml: networks of the kinds that microcontrollers run.
+	@for name in $(TINY); do \
+	  $(BIN)/sweep run jobs/tiny-$$name.toml $(if $(ADDRESS),--address $(ADDRESS)) $(ARGS) || exit; done
 
 reference: .venv/installed  ## Make results/reference again: the shipped studies with up to 1,000 seeds (an hour or two).
 	@$(BIN)/sweep train models/trainings.toml --seeds 10

@@ -143,8 +143,7 @@ def _train(options: argparse.Namespace) -> None:
     from sweep.training.training import train
 
     for trained in train(options.recipe, out=options.out, seed=options.seed, seeds=options.seeds):
-        accuracy = 100 * trained.n_correct / trained.n_images
-        print(f"{trained.path}: {accuracy:.2f} % of {trained.n_images:,} test images")
+        print(f"{trained.path}: {trained.quality} of {trained.quality.n_images:,} test images")
 
 
 def _catalogue(options: argparse.Namespace) -> None:

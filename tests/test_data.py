@@ -132,34 +132,84 @@ def test_plain_numbers_in_a_table(place: Path):
     assert counted() == by_keras(x, y)
 
 
-def test_the_lines_of_the_readme_say_what_is_read(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    section = (
-        (root / "README.md").read_text(encoding="utf-8").partition("### Your data\n")[2].partition("\nPaths are")[0]
-    )
-    lines = [line for block in re.findall(r"```toml\n(.*?)```", section, re.DOTALL) for line in block.splitlines()]
-    named = [tomllib.loads(line) for line in lines]
-    for table in named:
-        assert Study.from_dict({"dataset": "d.npz", **BARE, **table})
-    assert {key for table in named for key in table} == {"dataset", "x", "y", "labels", "calibration"}
-    monkeypatch.chdir(tmp_path)
-    x, y = np.arange(6 * 4 * 4, dtype=np.uint8).reshape(6, 4, 4), np.arange(6) % 2
+def laid_out(x: np.ndarray, y: np.ndarray) -> None:
+    """These images in all places that the README names."""
     np.savez("my_data.npz", x_test=x, y_test=y)
-    for folder in ("arrays", "hub/data", "photos/0", "photos/1"):
+    for folder in ("arrays", "hub/data", *(f"photos/{label}" for label in np.unique(y))):
         Path(folder).mkdir(parents=True)
     np.save("arrays/x_test.npy", x)
     np.save("arrays/y_test.npy", y)
     frame = pd.DataFrame({"image": [Path(path).read_bytes() for path in saved(x)], "label": y})
     for place in ("test.parquet", "hub/data/test-0.parquet", "hub/data/train-0.parquet"):
         frame.to_parquet(place)
-    pd.DataFrame(x.reshape(6, 16)).assign(label=y).to_csv("measured.csv", index=False)
+    pd.DataFrame(x.reshape(len(x), -1)).assign(label=y).to_csv("measured.csv", index=False)
     for i, label in enumerate(y):
         shutil.copy(f"pngs/{i:03}.png", f"photos/{label}/{i:03}.png")
     Path("my_data.py").write_text("import numpy as np\ndef load():\n    return tuple(np.load('my_data.npz').values())")
+
+
+def data_lines(root: Path) -> list[str]:
+    """The lines of the README's section on data that a study may hold."""
+    section = (
+        (root / "README.md").read_text(encoding="utf-8").partition("### Your data\n")[2].partition("\nPaths are")[0]
+    )
+    return [line for block in re.findall(r"```toml\n(.*?)```", section, re.DOTALL) for line in block.splitlines()]
+
+
+def test_the_lines_of_the_readme_say_what_is_read(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    named = [tomllib.loads(line) for line in data_lines(root)]
+    for table in named:
+        assert Study.from_dict({"dataset": "d.npz", **BARE, **table})
+    assert {key for table in named for key in table} == {"dataset", "x", "y", "labels", "calibration"}
+    monkeypatch.chdir(tmp_path)
+    x, y = np.arange(6 * 4 * 4, dtype=np.uint8).reshape(6, 4, 4), np.arange(6) % 2
+    laid_out(x, y)
     for table in named[:7]:
         found = load_dataset(table["dataset"])
         order = np.argsort(y, kind="stable") if table["dataset"] == "photos" else np.arange(6)
         np.testing.assert_array_equal(found.images.reshape(6, 16), x.reshape(6, 16)[order])
         np.testing.assert_array_equal(found.labels, y[order])
+
+
+def test_a_study_copied_from_the_readme_counts_as_keras(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Its six lines, with each of the lines for data in place of theirs: the same images in every format."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(4)
+    x = rng.integers(0, 256, (40, 6, 6), dtype=np.uint8)
+    images = x[..., None].astype(np.float32) / np.float32(255)
+    net = keras.Sequential([keras.Input((6, 6, 1)), keras.layers.Flatten(), keras.layers.Dense(3, "softmax")])
+    net.set_weights([rng.normal(size=w.shape) for w in net.get_weights()])
+    flat = keras.Sequential([keras.Input((36,)), keras.layers.Dense(3, "softmax")])
+    flat.set_weights(net.get_weights())
+    y = (net.predict(images, verbose=0).argmax(1) + (rng.random(40) < 0.2)) % 3
+    lines = [line for line in data_lines(root) if line.startswith("dataset = ")]
+    assert len(lines) == 7
+    laid_out(x, y)
+    kernel, bias = net.get_weights()
+    want = {0.0: {0: count(net, [kernel, bias], images, y)}, 0.02: {}, 0.05: {}, 0.1: {}}
+    for scale in (0.02, 0.05, 0.1):
+        for seed in range(2):
+            draw = np.random.Generator(np.random.Philox(np.random.SeedSequence([0, seed, 0, 0])))
+            noise = np.float32(scale) * np.abs(kernel).max() * draw.standard_normal(kernel.shape, np.float32)
+            want[scale][seed] = count(net, [kernel + noise, bias], images, y)
+    assert len({right for rights in want.values() for right in rights.values()}) > 2, "noise changes something"
+    block = re.search(r"```toml\n(.*?)```", (root / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert block
+    text = re.sub("^precision = .*$", "seeds = 2", block[1], flags=re.MULTILINE)
+    for k, line in enumerate(lines):
+        place = tomllib.loads(line)["dataset"]
+        numbers = place == "measured.csv"
+        (flat if numbers else net).save("my_network.keras")
+        study, replaced = re.subn("^dataset = .*$", line, text, flags=re.MULTILINE)
+        assert replaced == 1
+        more = 'rescale = "0..1"\n' if numbers else ""  # whole numbers in a table
+        Path("mine.toml").write_text(more + study)
+        trials = sweep.run("mine.toml", f"run{k}", runner="inline").trials()
+        family = trials[trials["family"] == "gaussian"]
+        found = {
+            scale: dict(zip(some["seed"], some["n_correct"], strict=True)) for scale, some in family.groupby("scale")
+        }
+        assert found == want, place
 
 
 def test_the_mapping_is_said(arrays: Arrays):

@@ -9,8 +9,8 @@ from sweep.errors import InputError
 from sweep.networks.loading import Network
 
 DEFAULT = "0..1"  # of uint8 images
-_DONE = {"0..1": "divided by 255", AS_STORED: "as stored", "-1..1": "divided by 127.5, less 1"}
-_CHOICES = ", ".join(f'"{name}" {done}' for name, done in _DONE.items())
+DONE = {"0..1": "divided by 255", AS_STORED: "as stored", "-1..1": "divided by 127.5, less 1"}
+_CHOICES = ", ".join(f'"{name}" {done}' for name, done in DONE.items())
 
 
 def rescale_of(network: Network, dataset: Dataset, wanted: str | None) -> str | None:
@@ -70,4 +70,4 @@ def fed(network: Network, dataset: Dataset, wanted: str | None) -> str:
     divisor, less = RESCALES[rescale or AS_STORED]
     low, high = (float(bound) / divisor - less for bound in (dataset.images.min(), dataset.images.max()))
     shape = " × ".join(map(str, dataset.images.shape[1:]))
-    return f"{dataset.images.dtype} images of {shape}, {_DONE[rescale or AS_STORED]}: {low:.4g} to {high:.4g}"
+    return f"{dataset.images.dtype} images of {shape}, {DONE[rescale or AS_STORED]}: {low:.4g} to {high:.4g}"

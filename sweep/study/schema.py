@@ -84,19 +84,19 @@ _FAMILY = {
 }
 _KIND: Any = Annotated[t.model("family", _FAMILY), Said(wrong="is not a [[family]] table")]
 IMAGES = ("all", "sampled")
-_DATA = t.text(said="the path of a dataset (.npz, .parquet, .arrow, .csv, a folder) or my_data.py:function")
+DATA = t.text(said="the path of a dataset (.npz, .parquet, .arrow, .csv, a folder) or my_data.py:function")
 _CLASS = _TEXT | Annotated[int, Field(strict=True)]
-_CLASSES = t.some(_CLASS, "a list of labels, names or whole numbers, in the order of the classes", distinct=True)
+CLASSES = t.some(_CLASS, "a list of labels, names or whole numbers, in the order of the classes", distinct=True)
 _MEASURES = t.some(t.text(FORM, VALID), f"a list of measures: {VALID}", distinct=True)
 _PERCENT = t.number(high=50, above=0, said="points, a number above 0 and up to 50, such as 0.1")
 _KEYS = {
     "name": (t.text(r"^\w[\w.-]*$", "a name of letters, digits, '-', '_' and '.'"), ..., "and of the results' folder"),
     "model": (_MODELS, ..., "networks (.keras, .h5), or globs, or weights and what builds their network"),
-    "dataset": (_DATA, ..., "images and labels: .npz, .parquet, .arrow, .csv, a folder, or my_data.py:function"),
+    "dataset": (DATA, ..., "images and labels: .npz, .parquet, .arrow, .csv, a folder, or my_data.py:function"),
     "x": (t.text(said="the name of an array or column"), None, "the images; x_test or, in a table, image by default"),
     "y": (t.text(said="the name of an array or column"), None, "their labels; y_test or, in a table, label by default"),
-    "labels": (_CLASSES, None, "class k is the k-th of these labels"),
-    "calibration": (_DATA, None, "training images, where they are not x_train of the dataset"),
+    "labels": (CLASSES, None, "class k is the k-th of these labels"),
+    "calibration": (DATA, None, "training images, where they are not x_train of the dataset"),
     "seeds": (t.either(_COUNT, _SEEDS, dict), None, "random draws (chips) a cell: 0 to seeds - 1, or a range"),
     "precision": (
         _PERCENT,

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweep.data.datasets import Dataset
-from sweep.training.recipes import Recipe, recipe_digest
+from sweep.data.measures import measure_of
+from sweep.training.quality import Quality
+from sweep.training.recipes import DEFAULT_RESCALE, LABELS, Recipe, recipe_digest
+from sweep.training.sets import Sets, fed
+from sweep.training.wiring import nodes
 
 if TYPE_CHECKING:
     import keras
 
 Facts = Mapping[str, Any]
-_COMPARED = {"recipe": str, "seed": int, "files": dict, "n_correct": int, "n_images": int}
+_COMPARED = {"recipe": str, "seed": int, "files": dict, "n_images": int}
+_DEFAULT_FED = "uint8 images are divided by 255"  # what cards say of facts that do not say it
 
 
 def facts_of(
@@ -25,13 +29,14 @@ def facts_of(
     name: str,
     bits: int | None,
     digests: Mapping[str, str],
-    n_correct: int,
-    sets: tuple[Dataset, Dataset],
+    quality: Quality,
+    sets: Sets,
 ) -> Facts:
     """The facts of one model, of types that JSON has.
 
     Its kernels are rounded to so many fractional `bits`, or as trained (None); `digests` are SHA-256 of its files by
-    file name, `n_correct` the test images it classifies correctly, `sets` the training and the test set.
+    file name, `quality` what it does on the test set. What recipes of before could not say is there only where it is
+    said.
     """
     train_set, test_set = sets
     packages = {"Keras": "keras", "TensorFlow": "tensorflow", "NumPy": "numpy"}
@@ -40,8 +45,7 @@ def facts_of(
         "made_from": None if bits is None else recipe.name,
         "bits": bits,
         "files": dict(digests),
-        "n_correct": n_correct,
-        "n_images": len(test_set),
+        **_measured(quality),
         "parameters": model.count_params(),
         "input_shape": list(recipe.input_shape),
         "seed": recipe.seed,
@@ -53,20 +57,47 @@ def facts_of(
         "learning_rate": float(recipe.learning_rate),
         "loss": model.loss,
         "dataset": recipe.dataset.name,
-        "dataset_digest": train_set.digest,
+        "dataset_digest": test_set.digest,
+        **_special(recipe, sets),
         "versions": {"Python": platform.python_version()} | {key: version(name) for key, name in packages.items()},
-        "layers": [
-            {
-                "name": layer.name,
-                "type": type(layer).__name__,
-                "arguments": {key: value for key, value in entry.items() if key not in ("type", "name")},
-                "output_shape": list(layer.output.shape[1:]),
-                "parameters": layer.count_params(),
-            }
-            for layer, entry in zip(model.layers, recipe.layers, strict=True)
-        ],
+        "layers": _layers(recipe, model),
         "notes": recipe.notes.strip(),
     }
+
+
+def _measured(quality: Quality) -> Facts:
+    counted = {} if quality.n_correct is None else {"n_correct": quality.n_correct}
+    return counted | ({"measures": dict(quality.measures)} if quality.measures else {}) | {"n_images": quality.n_images}
+
+
+def _special(recipe: Recipe, sets: Sets) -> Facts:
+    found: dict[str, Any] = {}
+    if recipe.train is not None:
+        found.update(train_dataset=recipe.train.name, train_digest=sets[0].digest)
+    if recipe.train_classes:
+        found["train_classes"] = sorted(recipe.train_classes)
+    if recipe.target != LABELS:
+        found["target"] = recipe.target
+    if (said := fed(recipe, sets[0])) != _DEFAULT_FED:
+        found["images"] = said
+    if recipe.rescale not in (None, DEFAULT_RESCALE):
+        found["rescale"] = recipe.rescale
+    return found
+
+
+def _layers(recipe: Recipe, model: keras.Model) -> list[Facts]:
+    """Of each of `model.layers`, in that order; the input of a graph is one of them."""
+    said = {node.name: entry for node, entry in zip(nodes(recipe.layers), recipe.layers, strict=True)}
+    return [
+        {
+            "name": layer.name,
+            "type": type(layer).__name__,
+            "arguments": {key: value for key, value in said.get(layer.name, {}).items() if key not in ("type", "name")},
+            "output_shape": list(layer.output.shape[1:]),
+            "parameters": layer.count_params(),
+        }
+        for layer in model.layers
+    ]
 
 
 def json_of(facts: Facts) -> str:
@@ -80,29 +111,31 @@ def read_facts(path: Path) -> Facts | None:
         facts = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    fine = isinstance(facts, dict) and all(isinstance(facts.get(key), kind) for key, kind in _COMPARED.items())
-    return facts if fine else None
+    if not isinstance(facts, dict) or not all(isinstance(facts.get(key), kind) for key, kind in _COMPARED.items()):
+        return None
+    if "n_correct" in facts:
+        return facts if isinstance(facts["n_correct"], int) else None
+    values = facts.get("measures")
+    told = isinstance(values, dict) and values and all(isinstance(value, float) for value in values.values())
+    return facts if told else None
 
 
 def card(facts: Facts) -> str:
     """The page that tells the facts, as Markdown."""
     bits = facts["bits"]
     rows = [
-        (
-            "clean accuracy",
-            f"{100 * facts['n_correct'] / facts['n_images']:.2f} % "
-            f"({facts['n_correct']} of {facts['n_images']} test images)",
-        ),
+        *_quality_rows(facts),
         *((f"SHA-256 of `{file}`", f"`{digest}`") for file, digest in facts["files"].items()),
         ("parameters", facts["parameters"]),
-        ("input", f"{tuple(facts['input_shape'])}, float32; uint8 images are divided by 255"),
+        ("input", f"{tuple(facts['input_shape'])}, float32; {facts.get('images', _DEFAULT_FED)}"),
         ("kernels", "as trained, float32" if bits is None else f"rounded to {bits} fractional bits"),
         ("training seed", facts["seed"]),
         ("SHA-256 of the recipe, without its seed", f"`{facts['recipe']}`"),
         ("training", f"{facts['epochs']} epochs over {facts['train_images']} images in batches of {facts['batch']}"),
         ("optimizer", f"{facts['optimizer']}, learning rate {facts['learning_rate']:g}, constant"),
-        ("loss", facts["loss"]),
+        ("loss", facts["loss"] + (" of the images" if "target" in facts else "")),
         ("dataset", f"`{facts['dataset']}`, SHA-256 `{facts['dataset_digest']}`"),
+        *_training_rows(facts),
         ("versions", ", ".join(f"{name} {number}" for name, number in facts["versions"].items())),
     ]
     layers = [
@@ -125,6 +158,24 @@ def card(facts: Facts) -> str:
     if facts["notes"]:
         parts += ["## Notes", facts["notes"]]
     return "\n\n".join(parts) + "\n"
+
+
+def _quality_rows(facts: Facts) -> Iterator[tuple[str, object]]:
+    if "n_correct" in facts:
+        share = f"{100 * facts['n_correct'] / facts['n_images']:.2f} %"
+        yield "clean accuracy", f"{share} ({facts['n_correct']} of {facts['n_images']} test images)"
+    for name, value in facts.get("measures", {}).items():
+        measure = measure_of(name)
+        yield f"clean {measure.lower}", f"{measure.text(value)}{measure.unit} ({facts['n_images']} test images)"
+
+
+def _training_rows(facts: Facts) -> Iterator[tuple[str, object]]:
+    if "train_dataset" in facts:
+        yield "training set", f"`{facts['train_dataset']}`, SHA-256 `{facts['train_digest']}`"
+    if "train_classes" in facts:
+        yield "classes trained on", ", ".join(map(str, facts["train_classes"]))
+    if "rescale" in facts:
+        yield "studies say", f'`rescale = "{facts["rescale"]}"`'
 
 
 def _table(header: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> str:

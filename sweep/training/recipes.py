@@ -9,21 +9,18 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sweep.data.datasets import RESCALES
 from sweep.errors import InputError
 from sweep.files import read_tables, require_file
+from sweep.training import wiring
 
 if TYPE_CHECKING:
     from sweep.tables import Model
 
-# Layers that a recipe may use: those that need nothing but numbers, words and lists as arguments.
-LAYERS = (
-    *("Activation", "AveragePooling1D", "AveragePooling2D", "BatchNormalization", "Conv1D", "Conv2D"),
-    *("Conv2DTranspose", "Dense", "DepthwiseConv2D", "Dropout", "Flatten", "GlobalAveragePooling1D"),
-    *("GlobalAveragePooling2D", "GlobalMaxPooling2D", "LayerNormalization", "MaxPooling1D", "MaxPooling2D", "ReLU"),
-    *("Reshape", "SeparableConv2D", "ZeroPadding2D"),
-)
 OPTIMIZERS = {"adam": "Adam", "rmsprop": "RMSprop", "sgd": "SGD"}
 FORMATS = ("h5", "keras")
+LABELS, IMAGES = "labels", "images"
+DEFAULT_RESCALE = "0..1"
 LAST_SEED = 2**32 - 1
 
 
@@ -41,10 +38,11 @@ class Recipe:
 
     Attributes:
         name: of the trained model and its files.
-        dataset: .npz file with x_train, y_train, x_test and y_test; a relative path in the TOML file counts
-            from that file's folder.
+        dataset: images and labels, in any format that a study takes, such as an .npz file with x_train, y_train, x_test
+            and y_test; a relative path in the TOML file counts from that file's folder.
         input_shape: shape of one prepared image, its channel axis included.
-        layers: one table each: its `type` (one of `LAYERS`), and the arguments of that Keras layer.
+        layers: one table each: its `type` (one of `wiring.LAYERS`), the arguments of that Keras layer, and perhaps
+            `inputs`, names of the layers that go into it instead of the one before; "images" are the network's input.
         epochs: passes over all training images.
         batch: images a step.
         optimizer: one of `OPTIMIZERS`.
@@ -55,6 +53,11 @@ class Recipe:
         notes: words for the card, such as how the settings were chosen.
         folder: where the files go unless the caller says otherwise; a relative path in the TOML file counts from
             that file's folder, which is also the default.
+        train: the training set, in any of these formats, where it does not lie beside the test set in `dataset`.
+        x, y, labels: of the data, as in studies.
+        rescale: how whole-number images reach the network, of `RESCALES`; None for uint8 from 0 to 1, or floating ones.
+        target: what the outputs are to be: "labels", or "images" for an autoencoder, by the mean squared error.
+        train_classes: training images of other classes are left out; all stay when it is empty.
     """
 
     name: str
@@ -70,11 +73,22 @@ class Recipe:
     rounded: tuple[Rounded, ...] = ()
     notes: str = ""
     folder: Path | None = None
+    train: Path | None = None
+    x: str | None = None
+    y: str | None = None
+    labels: tuple[str | int, ...] | None = None
+    rescale: str | None = None
+    target: str = LABELS
+    train_classes: tuple[int, ...] = ()
 
 
 def recipe_digest(recipe: Recipe, dataset_digest: str) -> str:
-    """SHA-256, in hex, of all that the weights depend on, the seed apart: names, notes and places take no part."""
-    parts = {
+    """SHA-256, in hex, of all that the weights depend on, the seed apart: names, notes and places take no part.
+
+    `dataset_digest` is that of the training set. A key that is not used takes no part, so that recipes of before have
+    the digests of before.
+    """
+    parts: dict[str, Any] = {
         "dataset": dataset_digest,
         "input_shape": recipe.input_shape,
         "layers": recipe.layers,
@@ -84,6 +98,12 @@ def recipe_digest(recipe: Recipe, dataset_digest: str) -> str:
         "learning_rate": float(recipe.learning_rate),
         "rounded": [item.bits for item in recipe.rounded],
     }
+    if recipe.rescale not in (None, DEFAULT_RESCALE):
+        parts["rescale"] = recipe.rescale
+    if recipe.target != LABELS:
+        parts["target"] = recipe.target
+    if recipe.train_classes:
+        parts["train_classes"] = sorted(recipe.train_classes)
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -102,10 +122,14 @@ def read_recipe(path: str | Path) -> Recipe:
         names = [one["name"] for one in named if "name" in one]
         words = "the name {!r} is used more than once; names must differ"
         problems += [Problem((key,), words.format(name), TWICE) for name in duplicates(names)]
+    if not any(problem.place[:1] == ("layer",) for problem in problems):
+        problems += [Problem(place, text) for place, text in wiring.problems(layers)]
     if problems:
         raise InputError(f"{path}: {problem}" for problem in problems)
     plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
     plain.update(dataset=path.parent / table["dataset"], folder=path.parent / table.get("folder", ""))
+    if "train" in table:
+        plain["train"] = path.parent / table["train"]
     return Recipe(**plain, layers=tuple(layers), rounded=tuple(Rounded(**one) for one in rounded))
 
 
@@ -124,14 +148,18 @@ def check_seeds(seed: int, seeds: int = 1) -> list[str]:
 def _recipe() -> type[Model]:
     """What a recipe may hold; see `Recipe`."""
     import sweep.tables as t
+    from sweep.study.schema import CLASSES, DATA
 
     name = t.text(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", "a name of letters, digits, '_', '-' and '.'")
-    layer = t.model("layer", {"type": (t.choice(LAYERS), ...), "name": (name, None)}, others=True)
+    inputs = t.some(name, "a list of names of layers")
+    layer = t.model(
+        "layer", {"type": (t.choice(wiring.LAYERS), ...), "name": (name, None), "inputs": (inputs, None)}, others=True
+    )
     bits = t.whole(0, 32, "a whole number from 0 to 32")
     rounded = t.model("rounded", {"name": (name, ...), "bits": (bits, ...)})
     keys = {
         "name": (name, ...),
-        "dataset": (t.text(said="the path of an .npz file"), ...),
+        "dataset": (DATA, ...),
         "input_shape": (t.some(t.whole(1), "a list of sizes, such as [28, 28, 1]"), ...),
         "epochs": (t.whole(1), ...),
         "batch": (t.whole(1), ...),
@@ -141,6 +169,13 @@ def _recipe() -> type[Model]:
         "formats": (t.some(t.choice(FORMATS), f"a list of {', '.join(FORMATS)}", distinct=True), None),
         "notes": (t.text("", "a text"), None),
         "folder": (t.text(said="the path of a folder"), None),
+        "train": (DATA, None),
+        "x": (t.text(said="the name of an array or column"), None),
+        "y": (t.text(said="the name of an array or column"), None),
+        "labels": (CLASSES, None),
+        "rescale": (t.choice(RESCALES), None),
+        "target": (t.choice((LABELS, IMAGES)), None),
+        "train_classes": (t.some(t.whole(0), "a list of numbers of classes, from 0", distinct=True), None),
         "layer": (t.some(layer, "a list of [[layer]] tables"), ...),
         "rounded": (t.some(rounded, "a list of [[rounded]] tables with name and bits"), None),
     }

@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 
-from sweep.data.datasets import Dataset, fits, load_dataset, prepare_images
-from sweep.data.decisions import decide
+from sweep.data.datasets import Dataset
 from sweep.errors import InputError
 from sweep.files import file_digest, reason
 from sweep.networks.backend import import_keras, import_tensorflow, quiet_advice
-from sweep.networks.inspection import threshold_of, variables_of
+from sweep.networks.inspection import variables_of
 from sweep.perturb.grid import Levels
 from sweep.training.cards import card, facts_of, json_of, read_facts
-from sweep.training.recipes import OPTIMIZERS, Recipe, check_seeds, read_recipe, recipe_digest
+from sweep.training.quality import Quality, quality_of
+from sweep.training.recipes import IMAGES, OPTIMIZERS, Recipe, check_seeds, read_recipe, recipe_digest
+from sweep.training.sets import Sets, inputs_of, load_sets, misfits, targets_of
+from sweep.training.wiring import INPUT, MERGES, is_chain, nodes
 
 if TYPE_CHECKING:
     import keras
@@ -35,15 +37,13 @@ class TrainedModel:
     Attributes:
         path: the file.
         digest: its SHA-256, in hex.
-        n_correct: test images it classifies correctly.
-        n_images: test images.
+        quality: what it does on the test images.
         card: the Markdown file that describes it; the JSON file beside it tells the same facts to programs.
     """
 
     path: Path
     digest: str
-    n_correct: int
-    n_images: int
+    quality: Quality
     card: Path
 
 
@@ -79,25 +79,24 @@ def train(
     if problems := check_seeds(first, 1 if seeds is None else seeds):
         raise InputError(problems)
     folder = _writable(Path(out))
-    sets = load_dataset(recipe.dataset, "train"), load_dataset(recipe.dataset, "test")
+    sets = load_sets(recipe)
     if seeds is None:
         return _train(recipe if seed is None else _with_seed(recipe, seed), sets, folder)
     written = []
     for number in range(seeds):
         one = _with_seed(recipe, first + number)
-        there = _found(one, sets[0], folder)
+        there = _found(one, sets, folder)
         models = there or _train(one, sets, folder)
-        accuracy = 100 * models[0].n_correct / models[0].n_images
         done = "there already, " if there else ""
-        print(f"{one.name}: {done}{accuracy:.2f} %, training {number + 1} of {seeds}", flush=True)
+        print(f"{one.name}: {done}{models[0].quality}, training {number + 1} of {seeds}", flush=True)
         written += models
     return written
 
 
-def _train(recipe: Recipe, sets: tuple[Dataset, Dataset], folder: Path) -> list[TrainedModel]:
+def _train(recipe: Recipe, sets: Sets, folder: Path) -> list[TrainedModel]:
     with quiet_advice(), _seeded(recipe.seed):
         model = _build(recipe)
-        _check_data(recipe, model, sets)
+        _check(recipe, model, sets)
         _fit(recipe, model, sets[0])
         written = _save(recipe, model, recipe.name, None, sets, folder)
         trained = model.get_weights()
@@ -116,9 +115,9 @@ def _with_seed(recipe: Recipe, seed: int) -> Recipe:
     )
 
 
-def _found(recipe: Recipe, train_set: Dataset, folder: Path) -> list[TrainedModel]:
+def _found(recipe: Recipe, sets: Sets, folder: Path) -> list[TrainedModel]:
     """The files that this training would write, when all are there as the facts beside them say; else none."""
-    found, training = [], (recipe_digest(recipe, train_set.digest), recipe.seed)
+    found, training = [], (recipe_digest(recipe, sets[0].digest), recipe.seed)
     for name in (recipe.name, *(item.name for item in recipe.rounded)):
         card_path = folder / f"{name}.md"
         facts = read_facts(folder / f"{name}.json")
@@ -126,11 +125,14 @@ def _found(recipe: Recipe, train_set: Dataset, folder: Path) -> list[TrainedMode
             print(f"{card_path}: no {name}.json beside it, as beside cards of 0.1.0: training again", flush=True)
         if facts is None or (facts["recipe"], facts["seed"]) != training or not card_path.is_file():
             return []
+        if recipe.train is not None and facts.get("dataset_digest") != sets[1].digest:
+            return []  # measured on another test set
         for suffix in recipe.formats:
             path = folder / f"{name}.{suffix}"
             if not path.is_file() or facts["files"].get(path.name) != (digest := file_digest(path)):
                 return []
-            found.append(TrainedModel(path, digest, facts["n_correct"], facts["n_images"], card_path))
+            quality = Quality(facts["n_images"], facts.get("n_correct"), facts.get("measures", {}))
+            found.append(TrainedModel(path, digest, quality, card_path))
     return found
 
 
@@ -162,40 +164,39 @@ def _seeded(seed: int) -> Iterator[None]:
 
 def _build(recipe: Recipe) -> keras.Model:
     keras = import_keras()
-    model = keras.Sequential([keras.Input(recipe.input_shape, name="images")], name=recipe.name)
-    for index, entry in enumerate(recipe.layers):
-        # Keras would number unnamed layers by what else this process has built.
-        arguments = {"name": f"{entry['type'].lower()}_{index}"} | entry
-        kind = arguments.pop("type")
+    images = keras.Input(recipe.input_shape, name=INPUT)
+    chain = keras.Sequential([images], name=recipe.name) if is_chain(recipe.layers) else None
+    flow = {INPUT: images}
+    for index, node in enumerate(nodes(recipe.layers)):
         try:
-            model.add(getattr(keras.layers, kind)(**arguments))
+            layer = getattr(keras.layers, node.kind)(name=node.name, **node.arguments)
+            if chain is not None:
+                chain.add(layer)
+                continue
+            taken = [flow[name] for name in node.inputs]
+            flow[node.name] = layer(taken if node.kind in MERGES else taken[0])
         except Exception as error:  # Keras raises whatever its many parts raise
-            raise InputError(f"{recipe.name}: layer {index} ({kind}): {reason(error)}") from error
-    return model
+            raise InputError(f"{recipe.name}: layer {index} ({node.kind}): {reason(error)}") from error
+    if chain is not None:
+        return chain
+    *_, last = flow.values()
+    return keras.Model(images, last, name=recipe.name)
 
 
-def _check_data(recipe: Recipe, model: keras.Model, sets: tuple[Dataset, Dataset]) -> None:
+def _check(recipe: Recipe, model: keras.Model, sets: Sets) -> None:
     problems = []
     if len(model.output_shape) != 2:
         problems.append(f"the last layer's output has shape {model.output_shape}; it must be (images, outputs)")
-    outputs = model.output_shape[-1]
-    if _loss(model) is None:
+    if _loss(recipe, model) is None:
         problems.append("the last layer must end in softmax over the classes, or in sigmoid with one unit")
-    for split, dataset in zip(("train", "test"), sets, strict=True):
-        if not fits(dataset.images.shape, recipe.input_shape):
-            have = dataset.images.shape[1:]
-            problems.append(f"input_shape is {recipe.input_shape}, but x_{split} in {recipe.dataset} has {have}")
-        highest = max(outputs - 1, 1)
-        if not len(dataset.labels):
-            problems.append(f"y_{split} in {recipe.dataset} holds no class labels; a network is trained on classes")
-        elif dataset.labels.max() > highest:
-            found = dataset.labels.max()
-            problems.append(f"y_{split} in {recipe.dataset} has label {found}; the outputs allow 0 to {highest}")
+    problems += misfits(recipe, model, sets)
     if problems:
         raise InputError(f"{recipe.name}: {problem}" for problem in problems)
 
 
-def _loss(model: keras.Model) -> str | None:
+def _loss(recipe: Recipe, model: keras.Model) -> str | None:
+    if recipe.target == IMAGES:
+        return "mean_squared_error"
     keras = import_keras()
     activation = getattr(model.layers[-1], "activation", None)
     if activation is keras.activations.softmax and model.output_shape[-1] > 1:
@@ -209,13 +210,12 @@ def _compile(recipe: Recipe, model: keras.Model) -> None:
     kind = getattr(import_keras().optimizers, OPTIMIZERS[recipe.optimizer])
     # Named, because Keras would number it by what else this process has built, and the file would differ.
     optimizer = kind(recipe.learning_rate, name=recipe.optimizer)
-    model.compile(optimizer=optimizer, loss=_loss(model), metrics=["accuracy"])
+    metrics = [] if recipe.target == IMAGES else ["accuracy"]
+    model.compile(optimizer=optimizer, loss=_loss(recipe, model), metrics=metrics)
 
 
 def _fit(recipe: Recipe, model: keras.Model, dataset: Dataset) -> None:
     keras = import_keras()
-    outputs = model.output_shape[-1]
-    targets = dataset.labels[:, None] if outputs == 1 else np.eye(outputs, dtype=np.float32)[dataset.labels]
 
     def say(epoch: int, logs: dict[str, float]) -> None:
         scores = ", ".join(f"{name} {value:.4f}" for name, value in logs.items())
@@ -224,8 +224,8 @@ def _fit(recipe: Recipe, model: keras.Model, dataset: Dataset) -> None:
     on_terminal = sys.stdout.isatty()
     _compile(recipe, model)
     model.fit(
-        prepare_images(dataset.images, recipe.input_shape),
-        targets,
+        inputs_of(recipe, dataset),
+        targets_of(recipe, dataset, model.output_shape[-1]),
         batch_size=recipe.batch,
         epochs=recipe.epochs,
         verbose=1 if on_terminal else 0,
@@ -239,20 +239,18 @@ def _round_kernels(model: keras.Model, weights: list[np.ndarray], bits: int) -> 
 
 
 def _save(
-    recipe: Recipe, model: keras.Model, name: str, bits: int | None, sets: tuple[Dataset, Dataset], folder: Path
+    recipe: Recipe, model: keras.Model, name: str, bits: int | None, sets: Sets, folder: Path
 ) -> list[TrainedModel]:
-    test_set = sets[1]
-    scores = model.predict(prepare_images(test_set.images, recipe.input_shape), batch_size=1000, verbose=0)
-    n_correct = int(np.count_nonzero(decide(scores, threshold_of(model)) == test_set.labels))
+    quality = quality_of(recipe, model, sets[1])
     card_path = folder / f"{name}.md"
     written = []
     for suffix in recipe.formats:
         path = folder / f"{name}.{suffix}"
         with _replacing(path) as partial:
             _write(recipe, model, partial)
-        written.append(TrainedModel(path, file_digest(path), n_correct, len(test_set), card_path))
+        written.append(TrainedModel(path, file_digest(path), quality, card_path))
     digests = {item.path.name: item.digest for item in written}
-    facts = facts_of(recipe, model, name, bits, digests, n_correct, sets)
+    facts = facts_of(recipe, model, name, bits, digests, quality, sets)
     # What `_found` reads comes last.
     for path, text in ((card_path, card(facts)), (folder / f"{name}.json", json_of(facts))):
         with _replacing(path) as partial:

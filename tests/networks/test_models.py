@@ -15,6 +15,7 @@ from sweep.networks.backend import import_tensorflow
 from sweep.networks.loading import check_fit, load_network
 from sweep.training import training
 from sweep.training.cards import card, facts_of, json_of, read_facts
+from sweep.training.quality import Quality
 from sweep.training.recipes import read_recipe
 
 # Keras 3.15 converts its variables to arrays in a way that NumPy 2 is about to drop.
@@ -81,7 +82,8 @@ def test_the_facts_and_the_card_are_what_the_code_writes(name):
     sets = load_dataset(recipe.dataset, "train"), load_dataset(recipe.dataset, "test")
     shipped = read_facts(MODELS / f"{name}.json")
     assert shipped is not None
-    facts = facts_of(recipe, model, name, BITS[name], {path.name: file_digest(path)}, shipped["n_correct"], sets)
+    quality = Quality(shipped["n_images"], shipped["n_correct"])
+    facts = facts_of(recipe, model, name, BITS[name], {path.name: file_digest(path)}, quality, sets)
     assert shipped["versions"].keys() == facts["versions"].keys()
     assert all(re.fullmatch(r"[\d.]+", number) for number in shipped["versions"].values())
     assert json_of(facts | {"versions": shipped["versions"]}) == (MODELS / f"{name}.json").read_text(encoding="utf-8")

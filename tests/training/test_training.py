@@ -113,7 +113,7 @@ def test_training_twice_gives_equal_weights_files_and_cards(recipe, tmp_path, ca
         a, b = load_network(one.path), load_network(other.path)
         for have, want in zip(a.model.get_weights(), b.model.get_weights(), strict=True):
             np.testing.assert_array_equal(have, want)
-        assert (one.n_correct, one.n_images) == (other.n_correct, 60)
+        assert (one.quality.n_correct, one.quality.n_images) == (other.quality.n_correct, 60)
         assert one.digest == a.digest == hashlib.sha256(one.path.read_bytes()).hexdigest()
     assert first[0].digest == second[0].digest, "equal weights give equal .h5 files"
     assert not list(tmp_path.rglob("*.partial*"))
@@ -125,7 +125,7 @@ def test_training_twice_gives_equal_weights_files_and_cards(recipe, tmp_path, ca
     card = first[0].card.read_text(encoding="utf-8")
     for model in first[:2]:
         assert f"| SHA-256 of `{model.path.name}` | `{model.digest}` |" in card
-    assert f"({first[0].n_correct} of 60 test images)" in card
+    assert f"({first[0].quality.n_correct} of 60 test images)" in card
     assert "| training seed | 3 |" in card
     assert "Words for the card." in card
     assert "| 0 | conv | Conv2D | filters = 2, kernel_size = 3, activation = relu | (6, 6, 2) | 20 |" in card
@@ -133,7 +133,12 @@ def test_training_twice_gives_equal_weights_files_and_cards(recipe, tmp_path, ca
     assert "Made from [tiny](tiny.md)" in first[2].card.read_text(encoding="utf-8")
     facts = json.loads((tmp_path / "tiny_3bit.json").read_text(encoding="utf-8"))
     assert facts["files"] == {model.path.name: model.digest for model in first[2:]}
-    assert (facts["made_from"], facts["bits"], facts["seed"], facts["n_correct"]) == ("tiny", 3, 3, first[2].n_correct)
+    assert (facts["made_from"], facts["bits"], facts["seed"], facts["n_correct"]) == (
+        "tiny",
+        3,
+        3,
+        first[2].quality.n_correct,
+    )
     assert facts["recipe"] == recipe_digest(read_recipe(path), load_dataset(tmp_path / "tiny.npz").digest)
     assert facts["layers"][1]["arguments"] == {"rate": 0.1}
     assert [layer["output_shape"] for layer in facts["layers"]] == [[6, 6, 2], [6, 6, 2], [72], [2]]
@@ -149,8 +154,8 @@ def test_rounded_models_round_kernels_only_and_are_measured(recipe, tmp_path):
     test = load_dataset(tmp_path / "tiny.npz")
     assert check_fit(coarse, test) == []
     scores = coarse.model.predict(prepare_images(test.images, coarse.input_shape), verbose=0)
-    assert rounded.n_correct == (scores.argmax(axis=1) == test.labels).sum()
-    assert rounded.n_correct > 40, "it has learned something"
+    assert rounded.quality.n_correct == (scores.argmax(axis=1) == test.labels).sum()
+    assert rounded.quality.n_correct > 40, "it has learned something"
 
 
 @pytest.mark.parametrize("suffix", ["h5", "keras"])
@@ -179,7 +184,7 @@ def test_several_trainings_differ_in_their_seed_alone(recipe, tmp_path, capsys):
     assert [model.path.relative_to(tmp_path) for model in written] == [Path("runs") / name for name in names]
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition(":")[0] for line in lines] == ["tiny-seed3"] * 2 + ["tiny-seed4"] * 2
-    assert lines[1] == f"tiny-seed3: {100 * written[0].n_correct / 60:.2f} %, training 1 of 2"
+    assert lines[1] == f"tiny-seed3: {100 * written[0].quality.n_correct / 60:.2f} %, training 1 of 2"
     assert written[0].digest != written[2].digest
     alone = train(path, tmp_path / "alone", seed=4)
     assert [model.digest for model in alone] == [model.digest for model in written[2:]], "other trainings do not matter"
@@ -248,7 +253,7 @@ def test_one_sigmoid_unit_is_trained_on_its_threshold(recipe, tmp_path):
     path = recipe(("units = 2", "units = 1"), ('"softmax"', '"sigmoid"'), ('["h5", "keras"]', '["keras"]'))
     model = train(path)[0]
     assert load_network(model.path).threshold == 0.5
-    assert model.n_correct > 40
+    assert model.quality.n_correct > 40
     assert "| loss | binary_crossentropy |" in model.card.read_text(encoding="utf-8")
 
 
