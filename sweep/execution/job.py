@@ -27,7 +27,8 @@ class Job:
     worker with others refuses to work; `deadline` is in seconds, for one chunk; `trust` loads model files
     unchecked; `rescale` is the study's; `plugins` are the files of a user's own transforms, which a worker runs before
     it meets these; `gpus` is what each task was given, of which a worker must see something; `survey` says how chips
-    that serve the mean alone sample the images, all of which they see where it is None.
+    that serve the mean alone sample the images, all of which they see where it is None; `expected` is how many trials
+    of a cell, on all images, a worker has probably to do, and empty where nobody knows.
     """
 
     folder: str
@@ -45,6 +46,7 @@ class Job:
     plugins: tuple[Plugin, ...] = ()
     gpus: float = 0.0
     survey: Survey | None = None
+    expected: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, prepared: Prepared, folder: str = "", **how: Any) -> Job:

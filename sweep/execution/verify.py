@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,7 +122,8 @@ def _again(store: Store, study: Study, sample: int, trust: bool) -> tuple[int, t
         groups.setdefault((cells[row["cell"]].model, engine), []).append((row["cell"], row["seed"]))
     different = []
     for (label, engine), trials in groups.items():
-        job = Job.of(prepared, engine=engine, survey=survey_of(prepared, store.folder))
+        expected = Counter(cell for cell, _ in trials)
+        job = Job.of(prepared, engine=engine, survey=survey_of(prepared, store.folder), expected=expected)
         for row in _evaluated(job, prepared, label, trials):
             trial = (row["cell"], row["seed"])
             if row["n_correct"] != stored[trial]:
