@@ -49,12 +49,11 @@ Clock = Callable[[], float]
 
 
 class Way(NamedTuple):
-    """A backend that may be chosen: under what name it is remembered, and how many sample passes measuring takes."""
+    """A backend that may be chosen: the name by which it is remembered, and the trials of a pass that is measured."""
 
     name: str
     make: Maker
     trials: int
-    passes: int
 
 
 class Chosen(NamedTuple):
@@ -147,13 +146,13 @@ class Choice:
         elif not by_rule:
             ways = [way for way in ways if not way.name.startswith("stacked") or _may_win(graph)]
         budget = SHARE * work * self._seconds if math.isfinite(work) and not engine else math.inf
-        return self._try(ways, key, reach, size, budget, facts, known is not None)
+        return self._try(ways, key, graph, size, budget, facts, known is not None)
 
     def _try(
         self,
         ways: Sequence[Way],
         key: tuple[int, ...],
-        reach: tuple[int, ...],
+        graph: Graph,
         size: int,
         budget: float,
         facts: dict[str, object] | None,
@@ -161,18 +160,16 @@ class Choice:
     ) -> Chosen:
         """The best of some ways; measured against the plain one where there are `facts` to remember it by."""
         sites = self.subject.sites
+        reach = [number for number in graph.varied if number < len(self._weights)]
         sample = dataclasses.replace(self.subject, images=self.subject.images[:size])
         levels = [IDENTITY] * len(sites)
         given: list[list[Entry]] = [[*weights, *levels] for weights in (self._weights, self.noisy(key))]
-        layers = len([w for w in Graph(sample.network.model, reach, sites).rest if getattr(w.operation, "weights", ())])
         expected: Scores | None = None
         best, plain, name = math.inf if facts is None else GAIN, Plain(sample, key), PLAIN
         chosen = Chosen(Plain)
         refusal = ""
         for way in ways:
-            building = LOWERING_SECONDS * layers if way.name == Compiled.name else STACKING * self._tracing
-            passes = 4 if known else way.passes
-            if building + passes * len(sample.images) * self._seconds > budget:
+            if self._cost(way, graph, len(sample.images), known) > budget:
                 chosen = chosen._replace(complete=False)
                 continue
             begun = self._clock()
@@ -203,6 +200,17 @@ class Choice:
         if facts and not known and chosen.complete:
             remember(facts, name)
         return chosen
+
+    def _cost(self, way: Way, graph: Graph, images: int, known: bool) -> float:
+        """Seconds that it will probably take to make a way, prove it on so many images, and measure it if not `known`.
+
+        The last two by what the plain pass has taken: what Keras expects, what no varied weight reaches, and rounds.
+        """
+        rounds = 0 if known else ROUNDS
+        passes = 2 + rounds + (1 + rounds) * way.trials * _share(graph)
+        layers = sum(bool(getattr(step.operation, "weights", ())) for step in graph.rest)
+        making = LOWERING_SECONDS * layers if way.name == Compiled.name else STACKING * self._tracing
+        return making + passes * images * self._seconds
 
     def _prove_plain(self, key: tuple[int, ...], size: int) -> None:
         """Raise SweepError unless the plain pass is `keras.Model.predict`, with the clean weights and noisy ones.
@@ -308,20 +316,23 @@ def _ways(engine: str | None) -> list[Way]:
     gpu = tf_ops.device() == "GPU"
     ways: list[Way] = []
     if engine in (None, Compiled.name) and not gpu:
-        ways.append(Way(Compiled.name, Compiled, 2, 2 + ROUNDS * 3))
+        ways.append(Way(Compiled.name, Compiled, 2))
     if engine in (None, Stacked.name):
         for trials, images in GPU_STACKS if gpu else CPU_STACKS:
             make = partial(Stacked, images_per_step=images, trials=trials)
-            ways.append(Way(f"stacked {trials}x{images}", make, trials, trials + ROUNDS * (trials + 1)))
+            ways.append(Way(f"stacked {trials}x{images}", make, trials))
     return ways
 
 
 def _may_win(graph: Graph) -> bool:
     """Whether a stack of trials can be faster: on GPUs, behind a prefix that is kept, or where layers are small."""
-    rest, prefix = ([n for step in part if (n := _multiplications(step))] for part in (graph.rest, graph.prefix))
-    if tf_ops.device() == "GPU" or not rest or sum(rest) < KEPT * (sum(rest) + sum(prefix)):
-        return True
-    return sum(rest) / len(rest) < SMALL
+    rest = [n for n in map(_multiplications, graph.rest) if n]
+    return tf_ops.device() == "GPU" or not rest or _share(graph) < KEPT or sum(rest) / len(rest) < SMALL
+
+
+def _share(graph: Graph) -> float:
+    """Of a network's multiply-adds, what a trial repeats."""
+    return sum(map(_multiplications, graph.rest)) / max(1, sum(map(_multiplications, graph.steps)))
 
 
 def _multiplications(step: Step) -> int:

@@ -96,8 +96,9 @@ class Evaluator:
 
         Args:
             varied, block: as for `count`.
-            trials: how many are to come, on all images: the more, the longer choosing may take; None for many. If it
-                turns out to be many more, where these were too few to try anything, there is another choice.
+            trials: how many are to come, on all images: the more, the longer choosing may take. If it turns out to be
+                many more, where these were too few to try anything, there is another choice. None for those known
+                already, or if there are none, for any number.
         """
         key = (tuple(sorted(varied)), block)
         if key not in self._backends or (trials is not None and trials > GROWN * self._short.get(key, math.inf)):

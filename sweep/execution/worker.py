@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
+from math import inf
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import numpy as np
@@ -221,8 +222,8 @@ def _alike(
         how = (job.engine, kind.sites, job.rescale)
         key, make = (network.digest, dataset.digest, *how), partial(Evaluator, network, dataset, *how)
         evaluator = _kept(_evaluators, key, _KEPT_EVALUATORS, make)
-        known = chunk.kind == WHOLE and bool(job.expected)
-        evaluator.backend(kind.varied, kind.block, _expected(job, network, chunk.model).get(kind) if known else None)
+        many = chunk.kind != WHOLE or not job.expected
+        evaluator.backend(kind.varied, kind.block, inf if many else _expected(job, network, chunk.model).get(kind, inf))
         yield kind, trials, evaluator
 
 
