@@ -116,7 +116,7 @@ class Choice:
         Raises SweepError when the plain pass differs from `keras.Model.predict`.
         """
         work = math.inf if self.subject.sites else trials * len(self.subject.images)
-        size = _sample(work)
+        size = min(_sample(work), len(self.subject.images))
         try:
             self._prove_plain(key, size)
             return self._choose(key, block, work, size, engine)
@@ -146,6 +146,9 @@ class Choice:
         elif not by_rule:
             ways = [way for way in ways if not way.name.startswith("stacked") or _may_win(graph)]
         budget = SHARE * work * self._seconds if math.isfinite(work) and not engine else math.inf
+        affordable = [way for way in ways if not self._cost(way, graph, size, known is not None) > budget]
+        if not affordable:
+            return Chosen(Plain, complete=not ways)
         return self._try(ways, key, graph, size, budget, facts, known is not None)
 
     def _try(
@@ -163,13 +166,13 @@ class Choice:
         reach = [number for number in graph.varied if number < len(self._weights)]
         sample = dataclasses.replace(self.subject, images=self.subject.images[:size])
         levels = [IDENTITY] * len(sites)
-        given: list[list[Entry]] = [[*weights, *levels] for weights in (self._weights, self.noisy(key))]
+        given: list[list[Entry]] = [[*weights, *levels] for weights in (self._weights, self._noise_of(key))]
         expected: Scores | None = None
         best, plain, name = math.inf if facts is None else GAIN, Plain(sample, key), PLAIN
         chosen = Chosen(Plain)
         refusal = ""
         for way in ways:
-            if self._cost(way, graph, len(sample.images), known) > budget:
+            if self._cost(way, graph, size, known) > budget:
                 chosen = chosen._replace(complete=False)
                 continue
             begun = self._clock()
@@ -222,7 +225,7 @@ class Choice:
             self._clean = predict(self.subject.network, images)
             self._check(np.concatenate([self._first, self._passing(images[BATCH:], self._weights)]), self._clean)
         if key and not self._noise_passed:
-            noisy = self.noisy(key)
+            noisy = self._noise_of(key)
             begun = self._clock()
             scores = self._passing(images, noisy)
             self._seconds = (self._clock() - begun) / len(images)
@@ -243,7 +246,7 @@ class Choice:
         images = len(sample.images)
         noisy = self._noisy_scores.get(key, self._clean[:0])
         if len(noisy) < images:
-            noisy = predict(sample.network, sample.images, self.noisy(key))
+            noisy = predict(sample.network, sample.images, self._noise_of(key))
             self._noisy_scores = {key: noisy}
         return np.stack([self._clean[:images], noisy[:images]])
 
@@ -289,8 +292,6 @@ class Choice:
 
         So variances stay positive. What is 0 everywhere gets a noise of 0.1.
         """
-        if key in self._noise:
-            return self._noise[key]
         noise = np.random.default_rng(0)
         noisy = list(self._weights)
         for i in key:
@@ -302,8 +303,13 @@ class Choice:
             elif not self.subject.network.variables[i].kernel:
                 errors, level = np.clip(errors, -3, 3) * w, 0.1
             noisy[i] = (w + level * errors).astype(np.float32)
-        self._noise = {key: noisy}
         return noisy
+
+    def _noise_of(self, key: tuple[int, ...]) -> list[Array]:
+        """As `noisy`, drawn once for a choice."""
+        if key not in self._noise:
+            self._noise = {key: self.noisy(key)}
+        return self._noise[key]
 
 
 def _sample(work: float) -> int:

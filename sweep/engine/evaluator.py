@@ -18,7 +18,7 @@ from sweep.data.datasets import Dataset
 from sweep.data.decisions import decide
 from sweep.engine import near_ties, tf_ops
 from sweep.engine.backends import Backend, Compiled, Plain, Scores, Subject
-from sweep.engine.choice import SAMPLE, Choice, Clock, entries_of
+from sweep.engine.choice import SAMPLE, Choice, Chosen, Clock, entries_of
 from sweep.engine.compiled.network import Seen
 from sweep.engine.extremes import Extremes
 from sweep.engine.graph import Unsupported
@@ -86,7 +86,8 @@ class Evaluator:
         self._subject, self._softmax = self._choice.subject, self._choice.softmax
         assert self._subject.forward is not None
         self._passing: Callable[..., Any] = self._subject.forward.run
-        self._short: dict[tuple[tuple[int, ...], int | None], float] = {}  # trials too few for others than plain
+        # By variables, block and what was asked for; with the trials above which there is another choice.
+        self._chosen: dict[tuple[tuple[int, ...], int | None, str | None], tuple[Chosen, float]] = {}
         self._cuts: dict[tuple[tuple[int, ...], int | None], Features | None] = {}
         self._fallback: dict[tuple[tuple[int, ...], int | None], Plain] = {}
         self._backends: OrderedDict[tuple[tuple[int, ...], int | None], Backend] = OrderedDict()
@@ -101,17 +102,17 @@ class Evaluator:
                 already, or if there are none, for any number.
         """
         key = (tuple(sorted(varied)), block)
-        if key not in self._backends or (trials is not None and trials > GROWN * self._short.get(key, math.inf)):
-            self._backends.pop(key, None)
-            while len(self._backends) >= KEPT_BACKENDS:
-                self._backends.popitem(last=False)
+        chosen, enough = self._chosen.get((*key, self._engine), (None, 0.0))
+        if chosen is None or (trials is not None and trials > enough):
             trials = math.inf if trials is None else trials
             chosen = self._choice.choose(*key, trials, self._engine)
+            self._chosen[*key, self._engine] = chosen, math.inf if chosen.complete else GROWN * trials
             self._tie = max(self._tie, near_ties.MARGIN * chosen.error)
             self.notes += chosen.notes
-            self._short.pop(key, None)
-            if not chosen.complete:
-                self._short[key] = trials
+            self._backends.pop(key, None)
+        if key not in self._backends:
+            while len(self._backends) >= KEPT_BACKENDS:
+                self._backends.popitem(last=False)
             self._backends[key] = chosen.make(dataclasses.replace(self._subject, block=block), key[0])
         self._backends.move_to_end(key)
         return self._backends[key]

@@ -231,7 +231,7 @@ class _Sweep:
         runner, prepared = self._runner, self._prepared
         runner.start(self._job, prepared.models, prepared.dataset)
         joined = f"{runner.joined} joined; " if runner.joined else ""
-        progress.note(f"{joined}workers load TensorFlow and the network")
+        progress.note(f"{joined}workers load TensorFlow and the network, and choose how to evaluate")
 
     def _loop(self, cutter: Cutter, progress: Progress) -> None:
         runner = self._runner

@@ -11,7 +11,7 @@ from keras import layers
 
 from sweep.data.datasets import Dataset
 from sweep.engine import backends, choice
-from sweep.engine.evaluator import Evaluator
+from sweep.engine.evaluator import KEPT_BACKENDS, Evaluator
 from sweep.engine.graph import Graph
 from sweep.networks.loading import Network, load_network
 
@@ -275,3 +275,14 @@ def test_stacks_are_tried_where_they_can_win(model: Callable[[], keras.Model], v
     every = range(len(made.weights))
     graph = Graph(made, every if varied == "all" else every[-2:])
     assert choice._may_win(graph) is may
+
+
+def test_what_was_chosen_is_not_chosen_again_where_room_was_made(evaluator, monkeypatch: pytest.MonkeyPatch):
+    ours = evaluator(fixed(compiled=0.5))
+    first = ours.backend(VARIED, trials=MANY)
+    for block in range(100, 100 + KEPT_BACKENDS):
+        ours.backend(VARIED, block, trials=5)
+    monkeypatch.setattr(ours._choice, "choose", lambda *_: pytest.fail("chosen again"))
+    again = ours.backend(VARIED, trials=MANY)
+    assert again is not first
+    assert again.name == first.name == "compiled"
