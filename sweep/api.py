@@ -127,8 +127,8 @@ def run(
         runner: "inline" evaluates in the calling process, without Ray.
         chunk_trials: trials of a task; None makes tasks of some seconds.
         threads: TensorFlow threads of a task.
-        engine: how to evaluate; None takes what measures fastest. The counts do not depend on it,
-            but where the data flow is rounded (docs/engine.md).
+        engine: how to evaluate; None takes what is clearly the fastest, where measuring that pays. The counts do not
+            depend on it, but where the data flow is rounded (docs/engine.md).
         deadline: seconds after which a task is given up, in Ray; None for half an hour.
         trust_model: load model files without the checks of `sweep.networks.checks.safety`: code stored in them may run.
         trust_plugins: for a study file that lies in a run folder: run the plugins that lie there, too. Or who is asked,

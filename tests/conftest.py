@@ -18,6 +18,7 @@ settings.register_profile(
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fresh" if "SWEEP_LONG" in os.environ else "repeatable"))
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["NOISESWEEP_CACHE"] = "off"  # what a test chooses is no other's
 
 ROOT = Path(__file__).parent.parent
 

@@ -25,8 +25,11 @@ from sweep.bench.throughput import Throughput, peak_of_workers
 from sweep.data.datasets import Dataset, prepare_images
 from sweep.engine import tf_ops
 from sweep.engine.backends import Backend, Compiled, Plain, Stacked, Subject
-from sweep.engine.evaluator import CPU_STACKS, SAMPLE, Evaluator, seconds_a_trial
+from sweep.engine.choice import CPU_STACKS, SAMPLE, entries_of
+from sweep.engine.evaluator import Evaluator
 from sweep.engine.graph import Unsupported
+from sweep.engine.machine import processor
+from sweep.engine.sites import Entry
 from sweep.errors import InputError
 from sweep.execution.ray.cluster import RayRunner, available_cores
 from sweep.execution.runner import Runner
@@ -92,7 +95,7 @@ def bench(
     versions: dict[str, str | None] = {"python": platform.python_version(), "noisesweep": VERSION}
     versions |= {name: version(name) for name in ("tensorflow", "keras", "ray", "numpy")}
     versions["torch"] = baselines.torch_version()
-    machine = {"processor": _processor(), "cores": available_cores(), "load": load}
+    machine = {"processor": processor(), "cores": available_cores(), "load": load}
     return Benchmark(tuple(results), machine, versions, time.monotonic() - started)
 
 
@@ -175,7 +178,7 @@ class _Fixed(Evaluator):
         super().__init__(network, dataset)
         self._told = backend
 
-    def backend(self, varied: Sequence[int], block: int | None = None) -> Backend:  # noqa: ARG002
+    def backend(self, varied: Sequence[int], block: int | None = None, trials: float | None = None) -> Backend:  # noqa: ARG002
         """The one it was told."""
         return self._told
 
@@ -235,7 +238,19 @@ def _best_stack(task: _Task) -> tuple[int, int]:
     """The faster of the stacks that autotuning tries, on a sample: (trials, images a step)."""
     sample = dataclasses.replace(task.subject, images=task.subject.images[:SAMPLE])
     sets = task.weights(range(max(CPU_STACKS)[0]))
-    return min(CPU_STACKS, key=lambda stack: seconds_a_trial(Stacked(sample, task.varied, stack[1], stack[0]), sets))
+    return min(CPU_STACKS, key=lambda stack: _seconds_a_trial(Stacked(sample, task.varied, stack[1], stack[0]), sets))
+
+
+def _seconds_a_trial(backend: Backend, trials: Sequence[Sequence[Entry]]) -> float:
+    """Seconds a trial of a full pass: the best of three after one that may compile."""
+    full = entries_of([trials[k % len(trials)] for k in range(backend.trials)], backend)
+    backend.scores(full)
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        backend.scores(full)
+        times.append(time.perf_counter() - start)
+    return min(times) / backend.trials
 
 
 def _rate(task: _Task, evaluate: baselines.Evaluate, trials: int, seconds: float) -> float:
@@ -245,12 +260,3 @@ def _rate(task: _Task, evaluate: baselines.Evaluate, trials: int, seconds: float
         evaluate(task.weights(range(done, done + trials)))
         done += trials
     return done / (time.perf_counter() - start)
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()

@@ -7,7 +7,7 @@ import os
 import time
 from pathlib import Path
 
-from sweep.engine.evaluator import CPU_STACKS
+from sweep.engine.choice import CPU_STACKS
 from sweep.errors import TaskError
 from sweep.execution.job import Job, Outcome
 from sweep.execution.plan import Chunk

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from sweep.engine import tf_ops
 from sweep.engine.compiled.network import Blocks, CompiledNetwork, Seen
 from sweep.engine.extremes import Extremes
 from sweep.engine.graph import Graph, Tensor, Unsupported
+from sweep.engine.proof import BATCH
 from sweep.engine.sites import Entry, Noise, Site
 from sweep.engine.stacked.network import StackedNetwork
 from sweep.networks.loading import Network
@@ -27,6 +28,20 @@ PREFIX_BYTES = 256 * 1024**2  # kept at most of what no varied weight reaches
 IMAGES_PER_STEP = 500
 
 
+class Forward(NamedTuple):
+    """The plain pass of a network.
+
+    Attributes:
+        run: the compiled function of images and entries.
+        graph: what it runs, where that is known.
+        images_per_step: how many images to give it.
+    """
+
+    run: Any
+    graph: Graph | None
+    images_per_step: int
+
+
 @dataclass(frozen=True)
 class Subject:
     """What is evaluated.
@@ -36,12 +51,14 @@ class Subject:
         images: (n, ...) as it takes them.
         sites: where transforms act on its data flow.
         block: images that share their draws where weights are read anew; None for all.
+        forward: its plain pass where that is made already; tracing one takes a deep network seconds.
     """
 
     network: Network
     images: Array
     sites: tuple[Site, ...] = ()
     block: int | None = None
+    forward: Forward | None = None
 
     @property
     def blocks(self) -> list[Array]:
@@ -67,7 +84,11 @@ class Backend(Protocol):
 
 
 class Plain:
-    """Keras's own forward pass, compiled once, with the weights as arguments: the reference of all others."""
+    """Keras's own forward pass, compiled once, with the weights as arguments: the reference of all others.
+
+    Attributes:
+        as_predict: whether its steps are the batches of `keras.Model.predict`.
+    """
 
     name = "plain"
     trials = 1
@@ -77,7 +98,8 @@ class Plain:
         self._first_site = len(model.weights)
         self.varied = (*sorted(varied), *range(self._first_site, self._first_site + len(subject.sites)))
         self._entries: list[Any] = [ops.convert_to_tensor(w) for w in model.get_weights()] + [None] * len(subject.sites)
-        self._forward, graph, images_per_step = forward_of(subject)
+        self._forward, graph, images_per_step = subject.forward or forward_of(subject)
+        self.as_predict = images_per_step == BATCH
         noisy = [k for k, site in enumerate(subject.sites) if site.kind == "noise"]
         self._shapes = {self._first_site + k: graph.shape_at(k) for k in noisy} if graph else {}
         self._subject, self._images_per_step = subject, images_per_step
@@ -117,7 +139,7 @@ class Stacked:
 
     def __init__(self, subject: Subject, varied: Sequence[int], images_per_step: int, trials: int) -> None:
         self.trials = trials
-        self._network = StackedNetwork(subject.network.model, _cut(subject, varied), subject.sites)
+        self._network = StackedNetwork(subject.network.model, cut(subject, varied), subject.sites)
         self.varied = self._network.varied
         blocks = _blocks_of(_prefix(self._network.graph, subject), subject.block)
         self._blocks = [_whole_steps(block, images_per_step) for block in blocks]
@@ -141,7 +163,7 @@ class Compiled:
     trials = 8
 
     def __init__(self, subject: Subject, varied: Sequence[int]) -> None:
-        self._network = CompiledNetwork(subject.network.model, _cut(subject, varied), subject.sites)
+        self._network = CompiledNetwork(subject.network.model, cut(subject, varied), subject.sites)
         self.varied = self._network.varied
         self._subject = subject
         self._extremes = Extremes(subject.network.model, self.varied)
@@ -184,8 +206,8 @@ class Compiled:
         return 12 * (self._extremes.floats + self._network.floats)
 
 
-def forward_of(subject: Subject) -> tuple[Any, Graph | None, int]:
-    """The plain pass as a compiled function of images and entries; its graph if it has one; images for a step.
+def forward_of(subject: Subject) -> Forward:
+    """The plain pass; traced once for any number of images, but with sites, whose noise has as many values as these.
 
     Raises Unsupported when there are sites, and the network is not one whose data flow is known.
     """
@@ -195,9 +217,12 @@ def forward_of(subject: Subject) -> tuple[Any, Graph | None, int]:
     except Unsupported:
         if subject.sites:
             raise
-        return tf_ops.compile_function(_stateless(model)), None, IMAGES_PER_STEP
-    function = graph.run if subject.sites else _stateless(model)
-    return tf_ops.compile_function(function), graph, images_per_step(graph)
+        graph = None
+    if subject.sites and graph:
+        return Forward(tf_ops.compile_function(graph.run), graph, images_per_step(graph))
+    few = ops.convert_to_tensor(subject.images[:1])
+    run = tf_ops.compile_batches(_stateless(model), few, model.get_weights())
+    return Forward(run, graph, images_per_step(graph) if graph else IMAGES_PER_STEP)
 
 
 def _stateless(model: Any) -> Callable[[Tensor, Sequence[Tensor]], Tensor]:
@@ -250,8 +275,11 @@ def _whole_steps(block: Sequence[Array], size: int) -> list[list[Any]]:
     return [[ops.convert_to_tensor(x) for x in part] for part in parts if part[0].size]
 
 
-def _cut(subject: Subject, varied: Sequence[int]) -> tuple[int, ...]:
-    """The variables to treat as varied: those that are, or all of them where the prefix is too large to keep."""
+def cut(subject: Subject, varied: Sequence[int]) -> tuple[int, ...]:
+    """The variables to treat as varied: those that are, or all of them where the prefix is too large to keep.
+
+    Raises Unsupported where no pass of many trials covers the network.
+    """
     model = subject.network.model
     graph = Graph(model, varied, subject.sites)
     graph.check_rest()

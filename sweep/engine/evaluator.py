@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +18,8 @@ from sweep.data.datasets import Dataset
 from sweep.data.decisions import decide
 from sweep.data.measures import LOGITS, SIGMOID, SOFTMAX, Measure
 from sweep.engine import near_ties, tf_ops
-from sweep.engine.backends import Backend, Compiled, Plain, Scores, Stacked, Subject, forward_of, steps
+from sweep.engine.backends import Backend, Compiled, Plain, Scores, Subject
+from sweep.engine.choice import SAMPLE, Choice, Chosen, Clock, entries_of
 from sweep.engine.compiled.network import Seen
 from sweep.engine.extremes import Extremes
 from sweep.engine.graph import Unsupported
@@ -25,27 +28,22 @@ from sweep.engine.looks import Judged, Looks, look
 from sweep.engine.proof import BATCH as PREDICT_BATCH
 from sweep.engine.proof import predict
 from sweep.engine.reported import Count, Reported, Tally
-from sweep.engine.sites import IDENTITY, Entry, Site
-from sweep.errors import SweepError
+from sweep.engine.sites import Entry, Site
 from sweep.networks.feeding import feed
 from sweep.networks.loading import Network, task_of
 from sweep.perturb.base import Array, Transform
 
-SAMPLE = 256  # images of the proof and of autotuning
 KEPT_BACKENDS = 4
-CPU_STACKS = ((16, 10), (4, 50))  # (trials, images) a pass that autotuning tries
-GPU_STACKS = ((64, 500),)
-
-_Maker = Callable[[Subject, tuple[int, ...]], Backend]
+GROWN = 2  # times the trials that were too few for another way to be tried, from which on it is
 
 
 class Evaluator:
     """Evaluates one network on one dataset under any number of weight sets.
 
-    For each set of perturbed variables it meets, it tries the backends on a sample of images: one that
-    decides differently from `keras.Model.predict` is dropped with a note, the fastest of the others is used. Counts do
-    not depend on the choice, nor on which trials share a pass: a decision within rounding is taken again exactly as
-    `keras.Model.predict` takes it, in the same batch of images.
+    For each set of perturbed variables it meets, it may try the backends on a sample of images: one that
+    decides differently from `keras.Model.predict` is dropped with a note, the fastest of the others is used; see
+    `choice`. Counts do not depend on the choice, nor on which trials share a pass: a decision within rounding is taken
+    again exactly as `keras.Model.predict` takes it, in the same batch of images.
 
     With sites, where a value within rounding of the border between two levels can go to either, the backend is the
     first that is right, whatever the time it takes: a result does not depend on how busy a machine was.
@@ -67,6 +65,7 @@ class Evaluator:
         sites: Sequence[Site] = (),
         rescale: str | None = None,
         measures: Sequence[Measure] = (),
+        clock: Clock = time.perf_counter,
     ) -> None:
         self.network = network
         self.sites = tuple(sites)
@@ -79,29 +78,47 @@ class Evaluator:
         self._tie = near_ties.TIE
         self.labels = dataset.labels
         self.images = len(dataset)
-        self._subject = Subject(network, feed(network, dataset, rescale), self.sites)
+        exact = all(measure.exact for measure in measures)
+        subject = Subject(network, feed(network, dataset, rescale), self.sites)
+        self._choice = Choice(subject, self.weights, clock, exact)
+        self._subject, self._softmax = self._choice.subject, self._choice.softmax
+        assert self._subject.forward is not None
+        self._passing: Callable[..., Any] = self._subject.forward.run
         task = task_of(network, dataset)
         self._has_classes = not task.no_classes
-        self._passing = forward_of(self._subject)[0]
-        few = ops.convert_to_tensor(self._subject.images[:PREDICT_BATCH])
-        self._softmax = near_ties.is_softmax(np.asarray(self._passing(few, self.weights)))
         itself = dataset.targets is dataset.images or (dataset.targets is None and task.reconstructs)
         targets = self._subject.images if itself else dataset.targets
         kind = SOFTMAX if self._softmax else SIGMOID if network.sigmoid else LOGITS
         clean = partial(_clean_decisions, self._subject) if self._has_classes else None
         self._reported = Reported(tuple(measures), self.labels, targets, kind, clean)
+        # By variables, block and what was asked for; with the trials above which there is another choice.
+        self._chosen: dict[tuple[tuple[int, ...], int | None, str | None], tuple[Chosen, float]] = {}
         self._cuts: dict[tuple[tuple[int, ...], int | None], Features | None] = {}
         self._fallback: dict[tuple[tuple[int, ...], int | None], Plain] = {}
         self._backends: OrderedDict[tuple[tuple[int, ...], int | None], Backend] = OrderedDict()
 
-    def backend(self, varied: Sequence[int], block: int | None = None) -> Backend:
-        """How trials that perturb these variables are evaluated; chosen at the first call."""
+    def backend(self, varied: Sequence[int], block: int | None = None, trials: float | None = None) -> Backend:
+        """How trials that perturb these variables are evaluated; chosen at the first call.
+
+        Args:
+            varied, block: as for `count`.
+            trials: how many are to come, on all images: the more, the longer choosing may take. If it turns out to be
+                many more, where these were too few to try anything, there is another choice. None for those known
+                already, or if there are none, for any number.
+        """
         key = (tuple(sorted(varied)), block)
+        chosen, enough = self._chosen.get((*key, self._engine), (None, 0.0))
+        if chosen is None or (trials is not None and trials > enough):
+            trials = math.inf if trials is None else trials
+            chosen = self._choice.choose(*key, trials, self._engine)
+            self._chosen[*key, self._engine] = chosen, math.inf if chosen.complete else GROWN * trials
+            self._tie = max(self._tie, near_ties.MARGIN * chosen.error)
+            self.notes += chosen.notes
+            self._backends.pop(key, None)
         if key not in self._backends:
             while len(self._backends) >= KEPT_BACKENDS:
                 self._backends.popitem(last=False)
-            subject = dataclasses.replace(self._subject, block=block)
-            self._backends[key] = self._autotune(key[0])(subject, key[0])
+            self._backends[key] = chosen.make(dataclasses.replace(self._subject, block=block), key[0])
         self._backends.move_to_end(key)
         return self._backends[key]
 
@@ -131,19 +148,27 @@ class Evaluator:
             for number, first in enumerate(range(0, self.images, size)):
                 images = np.arange(first, min(first + size, self.images))
                 given = [next(trials[k]) for k in part]
-                scores = backend.scores(_entries(given, backend), number)
+                scores = backend.scores(entries_of(given, backend), number)
                 for tally, trial, row in zip(tallies, given, scores, strict=True):
+                    way = backend
                     if backend.name != "plain" and extremes.of(trial):
-                        plain = self.plain(varied, block)
-                        row = plain.scores(_entries([trial], plain), number)[0]
-                    self._take(tally, trial, row, images, block)
+                        way = self.plain(varied, block)
+                        row = way.scores(entries_of([trial], way), number)[0]
+                    same = isinstance(way, Plain) and way.as_predict
+                    self._take(tally, trial, row, images, block, same)
             found += [self._reported.count(tally) for tally in tallies]
         return found
 
     def _take(
-        self, tally: Tally, trial: Sequence[Entry], scores: Scores, images: npt.NDArray[np.int64], block: int | None
+        self,
+        tally: Tally,
+        trial: Sequence[Entry],
+        scores: Scores,
+        images: npt.NDArray[np.int64],
+        block: int | None,
+        same: bool,
     ) -> None:
-        """Take in the scores of a trial on these images."""
+        """Take in the scores of a trial on these images; the `same` that `predict` gives need not be taken again."""
         if not self._has_classes:
             tally.take(scores, np.asarray(np.isfinite(scores).all(axis=-1)))
             return
@@ -153,7 +178,8 @@ class Evaluator:
             scores = scores.copy()  # those that are taken again will stand in it
             for k in self._reported.top:
                 close |= near_ties.rank_within_rounding(scores, labels, k, self._softmax, self._tie)
-        self.take_again(decisions, close, trial, images, block, scores if self._reported.measures else None)
+        if not same:
+            self.take_again(decisions, close, trial, images, block, scores if self._reported.measures else None)
         tally.take(scores, finite, decisions, labels)
 
     def margins(
@@ -223,7 +249,7 @@ class Evaluator:
         key = (tuple(sorted(varied)), block)
         if key not in self._cuts and self._split:
             sample = dataclasses.replace(self._subject, images=self._subject.images[:SAMPLE], block=block)
-            given = [self.weights, self._noisy(key[0])]
+            given = [self.weights, self._choice.noisy(key[0])]
             images = np.broadcast_to(np.arange(len(sample.images)), (2, len(sample.images)))
             expected = np.stack([predict(self.network, sample.images, weights) for weights in given])
             found = None
@@ -298,82 +324,6 @@ class Evaluator:
             self._fallback = {key: Plain(dataclasses.replace(self._subject, block=block), key[0])}
         return self._fallback[key]
 
-    def _autotune(self, key: tuple[int, ...]) -> _Maker:
-        """The backend to use, by the proof at load and by autotuning."""
-        sample = dataclasses.replace(self._subject, images=self._subject.images[:SAMPLE])
-        given = [self.weights, self._noisy(key)]
-        expected = np.stack([predict(self.network, sample.images, weights) for weights in given])
-        self._check_plain(sample.images, given, expected)
-        if not key and not self.sites:
-            return Plain
-        if any(site.kind == "noise" for site in self.sites):
-            if self._engine not in (None, "plain"):
-                self.notes.append("noise on activations is drawn image by image: evaluating one trial at a time")
-            return Plain
-        levels = [IDENTITY] * len(self.sites)
-        trials: list[list[Entry]] = [[*weights, *levels] for weights in given]
-        plain: Backend = Plain(sample, key)
-        if self.sites:
-            expected = plain.scores(_entries(trials, plain))
-        first_right = bool(self.sites) or not all(measure.exact for measure in self._reported.measures)
-        best: tuple[float, _Maker] = (0.0 if first_right else seconds_a_trial(plain, trials), Plain)
-        refusal = ""
-        for make in self._candidates():
-            try:
-                backend = make(sample, key)
-            except Unsupported as reason:
-                refusal = str(reason)
-                continue
-            error = near_ties.difference(backend.scores(_entries(trials, backend)), expected, self._softmax)
-            if error > near_ties.LARGEST_ERROR:
-                self.notes.append(f"{backend.name} evaluation differs from plain Keras here, and is not used")
-                continue
-            self._tie = max(self._tie, near_ties.MARGIN * error)
-            if first_right:
-                return make
-            best = min(best, (seconds_a_trial(backend, trials), make), key=lambda pair: pair[0])
-            if backend.name == "compiled" and best[1] is make and self._engine is None:
-                break  # a stacked pass would take seconds to compile, to lose by a factor
-        if best[1] is Plain and refusal:
-            self.notes.append(f"evaluating one trial at a time: {refusal}")
-        return best[1]
-
-    def _check_plain(self, images: Array, given: Sequence[Sequence[Array]], expected: Array) -> None:
-        """Raise SweepError unless the plain pass, its sites letting everything through, is `keras.Model.predict`."""
-        batches = [ops.convert_to_tensor(few) for few in steps(images, PREDICT_BATCH)]
-        for weights, scores in zip(given, expected, strict=True):
-            passing = np.concatenate([np.asarray(self._passing(few, list(weights))) for few in batches])
-            if near_ties.difference(passing, scores, self._softmax) > near_ties.LARGEST_ERROR:
-                raise SweepError("evaluated as a function of its weights, the network differs from keras.Model.predict")
-
-    def _candidates(self) -> list[_Maker]:
-        gpu = tf_ops.device() == "GPU"
-        makers: list[_Maker] = []
-        if self._engine in (None, "compiled") and not gpu:
-            makers.append(Compiled)
-        if self._engine in (None, "stacked"):
-            for trials, images in GPU_STACKS if gpu else CPU_STACKS:
-                makers.append(partial(Stacked, images_per_step=images, trials=trials))
-        return makers
-
-    def _noisy(self, key: tuple[int, ...]) -> list[Array]:
-        """A perturbed network for the proof: noise of a tenth of each kernel's largest weight, of a tenth of others.
-
-        So variances stay positive. What is 0 everywhere gets a noise of 0.1.
-        """
-        noise = np.random.default_rng(0)
-        noisy = list(self.weights)
-        for i in key:
-            w = noisy[i]
-            level = 0.1 * float(np.max(np.abs(w), initial=0))
-            errors = noise.standard_normal(w.shape)
-            if level == 0:
-                level = 0.1
-            elif not self.network.variables[i].kernel:
-                errors, level = np.clip(errors, -3, 3) * w, 0.1
-            noisy[i] = (w + level * errors).astype(np.float32)
-        return noisy
-
 
 def _clean_decisions(subject: Subject) -> npt.NDArray[np.int64]:
     return decide(predict(subject.network, subject.images), subject.network.threshold)
@@ -385,19 +335,3 @@ def _distances(scores: Array, threshold: float) -> Array:
         return scores
     sure = np.clip(scores.astype(np.float64), near_ties.UNDERFLOW, 1 - 2.0**-24)
     return np.asarray(np.log(sure / (1 - sure)) - np.log(threshold / (1 - threshold)), np.float32)
-
-
-def _entries(trials: Sequence[Sequence[Entry]], backend: Backend) -> list[list[Entry]]:
-    return [[trial[i] for trial in trials] for i in backend.varied]
-
-
-def seconds_a_trial(backend: Backend, trials: Sequence[Sequence[Entry]]) -> float:
-    """Seconds a trial of a full pass: the best of three after one that may compile."""
-    full = _entries([trials[k % len(trials)] for k in range(backend.trials)], backend)
-    backend.scores(full)
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        backend.scores(full)
-        times.append(time.perf_counter() - start)
-    return min(times) / backend.trials

@@ -186,7 +186,7 @@ class Features:
 
     def __init__(self, subject: Subject, cut: Split, varied: Sequence[int], compiled: bool) -> None:
         self._cut = cut
-        part = dataclasses.replace(subject, network=cut.before)
+        part = dataclasses.replace(subject, network=cut.before, forward=None)
         inner = [k for k, number in enumerate(cut.numbers) if number in varied]
         self._by: Compiled | Plain | None = None
         if inner:

@@ -45,6 +45,20 @@ def compile_function(function: Callable[..., Any]) -> Callable[..., Any]:
     return compiled
 
 
+def compile_batches(function: Callable[..., Any], images: Tensor, weights: Sequence[Any]) -> Callable[..., Any]:
+    """As `compile_function`, for a function of images and a list of weights: compiled now, for any number of images.
+
+    Args:
+        function: gives a tensor.
+        images: (B, ...) of which all but B holds; weights: arrays of the shapes and types to come. Others compile anew.
+    """
+    compiled = tf.function(function, autograph=False)
+    any_batch = tf.TensorSpec((None, *images.shape[1:]), images.dtype)
+    compiled.get_concrete_function(any_batch, [tf.TensorSpec(w.shape, w.dtype) for w in weights])
+    run: Callable[..., Any] = compiled
+    return run
+
+
 def compile_steps(function: Callable[..., Any]) -> Callable[..., Any]:
     """As `compile_function`, for many steps in one call: a loop in the graph, which spares a call for each.
 
@@ -72,6 +86,12 @@ def configure(threads: int) -> None:
         tf.config.threading.set_inter_op_parallelism_threads(threads)
         for gpu in tf.config.list_physical_devices("GPU"):
             tf.config.experimental.set_memory_growth(gpu, True)
+
+
+def threads() -> tuple[int, int]:
+    """Threads within an operation and for several at a time; 0 where TensorFlow decides."""
+    setting = tf.config.threading
+    return int(setting.get_intra_op_parallelism_threads()), int(setting.get_inter_op_parallelism_threads())
 
 
 def device() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -27,6 +28,7 @@ from sweep.execution.plan import (
     Cutter,
     Trial,
     count_wanted,
+    kind_of,
     missing,
 )
 from sweep.execution.plan import (
@@ -172,7 +174,7 @@ class _Sweep:
                 for stage in self._stages(whole, sampling=bool(few)):
                     several = self._means.wanted + self._means.forecast()
                     progress.expect(count_wanted(study) + several, several)
-                    self._runner.update(self._job)
+                    self._runner.update(replace(self._job, expected=_each(stage, self._runner.slots)))
                     self._loop(Cutter(study, stage), progress)
                 if not self._failures:
                     progress.finish()
@@ -238,7 +240,7 @@ class _Sweep:
         runner, prepared = self._runner, self._prepared
         runner.start(self._job, prepared.models, prepared.dataset)
         joined = f"{runner.joined} joined; " if runner.joined else ""
-        progress.note(f"{joined}workers load TensorFlow and the network")
+        progress.note(f"{joined}workers load TensorFlow and the network, and choose how to evaluate")
 
     def _loop(self, cutter: Cutter, progress: Progress) -> None:
         runner = self._runner
@@ -346,3 +348,9 @@ class _Sweep:
                 continue
             if is_near_chance(correct / images, images, self._prepared.chance[label]):
                 yield chance_warning(label, correct / images, self._prepared.chance[label])
+
+
+def _each(stage: Sequence[Trial], workers: int) -> dict[str, float]:
+    """Trials on all images of each cell that one of so many workers has probably to do."""
+    counts = Counter(cell for cell, seed in stage if kind_of((cell, seed)) == WHOLE)
+    return {cell: count / max(1, workers) for cell, count in counts.items()}

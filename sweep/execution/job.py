@@ -30,7 +30,8 @@ class Job:
     unchecked; `rescale` and `measures` are the study's; `own_measures` are the columns of the user's own among these,
     with the digests of their files; `plugins` are the files of a user's own transforms and measures, which a worker
     runs before it meets them; `gpus` is what each task was given, of which a worker must see something; `survey` says
-    how chips that serve the mean alone sample the images, all of which they see where it is None.
+    how chips that serve the mean alone sample the images, all of which they see where it is None; `expected` is how
+    many trials of a cell, on all images, a worker has probably to do, and empty where nobody knows.
     """
 
     folder: str
@@ -50,6 +51,7 @@ class Job:
     plugins: tuple[Script, ...] = ()
     gpus: float = 0.0
     survey: Survey | None = None
+    expected: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, prepared: Prepared, folder: str = "", **how: Any) -> Job:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,7 +128,8 @@ def _again(store: Store, study: Study, sample: int, trust: bool) -> tuple[int, t
         groups.setdefault((cells[row["cell"]].model, engine), []).append((row["cell"], row["seed"]))
     different = []
     for (label, engine), trials in groups.items():
-        job = Job.of(prepared, engine=engine, survey=survey_of(prepared, store.folder))
+        expected = Counter(cell for cell, _ in trials)
+        job = Job.of(prepared, engine=engine, survey=survey_of(prepared, store.folder), expected=expected)
         for row in _evaluated(job, prepared, label, trials):
             trial = (row["cell"], row["seed"])
             for name in ("n_correct", *study.further):

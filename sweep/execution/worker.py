@@ -8,10 +8,11 @@ import platform
 import signal
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
+from math import inf
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import numpy as np
@@ -24,7 +25,7 @@ from sweep.data.measures import ACCURACY, column, further, measure_of
 from sweep.errors import NodeError, SweepError, TaskError, VersionError
 from sweep.execution import sampled
 from sweep.execution.job import Job, Outcome, unpacked
-from sweep.execution.plan import FEW, SURVEY, Chunk
+from sweep.execution.plan import FEW, SURVEY, WHOLE, Chunk
 from sweep.perturb.perturbation import block_of, reached, reads
 from sweep.perturb.shared import Shared
 from sweep.preparation.inputs import ModelFile
@@ -58,6 +59,7 @@ _designs: OrderedDict[tuple[str, str], Design] = OrderedDict()
 _shared: OrderedDict[Any, Any] = OrderedDict()
 _networks: OrderedDict[str, Network] = OrderedDict()  # one process serves many chunks
 _evaluators: OrderedDict[tuple[object, ...], Evaluator] = OrderedDict()
+_expectations: OrderedDict[tuple[int, str], tuple[Mapping[str, float], Mapping[_Kind, float]]] = OrderedDict()
 
 
 @dataclass(frozen=True)
@@ -217,18 +219,38 @@ def _alike(
     groups: dict[_Kind, list[tuple[Cell, int]]] = {}
     kinds: dict[str, _Kind] = {}
     for cell_id, seed in chunk.trials:
-        cell = job.cells[cell_id]
         if cell_id not in kinds:
-            varied = reached(network.variables, cell.transforms)
-            kinds[cell_id] = _Kind(varied, sites_of(job.flow.get(cell_id, ())), block_of(cell.transforms))
-        groups.setdefault(kinds[cell_id], []).append((cell, seed))
+            kinds[cell_id] = _kind(job, network, cell_id)
+        groups.setdefault(kinds[cell_id], []).append((job.cells[cell_id], seed))
     for kind, trials in groups.items():
         how = (job.engine, kind.sites, job.rescale)
         own = job.own_measures
         measures = [own_measure(n, own[n]) if n in own else measure_of(n) for n in further(job.measures)]
         key = (network.digest, dataset.digest, *how, tuple(job.measures), *own.values())
         make = partial(Evaluator, network, dataset, *how, measures)
-        yield kind, trials, _kept(_evaluators, key, _KEPT_EVALUATORS, make)
+        evaluator = _kept(_evaluators, key, _KEPT_EVALUATORS, make)
+        many = chunk.kind != WHOLE or not job.expected
+        evaluator.backend(kind.varied, kind.block, inf if many else _expected(job, network, chunk.model).get(kind, inf))
+        yield kind, trials, evaluator
+
+
+def _kind(job: Job, network: Network, cell: str) -> _Kind:
+    transforms = job.cells[cell].transforms
+    return _Kind(reached(network.variables, transforms), sites_of(job.flow.get(cell, ())), block_of(transforms))
+
+
+def _expected(job: Job, network: Network, model: str) -> Mapping[_Kind, float]:
+    """How many trials of each kind, on all images, this worker has probably to do with a network."""
+
+    def sums() -> tuple[Mapping[str, float], Mapping[_Kind, float]]:
+        found: dict[_Kind, float] = {}
+        for cell, trials in job.expected.items():
+            if job.cells[cell].model == model:
+                kind = _kind(job, network, cell)
+                found[kind] = found.get(kind, 0.0) + trials
+        return job.expected, found  # kept together, so that no other mapping gets this one's id
+
+    return _kept(_expectations, (id(job.expected), model), _KEPT_NETWORKS, sums)[1]
 
 
 def _evaluate(job: Job, evaluator: Evaluator, kind: _Kind, trials: list[tuple[Cell, int]]) -> Iterator[dict[str, Any]]:

@@ -39,7 +39,9 @@ def test_a_bad_node_ruins_nothing_and_is_named(place: Path, monkeypatch, fault: 
             assert status == 0, errors
         print(f"{trials} trials in {time.monotonic() - begun:.0f} s")
         assert not other.ended
-    assert ", 2 nodes with 2 slots joined; workers load TensorFlow and the network\n" in errors
+    assert (
+        ", 2 nodes with 2 slots joined; workers load TensorFlow and the network, and choose how to evaluate\n" in errors
+    )
     assert errors.count(f": {FAULTS[fault]}; no more tasks go there\n") == 1, errors
     assert "note: done without 1 of 2 nodes: worker on " in errors
     scene.check("run", scene.undisturbed(monkeypatch), env[scene.MARK])

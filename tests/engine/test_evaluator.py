@@ -10,7 +10,6 @@ from keras import layers
 
 from sweep.data.datasets import load_dataset
 from sweep.engine import backends
-from sweep.engine import evaluator as module
 from sweep.engine.evaluator import Evaluator
 from sweep.networks.loading import load_network
 
@@ -105,12 +104,10 @@ def test_every_way_counts_as_predict(name: str, tmp_path: Path, monkeypatch: pyt
 
 def test_backends_that_are_asked_for_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     ours, *_ = prepared(NETWORKS["softmax"](), tmp_path, monkeypatch)
-    seconds = {"plain": 3.0, "stacked": 2.0, "compiled": 1.0}
-    monkeypatch.setattr(module, "seconds_a_trial", lambda backend, _: seconds[backend.name])
-    for engine in ("plain", "stacked", "compiled", None):
+    for engine in ("plain", "stacked", "compiled"):
         ours._engine = engine
         ours._backends.clear()
-        assert ours.backend((0, 1)).name == (engine or "compiled")
+        assert ours.backend((0, 1)).name == engine, "however slow"
 
 
 def test_a_network_with_an_unknown_layer_runs_one_at_a_time_and_says_so(tmp_path: Path, monkeypatch):
@@ -127,8 +124,8 @@ def test_a_network_with_an_unknown_layer_runs_one_at_a_time_and_says_so(tmp_path
 
 def test_a_way_that_is_wrong_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     ours, *_ = prepared(NETWORKS["softmax"](), tmp_path, monkeypatch)
-    right = module.Compiled.scores
-    monkeypatch.setattr(module.Compiled, "scores", lambda way, *given: right(way, *given)[..., ::-1])
+    right = backends.Compiled.scores
+    monkeypatch.setattr(backends.Compiled, "scores", lambda way, *given: right(way, *given)[..., ::-1])
     assert ours.backend((0, 1)).name != "compiled"
     assert any("compiled evaluation differs from plain Keras" in note for note in ours.notes)
 

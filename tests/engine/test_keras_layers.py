@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from keras import layers as kl
 
-from sweep.engine import evaluator
+from sweep.engine import choice
 from sweep.errors import InputError
 from sweep.execution.job import Job
 from sweep.execution.plan import Chunk, wanted
@@ -322,7 +322,7 @@ def test_scores_that_are_not_of_their_image_alone_are_refused(layer: type[keras.
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_trials_are_those_of_predict_or_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(evaluator, "CPU_STACKS", ())
+    monkeypatch.setattr(choice, "CPU_STACKS", ())
     keras.utils.set_random_seed(5)
     model, rng = NETWORKS[name](), np.random.default_rng(7)
     randomize(model, rng)
