@@ -81,6 +81,8 @@ def test_commands_in_blocks_are_valid_to_the_last_option():
                 assert re.search(rf"^{words[1]}:", makefile, re.MULTILINE), f"{page}: {words}"
                 for variable in words[2:]:
                     assert re.search(rf"^{variable.partition('=')[0]} +\?=", makefile, re.MULTILINE), f"{page}: {words}"
+            elif name == "pip":
+                assert words[1:] == ["install", "./noisesweep"], f"{page}: {words}"
             else:
                 assert name in tools, f"{page}: {words}"
             known += 1

@@ -195,7 +195,8 @@ def _read(path: Path, shown: str, code: Code, within: AbstractContextManager[Non
             readable = without_leftovers(path, Path(folder)) or path
         except InputError as error:
             raise InputError(f"{shown}: {error}") from None
-        own = keras.saving.custom_object_scope(code.objects())
+        objects = code.objects()  # a scope, an empty one too, would hide that of a caller in Python
+        own = keras.saving.custom_object_scope(objects) if objects else contextlib.nullcontext()
         try:
             with quiet_advice(), own, within:
                 return keras.models.load_model(readable, compile=False, safe_mode=safe)
