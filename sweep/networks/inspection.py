@@ -185,9 +185,14 @@ def _channel_axes(layer: keras.layers.Layer, leaf: str, rank: int) -> tuple[int,
     return (rank - 1,)
 
 
-def ends_in_sigmoid(model: keras.Model) -> bool:
-    """Whether the output is that of a sigmoid. `model` has one output."""
+def ends_in_sigmoid(model: keras.Model) -> bool | None:
+    """Whether the output is that of a sigmoid; None where it is that of a subclassed model, which cannot be told.
+
+    `model` has one output.
+    """
     keras = import_keras()
+    if not getattr(model, "outputs", None):
+        return None
     last = model.outputs[0]._keras_history.operation
     while True:
         if isinstance(last, keras.Model):

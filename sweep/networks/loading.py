@@ -183,7 +183,7 @@ def _load(path: Path, shown: str, digest: str, stored: int | None, code: Code) -
         input_dtype=str(model.inputs[0].dtype),
         scaling=scaling,
         lookup=lookup,
-        sigmoid=ends_in_sigmoid(model),
+        sigmoid=bool(ends_in_sigmoid(model)),
     )
 
 
@@ -245,6 +245,11 @@ def _shape_problems(model: keras.Model) -> list[str]:
     elif len(outputs[0].shape) != 2 or not outputs[0].shape[-1]:
         shape = _written(outputs[0].shape)
         problems.append(f"the model's output has shape {shape}; it must be (images, outputs)")
+    elif outputs[0].shape[-1] == 1 and ends_in_sigmoid(model) is None:
+        problems.append(
+            "the model's single output is that of a subclassed model, and may be a probability or a logit; put what "
+            "makes it behind the model, as in keras.Sequential([model, keras.layers.Activation('sigmoid')])"
+        )
     return problems
 
 

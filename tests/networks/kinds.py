@@ -96,6 +96,7 @@ KINDS |= {
     "own layer, batch of 16": lambda: stack(kl.Flatten(), own_layers.Own(6), kl.Dense(4), batch=16),
     "own layer without its arguments": lambda: stack(kl.Flatten(), own_layers.Silent(6), kl.Dense(4)),
     "own model": own_layers.build,
+    "own model of one output": own_layers.build_single,
 }
 
 

@@ -45,11 +45,25 @@ class Net(keras.Model):
         return self.last(self.first(self.flat(x)))
 
 
+class Single(Net):
+    """One whose output is a probability, of which its graph says nothing."""
+
+    def __init__(self, **named):
+        super().__init__(**named)
+        self.last = layers.Dense(1, "sigmoid")
+
+
 def swoosh(x):
     return x * ops.sigmoid(x)
 
 
 def build():
     model = Net()
+    model(ops.zeros((1, 8, 8, 3)))
+    return model
+
+
+def build_single():
+    model = Single()
     model(ops.zeros((1, 8, 8, 3)))
     return model

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import sweep
-from sweep.engine import evaluator
+from sweep.engine import choice
 from sweep.errors import InputError
 from sweep.preparation.inputs import prepare
 from sweep.study.study import Study
@@ -31,6 +31,7 @@ REFUSED = {
     "stateful": "batches of exactly 8",
     "no weights": "selects no kernel",
     "maps as outputs": "it must be (images, outputs)",
+    "own model of one output": "may be a probability or a logit",
     "lambda": "runs code stored in the file; make it a layer of your own (custom_objects), or say --trust-model",
     "own layer without its arguments": "not a model that Keras can load",
     **{f"quantized to {mode}": "is quantized by Keras" for mode in ("int8", "int4", "float8")},
@@ -72,7 +73,7 @@ def noisy(model: keras.Model, kernels: list[int], seed: int) -> list[np.ndarray]
 def test_what_passes_the_plan_runs_and_counts_as_plain_keras(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(evaluator, "CPU_STACKS", ())
+    monkeypatch.setattr(choice, "CPU_STACKS", ())
     monkeypatch.chdir(tmp_path)
     keras.utils.set_random_seed(5)
     model, rng = KINDS[name](), np.random.default_rng(7)
