@@ -21,6 +21,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask:UserWarning"),
     pytest.mark.filterwarnings("ignore:[\\s\\S]*does not support masking:UserWarning"),
     pytest.mark.filterwarnings("ignore:[\\s\\S]*get_config:UserWarning"),
+    pytest.mark.filterwarnings("ignore:`build.*was called on layer:UserWarning"),
     pytest.mark.filterwarnings("ignore:[\\s\\S]*`quantize` method:UserWarning"),
     pytest.mark.filterwarnings("ignore:[\\s\\S]*:RuntimeWarning"),  # half precision overflows in casts
 ]
