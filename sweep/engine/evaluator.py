@@ -16,18 +16,20 @@ from sweep.data.datasets import Dataset
 from sweep.data.decisions import decide
 from sweep.data.measures import LOGITS, SIGMOID, SOFTMAX, Measure
 from sweep.engine import near_ties, tf_ops
-from sweep.engine.backends import Backend, Compiled, Plain, Scores, Stacked, Subject, forward_of, steps
+from sweep.engine.backends import Backend, Compiled, Plain, Scores, Stacked, Subject, forward_of
+from sweep.engine.budget import Budget
 from sweep.engine.compiled.network import Seen
 from sweep.engine.extremes import Extremes
 from sweep.engine.graph import Unsupported
 from sweep.engine.last_layer import Features, Law, Split, law_of, split
 from sweep.engine.looks import Judged, Looks, look
+from sweep.engine.pieces import steps
 from sweep.engine.proof import BATCH as PREDICT_BATCH
 from sweep.engine.proof import predict
 from sweep.engine.reported import Count, Reported, Tally
 from sweep.engine.sites import IDENTITY, Entry, Site
 from sweep.errors import SweepError
-from sweep.networks.feeding import feed
+from sweep.networks.feeding import Fed
 from sweep.networks.loading import Network, task_of
 from sweep.perturb.base import Array, Transform
 
@@ -67,6 +69,7 @@ class Evaluator:
         sites: Sequence[Site] = (),
         rescale: str | None = None,
         measures: Sequence[Measure] = (),
+        budget: Budget | None = None,
     ) -> None:
         self.network = network
         self.sites = tuple(sites)
@@ -79,10 +82,13 @@ class Evaluator:
         self._tie = near_ties.TIE
         self.labels = dataset.labels
         self.images = len(dataset)
-        self._subject = Subject(network, feed(network, dataset, rescale), self.sites)
+        budget, fed = budget or Budget(), Fed(network, dataset, rescale)
+        held = fed.stored or budget.holds(self, fed.nbytes)
+        self._subject = Subject(network, fed[:] if held else fed, self.sites, budget=budget)
         task = task_of(network, dataset)
         self._has_classes = not task.no_classes
-        self._passing = forward_of(self._subject)[0]
+        self._passing, _, step = forward_of(self._subject)
+        self._subject = dataclasses.replace(self._subject, step=step)
         few = ops.convert_to_tensor(self._subject.images[:PREDICT_BATCH])
         self._softmax = near_ties.is_softmax(np.asarray(self._passing(few, self.weights)))
         targets = self._subject.images if dataset.targets is None and task.reconstructs else dataset.targets
@@ -121,21 +127,21 @@ class Evaluator:
         Each trial gives its entries block after block; with `block` None a single time, for all images.
         """
         backend = self.backend(varied, block)
-        size = block or self.images
         extremes = Extremes(self.network.model, backend.varied)
         found: list[Count] = []
-        for start in range(0, len(trials), backend.trials):
-            part = range(start, min(start + backend.trials, len(trials)))
-            tallies = [Tally(bool(self._reported.measures)) for _ in part]
-            for number, first in enumerate(range(0, self.images, size)):
-                images = np.arange(first, min(first + size, self.images))
-                given = [next(trials[k]) for k in part]
+        kept = 4 * self.images * self.network.outputs if self._reported.measures else 0
+        together = self._subject.budget.trials(kept, backend.trials)
+        for start in range(0, len(trials), together):
+            part = range(start, min(start + together, len(trials)))
+            tallies = [Tally(bool(kept)) for _ in part]
+            for number, images in enumerate(backend.pieces):
+                if images.start % (block or self.images) == 0:
+                    given = [next(trials[k]) for k in part]
+                    extreme = [backend.name != "plain" and extremes.of(trial) for trial in given]
                 scores = backend.scores(_entries(given, backend), number)
-                for tally, trial, row in zip(tallies, given, scores, strict=True):
-                    if backend.name != "plain" and extremes.of(trial):
-                        plain = self.plain(varied, block)
-                        row = plain.scores(_entries([trial], plain), number)[0]
-                    self._take(tally, trial, row, images, block)
+                for tally, trial, wild, row in zip(tallies, given, extreme, scores, strict=True):
+                    own = self.plain(varied, block).see(trial, images) if wild else row
+                    self._take(tally, trial, own, np.arange(images.start, images.stop), block)
             found += [self._reported.count(tally) for tally in tallies]
         return found
 
@@ -170,13 +176,15 @@ class Evaluator:
         """
         threshold = self.network.threshold
         if entries:
-            backend, every = self.backend(varied, block), np.arange(self.images)
+            backend = self.backend(varied, block)
             if isinstance(backend, Compiled):
-                seen, _ = backend.see(backend.rows([entries], 1), every[None])
-                scores = seen.scores(np.ones((1, self.images), bool))
+                rows = backend.rows([entries], 1)
+                parts = [np.arange(part.start, part.stop)[None] for part in self._subject.parts]
+                seen = [backend.see(rows, part)[0].scores(np.ones(part.shape, bool)) for part in parts]
+                scores = np.concatenate(seen)
             else:
                 plain = backend if isinstance(backend, Plain) else self.plain(varied, block)
-                scores = plain.see(entries, every)
+                scores = plain.see(entries, range(self.images))
         else:
             scores = predict(self.network, self._subject.images)
         if threshold is not None:
@@ -221,7 +229,7 @@ class Evaluator:
         """What evaluates the network cut before its last layer, if that gives what `keras.Model.predict` gives."""
         key = (tuple(sorted(varied)), block)
         if key not in self._cuts and self._split:
-            sample = dataclasses.replace(self._subject, images=self._subject.images[:SAMPLE], block=block)
+            sample = dataclasses.replace(self._subject.first(SAMPLE), block=block)
             given = [self.weights, self._noisy(key[0])]
             images = np.broadcast_to(np.arange(len(sample.images)), (2, len(sample.images)))
             expected = np.stack([predict(self.network, sample.images, weights) for weights in given])
@@ -299,10 +307,10 @@ class Evaluator:
 
     def _autotune(self, key: tuple[int, ...]) -> _Maker:
         """The backend to use, by the proof at load and by autotuning."""
-        sample = dataclasses.replace(self._subject, images=self._subject.images[:SAMPLE])
+        sample = self._subject.first(SAMPLE)
         given = [self.weights, self._noisy(key)]
         expected = np.stack([predict(self.network, sample.images, weights) for weights in given])
-        self._check_plain(sample.images, given, expected)
+        self._check_plain(sample.images[:], given, expected)
         if not key and not self.sites:
             return Plain
         if any(site.kind == "noise" for site in self.sites):
