@@ -232,7 +232,7 @@ def forward_of(subject: Subject) -> tuple[Any, Graph | None, int]:
     except Unsupported:
         if subject.sites:
             raise
-        return tf_ops.compile_function(_stateless(model)), None, IMAGES_PER_STEP
+        return tf_ops.compile_function(_stateless(model)), None, images_per_step(None)
     function = graph.run if subject.sites else _stateless(model)
     return tf_ops.compile_function(function), graph, images_per_step(graph)
 

@@ -6,6 +6,7 @@ import math
 import weakref
 from collections.abc import Sequence
 
+HELD_BYTES = 1024**3  # of images that a worker holds at most, unless it is told otherwise
 PIECE_BYTES = 64 * 1024**2  # of images made at a time, at most, where not all are held
 _PIECES = 4  # that there must be room for: as stored and scaled, as a backend reads them, and a next one
 

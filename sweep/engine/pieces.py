@@ -120,8 +120,10 @@ def _in_steps(forward: Callable[[Tensor], Sequence[Tensor]], images: Array | Fed
     return [np.concatenate([np.asarray(part) for part in tensor]) for tensor in zip(*parts, strict=True)]
 
 
-def images_per_step(graph: Graph) -> int:
-    """Images of a plain pass: few enough for its largest activation to stay small."""
+def images_per_step(graph: Graph | None) -> int:
+    """Images of a plain pass: few enough for its largest activation to stay small, where that is known."""
+    if graph is None:
+        return IMAGES_PER_STEP
     largest = max(4 * int(np.prod([n or 1 for n in shape])) for shape in graph.shapes.values())
     return max(32, min(IMAGES_PER_STEP, STEP_BYTES // largest))
 

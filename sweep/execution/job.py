@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from sweep.data.measures import ACCURACY
+from sweep.engine.budget import HELD_BYTES
 from sweep.execution.plan import DEADLINE_SECONDS, Chunk, Trial
 from sweep.perturb.base import REGISTRY
 from sweep.preparation.inputs import Prepared
@@ -30,7 +31,8 @@ class Job:
     unchecked; `rescale` and `measures` are the study's; `own_measures` are the columns of the user's own among these,
     with the digests of their files; `plugins` are the files of a user's own transforms and measures, which a worker
     runs before it meets them; `gpus` is what each task was given, of which a worker must see something; `survey` says
-    how chips that serve the mean alone sample the images, all of which they see where it is None.
+    how chips that serve the mean alone sample the images, all of which they see where it is None; `memory` is in bytes,
+    what a worker may take for images.
     """
 
     folder: str
@@ -50,6 +52,7 @@ class Job:
     plugins: tuple[Script, ...] = ()
     gpus: float = 0.0
     survey: Survey | None = None
+    memory: int = HELD_BYTES
 
     @classmethod
     def of(cls, prepared: Prepared, folder: str = "", **how: Any) -> Job:
