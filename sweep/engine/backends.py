@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,8 @@ from sweep.perturb.base import Array
 Scores = npt.NDArray[np.float32]
 Images = npt.NDArray[np.int64]  # numbers of images in the dataset
 PREFIX_BYTES = 256 * 1024**2  # kept at most of what no varied weight reaches
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,10 @@ class Subject:
     def first(self, images: int) -> Subject:
         """The first so many images, of which all are held."""
         return replace(self, images=self.images[:images], budget=Budget())
+
+    def pieces(self, make: Callable[[list[Array]], T], step: int, graph: Graph | None = None) -> Pieces[T]:
+        """The images as a backend reads them that takes so many at a time; see `Pieces`."""
+        return Pieces(self.images, self.block, self.budget, make, (step, self.step), graph)
 
     @property
     def room(self) -> int:
@@ -107,7 +113,7 @@ class Plain:
         def make(tensors: list[Array]) -> list[Any]:
             return [ops.convert_to_tensor(step) for step in steps(tensors[0], self._images_per_step)]
 
-        return Pieces(self._subject, make, self._images_per_step)
+        return self._subject.pieces(make, self._images_per_step)
 
     @property
     def pieces(self) -> Sequence[range]:
@@ -150,7 +156,7 @@ class Stacked:
         self._network = StackedNetwork(subject.network.model, _cut(subject, varied), subject.sites)
         self.varied = self._network.varied
         make = partial(_whole_steps, size=images_per_step)
-        self._pieces = Pieces(subject, make, images_per_step, self._network.graph)
+        self._pieces = subject.pieces(make, images_per_step, self._network.graph)
         self.pieces: Sequence[range] = self._pieces.ranges
         self._forward = tf_ops.compile_steps(self._network.forward)
 
@@ -179,7 +185,7 @@ class Compiled:
 
     @cached_property
     def _pieces(self) -> Pieces[Blocks]:
-        return Pieces(self._subject, self._network.blocks, llvm.lanes(), self._network.graph)
+        return self._subject.pieces(self._network.blocks, llvm.lanes(), self._network.graph)
 
     @property
     def pieces(self) -> Sequence[range]:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from keras import ops
 
 from sweep.engine import tf_ops
-from sweep.engine.budget import piece_of, ranges
+from sweep.engine.budget import Budget, piece_of, ranges
 from sweep.engine.graph import Graph, Tensor
 from sweep.networks.feeding import Fed
 from sweep.perturb.base import Array
-
-if TYPE_CHECKING:
-    from sweep.engine.backends import Subject
 
 STEP_BYTES = 16 * 1024**2  # of the largest activation of a step
 IMAGES_PER_STEP = 500
@@ -26,45 +23,52 @@ T = TypeVar("T")
 
 
 class Pieces(Generic[T]):
-    """What the images of a subject become for a backend, block by block and piece by piece.
+    """What images become for a backend, block by block and piece by piece.
 
     A piece is a block where the budget has room for all of them; they are made once then. Otherwise a block has several
     pieces, of which the latest alone is kept.
     """
 
     def __init__(
-        self, subject: Subject, make: Callable[[list[Array]], T], step: int, graph: Graph | None = None
+        self,
+        images: Array | Fed,
+        block: int | None,
+        budget: Budget,
+        make: Callable[[list[Array]], T],
+        steps: Sequence[int],
+        graph: Graph | None = None,
     ) -> None:
         """Cuts.
 
         Args:
-            subject: whose images.
+            images, block, budget: of a `Subject`.
             make: gives what the backend reads, of the boundary of some images: tensors (images, ...).
-            step: images that the backend takes at a time.
+            steps: images that the backend takes at a time, and others that are not to be cut.
             graph: whose boundary it is; None, or without a prefix, for the images themselves.
         """
-        self._subject, self._make, self._step = subject, make, step
+        self._images, self._block, self._budget = images, block, budget
+        self._make, self._steps = make, steps
         self._graph = graph if graph and graph.has_prefix else None
-        self._own = 4 * int(np.prod(subject.images.shape[1:]))
+        self._own = 4 * int(np.prod(images.shape[1:]))
         self._boundary = self._own
         if self._graph:
             self._boundary = 4 * sum(int(np.prod(self._graph.shapes[slot])) for slot in self._graph.boundary)
             self._prefix = tf_ops.compile_function(self._graph.run_prefix)
-        self._bytes = len(subject.images) * self._boundary
+        self._bytes = len(images) * self._boundary
         self._made: dict[int, T] = {}
 
     @cached_property
     def _held(self) -> bool:
-        return self._subject.budget.holds(self, self._bytes)
+        return self._budget.holds(self, self._bytes)
 
     @cached_property
     def ranges(self) -> list[range]:
         """The images of each piece."""
-        subject, size = self._subject, len(self._subject.images)
+        size = len(self._images)
         if not self._held:
-            room = subject.budget.piece // max(1, self._own, self._boundary)
-            size = min(subject.block or size, piece_of(room, (self._step, subject.step)))
-        return ranges(len(subject.images), subject.block, size)
+            room = self._budget.piece // max(1, self._own, self._boundary)
+            size = min(self._block or size, piece_of(room, self._steps))
+        return ranges(len(self._images), self._block, size)
 
     def __getitem__(self, number: int) -> T:
         if number not in self._made:
@@ -82,28 +86,27 @@ class Pieces(Generic[T]):
         few, places = np.unique(images, return_inverse=True)
         if self._graph is not None:  # filled up, so that no new shape is compiled
             few = np.resize(few, -(-len(few) // images_per_step(self._graph)) * images_per_step(self._graph))
-        return self._run(self._subject.images[few]), places.reshape(images.shape)
+        return self._run(self._images[few]), places.reshape(images.shape)
 
     @cached_property
     def _tensors(self) -> list[Array] | None:
         """The boundary of all images; None where there is no room for it."""
-        images = self._subject.images
         if self._graph is None:
-            return None if isinstance(images, Fed) else [images]
-        return self._whole if self._subject.budget.holds(self, self._bytes) else None
+            return None if isinstance(self._images, Fed) else [self._images]
+        return self._whole if self._budget.holds(self, self._bytes) else None
 
     @cached_property
     def _whole(self) -> list[Array]:
-        return self._run(self._subject.images)
+        return self._run(self._images)
 
     def _cut(self, images: range) -> list[Array]:
         if self._graph is None:
-            return [self._subject.images[images.start : images.stop]]
+            return [self._images[images.start : images.stop]]
         if self._held:
             return [tensor[images.start : images.stop] for tensor in self._whole]
         step = images_per_step(self._graph)  # those of all images: what is computed depends on its neighbours
         first = images.start // step * step
-        some = self._run(self._subject.images[first : -(-images.stop // step) * step])
+        some = self._run(self._images[first : -(-images.stop // step) * step])
         return [tensor[images.start - first : images.stop - first] for tensor in some]
 
     def _run(self, images: Array | Fed) -> list[Array]:
