@@ -66,6 +66,17 @@ class Place:
         return flat.reshape(self.shape, order="F" if self.by_columns else "C")
 
 
+def released(array: np.ndarray) -> None:
+    """Give the pages of a mapped array back, which this process has read; they come again where they are read again."""
+    base: object = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, memoryview):
+        base = base.obj
+    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)
+
+
 def _sample(file: IO[bytes], size: int) -> str:
     found = hashlib.sha256()
     for number in range(_PAGES):
