@@ -207,3 +207,20 @@ def test_a_cluster_is_asked_for_memory():
     assert runner.nodes == {"a": 2}
     assert runner.slots == 2
     assert cluster.RayRunner(None, memory=3 * GIB)._memory == 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="needs /proc")
+def test_pages_that_checks_have_read_are_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(npy, "MAPPED_FROM", 1)
+    images = np.random.default_rng(4).standard_normal((100, 9000)).astype(np.float32)
+    np.save(tmp_path / "x_test.npy", images)
+    np.save(tmp_path / "y_test.npy", np.zeros(100, np.int64))
+    found = load_dataset(tmp_path)
+
+    def held() -> int:
+        text = Path("/proc/self/smaps").read_text()
+        return int(re.search(r"x_test\.npy\n.*?Rss:\s+(\d+) kB", text, re.DOTALL)[1])
+
+    assert held() == 0
+    np.testing.assert_array_equal(found.images, images)
+    assert held() > 3000
