@@ -347,7 +347,8 @@ def _share(graph: Graph) -> float:
 
 def _multiplications(step: Step) -> int:
     """About how many a layer takes for an image: each weight of its matrices once for each place of its output."""
-    weights = sum(int(np.prod(w.shape)) for w in getattr(step.operation, "weights", ()) if len(w.shape) > 1)
+    shapes = [getattr(weight, "shape", ()) for weight in getattr(step.operation, "weights", ())]  # a site has none
+    weights = sum(int(np.prod(shape)) for shape in shapes if len(shape) > 1)
     return weights * int(np.prod([n or 1 for n in step.shapes[0][:-1]]))
 
 
