@@ -195,7 +195,9 @@ def _read(path: Path, shown: str, code: Code, within: AbstractContextManager[Non
             readable = without_leftovers(path, Path(folder)) or path
         except InputError as error:
             raise InputError(f"{shown}: {error}") from None
-        own = keras.saving.custom_object_scope(code.objects())
+        found = code.objects()
+        # A scope hides the one around it, which may be the caller's own.
+        own = keras.saving.custom_object_scope(found) if found else contextlib.nullcontext()
         try:
             with quiet_advice(), own, within:
                 return keras.models.load_model(readable, compile=False, safe_mode=safe)
