@@ -36,6 +36,7 @@ class Plan:
         means: what is asked for of the means, and what it will probably take; nothing where nothing is.
         images: what goes into each network; nothing where only the folder is read.
         reached: what the families reach in it; likewise.
+        memory: what a worker takes of it; likewise.
         state: of the run, in words, or how the study has changed since it was begun.
     """
 
@@ -47,6 +48,7 @@ class Plan:
     images: Sequence[str] = ()
     reached: Sequence[str] = ()
     state: str = ""
+    memory: str = ""
 
     def __str__(self) -> str:
         cells = self.study.cells
@@ -63,6 +65,7 @@ class Plan:
                 *([("state", self.state)] if self.state else []),
                 ("folder", self.folder),
                 *(("images", line) for line in self.images),
+                *([("memory", self.memory)] if self.memory else []),
                 *(("reached", line) for line in self.reached),
             ],
         )
@@ -111,6 +114,7 @@ def run(
     trust_model: bool = False,
     trust_plugins: Trust = False,
     insecure_cluster: bool = False,
+    memory: int | None = None,
     confirm: Callable[[int], bool] | None = None,
 ) -> Run:
     """Run what is missing of a study; write trials, summary and figures into the run folder.
@@ -134,6 +138,8 @@ def run(
         trust_plugins: for a study file that lies in a run folder: run the plugins that lie there, too. Or who is asked,
             given what would run.
         insecure_cluster: also use a cluster on other machines that takes work from anyone, without a token.
+        memory: bytes that a worker may take; None shares what this machine has, of which it holds images of at most
+            1 GiB. There are fewer workers where memory is short.
         confirm: asked about the number of trials when it is above a million; None runs them.
 
     Raises:
@@ -141,6 +147,7 @@ def run(
         TaskError, StoreError, Interrupted: see there; what is committed stays, and the same call goes on.
     """
     from sweep.execution import driver
+    from sweep.execution.memory import room_for
     from sweep.execution.plan import count_wanted
     from sweep.execution.runner import InlineRunner
     from sweep.reporting.run import Run
@@ -155,16 +162,24 @@ def run(
     if trials > MANY_TRIALS and confirm and not confirm(trials):
         raise InputError(f"{prepared.study.source}: asks for {trials:,} trials; say --yes to run so many")
     folder = out or Path(RUNS) / prepared.study.name
+    room = room_for(prepared, memory, 1 if runner == "inline" else workers, runner == "inline" or address is None)
     chosen: Runner
     if runner == "inline":
         chosen = InlineRunner()
     else:
         from sweep.execution.ray.cluster import RayRunner
 
-        chosen = RayRunner(address, workers, gpus, insecure_cluster)
+        chosen = RayRunner(address, room.workers, gpus, insecure_cluster, memory or 0)
     with driver.keeping(folder):
         store = driver.run(
-            prepared, folder, chosen, chunk_trials=chunk_trials, threads=threads, engine=engine, deadline=deadline
+            prepared,
+            folder,
+            chosen,
+            chunk_trials=chunk_trials,
+            threads=threads,
+            engine=engine,
+            deadline=deadline,
+            memory=room.images,
         )
         finished = Run(store)
         finished.write_summary()
@@ -179,9 +194,13 @@ def plan(
     precision: float | None = None,
     trust_model: bool = False,
     trust_plugins: Trust = False,
+    memory: int | None = None,
+    workers: int | None = None,
+    address: str | None = None,
 ) -> Plan:
     """What `run` would do, after the same checks; computes nothing and writes nothing."""
     from sweep.execution.means import Means
+    from sweep.execution.memory import room_for
     from sweep.execution.plan import count_done, count_wanted
     from sweep.execution.resume import open_store, present
     from sweep.preparation.reach import reach
@@ -193,7 +212,8 @@ def plan(
     means, done = Means(study, have).said(len(prepared.dataset)), count_done(study, have)
     reached = reach(study, prepared.networks, prepared.flow)
     changed = str(growth) if growth else ""
-    return Plan(study, store.folder.uri, count_wanted(study), done, means, prepared.fed(), reached, changed)
+    room = str(room_for(prepared, memory, workers, address is None))
+    return Plan(study, store.folder.uri, count_wanted(study), done, means, prepared.fed(), reached, changed, room)
 
 
 def status(place: str | Path, trust_plugins: Trust = False) -> Plan:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from sweep import api, signals
 from sweep.errors import Interrupted, SweepError, printable
 from sweep.reporting.tables.layout import FORMATS
+from sweep.texts import bytes_of
 from sweep.version import VERSION
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def _run(options: argparse.Namespace) -> None:
         trust_model=options.trust_model,
         trust_plugins=_trust(options),
         insecure_cluster=options.insecure_cluster,
+        memory=options.memory,
         confirm=None if options.yes else _confirmed,
     )
     from sweep.execution.driver import keeping
@@ -92,8 +94,9 @@ def _opened(options: argparse.Namespace) -> Run:
 
 
 def _plan(options: argparse.Namespace) -> None:
-    trusted = {"trust_model": options.trust_model, "trust_plugins": _trust(options)}
-    print(api.plan(options.study, options.out, seeds=options.seeds, precision=options.precision, **trusted))
+    how = {"trust_model": options.trust_model, "trust_plugins": _trust(options)}
+    how |= {name: getattr(options, name) for name in ("memory", "workers", "address") if hasattr(options, name)}
+    print(api.plan(options.study, options.out, seeds=options.seeds, precision=options.precision, **how))
 
 
 def _status(options: argparse.Namespace) -> None:
@@ -185,6 +188,7 @@ def _parser() -> argparse.ArgumentParser:
         "--address", default=os.environ.get("RAY_ADDRESS") or None, help="Ray cluster (default: $RAY_ADDRESS)"
     )
     run.add_argument("--workers", type=_positive, metavar="N", help="tasks at a time (default: every core)")
+    run.add_argument("--memory", type=_size, metavar="SIZE", help="of a worker, such as 4GiB (default: what is there)")
     run.add_argument("--gpus", type=_share, default=0.0, metavar="X", help="GPUs a task asks for, such as 0.5")
     run.add_argument("--runner", choices=("ray", "inline"), default="ray", help="inline: in this process")
     run.add_argument("--chunk", type=_positive, metavar="N", help="trials a task (default: seconds of work)")
@@ -295,6 +299,13 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         return math.nan
+
+
+def _size(text: str) -> int:
+    try:
+        return bytes_of(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size, such as 4GiB or 800MiB") from None
 
 
 def _share(text: str) -> float:

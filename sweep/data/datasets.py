@@ -16,6 +16,7 @@ from sweep.data.formats.npy import read_folder, read_npz
 from sweep.data.formats.stored import TABLES, Stored, Wanted
 from sweep.data.images import image_problems
 from sweep.data.labels import Labels, understood
+from sweep.data.places import Place, released
 from sweep.errors import InputError, collected
 from sweep.files import function_in
 
@@ -35,6 +36,7 @@ class Dataset:
         classes: names of the classes from 0 on, where labels were mapped to them; else empty.
         targets: (n, ...) float32, or None: what `sweep.data.labels` finds instead of classes, or beside them. Where
             it is the images (`y` names the same array), it is `images` itself, as stored.
+        place: of the images, where they are mapped from a file.
     """
 
     images: np.ndarray
@@ -42,6 +44,7 @@ class Dataset:
     digest: str
     classes: tuple[str, ...] = ()
     targets: np.ndarray | None = None
+    place: Place | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -51,7 +54,7 @@ class Dataset:
         part = self.images[:images]
         targets = None if self.targets is None else self.targets[:images]
         targets = part if self.targets is self.images else targets
-        return replace(self, images=part, labels=self.labels[:images], targets=targets)
+        return replace(self, images=part, labels=self.labels[:images], targets=targets, place=None)
 
 
 def load_dataset(path: str | Path, wanted: str | Wanted = "test", labels: Sequence[str | int] | None = None) -> Dataset:
@@ -87,11 +90,13 @@ def load_dataset(path: str | Path, wanted: str | Wanted = "test", labels: Sequen
             )
     if problems:
         raise InputError(f"{path}: {problem}" for problem in problems)
+    if stored.place:
+        released(stored.x)
     digest = stored.digest
     if wanted.x is not None or wanted.y is not None or labels is not None:
         named = json.dumps([digest, wanted.x, wanted.y, labels and list(labels)])
         digest = hashlib.sha256(named.encode()).hexdigest()
-    return Dataset(stored.x, found.classes, digest, found.names, found.targets)
+    return Dataset(stored.x, found.classes, digest, found.names, found.targets, stored.place)
 
 
 def _reader(path: Path) -> Callable[[Path, Wanted], Stored]:

@@ -22,11 +22,11 @@ def image_problems(name: str, images: np.ndarray) -> list[str]:
     if images.size == 0:
         return [f"{name} has shape {images.shape}: it holds no images"]
     if images.dtype.kind in "iu":
-        if any(max(-int(block.min()), int(block.max())) >= _EXACT for _, block in _blocks(images)):
+        if any(max(-int(block.min()), int(block.max())) >= _EXACT for _, block in blocks_of(images)):
             return [f"{name} has whole numbers of {_EXACT:,} and more, which float32 does not hold exactly"]
         return []
     count, first = 0, 0
-    for start, block in _blocks(images):
+    for start, block in blocks_of(images):
         # A value beyond float32 is infinite for the network, though finite in the file.
         with np.errstate(over="ignore"):
             narrow = block.astype(np.float32, copy=False)
@@ -37,7 +37,7 @@ def image_problems(name: str, images: np.ndarray) -> list[str]:
     return [f"{name} has NaN or infinite values in {count} images, the first at {first}"] if count else []
 
 
-def _blocks(images: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+def blocks_of(images: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """(first, block) of all images."""
     step = max(1, _BLOCK * len(images) // images.size)
     for start in range(0, len(images), step):

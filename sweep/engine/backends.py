@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from keras import ops
 
 from sweep.engine import tf_ops
+from sweep.engine.budget import Budget, piece_of, ranges
+from sweep.engine.compiled import llvm
 from sweep.engine.compiled.network import Blocks, CompiledNetwork, Seen
 from sweep.engine.extremes import Extremes
 from sweep.engine.graph import Graph, Tensor, Unsupported
+from sweep.engine.pieces import IMAGES_PER_STEP, Pieces, images_per_step, steps
 from sweep.engine.proof import BATCH
 from sweep.engine.sites import Entry, Noise, Site
 from sweep.engine.stacked.network import StackedNetwork
+from sweep.networks.feeding import Fed
 from sweep.networks.loading import Network
 from sweep.perturb.base import Array
 
 Scores = npt.NDArray[np.float32]
 Images = npt.NDArray[np.int64]  # numbers of images in the dataset
-STEP_BYTES = 16 * 1024**2  # of the largest activation of a step
 PREFIX_BYTES = 256 * 1024**2  # kept at most of what no varied weight reaches
-IMAGES_PER_STEP = 500
+
+T = TypeVar("T")
 
 
 class Forward(NamedTuple):
@@ -48,22 +52,42 @@ class Subject:
 
     Attributes:
         network: a network.
-        images: (n, ...) as it takes them.
+        images: (n, ...) as it takes them, or what makes them.
         sites: where transforms act on its data flow.
         block: images that share their draws where weights are read anew; None for all.
         forward: its plain pass where that is made already; tracing one takes a deep network seconds.
+        budget: room for images.
     """
 
     network: Network
-    images: Array
+    images: Array | Fed
     sites: tuple[Site, ...] = ()
     block: int | None = None
     forward: Forward | None = None
+    budget: Budget = field(default_factory=Budget)
+
+    def first(self, images: int) -> Subject:
+        """The first so many images, of which all are held."""
+        return replace(self, images=self.images[:images], budget=Budget())
 
     @property
-    def blocks(self) -> list[Array]:
-        """The images, block by block."""
-        return steps(self.images, self.block or len(self.images))
+    def step(self) -> int:
+        """Images of a plain pass."""
+        return self.forward.images_per_step if self.forward else IMAGES_PER_STEP
+
+    def pieces(self, make: Callable[[list[Array]], T], step: int, graph: Graph | None = None) -> Pieces[T]:
+        """The images as a backend reads them that takes so many at a time; see `Pieces`."""
+        return Pieces(self.images, self.block, self.budget, make, (step, self.step), graph)
+
+    @property
+    def room(self) -> int:
+        """How many images to make at a time."""
+        return max(1, self.budget.piece // max(1, 4 * int(np.prod(self.images.shape[1:]))))
+
+    @property
+    def parts(self) -> list[range]:
+        """All images, whatever their blocks, by what is made of them at a time."""
+        return ranges(len(self.images), None, piece_of(min(len(self.images), self.room), (self.step,)))
 
 
 class Backend(Protocol):
@@ -73,14 +97,19 @@ class Backend(Protocol):
         name: goes into the `engine` column.
         varied: indices into `model.weights`, and beyond them into the sites, of what `scores` takes, ascending.
         trials: how many trials to give `scores` at a time, at most.
+        pieces: the images that `scores` takes in a call, block by block; all of a block where they can be held.
     """
 
     name: str
     varied: tuple[int, ...]
     trials: int
 
-    def scores(self, entries: Sequence[Sequence[Entry]], block: int = 0) -> Scores:
-        """Outputs (T, images of the block, outputs) for the T values of each varied entry."""
+    @property
+    def pieces(self) -> Sequence[range]:
+        """See above."""
+
+    def scores(self, entries: Sequence[Sequence[Entry]], piece: int = 0) -> Scores:
+        """Outputs (T, images of the piece, outputs) for the T values of each varied entry."""
 
 
 class Plain:
@@ -105,20 +134,30 @@ class Plain:
         self._subject, self._images_per_step = subject, images_per_step
 
     @cached_property
-    def _blocks(self) -> list[list[Any]]:
-        size = self._images_per_step
-        return [[ops.convert_to_tensor(step) for step in steps(block, size)] for block in self._subject.blocks]
+    def _pieces(self) -> Pieces[list[Any]]:
+        def make(tensors: list[Array]) -> list[Any]:
+            return [ops.convert_to_tensor(step) for step in steps(tensors[0], self._images_per_step)]
 
-    def scores(self, entries: Sequence[Sequence[Entry]], block: int = 0) -> Scores:
+        return self._subject.pieces(make, self._images_per_step)
+
+    @property
+    def pieces(self) -> Sequence[range]:
+        return self._pieces.ranges
+
+    def scores(self, entries: Sequence[Sequence[Entry]], piece: int = 0) -> Scores:
         trials = len(entries[0]) if entries else 1  # nothing varies: the clean network
-        return np.stack([self._trial([e[t] for e in entries], self._blocks[block]) for t in range(trials)])
+        return np.stack([self._trial([e[t] for e in entries], self._pieces[piece]) for t in range(trials)])
 
-    def see(self, trial: Sequence[Entry], images: Images) -> Scores:
+    def see(self, trial: Sequence[Entry], images: Images | range) -> Scores:
         """Outputs (n, outputs) of a trial, of which all entries are given, on images (n,)."""
-        own = steps(self._subject.images[images], self._images_per_step)
-        return self._trial([trial[i] for i in self.varied], [ops.convert_to_tensor(step) for step in own])
+        size, of = self._images_per_step, self._subject.images
+        if isinstance(images, range):
+            own = (of[i : min(i + size, images.stop)] for i in range(images.start, images.stop, size))
+        else:
+            own = (of[few] for few in steps(images, size))
+        return self._trial([trial[i] for i in self.varied], map(ops.convert_to_tensor, own))
 
-    def _trial(self, varied: Sequence[Entry], batches: Sequence[Any]) -> Scores:
+    def _trial(self, varied: Sequence[Entry], batches: Iterable[Any]) -> Scores:
         entries = list(self._entries)
         for i, entry in zip(self.varied, varied, strict=True):
             entries[i] = entry if isinstance(entry, Noise) else ops.convert_to_tensor(entry)
@@ -141,16 +180,17 @@ class Stacked:
         self.trials = trials
         self._network = StackedNetwork(subject.network.model, cut(subject, varied), subject.sites)
         self.varied = self._network.varied
-        blocks = _blocks_of(_prefix(self._network.graph, subject), subject.block)
-        self._blocks = [_whole_steps(block, images_per_step) for block in blocks]
+        make = partial(_whole_steps, size=images_per_step)
+        self._pieces = subject.pieces(make, images_per_step, self._network.graph)
+        self.pieces: Sequence[range] = self._pieces.ranges
         self._forward = tf_ops.compile_steps(self._network.forward)
 
-    def scores(self, entries: Sequence[Sequence[Entry]], block: int = 0) -> Scores:
+    def scores(self, entries: Sequence[Sequence[Entry]], piece: int = 0) -> Scores:
         """See `Backend`; fewer than T trials are filled up, so that no new shape is compiled."""
         given = len(entries[0])
         full = [ops.convert_to_tensor(np.stack([*e, *[e[0]] * (self.trials - given)])) for e in _arrays(entries)]
         passes = []
-        for steps_of_a_size in self._blocks[block]:
+        for steps_of_a_size in self._pieces[piece]:
             scores = np.asarray(self._forward(steps_of_a_size, full))  # (steps, T, images of a step, outputs)
             passes += list(scores)
         return np.concatenate(passes, axis=1)[:given]
@@ -169,17 +209,15 @@ class Compiled:
         self._extremes = Extremes(subject.network.model, self.varied)
 
     @cached_property
-    def _tensors(self) -> list[Array]:
-        return [np.ascontiguousarray(t, np.float32) for t in _prefix(self._network.graph, self._subject)]
+    def _pieces(self) -> Pieces[Blocks]:
+        return self._subject.pieces(self._network.blocks, llvm.lanes(), self._network.graph)
 
-    @cached_property
-    def _blocks(self) -> list[Blocks]:
-        blocks = [self._network.blocks(block) for block in _blocks_of(self._tensors, self._subject.block)]
-        del self._tensors  # as large, and made again where `see` wants it
-        return blocks
+    @property
+    def pieces(self) -> Sequence[range]:
+        return self._pieces.ranges
 
-    def scores(self, entries: Sequence[Sequence[Entry]], block: int = 0) -> Scores:
-        return self._network.forward(self._blocks[block], [np.stack(e) for e in _arrays(entries)])
+    def scores(self, entries: Sequence[Sequence[Entry]], piece: int = 0) -> Scores:
+        return self._network.forward(self._pieces[piece], [np.stack(e) for e in _arrays(entries)])
 
     def rows(self, trials: Iterable[Sequence[Entry]], count: int) -> Array:
         """What differs between so many trials, each with all its entries: (T, floats), as `see` takes it."""
@@ -198,7 +236,15 @@ class Compiled:
 
         Also (T,) whether they have no weights of which backends could make different things; see `extremes`.
         """
-        return self._network.see(self._tensors, images, rows), self._extremes.none_in(rows)
+        safe, step = self._extremes.none_in(rows), len(rows)
+        if isinstance(self._subject.images, Fed):
+            step = max(1, self._subject.room // images.shape[1])
+        found = []
+        for first in range(0, len(rows), step):
+            tensors, places = self._pieces.boundary_of(images[first : first + step])
+            tensors = [np.ascontiguousarray(t, np.float32) for t in tensors]
+            found.append(self._network.see(tensors, places, rows[first : first + step]))
+        return found[0] if len(found) == 1 else Seen.of_all(found), safe
 
     @property
     def bytes_seen(self) -> int:
@@ -222,7 +268,7 @@ def forward_of(subject: Subject) -> Forward:
         return Forward(tf_ops.compile_function(graph.run), graph, images_per_step(graph))
     few = ops.convert_to_tensor(subject.images[:1])
     run = tf_ops.compile_batches(_stateless(model), few, model.get_weights())
-    return Forward(run, graph, images_per_step(graph) if graph else IMAGES_PER_STEP)
+    return Forward(run, graph, images_per_step(graph))
 
 
 def _stateless(model: Any) -> Callable[[Tensor, Sequence[Tensor]], Tensor]:
@@ -238,33 +284,9 @@ def _stateless(model: Any) -> Callable[[Tensor, Sequence[Tensor]], Tensor]:
     return forward
 
 
-def images_per_step(graph: Graph) -> int:
-    """Images of a plain pass: few enough for its largest activation to stay small."""
-    largest = max(4 * int(np.prod([n or 1 for n in shape])) for shape in graph.shapes.values())
-    return max(32, min(IMAGES_PER_STEP, STEP_BYTES // largest))
-
-
 def _arrays(entries: Sequence[Sequence[Entry]]) -> list[list[Array]]:
     """The entries of backends that are never given noise: the evaluator takes the plain pass for it."""
     return [[value for value in trials if not isinstance(value, Noise)] for trials in entries]
-
-
-def _prefix(graph: Graph, subject: Subject) -> list[Array]:
-    """What no varied weight reaches, computed once for all images: tensors (images, ...)."""
-    return over_images(graph, graph.run_prefix, subject.images) if graph.has_prefix else [subject.images]
-
-
-def _blocks_of(tensors: Sequence[Array], size: int | None) -> list[list[Array]]:
-    """Tensors (images, ...) cut into blocks of so many images."""
-    cuts = [steps(tensor, size or len(tensor)) for tensor in tensors]
-    return [list(block) for block in zip(*cuts, strict=True)]
-
-
-def over_images(graph: Graph, function: Callable[[Tensor], Sequence[Tensor]], images: Array) -> list[Array]:
-    """What a function makes of images (B, ...), as tensors (B, ...), for all of them: compiled, and step by step."""
-    forward = tf_ops.compile_function(function)
-    parts = [forward(ops.convert_to_tensor(step)) for step in steps(images, images_per_step(graph))]
-    return [np.concatenate([np.asarray(part) for part in tensor]) for tensor in zip(*parts, strict=True)]
 
 
 def _whole_steps(block: Sequence[Array], size: int) -> list[list[Any]]:
@@ -287,8 +309,3 @@ def cut(subject: Subject, varied: Sequence[int]) -> tuple[int, ...]:
     if graph.has_prefix and 4 * floats > PREFIX_BYTES:
         return tuple(range(len(model.weights)))
     return tuple(varied)
-
-
-def steps(array: npt.NDArray[Any], size: int) -> list[npt.NDArray[Any]]:
-    """An array cut along images."""
-    return [array[i : i + size] for i in range(0, len(array), size)]

@@ -15,9 +15,10 @@ import numpy as np
 from keras import ops
 
 from sweep.engine import near_ties, tf_ops
-from sweep.engine.backends import Backend, Compiled, Plain, Scores, Stacked, Subject, cut, forward_of, steps
+from sweep.engine.backends import Backend, Compiled, Plain, Scores, Stacked, Subject, cut, forward_of
 from sweep.engine.graph import Graph, Step, Unsupported
 from sweep.engine.machine import processor
+from sweep.engine.pieces import steps
 from sweep.engine.proof import BATCH, predict
 from sweep.engine.remembered import recall, remember
 from sweep.engine.sites import IDENTITY, Entry
@@ -167,7 +168,7 @@ class Choice:
         """The best of some ways; measured against the plain one where there are `facts` to remember it by."""
         sites = self.subject.sites
         reach = [number for number in graph.varied if number < len(self._weights)]
-        sample = dataclasses.replace(self.subject, images=self.subject.images[:size])
+        sample = self.subject.first(size)
         levels = [IDENTITY] * len(sites)
         given: list[list[Entry]] = [[*weights, *levels] for weights in (self._weights, self._noise_of(key))]
         expected: Scores | None = None

@@ -19,6 +19,7 @@ from sweep.data.decisions import decide
 from sweep.data.measures import LOGITS, SIGMOID, SOFTMAX, Measure
 from sweep.engine import near_ties, tf_ops
 from sweep.engine.backends import Backend, Compiled, Plain, Scores, Subject
+from sweep.engine.budget import Budget
 from sweep.engine.choice import SAMPLE, Choice, Chosen, Clock, entries_of
 from sweep.engine.compiled.network import Seen
 from sweep.engine.extremes import Extremes
@@ -29,7 +30,7 @@ from sweep.engine.proof import BATCH as PREDICT_BATCH
 from sweep.engine.proof import predict
 from sweep.engine.reported import Count, Reported, Tally
 from sweep.engine.sites import Entry, Site
-from sweep.networks.feeding import feed
+from sweep.networks.feeding import Fed
 from sweep.networks.loading import Network, task_of
 from sweep.perturb.base import Array, Transform
 
@@ -65,6 +66,7 @@ class Evaluator:
         sites: Sequence[Site] = (),
         rescale: str | None = None,
         measures: Sequence[Measure] = (),
+        budget: Budget | None = None,
         clock: Clock = time.perf_counter,
     ) -> None:
         self.network = network
@@ -79,7 +81,9 @@ class Evaluator:
         self.labels = dataset.labels
         self.images = len(dataset)
         exact = all(measure.exact for measure in measures)
-        subject = Subject(network, feed(network, dataset, rescale), self.sites)
+        budget, fed = budget or Budget(), Fed(network, dataset, rescale)
+        held = fed.stored or budget.holds(self, fed.nbytes)
+        subject = Subject(network, fed[:] if held else fed, self.sites, budget=budget)
         self._choice = Choice(subject, self.weights, clock, exact)
         self._subject, self._softmax = self._choice.subject, self._choice.softmax
         assert self._subject.forward is not None
@@ -139,23 +143,27 @@ class Evaluator:
         Each trial gives its entries block after block; with `block` None a single time, for all images.
         """
         backend = self.backend(varied, block)
-        size = block or self.images
         extremes = Extremes(self.network.model, backend.varied)
         found: list[Count] = []
-        for start in range(0, len(trials), backend.trials):
-            part = range(start, min(start + backend.trials, len(trials)))
-            tallies = [Tally(bool(self._reported.measures)) for _ in part]
-            for number, first in enumerate(range(0, self.images, size)):
-                images = np.arange(first, min(first + size, self.images))
-                given = [next(trials[k]) for k in part]
+        kept = 4 * self.images * self.network.outputs if self._reported.measures else 0
+        together = self._subject.budget.trials(kept, backend.trials)
+        size = block or self.images
+        in_batches = all(part.start % size % PREDICT_BATCH == 0 for part in backend.pieces)  # of `predict`, whole ones
+        for start in range(0, len(trials), together):
+            part = range(start, min(start + together, len(trials)))
+            tallies = [Tally(bool(kept)) for _ in part]
+            for number, images in enumerate(backend.pieces):
+                if images.start % size == 0:
+                    given = [next(trials[k]) for k in part]
+                    extreme = [backend.name != "plain" and extremes.of(trial) for trial in given]
                 scores = backend.scores(entries_of(given, backend), number)
-                for tally, trial, row in zip(tallies, given, scores, strict=True):
-                    way = backend
-                    if backend.name != "plain" and extremes.of(trial):
-                        way = self.plain(varied, block)
-                        row = way.scores(entries_of([trial], way), number)[0]
-                    same = isinstance(way, Plain) and way.as_predict
-                    self._take(tally, trial, row, images, block, same)
+                for tally, trial, wild, row in zip(tallies, given, extreme, scores, strict=True):
+                    plain = backend if isinstance(backend, Plain) else None
+                    if wild:
+                        plain = self.plain(varied, block)
+                        row = plain.see(trial, images)
+                    same = in_batches and plain is not None and plain.as_predict
+                    self._take(tally, trial, row, np.arange(images.start, images.stop), block, same)
             found += [self._reported.count(tally) for tally in tallies]
         return found
 
@@ -197,13 +205,15 @@ class Evaluator:
         """
         threshold = self.network.threshold
         if entries:
-            backend, every = self.backend(varied, block), np.arange(self.images)
+            backend = self.backend(varied, block)
             if isinstance(backend, Compiled):
-                seen, _ = backend.see(backend.rows([entries], 1), every[None])
-                scores = seen.scores(np.ones((1, self.images), bool))
+                rows = backend.rows([entries], 1)
+                parts = [np.arange(part.start, part.stop)[None] for part in self._subject.parts]
+                seen = [backend.see(rows, part)[0].scores(np.ones(part.shape, bool)) for part in parts]
+                scores = np.concatenate(seen)
             else:
                 plain = backend if isinstance(backend, Plain) else self.plain(varied, block)
-                scores = plain.see(entries, every)
+                scores = plain.see(entries, range(self.images))
         else:
             scores = predict(self.network, self._subject.images)
         if threshold is not None:
@@ -248,7 +258,7 @@ class Evaluator:
         """What evaluates the network cut before its last layer, if that gives what `keras.Model.predict` gives."""
         key = (tuple(sorted(varied)), block)
         if key not in self._cuts and self._split:
-            sample = dataclasses.replace(self._subject, images=self._subject.images[:SAMPLE], block=block)
+            sample = dataclasses.replace(self._subject.first(SAMPLE), block=block)
             given = [self.weights, self._choice.noisy(key[0])]
             images = np.broadcast_to(np.arange(len(sample.images)), (2, len(sample.images)))
             expected = np.stack([predict(self.network, sample.images, weights) for weights in given])

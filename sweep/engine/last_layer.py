@@ -188,11 +188,15 @@ class Features:
         self._cut = cut
         part = dataclasses.replace(subject, network=cut.before, forward=None)
         inner = [k for k, number in enumerate(cut.numbers) if number in varied]
-        self._by: Compiled | Plain | None = None
+        self._by: Compiled | Plain
+        self._constant: Array | None = None
         if inner:
             self._by = Compiled(part, inner) if compiled else Plain(part, inner)
         else:
-            self._constant = Plain(dataclasses.replace(part, block=None), ()).scores([])[0]
+            self._by = Plain(dataclasses.replace(part, block=None), ())
+            floats = int(np.prod(cut.before.model.output_shape[1:]))
+            if subject.budget.holds(self, 4 * floats * len(subject.images)):
+                self._constant = self._by.see((), range(len(subject.images)))
         self._own_bias = cut.bias is not None and cut.bias in varied
         self._bias = np.zeros((), np.float32)
         if cut.bias is not None:
@@ -207,7 +211,7 @@ class Features:
         flat = kernels.reshape(len(given), -1)
         safe = (flat.max(axis=1, initial=0) < EXTREME) & (flat.min(axis=1, initial=0) > -EXTREME)
         inner = [[entries[number] for number in self._cut.numbers] for entries in given]
-        if self._by is None:
+        if self._constant is not None:
             features = _columns(self._constant[images])
         elif isinstance(self._by, Compiled):
             seen, sound = self._by.see(self._by.rows(inner, len(images)), images)

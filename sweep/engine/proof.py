@@ -11,9 +11,11 @@ import numpy as np
 from keras import ops
 
 from sweep.engine import near_ties
+from sweep.engine.budget import PIECE_BYTES
 from sweep.engine.graph import Graph
 from sweep.engine.tf_ops import compile_function
 from sweep.files import reason
+from sweep.networks.feeding import Fed
 from sweep.networks.loading import Network
 from sweep.perturb.base import Array
 
@@ -23,11 +25,13 @@ SHIFT = 13  # images by which batches are cut elsewhere: each image has other ne
 FEW = 5  # images of the smaller of two batches of other sizes
 
 
-def predict(network: Network, images: Array, weights: Sequence[Array] | None = None) -> Array:
+def predict(network: Network, images: Array | Fed, weights: Sequence[Array] | None = None) -> Array:
     """Scores (n, outputs) by `keras.Model.predict`, with these values of `model.weights` or with its own."""
     model = network.model
     if weights is None:
-        return np.asarray(model.predict(images, batch_size=BATCH, verbose=0))
+        size = max(1, PIECE_BYTES // images[:1].nbytes // BATCH) * BATCH  # Keras copies what it is given
+        parts = (images[first : first + size] for first in range(0, len(images), size))
+        return np.concatenate([np.asarray(model.predict(part, batch_size=BATCH, verbose=0)) for part in parts])
     clean = model.get_weights()
     try:
         model.set_weights(list(weights))

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sweep.data.measures import Measure, Outputs
+from sweep.networks.feeding import Fed
 
 Numbers = npt.NDArray[np.int64]
 _NONE = np.zeros(0, np.int64)
@@ -72,7 +73,7 @@ class Reported:
 
     measures: tuple[Measure, ...]
     labels: Numbers
-    targets: npt.NDArray[np.float32] | None
+    targets: npt.NDArray[np.float32] | Fed | None
     kind: str
     clean: Callable[[], Numbers] | None
 
@@ -91,7 +92,7 @@ class Reported:
         if not self.measures:
             return Count(correct, tally.nonfinite)
         scores = np.concatenate(tally.scores)
-        targets = None if self.targets is None else self.targets.reshape(len(scores), -1)
+        targets = None if self.targets is None else self.targets[:].reshape(len(scores), -1)
         decisions = np.concatenate(tally.decisions)
         outputs = Outputs(scores, self.labels, targets, decisions, self._clean, self.kind)
         return Count(correct, tally.nonfinite, tuple(measure.value(outputs) for measure in self.measures))

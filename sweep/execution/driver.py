@@ -13,6 +13,7 @@ from typing import Any
 
 from sweep.data.decisions import chance_warning, is_near_chance, shortfall
 from sweep.data.measures import ACCURACY
+from sweep.engine.budget import HELD_BYTES
 from sweep.errors import Interrupted, NondeterminismError, StoreError, TaskError, UnexpectedError, VersionError
 from sweep.execution.failures import Failures, Nodes, said
 from sweep.execution.growth import Growth
@@ -69,8 +70,11 @@ def run(
     threads: int = 1,
     engine: str | None = None,
     deadline: float | None = None,
+    memory: int = HELD_BYTES,
 ) -> Store:
     """Run what is missing of a study and return its run folder; see `sweep.api.run` for the options.
+
+    `memory` is in bytes, what a worker may take for images.
 
     Raises:
         Interrupted: on Ctrl-C; everything committed so far stays, and the same call goes on from there.
@@ -83,7 +87,7 @@ def run(
     folder.names(FIGURES)  # written at the end; that it is a link, which nothing is written through, is said now
     try:
         store, growth = open_store(prepared, place)
-        how = {"threads": threads, "engine": engine, "deadline": deadline or DEADLINE_SECONDS}
+        how = {"threads": threads, "engine": engine, "deadline": deadline or DEADLINE_SECONDS, "memory": memory}
         job = Job.of(prepared, folder.uri, versions=versions(), survey=survey_of(prepared, folder), **how)
         ran = _Sweep(prepared, store, runner, job, chunk_trials, growth).run()
         merge(store, job.study_digest, job.columns, list(job.cells))

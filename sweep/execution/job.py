@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from sweep.data.measures import ACCURACY
+from sweep.engine.budget import HELD_BYTES
 from sweep.execution.plan import DEADLINE_SECONDS, Chunk, Trial
 from sweep.perturb.base import REGISTRY
 from sweep.preparation.inputs import Prepared
@@ -31,7 +32,8 @@ class Job:
     with the digests of their files; `plugins` are the files of a user's own transforms and measures, which a worker
     runs before it meets them; `gpus` is what each task was given, of which a worker must see something; `survey` says
     how chips that serve the mean alone sample the images, all of which they see where it is None; `expected` is how
-    many trials of a cell, on all images, a worker has probably to do, and empty where nobody knows.
+    many trials of a cell, on all images, a worker has probably to do, and empty where nobody knows; `memory` is in
+    bytes, what a worker may take for images.
     """
 
     folder: str
@@ -52,6 +54,7 @@ class Job:
     gpus: float = 0.0
     survey: Survey | None = None
     expected: Mapping[str, float] = field(default_factory=dict)
+    memory: int = HELD_BYTES
 
     @classmethod
     def of(cls, prepared: Prepared, folder: str = "", **how: Any) -> Job:

@@ -22,10 +22,12 @@ import pyarrow.compute as pc
 
 from sweep.data.datasets import Dataset
 from sweep.data.measures import ACCURACY, column, further, measure_of
+from sweep.engine.budget import Budget
 from sweep.errors import NodeError, SweepError, TaskError, VersionError
 from sweep.execution import sampled
 from sweep.execution.job import Job, Outcome, unpacked
 from sweep.execution.plan import FEW, SURVEY, WHOLE, Chunk
+from sweep.execution.travel import Travelling
 from sweep.perturb.perturbation import block_of, reached, reads
 from sweep.perturb.shared import Shared
 from sweep.preparation.inputs import ModelFile
@@ -55,6 +57,7 @@ _KEPT_EVALUATORS = 4
 _KEPT_REFERENCES = 6
 _KEPT_DESIGNS = 64
 _interrupted = False
+_budgets: OrderedDict[int, Budget] = OrderedDict()
 _designs: OrderedDict[tuple[str, str], Design] = OrderedDict()
 _shared: OrderedDict[Any, Any] = OrderedDict()
 _networks: OrderedDict[str, Network] = OrderedDict()  # one process serves many chunks
@@ -97,7 +100,12 @@ def run_chunk(job: Job, model: ModelFile, dataset: Dataset, chunk: Chunk) -> Out
 
 def run_shared(shared: Sequence[Any], get: Callable[[Any], Any], chunk: Chunk) -> Outcome:
     """As `run_in_time`, with references to job, model and dataset, each got once in this process."""
-    job, model, dataset = (_kept(_shared, reference, _KEPT_REFERENCES, partial(get, reference)) for reference in shared)
+
+    def arrived(reference: Any) -> Any:
+        found = get(reference)
+        return found.arrived(get) if isinstance(found, Travelling) else found
+
+    job, model, dataset = (_kept(_shared, given, _KEPT_REFERENCES, partial(arrived, given)) for given in shared)
     return run_in_time(job, model, dataset, chunk)
 
 
@@ -227,7 +235,8 @@ def _alike(
         own = job.own_measures
         measures = [own_measure(n, own[n]) if n in own else measure_of(n) for n in further(job.measures)]
         key = (network.digest, dataset.digest, *how, tuple(job.measures), *own.values())
-        make = partial(Evaluator, network, dataset, *how, measures)
+        budget = _kept(_budgets, job.memory, 1, partial(Budget, job.memory))
+        make = partial(Evaluator, network, dataset, *how, measures, budget)
         evaluator = _kept(_evaluators, key, _KEPT_EVALUATORS, make)
         many = chunk.kind != WHOLE or not job.expected
         evaluator.backend(kind.varied, kind.block, inf if many else _expected(job, network, chunk.model).get(kind, inf))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
-from sweep.data.datasets import AS_STORED, RESCALES, Dataset, prepare_images
+from sweep.data.datasets import AS_STORED, RESCALES, Dataset, image_shape, prepare_images
+from sweep.data.images import blocks_of
 from sweep.errors import InputError
 from sweep.networks.loading import Network
 
@@ -27,7 +29,7 @@ def rescale_of(network: Network, dataset: Dataset, wanted: str | None) -> str | 
     images = dataset.images
     whole = "int" in network.input_dtype
     if images.dtype.kind == "f":
-        if whole and (images != np.rint(images)).any():
+        if whole and any((some != np.rint(some)).any() for _, some in blocks_of(images)):
             raise InputError(f"the network's input is {network.input_dtype}, and the images have fractions")
         return None
     if network.lookup or whole:
@@ -53,15 +55,48 @@ def rescale_of(network: Network, dataset: Dataset, wanted: str | None) -> str | 
     return wanted or DEFAULT
 
 
-def feed(network: Network, dataset: Dataset, wanted: str | None) -> np.ndarray:
-    """Images (n, ...) as the network takes them: float32, with no more digits than its input has.
+class Fed:
+    """Images (n, ...) as the network takes them, made when they are asked for: ``fed[part]`` is a float32 array.
 
-    Args and errors as for `rescale_of`.
+    They have no more digits than the network's input has.
+
+    Attributes:
+        shape: of all of them, (n, ...).
+        stored: whether they are just so in the dataset, so that a slice of them is a view of it.
     """
-    prepared = prepare_images(dataset.images, network.input_shape, rescale_of(network, dataset, wanted) or DEFAULT)
-    if network.input_dtype == "float16":
-        return prepared.astype(np.float16).astype(np.float32)
-    return prepared
+
+    def __init__(self, network: Network, dataset: Dataset, wanted: str | None) -> None:
+        """Args and errors as for `rescale_of`."""
+        self._images, self._network = dataset.images, network
+        self._rescale = rescale_of(network, dataset, wanted) or DEFAULT
+        self.shape = (len(dataset), *image_shape(dataset.images.shape, network.input_shape))
+        flags, kind = dataset.images.flags, dataset.images.dtype
+        plain = kind == np.float32 and kind.isnative and flags.c_contiguous and flags.aligned
+        self.stored = bool(plain and network.input_dtype != "float16")
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def nbytes(self) -> int:
+        """Of all of them."""
+        return 4 * int(np.prod(self.shape))
+
+    def __getitem__(self, part: slice | npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        some = self._images[part]
+        if self.stored:
+            seen = some.reshape((len(some), *self.shape[1:]))
+            seen.flags.writeable = False
+            return seen
+        prepared = prepare_images(some, self._network.input_shape, self._rescale)
+        if self._network.input_dtype == "float16":
+            return prepared.astype(np.float16).astype(np.float32)
+        return prepared
+
+
+def feed(network: Network, dataset: Dataset, wanted: str | None) -> np.ndarray:
+    """All images (n, ...) as the network takes them, float32; see `Fed`."""
+    return Fed(network, dataset, wanted)[:]
 
 
 def fed(network: Network, dataset: Dataset, wanted: str | None) -> str:

@@ -81,8 +81,8 @@ def _observe(
     None for every site without a training set. Raises Unsupported when the network's data flow is not known, or a site
     is not part of it.
     """
-    from sweep.engine.backends import over_images
     from sweep.engine.graph import Graph, Unsupported
+    from sweep.engine.pieces import over_images
     from sweep.engine.proof import IMAGES, flow_problem
 
     test, training = sets

@@ -10,7 +10,7 @@ import pytest
 from keras import layers
 
 from sweep.data.datasets import Dataset
-from sweep.engine import backends, choice
+from sweep.engine import backends, choice, pieces
 from sweep.engine.evaluator import KEPT_BACKENDS, Evaluator
 from sweep.engine.graph import Graph
 from sweep.networks.loading import Network, load_network
@@ -249,7 +249,7 @@ def test_the_plain_pass_is_traced_once_for_all_who_need_it(evaluator):
 
 
 def test_what_the_plain_way_decides_in_the_batches_of_predict_stays(evaluator, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(backends, "IMAGES_PER_STEP", 32)
+    monkeypatch.setattr(pieces, "IMAGES_PER_STEP", 32)
     ours = evaluator(fixed())
     ours._tie = 1e9
     monkeypatch.setattr(ours, "take_again", lambda *_: pytest.fail("again"))

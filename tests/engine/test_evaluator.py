@@ -9,7 +9,7 @@ import pytest
 from keras import layers
 
 from sweep.data.datasets import load_dataset
-from sweep.engine import backends
+from sweep.engine import backends, pieces
 from sweep.engine.evaluator import Evaluator
 from sweep.networks.loading import load_network
 
@@ -53,7 +53,7 @@ def prepared(
     model: keras.Model, folder: Path, monkeypatch: pytest.MonkeyPatch, trust: bool = False
 ) -> tuple[Evaluator, np.ndarray, np.ndarray]:
     """An evaluator with small passes on 300 images, and the images and labels."""
-    monkeypatch.setattr(backends, "IMAGES_PER_STEP", 70)
+    monkeypatch.setattr(pieces, "IMAGES_PER_STEP", 70)
     rng = np.random.default_rng(1)
     model.set_weights(
         [rng.normal(0, 0.5, w.shape).astype(np.float32) ** (1 + (w.ndim == 1)) for w in model.get_weights()]

@@ -8,11 +8,12 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
 
 from sweep.data.formats.stored import Stored, Wanted, joined, told
+from sweep.data.places import Place
 from sweep.errors import InputError
 from sweep.files import reason, require_file
 
@@ -20,6 +21,13 @@ MAPPED_FROM = 64 * 1024**2  # bytes; what is smaller is read, so that nobody who
 _BROKEN = (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
 _LOCAL = struct.Struct("<4s22xHH")  # a member's own header: its mark, and the lengths of its name and extra field
 _LARGEST_HEADER = 10_000  # of an array; NumPy's own bound
+
+
+class _Read(NamedTuple):
+    """An array, and its place where it is mapped."""
+
+    array: np.ndarray
+    place: Place | None = None
 
 
 def read_npz(path: Path, wanted: Wanted) -> Stored:
@@ -53,37 +61,36 @@ def read_folder(path: Path, wanted: Wanted) -> Stored:
     return _stored(read, names, digest)
 
 
-def _stored(read: dict[str, np.ndarray], names: list[str], digest: str) -> Stored:
+def _stored(read: dict[str, _Read], names: list[str], digest: str) -> Stored:
     x, y = names[0], names[1] if len(names) > 1 else ""
-    return Stored(read[x], read[y] if y else None, digest, (x, y))
+    return Stored(read[x].array, read[y].array if y else None, digest, (x, y), place=read[x].place)
 
 
-def _whole(path: Path) -> np.ndarray:
+def _whole(path: Path) -> _Read:
     try:
         with path.open("rb") as file:
             size = path.stat().st_size
-            array = _mapped(file, 0, size) if size >= MAPPED_FROM else np.load(file, allow_pickle=False)
+            found = _mapped(file, path, 0, size) if size >= MAPPED_FROM else _Read(np.load(file, allow_pickle=False))
     except _BROKEN as error:
         raise InputError(f"{path}: not an .npy file that NumPy can read: {reason(error)}") from error
-    if not isinstance(array, np.ndarray):
+    if not isinstance(found.array, np.ndarray):
         raise InputError(f"{path}: not a single array")
-    return array
+    return found
 
 
-def _member(file: IO[bytes], archive: np.lib.npyio.NpzFile, name: str, path: Path) -> np.ndarray:
+def _member(file: IO[bytes], archive: np.lib.npyio.NpzFile, name: str, path: Path) -> _Read:
     try:
         member = _info(archive, name)
         if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1 or member.file_size < MAPPED_FROM:
-            return np.asarray(archive[name])
+            return _Read(np.asarray(archive[name]))
         file.seek(member.header_offset)
         mark, name_length, extra_length = _LOCAL.unpack(file.read(_LOCAL.size))
         if mark != b"PK\x03\x04":
             raise ValueError("its place in the file holds something else")
         start = member.header_offset + _LOCAL.size + name_length + extra_length
-        array = _mapped(file, start, member.file_size, member.CRC)
+        return _mapped(file, path, start, member.file_size, member.CRC)
     except _BROKEN as error:
         raise InputError(f"{path}: {name} cannot be read: {reason(error)}") from error
-    return array
 
 
 def _info(archive: np.lib.npyio.NpzFile, name: str) -> zipfile.ZipInfo:
@@ -92,7 +99,7 @@ def _info(archive: np.lib.npyio.NpzFile, name: str) -> zipfile.ZipInfo:
     return archive.zip.getinfo(f"{name}.npy" if f"{name}.npy" in members else name)
 
 
-def _mapped(file: IO[bytes], start: int, size: int, checksum: int | None = None) -> np.ndarray:
+def _mapped(file: IO[bytes], path: Path, start: int, size: int, checksum: int | None = None) -> _Read:
     """The array whose .npy form lies there in the file, mapped and read-only.
 
     Raises ValueError when it is no such array, holds objects, or has another checksum (CRC-32).
@@ -108,8 +115,9 @@ def _mapped(file: IO[bytes], start: int, size: int, checksum: int | None = None)
     begin, count = file.tell(), math.prod(shape)
     if begin + count * dtype.itemsize > start + size:
         raise ValueError("it is cut short")
-    mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    if checksum is not None and zlib.crc32(memoryview(mapping)[start : start + size]) != checksum:
-        raise ValueError("its checksum is another: the file is damaged")
-    flat: np.ndarray = np.frombuffer(mapping, dtype, count, begin)
-    return flat.reshape(shape, order="F" if by_columns else "C")
+    place = Place.of(file, path, begin, dtype, shape, by_columns)
+    if checksum is not None:
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapping, memoryview(mapping) as content:
+            if zlib.crc32(content[start : start + size]) != checksum:
+                raise ValueError("its checksum is another: the file is damaged")
+    return _Read(place.mapped(file), place)

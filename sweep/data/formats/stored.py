@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sweep.data.places import Place
 from sweep.errors import InputError
 from sweep.files import file_digest
 
@@ -77,6 +78,7 @@ class Stored:
         digest: SHA-256, in hex, of all files that were read.
         names: what messages call `x` and `y`.
         classes: all names that `y` may have, in the order of the classes, where the format says so.
+        place: of `x`, where it is mapped from a file.
     """
 
     x: np.ndarray
@@ -84,6 +86,7 @@ class Stored:
     digest: str
     names: tuple[str, str]
     classes: tuple[str, ...] = ()
+    place: Place | None = None
 
 
 @contextlib.contextmanager

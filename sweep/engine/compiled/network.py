@@ -7,7 +7,7 @@ that `lowering` knows. It is one native call per trial, in one thread, without P
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -55,6 +55,13 @@ class Seen:
     raw: Array
     activated: Callable[[Array], Array]
     final: bool
+
+    @classmethod
+    def of_all(cls, parts: Sequence[Seen]) -> Seen:
+        """What the trials of several parts make, one part after the other."""
+        facts = [part.facts for part in parts if part.facts is not None]
+        joined = np.concatenate(facts, axis=1) if facts else None
+        return replace(parts[0], facts=joined, raw=np.concatenate([part.raw for part in parts]))
 
     def scores(self, where: npt.NDArray[np.bool_]) -> Array:
         """The outputs (k, outputs) of those k images that are marked in (T, n), in their order."""

@@ -24,12 +24,15 @@ from sweep.execution.plan import Chunk
 from sweep.execution.ray.authentication import is_remote, lets_anyone_in, refusal
 from sweep.execution.ray.heartbeat import Heartbeat, Resources
 from sweep.execution.ray.session_dir import Scratch
+from sweep.execution.travel import packed as packed_dataset
+from sweep.execution.travel import spooled
 from sweep.execution.worker import portable
 from sweep.files import reason
 from sweep.preparation.inputs import ModelFile
 from sweep.signals import stopping, unchanged, whole
+from sweep.texts import size_text
 
-OBJECT_STORE_BYTES = 512 * 1024**2  # of a local Ray: model files and the dataset
+OBJECT_STORE_BYTES = 512 * 1024**2  # of a local Ray: model files and small datasets; large ones are files
 START_ATTEMPTS = 3
 CONNECT_SECONDS = 10.0  # for a cluster's address to answer
 LOST_SECONDS = 30.0  # without an answer of the cluster; Ray would end this process after 60, without a reason
@@ -47,16 +50,23 @@ class RayRunner:
         workers: tasks at a time; None takes every core (or every share of a GPU).
         gpus: GPUs a task asks for; 0 evaluates on CPUs, 0.25 lets four tasks share one GPU.
         insecure: also use a cluster on other machines that lets anyone in without a token.
+        memory: bytes that a task asks for of a cluster; 0 asks for none.
     """
 
     def __init__(
-        self, address: str | None = None, workers: int | None = None, gpus: float = 0.0, insecure: bool = False
+        self,
+        address: str | None = None,
+        workers: int | None = None,
+        gpus: float = 0.0,
+        insecure: bool = False,
+        memory: int = 0,
     ) -> None:
         self._address = address
         self._where = "on this machine" if address is None else f"at {address}"
         self._workers = workers
         self._gpus = gpus
         self._insecure = insecure
+        self._memory = 0 if address is None else memory
         self._pending: dict[Any, tuple[Chunk, bytes]] = {}  # with the mark that a task leaves while it runs
         self._avoided: frozenset[str] = frozenset()
         self._turn = 0
@@ -108,10 +118,13 @@ class RayRunner:
         put = self._ray.put
         self.update(job)
         self._models = {label: put(model) for label, model in models.items()}
-        self._dataset = put(dataset)
+        if self._scratch:
+            dataset = spooled(dataset, self._scratch.path)
+        travelling = packed_dataset(dataset, None if self._scratch or dataset.place is None else put(dataset))
+        self._dataset = put(travelling or dataset)
         # max_calls=0: Ray would otherwise end a GPU worker after each task, and load the network again.
         options = {"num_cpus": 0 if self._gpus else 1, "num_gpus": self._gpus, "max_calls": 0, "max_retries": RETRIES}
-        self._task = self._ray.remote(**options)(_task())
+        self._task = self._ray.remote(**options, **({"memory": self._memory} if self._memory else {}))(_task())
 
     def update(self, job: Job) -> None:
         self._job = self._ray.put(packed(replace(job, gpus=self._gpus)))
@@ -120,7 +133,7 @@ class RayRunner:
     def nodes(self) -> Collection[str]:
         """Ids of the nodes that can run tasks, as of some seconds ago."""
         assert self._heartbeat is not None
-        return self._heartbeat.room(*self._share)
+        return self._heartbeat.room(*self._share, memory=self._memory)
 
     @property
     def joined(self) -> str:
@@ -261,7 +274,7 @@ class RayRunner:
 
     def _room(self) -> int:
         assert self._heartbeat is not None
-        return sum(self._heartbeat.room(*self._share, without=self._avoided).values())
+        return sum(self._heartbeat.room(*self._share, self._avoided, self._memory).values())
 
     def _await_room(self) -> None:
         """Raise InputError when no node can run a task, on a cluster after giving others the time to join."""
@@ -271,6 +284,9 @@ class RayRunner:
                 here = "this machine" if self._address is None else f"the cluster {self._where}"
                 if self._gpus:
                     raise InputError(f"--gpus {self._gpus:g}: {here} has no such GPU; leave it out to run on CPUs")
+                if self._memory:
+                    size = size_text(self._memory)
+                    raise InputError(f"--memory {size}: {here} has no node with a CPU and so much memory for a task")
                 raise InputError(f"{here} has no node with a CPU for tasks")
             time.sleep(0.2)
 

@@ -33,9 +33,14 @@ class Heartbeat:
         """Seconds since the latest answer."""
         return time.monotonic() - self._heard
 
-    def room(self, resource: str, share: float, without: Collection[str] = ()) -> dict[str, int]:
-        """Tasks that each node can run at a time, when each takes this share of a resource; nodes that can run any."""
+    def room(self, resource: str, share: float, without: Collection[str] = (), memory: float = 0) -> dict[str, int]:
+        """Tasks that each node can run at a time, when each takes this share of a resource; nodes that can run any.
+
+        And of its memory so many bytes; 0 does not ask.
+        """
         found = {node: int(has.get(resource, 0.0) / share + 1e-9) for node, has in self.nodes.items()}
+        if memory:
+            found = {node: min(room, int(self.nodes[node].get("memory", 0.0) / memory)) for node, room in found.items()}
         return {node: room for node, room in found.items() if room and node not in without}
 
     def stop(self) -> None:
