@@ -130,7 +130,8 @@ class Study:
     def parsed(self) -> Parsed:
         """The study as `parse` gives it."""
         ops = REGISTRY if self.register is None else self.register.ops
-        return _parsed(self, self.to_dict(), (), self.source, ops, self.code_digests)
+        tables = self.to_dict()
+        return _parsed(self, tables, models_in(tables), (), self.source, ops, self.code_digests)
 
     def but(self, **fields: Any) -> Study:
         """A copy with other values, which are known to be valid: nothing is checked."""
@@ -353,8 +354,10 @@ def parse(data: Mapping[str, Any], source: str = "study", register: Register | N
     ops = REGISTRY if register is None else register.ops
     tables, found = check_study(data, ops)
     digests: Mapping[str, str] | None = None
+    kept = {key: data[key] for key in ("model", "rescale") if key in data}
+    models = models_in({**kept, **tables})
     with collected(problems):
-        needed = code_of(models_in(tables), tables.get("custom_objects", ()))
+        needed = code_of(models, tables.get("custom_objects", ()))
         digests = load_code(needed, source) if register is None else register.code
     problems += [f"{source}: {problem}" for problem in found]
     families = []
@@ -364,8 +367,7 @@ def parse(data: Mapping[str, Any], source: str = "study", register: Register | N
         problems += [f"{source}: family[{i}]{problem}" for problem in more]
         families.append(family)
     study = None if problems else _made(**{**tables, "family": families}, source=source, register=register)
-    kept = {key: data[key] for key in ("model", "rescale") if key in data}
-    return _parsed(study, {**kept, **tables}, problems, source, ops, digests)
+    return _parsed(study, {**kept, **tables}, models, problems, source, ops, digests)
 
 
 def _plain(model: Named) -> Any:
@@ -382,15 +384,16 @@ def _made(**fields: Any) -> Study:
 def _parsed(
     study: Study | None,
     tables: Mapping[str, Any],
+    models: list[Named],
     problems: Sequence[str],
     source: str,
     ops: Ops,
     code: Mapping[str, str] | None,
 ) -> Parsed:
-    """With what stands in the tables of what a study names; a `model` and a `rescale` may be wrong there."""
+    """With what stands in the tables of what a study names; a `rescale` may be wrong there."""
     data = {key: tables[key] for key in DATA if tables.get(key) is not None}
     measures = [name for name in tables.get("measures", [ACCURACY.name]) if name is not None]
     rest = tables.get("dataset"), tables.get("rescale"), selections(tables, ops), data, measures
     memory = {} if study is None else study.memory
     own = tuple(tables.get("custom_objects", ()))
-    return Parsed(study, tuple(problems), source, models_in(tables), *rest, memory, own, code)
+    return Parsed(study, tuple(problems), source, models, *rest, memory, own, code)
