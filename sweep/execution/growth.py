@@ -172,8 +172,14 @@ class _Change:
     after: Any
 
     def __str__(self) -> str:
-        nouns = {_FILES: "", "plugins": "plugin ", "measures": "measure ", CODE: "file ", "cells": "cell "}
-        nouns["root_seed"] = ""
+        nouns = {
+            _FILES: "",
+            "plugins": "plugin ",
+            CODE: "file ",
+            "measures": "measure ",
+            "cells": "cell ",
+            "root_seed": "",
+        }
         noun = nouns.get(self.part, f"{self.part} of ")
         if self.after is None:
             return f"{noun}{self.key} is gone"
