@@ -59,7 +59,7 @@ def test_a_study_goes_the_way_that_it_says(root: Path, tmp_path: Path):
     way = done.stdout.partition("the way:\n")[2].splitlines()
     blocks = re.findall(r"^```\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     assert way == blocks[-1].splitlines()
-    assert 10 < len(way) <= 37
+    assert 10 < len(way) <= 36
     for step in way:
         caller, callee = step.split(" -> ")
         assert floor(callee) <= floor(caller), step
