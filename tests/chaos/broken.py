@@ -219,7 +219,11 @@ def _parameter(rng: random.Random, study: dict[str, Any]) -> Iterator[Any]:
             if name not in table:
                 continue
             slot = [("family", i, "perturb", p, "op", name)]
-            yield slot, _drop(table, name), Mistake(f"{where}.{name}: ", "is missing", "missing parameter")
+            if name == "rate":  # which an exact number of faults may stand for
+                joint = Mistake(f"{where}: ", "rate, faults: neither is given", "missing parameter")
+                yield [("family", i, "perturb", p)], _drop(table, name), joint
+            else:
+                yield slot, _drop(table, name), Mistake(f"{where}.{name}: ", "is missing", "missing parameter")
             for value, kind in BAD_NUMBERS:
                 values = [value] if rng.random() < 0.5 else [0.25 if name != "bits" else 7, value]
                 change = _set(table, name, values if len(values) > 1 else value)
