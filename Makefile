@@ -17,7 +17,7 @@ STUDIES := dataflow devices faults sensitivity
 TINY := depthwise residual autoencoder keywords
 REFERENCE := article $(STUDIES) trainings
 
-.PHONY: help install sweep $(STUDIES) trainings tiny report notebook reference train bench test test-chaos lint docs clean
+.PHONY: help install sweep $(STUDIES) trainings tiny report notebook reference train bench test test-chaos test-kinds lint docs clean
 
 help:  ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -89,6 +89,9 @@ test: .venv/installed-dev  ## Run the tests; COVERAGE=1 measures which branches 
 
 test-chaos: .venv/installed-dev  ## Kill workers, nodes, drivers; fill disks; damage shards; half an hour (SWEEP_KILL_RUNS=10: more).
 	@SWEEP_LONG=1 $(BIN)/python -m pytest $(CHAOS) $(ARGS)
+
+test-kinds: .venv/installed-dev  ## Hold fifty kinds of networks against plain Keras, instead of every fifth of them; minutes.
+	@SWEEP_KINDS=1 $(BIN)/python -m pytest -n 2 tests/networks/test_kinds.py $(ARGS)
 
 lint: .venv/installed-dev  ## Check style (ruff) and types (mypy, strict).
 	@$(BIN)/ruff check .
