@@ -16,7 +16,7 @@ from sweep.data.formats.npy import read_folder, read_npz
 from sweep.data.formats.stored import TABLES, Stored, Wanted
 from sweep.data.images import image_problems
 from sweep.data.labels import Labels, understood
-from sweep.data.places import Place, released
+from sweep.data.places import Place
 from sweep.errors import InputError, collected
 from sweep.files import function_in
 
@@ -90,8 +90,6 @@ def load_dataset(path: str | Path, wanted: str | Wanted = "test", labels: Sequen
             )
     if problems:
         raise InputError(f"{path}: {problem}" for problem in problems)
-    if stored.place:
-        released(stored.x)
     digest = stored.digest
     if wanted.x is not None or wanted.y is not None or labels is not None:
         named = json.dumps([digest, wanted.x, wanted.y, labels and list(labels)])

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from sweep.data.places import released
+
 _BLOCK = 16 * 1024**2  # values that are looked at together
 _EXACT = 2**24  # whole numbers from here on are not exact in float32
 
@@ -38,7 +40,8 @@ def image_problems(name: str, images: np.ndarray) -> list[str]:
 
 
 def blocks_of(images: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """(first, block) of all images."""
+    """(first, block) of all images; the pages of a mapped array are given back after each."""
     step = max(1, _BLOCK * len(images) // images.size)
     for start in range(0, len(images), step):
         yield start, images[start : start + step]
+        released(images)

@@ -103,6 +103,7 @@ def fed(network: Network, dataset: Dataset, wanted: str | None) -> str:
     """In words: what goes into the network. Args and errors as for `rescale_of`."""
     rescale = rescale_of(network, dataset, wanted)
     divisor, less = RESCALES[rescale or AS_STORED]
-    low, high = (float(bound) / divisor - less for bound in (dataset.images.min(), dataset.images.max()))
+    lows, highs = zip(*((block.min(), block.max()) for _, block in blocks_of(dataset.images)), strict=True)
+    low, high = (float(bound) / divisor - less for bound in (min(lows), max(highs)))
     shape = " × ".join(map(str, dataset.images.shape[1:]))
     return f"{dataset.images.dtype} images of {shape}, {DONE[rescale or AS_STORED]}: {low:.4g} to {high:.4g}"
