@@ -122,11 +122,10 @@ def _inspect(options: argparse.Namespace) -> None:
     chip = _opened(options).chip(options.cell, options.seed, **trusted)
     if options.save:
         print(chip.save(options.save))
-        return
-    print(chip)
     if options.out:
-        chip.images.to_csv(options.out, index=False)
-        print(f"\neach image: {options.out}")
+        print(chip.save_images(options.out))
+    if not options.save:
+        print(chip)
 
 
 def _verify(options: argparse.Namespace) -> None:

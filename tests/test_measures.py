@@ -184,14 +184,19 @@ def test_studies_that_name_none_are_what_they_were(autoencoder: tuple[Path, Run]
     assert schema_of(plain).names[-5:] == ["control", "seconds", "host", "device", "engine"]
 
 
-def test_with_classes_accuracy_is_what_it_was_and_others_stand_beside_it(tmp_path: Path) -> None:
+def classifier(folder: Path) -> None:
+    """A network of one layer, and images that it decides rightly."""
     rng = np.random.default_rng(4)
     model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(5, use_bias=False)])
     weights = rng.normal(size=(6, 5)).astype(np.float32)
     model.set_weights([weights])
-    model.save(tmp_path / "n.keras")
+    model.save(folder / "n.keras")
     images = rng.normal(size=(80, 6)).astype(np.float32)
-    np.savez(tmp_path / "d.npz", x_test=images, y_test=(images @ weights).argmax(axis=1))
+    np.savez(folder / "d.npz", x_test=images, y_test=(images @ weights).argmax(axis=1))
+
+
+def test_with_classes_accuracy_is_what_it_was_and_others_stand_beside_it(tmp_path: Path) -> None:
+    classifier(tmp_path)
     plain = api.run(study_of(tmp_path), tmp_path / "plain", runner="inline")
     more = api.run(study_of(tmp_path, measures=["accuracy", "top2", "loss"]), tmp_path / "more", runner="inline")
     same = [name for name in plain.trials() if name not in ("seconds", "host", "device", "engine")]
@@ -220,13 +225,7 @@ cost.higher = False
 @pytest.fixture(name="own", scope="module")
 def of_own_functions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
     folder = tmp_path_factory.mktemp("own")
-    rng = np.random.default_rng(4)
-    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(5, use_bias=False)])
-    weights = rng.normal(size=(6, 5)).astype(np.float32)
-    model.set_weights([weights])
-    model.save(folder / "n.keras")
-    images = rng.normal(size=(80, 6)).astype(np.float32)
-    np.savez(folder / "d.npz", x_test=images, y_test=(images @ weights).argmax(axis=1))
+    classifier(folder)
     (folder / "mine.py").write_text(OWN)
     study = study_of(folder, measures=["mine.py:nearest", "mine.py:cost", "accuracy"])
     return study, api.run(study, folder / "run", runner="inline")

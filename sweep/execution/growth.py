@@ -21,11 +21,10 @@ from sweep.storage.merge import parts
 from sweep.storage.paths import Folder
 from sweep.storage.schema import Expected, rows_of
 from sweep.storage.shards import Shard, commit, sound
-from sweep.storage.store import Store
+from sweep.storage.store import HIDDEN, Store
 from sweep.study.family import Cell
 from sweep.study.study import CODE, Study, digest
 
-HIDDEN = "hidden"  # the folder of trials of cells that the study does not have; in the manifest, their cells
 _FILES, _MODEL = "files", "model "
 
 

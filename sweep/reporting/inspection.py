@@ -93,6 +93,15 @@ class Chip:
         columns = {"label": found.labels, "decision": found.decisions, "clean": found.clean, "right": right}
         return pd.DataFrame({"image": np.arange(len(right)), **columns})
 
+    def save_images(self, path: str | Path) -> Path:
+        """Write `images` as CSV; returns where. Raises InputError where that cannot be written."""
+        path = Path(path).expanduser()
+        try:
+            self.images.to_csv(path, index=False)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
+        return path
+
     @property
     def classes(self) -> pd.DataFrame:
         """One row for each class: `label`, `images`, `right` and `clean` (shares), `taken_for` (others, most first)."""

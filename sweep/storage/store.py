@@ -26,6 +26,7 @@ from sweep.study.study import Study
 
 RESOLVED = "resolved.parquet"
 DAMAGED = "damaged"
+HIDDEN = "hidden"  # the folder of trials of cells that the study does not have; in the manifest, their cells
 FIGURES = "figures"
 REPORT = "report.html"
 FEW = 16  # files, which are quicker one after the other
@@ -249,7 +250,7 @@ class Store:
 
     def tidy(self) -> None:
         """Remove what interrupted writes have left."""
-        for under in ("", TRIALS, DAMAGED, FOLDER, FIGURES):
+        for under in ("", TRIALS, HIDDEN, DAMAGED, FOLDER, FIGURES):
             self.folder.tidy(under)
 
     def damaged(self, study_digest: str) -> dict[str, str]:

@@ -103,8 +103,11 @@ def check_command(capsys: pytest.CaptureFixture[str]) -> None:
     images = pd.read_csv("images.csv")
     assert f"{images['right'].sum()} of 300 images right" in out
     assert "taken for" in out
-    assert cli.main(["inspect", "run", "--cell", CELL, "--save", "again.keras"]) == 0
-    assert capsys.readouterr().out == "again.keras\n"
+    both = ["--save", "again.keras", "--out", "again.csv"]
+    assert cli.main(["inspect", "run", "--cell", CELL, *both]) == 0
+    assert capsys.readouterr().out == "again.keras\nagain.csv\n"
+    assert cli.main(["inspect", "run", "--cell", CELL, "--out", "nowhere/images.csv"]) == 2
+    assert "nowhere/images.csv: cannot be written" in capsys.readouterr().err
 
 
 def check_mistakes(run: Run) -> None:
