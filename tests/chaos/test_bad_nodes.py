@@ -40,7 +40,7 @@ def test_a_bad_node_ruins_nothing_and_is_named(place: Path, monkeypatch, fault: 
         print(f"{trials} trials in {time.monotonic() - begun:.0f} s")
         assert not other.ended
     assert (
-        ", 2 nodes with 2 slots joined; workers load TensorFlow and the network, and choose how to evaluate\n" in errors
+        ", 2 nodes with 2 slots joined; workers load TensorFlow and the network, and choose how to evaluate" in errors
     )
     assert errors.count(f": {FAULTS[fault]}; no more tasks go there\n") == 1, errors
     assert "note: done without 1 of 2 nodes: worker on " in errors
