@@ -95,6 +95,14 @@ def write_study(seeds: int = 100, scales: tuple[float, ...] = (0.1, 0.2, 0.3), *
     return seeds * len(scales)
 
 
+def pace(seconds: float) -> None:
+    """From now on each trial sleeps so long."""
+    traps = json.loads(Path("log.json").read_text())
+    written = Path("log.json.new")
+    written.write_text(json.dumps({**traps, "seconds": seconds}))
+    written.replace("log.json")  # trials read it all the time
+
+
 def environment(log: str = "log", **more: str) -> dict[str, str]:
     """For a command whose processes are told from others by a mark, and which logs its trials."""
     Path("log.json").touch()
@@ -162,8 +170,11 @@ def until(happened: Callable[[], object], process: subprocess.Popen[str] | None 
     """Wait for something that a running command does."""
     deadline = time.monotonic() + PATIENCE
     while not happened():
-        assert time.monotonic() < deadline, "it did not happen"
-        assert process is None or process.poll() is None, process and process.communicate()
+        late = time.monotonic() > deadline
+        if late and process:
+            process.terminate()  # to read what it has said
+        if late or (process and process.poll() is not None):
+            pytest.fail(f"it did not happen: {process.communicate() if process else 'no process'}")
         time.sleep(0.05)
 
 

@@ -27,12 +27,16 @@ def test_a_node_that_dies_and_one_that_joins(place: Path, monkeypatch):
         run = ("--out", "run", "--chunk", "10", "--address", head.address)
         with scene.running(*run, env=env) as process:
             scene.until(lambda: len(scene.shards()) > 5, process)
+            scene.pace(0.5)  # enough is left for every node, however long it takes to come up
             scene.until(lambda: at_work() & {*scene.started(second.mark)}, process)
             second.kill()
+            scene.pace(0.1)
             died = len(scene.shards())
             scene.until(lambda: len(scene.shards()) > died + 3, process)
+            scene.pace(0.5)
             fourth = Node(stack, env, head).wait()
             scene.until(lambda: at_work() & {*scene.started(fourth.mark)}, process)  # the new one has joined in
+            scene.pace(0.0)
             status, errors = scene.finish(process)
             assert status == 0, errors
         third.kill()
