@@ -18,6 +18,7 @@ from sweep.errors import InputError, TaskError
 from sweep.execution import memory, travel
 from sweep.execution.memory import LEAST_BYTES, WORKER_BYTES, available, room_for
 from sweep.execution.ray import cluster
+from sweep.execution.ray.joining import Members
 from sweep.execution.travel import Travelling, packed, spooled
 from sweep.preparation.inputs import Prepared, prepare
 from sweep.study.family import Family
@@ -201,12 +202,12 @@ def test_large_images_without_a_file_are_written_to_one(mapped: Dataset, tmp_pat
 
 def test_a_cluster_is_asked_for_memory():
     runner = cluster.RayRunner("10.0.0.5:6379", memory=3 * GIB)
-    beat = object.__new__(cluster.Heartbeat)
-    beat.nodes = {"a": {"CPU": 8.0, "memory": 7.0 * GIB}, "b": {"CPU": 8.0, "memory": 1.0 * GIB}, "c": {"CPU": 8.0}}
-    runner._heartbeat = beat
+    nodes = {"a": {"CPU": 8.0, "memory": 7.0 * GIB}, "b": {"CPU": 8.0, "memory": 1.0 * GIB}, "c": {"CPU": 8.0}}
+    runner._members = Members(lambda: nodes, runner._share)
+    runner._members.stop()
     assert runner.nodes == {"a": 2}
     assert runner.slots == 2
-    assert cluster.RayRunner(None, memory=3 * GIB)._memory == 0
+    assert cluster.RayRunner(None, memory=3 * GIB)._share.memory == 0
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="needs /proc")

@@ -11,7 +11,6 @@ import re
 import secrets
 import socket
 import threading
-import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +21,8 @@ from sweep.errors import InputError, SweepError, TaskError, VersionError
 from sweep.execution.job import Job, Outcome, packed
 from sweep.execution.plan import Chunk
 from sweep.execution.ray.authentication import is_remote, lets_anyone_in, refusal
-from sweep.execution.ray.heartbeat import Heartbeat, Resources
+from sweep.execution.ray.heartbeat import Resources
+from sweep.execution.ray.joining import Members, Share
 from sweep.execution.ray.session_dir import Scratch
 from sweep.execution.travel import packed as packed_dataset
 from sweep.execution.travel import spooled
@@ -30,14 +30,10 @@ from sweep.execution.worker import portable
 from sweep.files import reason
 from sweep.preparation.inputs import ModelFile
 from sweep.signals import stopping, unchanged, whole
-from sweep.texts import size_text
 
 OBJECT_STORE_BYTES = 512 * 1024**2  # of a local Ray: model files and small datasets; large ones are files
 START_ATTEMPTS = 3
 CONNECT_SECONDS = 10.0  # for a cluster's address to answer
-LOST_SECONDS = 30.0  # without an answer of the cluster; Ray would end this process after 60, without a reason
-ROOM_SECONDS = 10.0  # at the start, for a node to join that can run a task
-REJOIN_SECONDS = 30.0  # later on, when there was one
 SHUTDOWN_SECONDS = 3.0  # for a cluster that does not answer any more
 RETRIES = 3  # of a task whose process or node died, by Ray, before the driver takes its chunk apart
 
@@ -62,19 +58,16 @@ class RayRunner:
         memory: int = 0,
     ) -> None:
         self._address = address
-        self._where = "on this machine" if address is None else f"at {address}"
         self._workers = workers
         self._gpus = gpus
         self._insecure = insecure
-        self._memory = 0 if address is None else memory
+        self._share = Share(gpus, 0 if address is None else memory)
         self._pending: dict[Any, tuple[Chunk, bytes]] = {}  # with the mark that a task leaves while it runs
         self._avoided: frozenset[str] = frozenset()
         self._turn = 0
         self._ready: list[Any] = []  # finished, and not yet returned by `wait`
         self._scratch: Scratch | None = None
-        self._heartbeat: Heartbeat | None = None
-        self._lost = False
-        self._roomless: float | None = None  # since when no node can run a task
+        self._members: Members | None = None
 
     def __enter__(self) -> Self:
         self._ray = _import_ray(local=self._address is None)
@@ -86,8 +79,8 @@ class RayRunner:
         try:
             if self._owner:
                 self._connect()
-            self._heartbeat = Heartbeat(self._resources)
-            self._await_room()
+            self._members = Members(self._resources, self._share, self._address)
+            self._members.await_room()
         except BaseException as error:
             self.__exit__(type(error))
             raise
@@ -96,12 +89,12 @@ class RayRunner:
     def __exit__(self, kind: type[BaseException] | None = None, *rest: object) -> None:
         if kind is KeyboardInterrupt:
             stopping()
-        if self._heartbeat:
-            self._heartbeat.stop()
-        if self._lost:
+        if self._members:
+            self._members.stop()
+        if self._members and self._members.lost:
             self._abandon()
         elif self._owner:
-            if self._address and self._heartbeat:
+            if self._address and self._members:
                 self._forget_marks()
             with unchanged():
                 self._ray.shutdown()  # ends the tasks too; cancelling them by force can abort this process (Ray 2.60)
@@ -124,7 +117,8 @@ class RayRunner:
         self._dataset = put(travelling or dataset)
         # max_calls=0: Ray would otherwise end a GPU worker after each task, and load the network again.
         options = {"num_cpus": 0 if self._gpus else 1, "num_gpus": self._gpus, "max_calls": 0, "max_retries": RETRIES}
-        self._task = self._ray.remote(**options, **({"memory": self._memory} if self._memory else {}))(_task())
+        memory = {"memory": self._share.memory} if self._share.memory else {}
+        self._task = self._ray.remote(**options, **memory)(_task())
 
     def update(self, job: Job) -> None:
         self._job = self._ray.put(packed(replace(job, gpus=self._gpus)))
@@ -132,8 +126,7 @@ class RayRunner:
     @property
     def nodes(self) -> Collection[str]:
         """Ids of the nodes that can run tasks, as of some seconds ago."""
-        assert self._heartbeat is not None
-        return self._heartbeat.room(*self._share, memory=self._memory)
+        return self._joined.room()
 
     @property
     def joined(self) -> str:
@@ -148,7 +141,7 @@ class RayRunner:
     @property
     def slots(self) -> int:
         """Tasks that the cluster can run at a time, as of some seconds ago: nodes come and go."""
-        room = self._room()
+        room = sum(self._joined.room(self._avoided).values())
         return max(1, room if self._workers is None else min(room, self._workers))
 
     @property
@@ -206,7 +199,7 @@ class RayRunner:
         """Every task that has finished, once one has; asking takes the longer, the more are pending."""
         if not self._pending:
             return []
-        self._check_alive()
+        self._joined.check(self._avoided)
         pending = list(self._pending)
         ready: list[Any] = self._ray.wait(pending, num_returns=1, timeout=seconds)[0]
         if ready and len(pending) > 1:
@@ -269,40 +262,9 @@ class RayRunner:
         return {node["NodeID"]: node["Resources"] for node in self._ray.nodes() if node["Alive"]}
 
     @property
-    def _share(self) -> tuple[str, float]:
-        return ("GPU", self._gpus) if self._gpus else ("CPU", 1.0)
-
-    def _room(self) -> int:
-        assert self._heartbeat is not None
-        return sum(self._heartbeat.room(*self._share, self._avoided, self._memory).values())
-
-    def _await_room(self) -> None:
-        """Raise InputError when no node can run a task, on a cluster after giving others the time to join."""
-        end = time.monotonic() + (0.0 if self._address is None else ROOM_SECONDS)
-        while not self._room():
-            if time.monotonic() > end:
-                here = "this machine" if self._address is None else f"the cluster {self._where}"
-                if self._gpus:
-                    raise InputError(f"--gpus {self._gpus:g}: {here} has no such GPU; leave it out to run on CPUs")
-                if self._memory:
-                    size = size_text(self._memory)
-                    raise InputError(f"--memory {size}: {here} has no node with a CPU and so much memory for a task")
-                raise InputError(f"{here} has no node with a CPU for tasks")
-            time.sleep(0.2)
-
-    def _check_alive(self) -> None:
-        """Raise SweepError when the cluster is gone, or all its nodes that could run a task are."""
-        assert self._heartbeat is not None
-        goes_on = "what is committed stays, and the same command goes on"
-        if self._heartbeat.silence > LOST_SECONDS:
-            self._lost = True
-            raise SweepError(f"the Ray cluster {self._where} does not answer any more; {goes_on}")
-        if self._room():
-            self._roomless = None
-            return
-        self._roomless = self._roomless or time.monotonic()
-        if time.monotonic() - self._roomless > REJOIN_SECONDS:
-            raise SweepError(f"the Ray cluster {self._where} has lost every node that could run a task; {goes_on}")
+    def _joined(self) -> Members:
+        assert self._members is not None
+        return self._members
 
     def _abandon(self) -> None:
         """Leave a cluster that does not answer: shutting Ray down may wait for ever, now and at the end."""

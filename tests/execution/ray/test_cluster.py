@@ -1,19 +1,17 @@
-"""Ray's surroundings: the scratch folder, the heartbeat, and which clusters are used."""
+"""Ray's surroundings: the scratch folder, and which clusters are used."""
 
 import platform
 import re
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from sweep.errors import InputError, SweepError, VersionError
-from sweep.execution.ray import authentication, cluster, heartbeat
+from sweep.execution.ray import authentication, cluster
 from sweep.execution.ray.cluster import RayRunner
-from sweep.execution.ray.heartbeat import Heartbeat
 from sweep.execution.ray.session_dir import Scratch
 
 
@@ -113,31 +111,3 @@ def test_a_cluster_of_other_versions_is_refused_with_both(monkeypatch: pytest.Mo
     here = rf"Ray {ray.__version__} and Python {platform.python_version()} here"
     with pytest.raises(VersionError, match=rf"127\.0\.0\.1:6379: Ray 1\.0 and Python 3\.9\.1 there, {here}; install"):
         RayRunner("127.0.0.1:6379").__enter__()
-
-
-def test_a_cluster_that_falls_silent_or_loses_its_nodes_is_given_up(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(heartbeat, "EVERY_SECONDS", 0.01)
-    answers = [{"a": {"CPU": 2.0, "GPU": 1.0}, "b": {"CPU": 1.0}}]
-    beat = Heartbeat(lambda: answers[-1])
-    assert beat.room("CPU", 1.0) == {"a": 2, "b": 1}
-    assert beat.room("CPU", 1.0, without={"a"}) == {"b": 1}
-    assert beat.room("GPU", 0.1) == {"a": 10}
-    assert beat.room("GPU", 2.0) == {}
-    runner = RayRunner("10.0.0.5:6379")
-    runner._heartbeat = beat
-    runner._pending = {"a task": None}
-    runner._check_alive()
-    monkeypatch.setattr(cluster, "REJOIN_SECONDS", 0.05)
-    answers.append({"a": {"memory": 1.0}})
-    time.sleep(0.2)
-    runner._check_alive()
-    time.sleep(0.1)
-    with pytest.raises(SweepError, match="has lost every node that could run a task; what is committed stays"):
-        runner._check_alive()
-    monkeypatch.setattr(cluster, "LOST_SECONDS", 0.05)
-    answers.append(None)
-    beat._ask = lambda: 1 / 0
-    time.sleep(0.2)
-    with pytest.raises(SweepError, match=r"the Ray cluster at 10\.0\.0\.5:6379 does not answer any more"):
-        runner._check_alive()
-    beat.stop()
