@@ -115,6 +115,7 @@ def run(
     trust_plugins: Trust = False,
     insecure_cluster: bool = False,
     memory: int | None = None,
+    wait_for_nodes: int | None = None,
     confirm: Callable[[int], bool] | None = None,
 ) -> Run:
     """Run what is missing of a study; write trials, summary and figures into the run folder.
@@ -140,6 +141,8 @@ def run(
         insecure_cluster: also use a cluster on other machines that takes work from anyone, without a token.
         memory: bytes that a worker may take; None shares what this machine has, of which it holds images of at most
             1 GiB. There are fewer workers where memory is short.
+        wait_for_nodes: of a cluster: begin once so many nodes that can run a task have joined, for which its autoscaler
+            is asked; within 15 minutes. Nodes that are all lost later on are waited for as long.
         confirm: asked about the number of trials when it is above a million; None runs them.
 
     Raises:
@@ -152,6 +155,8 @@ def run(
     from sweep.execution.runner import InlineRunner
     from sweep.reporting.run import Run
 
+    if wait_for_nodes is not None and (address is None or runner == "inline" or wait_for_nodes < 1):
+        raise InputError(f"--wait-for-nodes {wait_for_nodes}: one node or more of a Ray cluster; give its --address")
     prepared = _prepared(study, seeds, precision, trust_model, trust_plugins)
     trials = count_wanted(prepared.study)
     if trials > MOST_TRIALS:
@@ -169,7 +174,7 @@ def run(
     else:
         from sweep.execution.ray.cluster import RayRunner
 
-        chosen = RayRunner(address, room.workers, gpus, insecure_cluster, memory or 0)
+        chosen = RayRunner(address, room.workers, gpus, insecure_cluster, memory or 0, wait_for_nodes or 0)
     with driver.keeping(folder):
         store = driver.run(
             prepared,

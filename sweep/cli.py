@@ -62,6 +62,7 @@ def _run(options: argparse.Namespace) -> None:
         trust_plugins=_trust(options),
         insecure_cluster=options.insecure_cluster,
         memory=options.memory,
+        wait_for_nodes=options.wait_for_nodes,
         confirm=None if options.yes else _confirmed,
     )
     from sweep.execution.driver import keeping
@@ -189,12 +190,16 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--workers", type=_positive, metavar="N", help="tasks at a time (default: every core)")
     run.add_argument("--memory", type=_size, metavar="SIZE", help="of a worker, such as 4GiB (default: what is there)")
     run.add_argument("--gpus", type=_share, default=0.0, metavar="X", help="GPUs a task asks for, such as 0.5")
-    run.add_argument("--runner", choices=("ray", "inline"), default="ray", help="inline: in this process")
+    run.add_argument(
+        "--runner", choices=("ray", "inline"), default="ray", metavar="WHO", help="ray, or inline: in this process"
+    )
     run.add_argument("--chunk", type=_positive, metavar="N", help="trials a task (default: seconds of work)")
     run.add_argument("--threads", type=_positive, default=1, metavar="N", help="TensorFlow threads a task")
     run.add_argument("--engine", choices=ENGINES, help="how to evaluate (default: the fastest)")
     run.add_argument("--deadline", type=_seconds, metavar="S", help="seconds for a task (default: 1800)")
     run.add_argument("--insecure-cluster", action="store_true", help="also a remote Ray that needs no token")
+    words = "nodes of the cluster to wait for, up to 15 minutes"
+    run.add_argument("--wait-for-nodes", type=_positive, metavar="N", help=words)
     run.add_argument("--yes", action="store_true", help="run more than 1,000,000 trials without asking")
 
     plan = add("plan", _plan, "Check a study and say what it would do.", "sweep plan jobs/article.toml")

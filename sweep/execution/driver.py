@@ -170,6 +170,7 @@ class _Sweep:
         begun = False
         try:
             with progress, self._runner:
+                self._runner.gather(progress.note)
                 self._begin(**self._clock.running())
                 resolved = resolved_table(study, self._prepared.networks, self._prepared.flow)
                 store.folder.write(RESOLVED, parquet_bytes(resolved))

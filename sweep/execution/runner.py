@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -16,6 +16,9 @@ from sweep.preparation.inputs import ModelFile
 
 class Runner(Protocol):
     """Runs chunks, several at a time, in any order."""
+
+    def gather(self, tell: Callable[[str], None]) -> None:
+        """Wait for those that are to run them, and `tell` how far that is; raises SweepError where they do not come."""
 
     def start(self, job: Job, models: Mapping[str, ModelFile], dataset: Dataset) -> None:
         """Make what all tasks share reachable for them."""
@@ -66,6 +69,9 @@ class InlineRunner:
 
     def __init__(self) -> None:
         self._queue: deque[Chunk] = deque()
+
+    def gather(self, tell: Callable[[str], None]) -> None:
+        pass
 
     def start(self, job: Job, models: Mapping[str, ModelFile], dataset: Dataset) -> None:
         self._shared = (job, models, dataset)

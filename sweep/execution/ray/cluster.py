@@ -47,6 +47,7 @@ class RayRunner:
         gpus: GPUs a task asks for; 0 evaluates on CPUs, 0.25 lets four tasks share one GPU.
         insecure: also use a cluster on other machines that lets anyone in without a token.
         memory: bytes that a task asks for of a cluster; 0 asks for none.
+        wait_for_nodes: nodes of a cluster that can run a task, to be waited for before the first; 0 waits for none.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class RayRunner:
         gpus: float = 0.0,
         insecure: bool = False,
         memory: int = 0,
+        wait_for_nodes: int = 0,
     ) -> None:
         self._address = address
         self._workers = workers
@@ -67,6 +69,7 @@ class RayRunner:
         self._turn = 0
         self._ready: list[Any] = []  # finished, and not yet returned by `wait`
         self._scratch: Scratch | None = None
+        self._wanted = wait_for_nodes
         self._members: Members | None = None
 
     def __enter__(self) -> Self:
@@ -79,8 +82,7 @@ class RayRunner:
         try:
             if self._owner:
                 self._connect()
-            self._members = Members(self._resources, self._share, self._address)
-            self._members.await_room()
+            self._members = Members(self._resources, self._share, self._address, self._wanted)
         except BaseException as error:
             self.__exit__(type(error))
             raise
@@ -106,6 +108,9 @@ class RayRunner:
         self._ready.clear()
         if self._scratch:
             self._scratch.remove()
+
+    def gather(self, tell: Callable[[str], None]) -> None:
+        self._joined.gather(tell)
 
     def start(self, job: Job, models: Mapping[str, ModelFile], dataset: Dataset) -> None:
         put = self._ray.put
