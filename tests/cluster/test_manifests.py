@@ -1,7 +1,8 @@
 """The files of jobs/cluster and the Dockerfile: what they say is known to who reads them, and true of this project.
 
 SWEEP_KUBERAY_CRD names a file with the definition of a RayJob (helm-chart/kuberay-operator/crds/ray.io_rayjobs.yaml of
-the repository of KubeRay); with it, every key and value of kuberay.yaml is held against that, and no unknown key passes.
+the repository of KubeRay); with it, every key and value of kuberay.yaml is held against that, and no unknown key
+passes.
 """
 
 import copy
