@@ -54,15 +54,25 @@ node() {
   wait $! || [ -n "$stopped" ] || tail "$folder/start.log" >&2
   wait
   rm -rf "$folder"
+  [ -n "$stopped" ]
 }
-export -f node
-export within
+
+# Another node than the first. With --no-kill, Slurm goes on with a job whose first node is lost, though nothing of it
+# goes on: then the others put it into the queue again.
+other() {
+  node --address="$address" && return
+  sleep 10
+  if [ -z "$(timeout 10 bash -c "answers $port && echo yes")" ]; then scontrol requeue "$SLURM_JOB_ID"; fi
+}
+export -f node other answers
+export within host port address
 
 ray=() driver='' again=''
 finish() {
   status=$?
   trap '' TERM USR1
-  [ ${#ray[@]} -lt 2 ] || scancel --signal=TERM "$SLURM_JOB_ID"  # the other nodes; srun itself would kill them
+  # TERM to the other nodes, unless all is cancelled. srun, if it got TERM, would kill them.
+  [ ${#ray[@]} -lt 2 ] || scancel --signal=TERM "$SLURM_JOB_ID" 2>/dev/null || true
   kill "${ray[@]::1}" 2>/dev/null || true
   for _ in {1..20}; do kill -0 "${ray[@]}" 2>/dev/null && sleep 1 || break; done
   if [ -n "$again" ] && [ "$status" != 0 ]; then
@@ -101,7 +111,7 @@ until answers "$port"; do
 done
 if [ "$nodes" -gt 1 ]; then
   srun --export=ALL --no-kill --kill-on-bad-exit=0 --cpu-bind=none --relative=1 --nodes=$((nodes - 1)) \
-    --ntasks=$((nodes - 1)) --ntasks-per-node=1 bash -c "node --address=$address" \
+    --ntasks=$((nodes - 1)) --ntasks-per-node=1 bash -c other \
     2> >(grep -v ' CANCELLED AT ' >&2) &  # as `finish` does
   ray+=($!)
 fi
