@@ -114,7 +114,8 @@ def test_a_job_at_its_time_limit_is_queued_again(slurm: Slurm, place: Path, monk
     scene.until(lambda: slurm.field(job, "Restarts") == "1")
     kept = trials_kept()
     assert 0 < kept < 601
-    slurm.ask("scontrol", "update", f"JobId={job}", "StartTime=now")  # Slurm waits for two minutes
+    # Slurm itself waits for two minutes. Within a second, slurmd refuses the job: "credential revoked".
+    slurm.ask("scontrol", "update", f"JobId={job}", "StartTime=now+10")
     text = completed(slurm, job)
     assert "sweep: stopped" in text
     assert "queued again" in text
@@ -131,7 +132,7 @@ def test_a_node_dies(slurm: Slurm, place: Path, monkeypatch: pytest.MonkeyPatch,
     slurm.fail(node, job)
     if node == "n1":  # that of the batch script and of Ray's head
         scene.until(lambda: slurm.field(job, "Restarts") == "1")
-        slurm.ask("scontrol", "update", f"JobId={job}", "StartTime=now", "ReqNodeList=n2,n3")
+        slurm.ask("scontrol", "update", f"JobId={job}", "StartTime=now+10", "ReqNodeList=n2,n3")
     completed(slurm, job)
     scene.check("run", scene.undisturbed(monkeypatch))
     for folder in before:  # the dead cannot remove theirs
