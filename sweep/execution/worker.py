@@ -23,7 +23,15 @@ import pyarrow.compute as pc
 from sweep.data.datasets import Dataset
 from sweep.data.measures import ACCURACY, column, further, measure_of
 from sweep.engine.budget import Budget
-from sweep.errors import NodeError, SweepError, TaskError, VersionError
+from sweep.errors import (
+    InputError,
+    NodeError,
+    NondeterminismError,
+    StoreError,
+    SweepError,
+    TaskError,
+    VersionError,
+)
 from sweep.execution import sampled
 from sweep.execution.job import Job, Outcome, unpacked
 from sweep.execution.plan import FEW, SURVEY, WHOLE, Chunk
@@ -34,7 +42,7 @@ from sweep.preparation.inputs import ModelFile
 from sweep.preparation.sites import Placed, sites_of
 from sweep.randomness import FIRST_SAMPLED
 from sweep.statistics.sampling import Design
-from sweep.storage.paths import Folder
+from sweep.storage.paths import AccessError, Folder
 from sweep.storage.schema import trial_table, values_of
 from sweep.storage.shards import commit
 from sweep.storage.surveys import Survey
@@ -56,7 +64,9 @@ _KEPT_NETWORKS = 2
 _KEPT_EVALUATORS = 4
 _KEPT_REFERENCES = 6
 _KEPT_DESIGNS = 64
+_REACH_SECONDS = 300.0  # until a run folder that was out of reach is tried again
 _interrupted = False
+_out_of_reach: dict[str, float] = {}  # run folders, each with when to try it again
 _budgets: OrderedDict[int, Budget] = OrderedDict()
 _designs: OrderedDict[tuple[str, str], Design] = OrderedDict()
 _shared: OrderedDict[Any, Any] = OrderedDict()
@@ -79,7 +89,7 @@ class _Late(BaseException):
 
 
 def run_chunk(job: Job, model: ModelFile, dataset: Dataset, chunk: Chunk) -> Outcome:
-    """Evaluate the trials of a chunk and commit them as one shard.
+    """Evaluate the trials of a chunk and commit them as one shard, or leave that to the driver.
 
     Raises VersionError when the versions here are not the driver's: counts could differ between workers.
     """
@@ -92,10 +102,29 @@ def run_chunk(job: Job, model: ModelFile, dataset: Dataset, chunk: Chunk) -> Out
     seconds = float(pc.sum(table["seconds"]).as_py())
     values = values_of(table, column(job.measures[0])).tolist()
     found = Outcome(chunk, seconds, _host(), done, counts, values, notes=notes)
-    folder = Folder(job.folder)
-    if folder.read(MANIFEST) is None:  # a local folder on another machine
+    return _committed(job, table, found)
+
+
+def _committed(job: Job, table: pa.Table, found: Outcome) -> Outcome:
+    """An outcome with its shard, or with its rows for the driver to commit, where the run folder is out of reach here.
+
+    That is a local folder on another machine, and a folder that this machine may not use: it lacks the credentials of a
+    store, a way to it, or the library, or may not write. It is asked again after a while.
+    """
+    if time.monotonic() < _out_of_reach.get(job.folder, -inf):
         return replace(found, table=table)
-    return replace(found, shard=commit(folder, table, job.study_digest, chunk.shard_name(job.study_digest)))
+    folder = Folder(job.folder)
+    try:
+        if folder.read(MANIFEST) is None:
+            return replace(found, table=table)
+        return replace(found, shard=commit(folder, table, job.study_digest, found.chunk.shard_name(job.study_digest)))
+    except NondeterminismError:
+        raise
+    except (InputError, StoreError) as error:  # where the driver cannot either, it says so
+        _out_of_reach[job.folder] = time.monotonic() + _REACH_SECONDS
+        reason = error.reason if isinstance(error, AccessError) else str(error)
+        note = f"worker on {found.host['host']}: cannot write to the run folder: {reason}; the driver writes for it"
+        return replace(found, table=table, notes=(*found.notes, note))
 
 
 def run_shared(shared: Sequence[Any], get: Callable[[Any], Any], chunk: Chunk) -> Outcome:

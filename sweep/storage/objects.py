@@ -16,17 +16,33 @@ from obstore import exceptions
 from obstore.store import from_url
 
 from sweep.storage.disk import PART, check_size
+from sweep.storage.profiles import profile
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta, UpdateVersion
+    from obstore.store import ObjectStore, RetryConfig
 
 TRIES = 12
 PAUSE, LONGEST_PAUSE = 0.1, 5.0  # s, before the second try, and at most
 PATIENCE = 180.0  # s, after which nothing is tried again
+FIRST_TRIES, FIRST_PATIENCE = 6, 10.0  # of a store that has never answered: the address is wrong, or the network
 PAGE = 1000  # objects in one answer; stores give no more
 LEFT = timedelta(hours=1)  # what is as old as that, nobody is writing any more
 
-_STATUS = re.compile(r"status code: ((\d{3})[A-Za-z -]*)")
+_STATUS = re.compile(r"status code: ((\d{3})[A-Za-z -]*)|\(code: ((\d{3}))\)")
+_CODE = re.compile(r"<Code>([A-Za-z]{1,60})</Code>|\(code: ([A-Za-z]{1,60})\)")
+_METADATA = re.compile(r"169\.254\.|fd00:ec2|metadata\.google|/latest/(api/token|meta-data)|/metadata/identity")
+_NO_BUCKET = re.compile(
+    r"NoSuchBucket|Container(NotFound|BeingDeleted)|The specified (bucket|container) does not exist"
+)
+_REFUSED = ("AccessDenied", "ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "SignatureDoesNotMatch")
+_WHO = {
+    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile in ~/.aws/credentials",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS",
+    "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+}
+_WHERE = {"s3": "AWS_ENDPOINT_URL and ", "gs": "", "az": "AZURE_STORAGE_ACCOUNT_NAME and "}
+_PREFIX = {"s3": "AWS", "gs": "GOOGLE", "az": "AZURE"}
 _FINAL = (
     exceptions.AlreadyExistsError,
     exceptions.InvalidPathError,
@@ -46,21 +62,28 @@ class Bucket:
     """Objects below a prefix. What cannot be done is an OSError, after some tries where another may succeed.
 
     Where the store is and who asks comes from the environment, such as AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and
-    AWS_TIMEOUT. An object is there with all its content or not at all, so nothing is written beside it. Requests whose
-    reply was lost are sent again; what the first one has done then shows in the content.
+    AWS_TIMEOUT, or for S3 from a profile in ~/.aws. An object is there with all its content or not at all, so nothing
+    is written beside it. Requests whose reply was lost are sent again; what the first one has done then shows in the
+    content.
     """
 
     def __init__(self, uri: str) -> None:
+        self._kind = uri.partition("://")[0]
+        self._answered = False
+        retries: RetryConfig = {"max_retries": 0, "retry_timeout": timedelta(minutes=5)}
         try:
-            self._store = from_url(uri, retry_config={"max_retries": 0, "retry_timeout": timedelta(minutes=5)})
+            if self._kind == "s3":
+                self._store: ObjectStore = from_url(uri, config=profile(), retry_config=retries)
+            else:
+                self._store = from_url(uri, retry_config=retries)
         except exceptions.BaseError as error:
-            raise OSError(_reason(error)) from None
+            raise OSError(_reason(error, self._kind)) from None
 
     def read(self, name: str) -> bytes | None:
         return self._read(name)[0]
 
     def write(self, name: str, content: bytes) -> None:
-        _tried(lambda _: obstore.put(self._store, name, content, use_multipart=False))
+        self._tried(lambda _: obstore.put(self._store, name, content, use_multipart=False))
 
     def create(self, name: str, content: bytes) -> bool:
         def put(again: bool) -> bool:
@@ -70,7 +93,7 @@ class Bucket:
                 return again and self.read(name) == content
             return True
 
-        return _tried(put)
+        return self._tried(put)
 
     def update(self, name: str, change: Callable[[bytes | None], bytes]) -> None:
         """Replace an object by what `change` makes of it, from the start again when another writer was faster."""
@@ -93,9 +116,9 @@ class Bucket:
             try:
                 obstore.delete(self._store, name)
             except FileNotFoundError as error:
-                _check_bucket(error)
+                self._check_bucket(error)
 
-        _tried(delete)
+        self._tried(delete)
 
     def names(self, under: str) -> list[str]:
         return sorted(name for name in self._listed(under) if not name.startswith("."))
@@ -135,10 +158,10 @@ class Bucket:
                     version["version"] = found.meta["version"]
                 return bytes(found.bytes()), version
             except FileNotFoundError as error:
-                _check_bucket(error)
+                self._check_bucket(error)
                 return None, None
 
-        return _tried(get)
+        return self._tried(get)
 
     def _swap(self, name: str, content: bytes, version: UpdateVersion | None) -> bool:
         """Replace this very version of an object (None: where there is none); False when it has another by now."""
@@ -150,13 +173,13 @@ class Bucket:
                 return again and self.read(name) == content
             return True
 
-        return _tried(put)
+        return self._tried(put)
 
     def _listed(self, under: str) -> dict[str, datetime]:
         """When each object directly below `under` was changed, by its name there."""
         found: dict[str, datetime] = {}
         last: str | None = None
-        while page := _tried(partial(self._page, under, last)):  # one request each: what breaks off goes on there
+        while page := self._tried(partial(self._page, under, last)):  # one request each: what breaks off goes on there
             last = page[-1]["path"]
             names = {entry["path"].removeprefix(f"{under}/"): entry["last_modified"] for entry in page}
             found |= {name: changed for name, changed in names.items() if "/" not in name}
@@ -165,21 +188,34 @@ class Bucket:
     def _page(self, under: str, after: str | None, _: bool) -> Sequence[ObjectMeta]:
         return next(iter(obstore.list(self._store, under or None, offset=after, chunk_size=PAGE)), [])
 
+    def _tried(self, request: Callable[[bool], T]) -> T:
+        """The answer to a request, which is told whether it was sent before; tried again where that may help."""
+        begun = time.monotonic()
+        for number in range(TRIES):
+            try:
+                found = request(number > 0)
+            except (exceptions.BaseError, FileNotFoundError) as error:
+                text, reason = str(error), _reason(error, self._kind)
+                final = isinstance(error, _FINAL) or not _may_pass(text)
+                self._answered = self._answered or bool(_STATUS.search(text))
+            else:
+                self._answered = True
+                return found
+            if final:
+                raise OSError(reason)
+            seconds = time.monotonic() - begun
+            hopeless = not self._answered and (number + 1 == FIRST_TRIES or (number > 0 and seconds > FIRST_PATIENCE))
+            if hopeless or number + 1 == TRIES or seconds > PATIENCE:
+                break
+            time.sleep(_pause(number))
+        what, _, remedy = reason.partition("; ")
+        tries = f"{what}, after {number + 1} tries in {time.monotonic() - begun:.0f} s"
+        raise OSError(f"{tries}; {remedy}" if remedy else tries)
 
-def _tried(request: Callable[[bool], T]) -> T:
-    """The answer to a request, which is told whether it has been sent before; tried again where that may help."""
-    begun = time.monotonic()
-    for number in range(TRIES):
-        try:
-            return request(number > 0)
-        except (exceptions.BaseError, FileNotFoundError) as error:
-            reason, final = _reason(error), isinstance(error, _FINAL) or not _may_pass(str(error))
-        if final:
-            raise OSError(reason)
-        if number + 1 == TRIES or time.monotonic() - begun > PATIENCE:
-            break
-        time.sleep(_pause(number))
-    raise OSError(f"{reason}, after {number + 1} tries in {time.monotonic() - begun:.0f} s")
+    def _check_bucket(self, error: Exception) -> None:
+        """A missing object is no mistake, a missing bucket is."""
+        if _NO_BUCKET.search(str(error)):
+            raise OSError(_reason(error, self._kind)) from None
 
 
 def _pause(number: int) -> float:
@@ -187,33 +223,42 @@ def _pause(number: int) -> float:
     return min(LONGEST_PAUSE, PAUSE * 2.0**number) * random.uniform(0.5, 1)
 
 
-def _check_bucket(error: Exception) -> None:
-    if "NoSuchBucket" in str(error):
-        raise OSError(_reason(error)) from None
-
-
 def _may_pass(text: str) -> bool:
     """Whether the same request may be answered later: overload, errors of the server, no or half an answer."""
-    status = _STATUS.search(text)
+    status, code = _STATUS.search(text), _CODE.search(text)
     if status:
-        return status[2] in ("408", "409", "429") or status[2].startswith("5")
-    return not any(sign in text for sign in ("builder error", "Config", "URL error"))
+        number = status[2] or status[4]
+        return number in ("408", "409", "429") or number.startswith("5")
+    if _METADATA.search(text) or (code and (code[1] or code[2]) in _REFUSED):
+        return False
+    return not any(sign in text for sign in ("builder error", "Config", "URL error", "configured region"))
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, kind: str) -> str:
     """One line; addresses are left out, because they may hold a secret."""
     text = str(error)
-    status = _STATUS.search(text)
-    if "169.254.169.254" in text or "metadata.google" in text:
-        return "the environment has no credentials (AWS_…, GOOGLE_… or AZURE_…)"
-    if isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError):
-        return "the store refuses these credentials"
-    if "NoSuchBucket" in text:
-        return "there is no such bucket"
+    status, found = _STATUS.search(text), _CODE.search(text)
+    code = (found[1] or found[2]) if found else ""
+    if _METADATA.search(text):
+        return f"the environment has no credentials; set {_WHO[kind]}"
+    if _NO_BUCKET.search(text):
+        return f"there is no such {'container' if kind == 'az' else 'bucket'}; make it first, or correct the address"
+    if (status and (status[2] or status[4]) in ("401", "403")) or code in _REFUSED:
+        said = f" ({code})" if code else ""
+        return (
+            f"the store refuses these credentials{said}; check {_WHO[kind]}, "
+            "and that they may list, read, write and delete there"
+        )
     if "BadScheme" in text:
-        return "the address of the store is not https://; AWS_ALLOW_HTTP=true allows that"
+        return f"the address of the store is not https://; {_PREFIX[kind]}_ALLOW_HTTP=true allows that"
+    if "configured region" in text:
+        return "the bucket is in another region; set AWS_REGION"
+    if "Account must be specified" in text:
+        return "AZURE_STORAGE_ACCOUNT_NAME is not set"
+    if "Invalid Access Key" in text:
+        return "AZURE_STORAGE_ACCOUNT_KEY is no key of an account"
     if status:
-        return f"the store answers {status[1].strip()}"
+        return f"the store answers {(status[1] or status[3]).strip()}" + (f" ({code})" if code else "")
     if "error sending request" in text:
-        return "the store does not answer"
+        return f"the store does not answer; check {_WHERE[kind]}the network"
     return re.sub(r"\S*://\S*", "…", text.partition("\n")[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -15,6 +16,14 @@ from sweep.errors import InputError, StoreError
 from sweep.storage.disk import Disk
 
 OBJECT_STORES = ("s3", "gs", "az")
+
+
+class AccessError(StoreError):
+    """A file of a folder cannot be read or written; `reason` says why, the same whatever the file."""
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = re.sub(r", after \d+ tries in \d+ s", "", reason)
 
 
 class Place(Protocol):
@@ -156,7 +165,8 @@ class Folder:
         try:
             yield
         except OSError as error:
-            raise StoreError(f"{self.uri}/{name}: cannot be {done}: {_reason(error)}") from None
+            reason = _reason(error)
+            raise AccessError(f"{self.uri}/{name}: cannot be {done}: {reason}", reason) from None
 
 
 def _reason(error: OSError) -> str:
