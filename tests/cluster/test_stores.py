@@ -102,7 +102,7 @@ def test_a_run_that_is_killed_and_goes_on(place: Path, server: Server, entered: 
         print(f"{server.kind}, {runner}: {command} {seconds:.1f} s")
         assert status == 0, errors
         said += [output, errors]
-    assert "120 done, 0 to do" in said[2]
+    assert "121 done, 0 to do" in said[2]
     assert "10 of 10 trials evaluated again have the same count" in said[-2]
     check(server, run, scene.undisturbed(monkeypatch), *said)
 
