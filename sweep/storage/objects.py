@@ -186,7 +186,11 @@ class Bucket:
         return found
 
     def _page(self, under: str, after: str | None, _: bool) -> Sequence[ObjectMeta]:
-        return next(iter(obstore.list(self._store, under or None, offset=after, chunk_size=PAGE)), [])
+        """The first objects whose names come after one; some stores, such as Azurite, list the earlier ones, too."""
+        for page in obstore.list(self._store, under or None, offset=after, chunk_size=PAGE):
+            if fresh := [entry for entry in page if after is None or entry["path"] > after]:
+                return fresh
+        return []
 
     def _tried(self, request: Callable[[bool], T]) -> T:
         """The answer to a request, which is told whether it was sent before; tried again where that may help."""

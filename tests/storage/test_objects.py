@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import obstore
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -60,6 +61,15 @@ def test_a_long_listing_that_breaks_off_goes_on(s3: Standin, monkeypatch: pytest
     s3.objects |= {f"runs/mine/trials/{number:03d}.parquet": b"" for number in range(200)}
     s3.rates = RATES
     assert Folder.at(RUN).names("trials") == [f"{number:03d}.parquet" for number in range(200)]
+
+
+def test_a_store_that_lists_from_the_start_again_ends(s3: Standin, monkeypatch: pytest.MonkeyPatch):
+    """Azurite takes no notice of where a listing is to begin."""
+    listed = obstore.list
+    monkeypatch.setattr(obstore, "list", lambda store, under, offset, chunk_size: listed(store, under, chunk_size=5))
+    s3.page = 5
+    s3.objects |= {f"runs/mine/trials/{number:03d}.parquet": b"" for number in range(23)}
+    assert Folder.at(RUN).names("trials") == [f"{number:03d}.parquet" for number in range(23)]
 
 
 def test_a_probe_leaves_nothing(s3: Standin):
