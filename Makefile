@@ -17,7 +17,7 @@ STUDIES := dataflow devices faults sensitivity
 TINY := depthwise residual autoencoder keywords
 REFERENCE := article $(STUDIES) trainings
 
-.PHONY: help install sweep $(STUDIES) trainings tiny report notebook reference train bench test test-chaos test-kinds lint docs clean
+.PHONY: help install sweep $(STUDIES) trainings tiny report notebook reference train bench test test-chaos test-kinds test-cluster lint docs clean
 
 help:  ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -92,6 +92,9 @@ test-chaos: .venv/installed-dev  ## Kill workers, nodes, drivers; fill disks; da
 
 test-kinds: .venv/installed-dev  ## Hold fifty kinds of networks against plain Keras, instead of every fifth of them; minutes.
 	@SWEEP_KINDS=1 $(BIN)/python -m pytest -n 2 tests/networks/test_kinds.py $(ARGS)
+
+test-cluster: .venv/installed-dev  ## Run on a real Slurm, nodes in network namespaces, S3 and Azure servers, as far as they are here.
+	@SWEEP_CLUSTER=1 $(BIN)/python -m pytest tests/cluster $(ARGS)
 
 lint: .venv/installed-dev  ## Check style (ruff) and types (mypy, strict).
 	@$(BIN)/ruff check .
