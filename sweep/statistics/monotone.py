@@ -87,22 +87,19 @@ def curve_of(
 def falling(values: ArrayLike) -> Floats:
     """The falling sequences nearest to these in least squares: isotonic regression.
 
-    By the min-max formula (Barlow, Bartholomew, Bremner & Brunk 1972, Statistical Inference under Order Restrictions,
-    chapter 1), for many sequences at once.
+    Barlow, Bartholomew, Bremner & Brunk 1972, Statistical Inference under Order Restrictions, chapter 1.
 
     Args:
-        values: shape (..., levels).
+        values: shape (..., levels); a sequence with a nan becomes nan.
     """
+    from scipy.optimize import isotonic_regression  # takes a while to import
+
     y = np.asarray(values, dtype=np.float64)
-    k = y.shape[-1]
-    zero = np.zeros((*y.shape[:-1], 1))
-    sums = np.concatenate([zero, np.cumsum(y, axis=-1)], axis=-1)
-    start, end = np.arange(k)[:, None], np.arange(k)[None, :]
-    inside = start <= end
-    width = np.where(inside, end + 1 - start, 1)
-    means = np.where(inside, (sums[..., end + 1] - sums[..., start]) / width, -np.inf)
-    highest = np.flip(np.maximum.accumulate(np.flip(means, -1), axis=-1), -1)  # over ends from here on
-    return np.asarray(np.where(inside, highest, np.inf).min(axis=-2), dtype=np.float64)
+    found = np.full((y.size // max(y.shape[-1], 1), y.shape[-1]), np.nan)
+    for row, sequence in zip(found, y.reshape(found.shape), strict=True):
+        if not np.isnan(sequence).any():
+            row[:] = isotonic_regression(sequence, increasing=False).x
+    return found.reshape(y.shape)
 
 
 def furthest(levels: Floats, curves: ArrayLike, target: ArrayLike) -> Floats:
