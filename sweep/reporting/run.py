@@ -45,6 +45,7 @@ class Run:
         self.store = store
         self.study = read_study(store, trust_plugins)
         self._measure = self.study.measure_called(self.study.main)
+        self._summarised: tuple[set[str], pd.DataFrame] | None = None  # of which shards, by their content
         store.expect(self.study)
 
     def of(self, measure: str) -> Run:
@@ -58,6 +59,7 @@ class Run:
         found = copy.copy(self)
         found.__dict__.pop("_answers", None)
         found._measure = self.study.measure_called(measure)
+        found._summarised = None
         return found
 
     @property
@@ -91,9 +93,13 @@ class Run:
         trials, measure = self.trials(), self._measure
         if trials.empty:
             raise InputError(f"{self.store.folder.uri}: holds no trials yet; `sweep run` makes them")
-        study, chance = self.study, self.store.manifest.get("chance")
-        published = study.published or None if measure.name == ACCURACY.name else None
-        return summarise(trials, self.parameters, self._fixed, published, chance, study.clean, measure)
+        read = {shard.sha256 for shard in self.store.shards.values()}
+        if self._summarised is None or self._summarised[0] != read:  # thousands of cells take seconds
+            study, chance = self.study, self.store.manifest.get("chance")
+            published = study.published or None if measure.name == ACCURACY.name else None
+            found = summarise(trials, self.parameters, self._fixed, published, chance, study.clean, measure)
+            self._summarised = read, found
+        return self._summarised[1].copy()
 
     @property
     def measure(self) -> Measure:

@@ -153,8 +153,9 @@ class SampledRun(Run):
         manifest = {"started": "2026-01-02T03:04:05+00:00", "study_digest": "ab" * 32, "shards": [{}]}
         self.study = study
         self._measure = study.measure_called(study.main)
+        self._summarised = None
         self.store = SimpleNamespace(  # type: ignore[assignment]
-            manifest=manifest, folder=SimpleNamespace(uri="run"), trials=lambda _: trials
+            manifest=manifest, folder=SimpleNamespace(uri="run"), trials=lambda _: trials, shards={}
         )
 
     @cached_property

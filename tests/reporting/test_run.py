@@ -36,6 +36,18 @@ def test_export_and_pictures_and_comparisons(run: Run, place: Path, capsys: pyte
     check_comparisons(run)
     check_pictures(run)
     check_notebook(run)
+    check_more_trials(run)
+
+
+def check_more_trials(run: Run) -> None:
+    """A Run that is open while its folder gets more trials shows them; what a caller does to a table is his own."""
+    before = run.summary()
+    before["mean"] = 0.0
+    assert run.summary()["mean"].min() > 0
+    sweep.run("study.toml", "run", runner="inline", seeds=len(run.trials()["seed"].unique()) + 2)
+    run.store.load()
+    pd.testing.assert_frame_equal(run.summary(), sweep.open_run("run").summary())
+    assert run.summary()["trials"].max() == before["trials"].max() + 2
 
 
 def check_notebook(run: Run) -> None:
