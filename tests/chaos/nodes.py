@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tests.chaos.scene import MARK, started, until
+from tests.chaos.scene import MARK, PATIENCE, started, until
 
 TOKEN = "0123456789abcdef" * 4
 AUTHENTICATED = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
@@ -37,6 +37,8 @@ class Node:
         path: str = "",
     ) -> None:
         self.mark = uuid.uuid4().hex
+        self._env, self._head = env, head
+        self._before = head.nodes(env) if head else 0
         self.address = head.address if head else f"127.0.0.1:{_free_port()}"
         self._folder = stack.enter_context(_folder())
         place = ["--address", self.address] if head else ["--head", "--port", self.address.partition(":")[2]]
@@ -61,9 +63,10 @@ class Node:
         stack.callback(self.kill)
 
     def wait(self) -> "Node":
-        """Until it is up."""
+        """Until it is up and has joined: of two that start at the same time, Ray may let one die."""
         until(lambda: any("raylet" in title for title in started(self.mark).values()), self._process)
         until(lambda: _listens(*self.address.split(":")), self._process)
+        until(lambda: (self._head or self).nodes(self._env) > self._before, self._process)
         return self
 
     @property
@@ -72,9 +75,11 @@ class Node:
         return self._process.poll() is not None
 
     def nodes(self, env: Mapping[str, str]) -> int:
-        """How many nodes the cluster has."""
+        """How many nodes the cluster has had."""
         code = f"import ray; ray.init({self.address!r}, log_to_driver=False); print(len(ray.nodes()))"
-        done = subprocess.run([sys.executable, "-c", code], env={**env}, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            [sys.executable, "-c", code], env={**env}, capture_output=True, text=True, timeout=PATIENCE
+        )
         return int(done.stdout or 0)
 
     def kill(self) -> None:

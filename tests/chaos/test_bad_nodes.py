@@ -32,7 +32,6 @@ def test_a_bad_node_ruins_nothing_and_is_named(place: Path, monkeypatch, fault: 
     with ExitStack() as stack:
         head = Node(stack, env, path=bad(fault) if bad_head else "").wait()
         other = Node(stack, env, head, path="" if bad_head else bad(fault)).wait()
-        until_both_joined(head, env)
         begun = time.monotonic()
         with scene.running("--out", "run", "--chunk", "5", "--address", head.address, env=env) as process:
             status, errors = scene.finish(process)
@@ -55,7 +54,6 @@ def test_a_cluster_of_bad_nodes_ends_the_run_in_one_line(place: Path):
         path = bad(next(iter(FAULTS)))
         head = Node(stack, env, path=path).wait()
         Node(stack, env, head, path=path).wait()
-        until_both_joined(head, env)
         with scene.running("--out", "run", "--address", head.address, env=env) as process:
             status, errors = scene.finish(process)
     assert status == 1
@@ -79,7 +77,3 @@ def test_a_gpu_that_tensorflow_does_not_see_is_refused(place: Path):
     last = errors.splitlines()[-1]
     assert last.startswith("sweep: no node can do this work: worker on "), errors
     assert "TensorFlow sees no GPU, though 0.5 of one was given to the task; install its CUDA libraries there" in last
-
-
-def until_both_joined(head: Node, env: dict[str, str]) -> None:
-    scene.until(lambda: head.nodes(env) == 2)
