@@ -50,6 +50,25 @@ def test_one_and_two_workers_give_what_one_process_gives(place: Path, mark: str)
         assert not left(mark), "the local Ray is gone"
 
 
+def test_a_program_that_has_imported_ray_before(place: Path, mark: str):
+    """Ray reads its environment when it is imported; what we set comes later here, as in a notebook that uses Ray."""
+    lines = [
+        "import ray, sweep",
+        "sweep.run('study.toml', 'run', workers=1)",
+        "from ray._private import services",
+        "print(services.get_node_ip_address())",
+    ]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], env=env, capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["127.0.0.1"], "this Ray is bound to loopback"
+    sweep.run("study.toml", "inline", runner="inline")
+    pd.testing.assert_frame_equal(results("inline"), results("run"), check_exact=True)
+    assert not left(mark)
+
+
 def test_ctrl_c_keeps_what_is_committed_and_the_same_command_goes_on(place: Path, mark: str):
     arguments = ("run", "study.toml", "--out", "run", "--seeds", "4000", "--chunk", "5")
     process = subprocess.Popen(command(*arguments), stderr=subprocess.PIPE, text=True, start_new_session=True)

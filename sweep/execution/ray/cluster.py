@@ -10,6 +10,7 @@ import pickle
 import re
 import secrets
 import socket
+import sys
 import threading
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
@@ -371,7 +372,15 @@ def _import_ray(local: bool) -> Any:
         if "RAY_AUTH_MODE" not in os.environ:
             os.environ["RAY_AUTH_MODE"] = "token"
             os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    late = "ray" in sys.modules  # imported by who called this, before these were set
     with whole():
         import ray
 
+    if late and not ray.is_initialized():
+        from ray._private import ray_constants
+        from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+
+        Config.initialize("")
+        AuthenticationTokenLoader.instance().reset_cache()
+        ray_constants.ENABLE_RAY_CLUSTER = not local and ray_constants.ENABLE_RAY_CLUSTER
     return ray
