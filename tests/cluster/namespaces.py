@@ -151,7 +151,7 @@ class Node:
         )
         ray = [sys.executable, "-m", "ray.scripts.scripts", "start", *place, f"--node-ip-address={self.address}"]
         quiet = [f"--num-cpus={cpus}", "--disable-usage-stats", "--object-store-memory=100000000", "--block"]
-        with Path(f"/proc/{self._first}/root/tmp/ray.log").open("w") as log:
+        with (self._files / "ray.log").open("w") as log:
             process = subprocess.Popen(
                 self.command(*ray, *quiet),
                 env={**env, "PYTHONPATH": path, LOG: "/tmp/log"},
@@ -169,14 +169,19 @@ class Node:
         return self
 
     @property
+    def _files(self) -> Path:
+        """Its /tmp, as seen from here."""
+        return Path("/proc", str(self._first), "root", "tmp")
+
+    @property
     def log(self) -> list[str]:
         """The trials that were begun there."""
-        path = Path(f"/proc/{self._first}/root/tmp/log")
+        path = self._files / "log"
         return path.read_text().splitlines() if path.exists() else []
 
     def write(self, name: str, content: str) -> None:
         """Write a file below /tmp of this machine."""
-        path = Path(f"/proc/{self._first}/root/tmp", name)
+        path = self._files / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
 
