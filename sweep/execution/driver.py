@@ -42,7 +42,7 @@ from sweep.execution.sampled import HALF
 from sweep.execution.worker import versions
 from sweep.preparation.inputs import Prepared
 from sweep.preparation.resolved import resolved_table
-from sweep.signals import stopping
+from sweep.signals import stopping, whole
 from sweep.storage.kept import described, described_measures
 from sweep.storage.manifest import Clock
 from sweep.storage.merge import merge
@@ -155,14 +155,14 @@ class _Sweep:
             if study.main == ACCURACY.name:
                 self._check(cell, value)
         self._means = Means(study, have)
-        whole, few = missing(study, have), self._means.missing()
-        if not whole and not few:
+        full, few = missing(study, have), self._means.missing()
+        if not full and not few:
             self._begin()
             return 0
-        done = count_wanted(study) - len(whole) + self._means.wanted - len(few)
+        done = count_wanted(study) - len(full) + self._means.wanted - len(few)
         images = len(self._prepared.dataset)
         light = 1.0 if self._job.survey is None else min(1.0, (2 * HALF + BESIDE) / images)
-        total = done + len(whole) + len(few)
+        total = done + len(full) + len(few)
         progress = Progress(
             list(job.cells), done, total, target=study.precision, light=light, measure=study.measure_called(study.main)
         )
@@ -171,12 +171,13 @@ class _Sweep:
         try:
             with progress, self._runner:
                 self._runner.gather(progress.note)
-                self._begin(**self._clock.running())
+                with whole():  # a folder is begun or is not
+                    self._begin(**self._clock.running())
+                    begun = True
                 resolved = resolved_table(study, self._prepared.networks, self._prepared.flow)
                 store.folder.write(RESOLVED, parquet_bytes(resolved))
-                begun = True
                 self._start(progress)
-                for stage in self._stages(whole, sampling=bool(few)):
+                for stage in self._stages(full, sampling=bool(few)):
                     several = self._means.wanted + self._means.forecast()
                     progress.expect(count_wanted(study) + several, several)
                     self._runner.update(replace(self._job, expected=_each(stage, self._runner.slots)))
@@ -194,9 +195,9 @@ class _Sweep:
         if self._failures:
             raise TaskError(str(self._failures))
         store.save(**self._clock.finished())
-        return len(whole) + len(few)
+        return len(full) + len(few)
 
-    def _stages(self, whole: Sequence[Trial], sampling: bool) -> Iterator[list[Trial]]:
+    def _stages(self, full: Sequence[Trial], sampling: bool) -> Iterator[list[Trial]]:
         """What can run at the same time: chips that see all images, the survey, then what is needed by what is there.
 
         Whoever reads on has run what was given.
@@ -205,7 +206,7 @@ class _Sweep:
         pilots: list[Trial] = []
         if sampling and survey is not None:
             pilots = [(c.id, PILOT) for c in self._job.cells.values() if c.random and c.id not in survey.pilots]
-        yield [*pilots, *whole]
+        yield [*pilots, *full]
         found = self._job.survey
         if pilots and found:
             self._job = replace(self._job, survey=keep_survey(store.folder, found, images))
