@@ -29,6 +29,7 @@ PHASES = {
     "importing": ("pandas", False),
     "importing TensorFlow": ("tensorflow", False),
     "checking files": ("sweep.preparation.inputs:prepare", False),
+    "beginning the folder": ("sweep.execution.driver:described", True),
     "merging": ("sweep.storage.store:Store.replace", True),
     "writing the summary": ("sweep.reporting.run:summary_files", True),
     "drawing figures": ("sweep.reporting.figures.pictures:save_figures", True),
@@ -50,7 +51,12 @@ CASES = [
     *((phase, RAY, number, group) for phase in WITH_RAY for number in NUMBERS for group in (False, True)),
     *(("computing", RAY, number, True) for number in NUMBERS),
 ]
-FEW = [("Ray has started", RAY, "SIGTERM"), ("computing", RAY, "SIGTERM"), ("writing the report", INLINE, "SIGHUP")]
+FEW = [
+    ("Ray has started", RAY, "SIGTERM"),
+    ("beginning the folder", INLINE, "SIGTERM"),
+    ("computing", RAY, "SIGTERM"),
+    ("writing the report", INLINE, "SIGHUP"),
+]
 
 
 @contextmanager
@@ -84,6 +90,12 @@ def reached(process: subprocess.Popen[str]) -> None:
     scene.until(Path("reached").exists, process)
 
 
+def go_on(after: str = "") -> None:
+    """Let a command that pauses go on; see `pause`."""
+    Path("go.new").write_text(after)
+    Path("go.new").replace("go")
+
+
 def run_and_stop(phase: str, runner: tuple[str, ...], number: str, place: Path, whole_group: bool, again: bool) -> None:
     where, begun = {**PHASES, **WITH_RAY}[phase]
     run = ("run", "study.toml", "--out", "run", "--chunk", "3", *runner)
@@ -91,7 +103,7 @@ def run_and_stop(phase: str, runner: tuple[str, ...], number: str, place: Path, 
         reached(process)
         for _ in range(2):  # scancel and systemd send it to every process, and send it again
             (os.killpg if whole_group else os.kill)(process.pid, signal.Signals[number])
-        Path("go").touch()
+        go_on("interrupted")
         status, errors = said(process)
         assert status == 1, errors
         if errors or begun or not whole_group:  # Ray ends this process where its own are ended while it starts
@@ -195,7 +207,7 @@ def test_nohup_stays_nohup(place: Path):
     with command(*run, pause=where, before=("nohup",), stdin=subprocess.DEVNULL) as (process, _):
         reached(process)
         process.send_signal(signal.SIGHUP)
-        Path("go").touch()
+        go_on()
         status, errors = said(process)
         assert (status, errors) == (0, "")
 
@@ -211,7 +223,7 @@ def test_a_terminal_that_is_closed(place: Path):
         os.set_blocking(ours, False)
         scene.until(lambda: _drained(ours) and Path("reached").exists(), process)
         os.close(ours)
-        Path("go").touch()
+        go_on("interrupted")
         assert process.wait(scene.PATIENCE) == 1
         assert not scene.left(mark)
     assert not list(Path("run").rglob("*.part"))
@@ -270,7 +282,7 @@ def test_other_commands_that_are_told_to_end(place: Path, arguments: tuple[str, 
         reached(process)
         for _ in range(2):
             process.send_signal(signal.Signals[number])
-        Path("go").touch()
+        go_on("interrupted")
         status, errors = said(process)
         assert status == 1, errors
         assert errors.splitlines()[-1:] == ["sweep: stopped"]

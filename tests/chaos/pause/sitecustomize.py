@@ -1,7 +1,8 @@
 """In a `sweep` command that a test starts: stop where the test says so, tell it, and go on when it allows that.
 
 SWEEP_PAUSE is `MODULE` (before it is imported) or `MODULE:NAME` (before that function is called). The file `reached` is
-made there; what follows waits for the file `go`.
+made there; what follows waits for the file `go`. Where this says "interrupted", a signal was sent before, and the
+interrupt is waited for, too: on a busy machine the thread that waits for signals takes its time.
 """
 
 import importlib.abc
@@ -22,6 +23,10 @@ def pause() -> None:
         Path("reached").touch()
         while not Path("go").exists():
             time.sleep(0.02)
+        if Path("go").read_text() == "interrupted":
+            guard = sys.modules["sweep.signals"]._guard
+            while not guard._late:  # it ends this loop, unless something is to be finished first
+                time.sleep(0.02)
 
 
 class Finder(importlib.abc.MetaPathFinder):
