@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from sweep.engine.graph import Graph, Step, Unsupported
+from sweep.engine.graph import Graph, Unsupported
+from sweep.engine.steps import Step
 
 _POOLINGS = {"MaxPooling1D", "MaxPooling2D", "AveragePooling1D", "AveragePooling2D"}
 _MULTIPLYING = {

@@ -16,11 +16,12 @@ from sweep.engine.budget import Budget, piece_of, ranges
 from sweep.engine.compiled import llvm
 from sweep.engine.compiled.network import Blocks, CompiledNetwork, Seen
 from sweep.engine.extremes import Extremes
-from sweep.engine.graph import Graph, Tensor, Unsupported
+from sweep.engine.graph import Graph, Unsupported
 from sweep.engine.pieces import IMAGES_PER_STEP, Pieces, images_per_step, steps
 from sweep.engine.proof import BATCH
 from sweep.engine.sites import Entry, Noise, Site
 from sweep.engine.stacked.network import StackedNetwork
+from sweep.engine.steps import Tensor
 from sweep.networks.feeding import Fed
 from sweep.networks.loading import Network
 from sweep.perturb.base import Array

@@ -16,12 +16,13 @@ from keras import ops
 
 from sweep.engine import near_ties, tf_ops
 from sweep.engine.backends import Backend, Compiled, Plain, Scores, Stacked, Subject, cut, forward_of
-from sweep.engine.graph import Graph, Step, Unsupported
+from sweep.engine.graph import Graph, Unsupported
 from sweep.engine.machine import processor
 from sweep.engine.pieces import steps
 from sweep.engine.proof import BATCH, predict
 from sweep.engine.remembered import recall, remember
 from sweep.engine.sites import IDENTITY, Entry
+from sweep.engine.steps import Step
 from sweep.errors import SweepError
 from sweep.perturb.base import Array
 from sweep.version import VERSION

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from inspect import signature
 from typing import Any
 
@@ -13,10 +13,10 @@ from keras import layers as kl
 from keras import ops
 
 from sweep.engine.sites import IDENTITY, Insert, Site
+from sweep.engine.steps import Step, Tensor, run_steps
 from sweep.networks.inspection import leaves_of
 
 _FUNCTIONAL = type(keras.Model(inputs := keras.Input((1,)), inputs))
-Tensor = Any
 _LOOKS_UP = (kl.Embedding, kl.ReversibleEmbedding)
 IDENTITIES = {  # at inference
     *(kl.Dropout, kl.SpatialDropout1D, kl.SpatialDropout2D, kl.SpatialDropout3D, kl.AlphaDropout),
@@ -27,29 +27,6 @@ _WEIGHTLESS = (kl.ReLU, kl.LeakyReLU, kl.ELU, kl.Softmax)
 
 class Unsupported(Exception):
     """A way of evaluating does not cover this network; the message names the layer and says why."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """One use of a layer or operation, from the activations in `inputs` to those in `outputs` (numbered slots).
-
-    Attributes:
-        operation: the layer, or the operation on tensors (`x + y`).
-        inputs, outputs: slots.
-        fill: puts tensors, one for each input, into the arguments with which the layer was called.
-        shapes: of its outputs in the plain network, without the images.
-        masked: whether it is called with a mask among its arguments.
-    """
-
-    operation: Any
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-    fill: Callable[[list[Any]], tuple[tuple[Any, ...], dict[str, Any]]]
-    shapes: tuple[tuple[int, ...], ...]
-    masked: bool = False
-
-    def __str__(self) -> str:
-        return f"layer {self.operation.name} ({type(self.operation).__name__})"
 
 
 class Graph:
@@ -132,7 +109,7 @@ class Graph:
 
     def run_prefix(self, images: Tensor) -> tuple[Tensor, ...]:
         """The boundary (B, ...) of images (B, ...): what all trials share, to be kept and sliced along images."""
-        slots = _run(self.prefix, self._begin(images), [], {})
+        slots = run_steps(self.prefix, self._begin(images), [], {})
         return tuple(slots[i] for i in self.boundary)
 
     def run(self, images: Tensor, values: Sequence[Tensor]) -> Tensor:
@@ -143,11 +120,11 @@ class Graph:
         mapping = list(zip(self._weights, values, strict=False))
         of_sites = values[len(mapping) :]
         inserted = dict(zip(self.inserts, of_sites, strict=True)) if of_sites else {}
-        return _run(self.steps, self._begin(images), mapping, inserted)[self.output]
+        return run_steps(self.steps, self._begin(images), mapping, inserted)[self.output]
 
     def taps(self, images: Tensor) -> list[Tensor]:
         """What the clean network hands to each site, for images (B, ...); (B, values) where it acts more than once."""
-        slots = _run(self.steps, self._begin(images), [], {})
+        slots = run_steps(self.steps, self._begin(images), [], {})
         taps = []
         for insert in self.inserts:
             read = [slots[step.inputs[0]] for step in self._uses(insert)]
@@ -173,7 +150,7 @@ class Graph:
 
     def _measure(self, size: tuple[int, ...]) -> None:
         """Take the shapes that activations have for an image of this size."""
-        slots = _run(self.steps, self._begin(ops.zeros((1, *size))), [], {})
+        slots = run_steps(self.steps, self._begin(ops.zeros((1, *size))), [], {})
         self.shapes = {slot: tuple(activation.shape[1:]) for slot, activation in slots.items()}
         self.steps = [replace(step, shapes=tuple(self.shapes[slot] for slot in step.outputs)) for step in self.steps]
 
@@ -195,56 +172,6 @@ class Graph:
 
     def _begin(self, images: Tensor) -> dict[int, Tensor]:
         return {self.input: ops.cast(images, self._input_dtype)}
-
-
-def _run(
-    steps: Sequence[Step],
-    slots: dict[int, Tensor],
-    mapping: list[tuple[Any, Tensor]],
-    inserted: Mapping[Insert, Tensor],
-) -> dict[int, Tensor]:
-    """All slots after some steps, as `predict` runs them; sites without a value let everything through."""
-    taken: dict[Insert, int] = {}
-    with keras.StatelessScope(state_mapping=mapping, collect_losses=False):
-        for step in steps:
-            inputs = [slots[i] for i in step.inputs]
-            if isinstance(step.operation, Insert):
-                value = inserted.get(step.operation)
-                outputs = inputs if value is None else [act(step.operation, inputs[0], _share(step, value, taken))]
-            else:
-                args, kwargs = step.fill(inputs)
-                if isinstance(step.operation, keras.Layer):  # some take the default for training, and are random
-                    kwargs = {**kwargs, "training": False}
-                outputs = keras.tree.flatten(step.operation(*args, **kwargs))
-            slots.update(zip(step.outputs, outputs, strict=True))
-    return slots
-
-
-def _share(step: Step, value: Tensor, taken: dict[Insert, int]) -> Tensor:
-    """What one use of a site gets of its value: draws of its own; `taken` counts those that earlier uses have had."""
-    shape = step.shapes[0]
-    if step.operation.site.kind != "noise" or tuple(value.shape[1:]) == shape:
-        return value
-    begin = taken.get(step.operation, 0)
-    taken[step.operation] = end = begin + math.prod(shape)
-    return ops.reshape(value[:, begin:end], [-1, *shape])
-
-
-def round_to_levels(x: Tensor, offset: Tensor, step: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:
-    """clip(rint((x - offset) / step), lowest, highest) * step + offset, ties to even."""
-    codes = ops.minimum(ops.maximum(ops.round((x - offset) / step), lowest), highest)
-    return codes * step + offset
-
-
-def act(insert: Insert, x: Tensor, value: Tensor) -> Tensor:
-    """What a site makes of an activation (B, ...): in float32, whatever the network computes in; its mask goes on."""
-    exact = ops.cast(x, "float32")
-    y = exact + value if insert.site.kind == "noise" else round_to_levels(exact, *(value[k] for k in range(4)))
-    y = ops.cast(y, x.dtype)
-    mask = getattr(x, "_keras_mask", None)
-    if mask is not None:
-        y._keras_mask = mask
-    return y
 
 
 def _walk(model: keras.Model, inserts: Sequence[Insert] = ()) -> tuple[list[Step], int, int]:

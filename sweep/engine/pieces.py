@@ -12,7 +12,8 @@ from keras import ops
 
 from sweep.engine import tf_ops
 from sweep.engine.budget import Budget, piece_of, ranges
-from sweep.engine.graph import Graph, Tensor
+from sweep.engine.graph import Graph
+from sweep.engine.steps import Tensor
 from sweep.networks.feeding import Fed
 from sweep.perturb.base import Array
 

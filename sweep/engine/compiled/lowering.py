@@ -20,8 +20,9 @@ from sweep.engine.compiled.kernels import Clamp, Convolution, Kernel, Pointwise,
 from sweep.engine.compiled.llvm import lanes
 from sweep.engine.compiled.slots import NO_PADS, Pair, Shape, Slot, as_image, both, read_pads, wanted_pads
 from sweep.engine.extremes import SMALLEST
-from sweep.engine.graph import IDENTITIES, Graph, Step, Tensor, Unsupported
+from sweep.engine.graph import IDENTITIES, Graph, Unsupported
 from sweep.engine.sites import Insert
+from sweep.engine.steps import Step, Tensor
 
 Array = npt.NDArray[np.float32]
 Values = Callable[[Any], npt.NDArray[Any]]  # from a variable to its values (T or 1, *shape)

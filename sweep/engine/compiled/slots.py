@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from keras import layers as kl
 
 from sweep.engine.compiled.llvm import lanes
-from sweep.engine.graph import IDENTITIES, Graph, Step, Unsupported
+from sweep.engine.graph import IDENTITIES, Graph, Unsupported
+from sweep.engine.steps import Step
 
 Pair = tuple[int, int]
 Shape = tuple[int, int, int]

@@ -10,9 +10,10 @@ from collections.abc import Collection, Mapping, Sequence
 
 import keras
 
-from sweep.engine.graph import Graph, Tensor, Unsupported
+from sweep.engine.graph import Graph, Unsupported
 from sweep.engine.sites import Site
 from sweep.engine.stacked.rules import RULES, Activation, Call, Layout
+from sweep.engine.steps import Tensor
 
 
 class StackedNetwork:

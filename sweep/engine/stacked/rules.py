@@ -17,8 +17,9 @@ import keras
 from keras import layers as kl
 from keras import ops
 
-from sweep.engine.graph import IDENTITIES, Tensor, round_to_levels
+from sweep.engine.graph import IDENTITIES
 from sweep.engine.sites import Insert
+from sweep.engine.steps import Tensor, round_to_levels
 from sweep.engine.tf_ops import convolve
 
 

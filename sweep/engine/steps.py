@@ -1,0 +1,88 @@
+"""The steps of a network's graph, and a forward pass through them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+from keras import ops
+
+from sweep.engine.sites import Insert
+
+Tensor = Any
+
+
+@dataclass(frozen=True)
+class Step:
+    """One use of a layer or operation, from the activations in `inputs` to those in `outputs` (numbered slots).
+
+    Attributes:
+        operation: the layer, or the operation on tensors (`x + y`).
+        inputs, outputs: slots.
+        fill: puts tensors, one for each input, into the arguments with which the layer was called.
+        shapes: of its outputs in the plain network, without the images.
+        masked: whether it is called with a mask among its arguments.
+    """
+
+    operation: Any
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    fill: Callable[[list[Any]], tuple[tuple[Any, ...], dict[str, Any]]]
+    shapes: tuple[tuple[int, ...], ...]
+    masked: bool = False
+
+    def __str__(self) -> str:
+        return f"layer {self.operation.name} ({type(self.operation).__name__})"
+
+
+def run_steps(
+    steps: Sequence[Step],
+    slots: dict[int, Tensor],
+    mapping: list[tuple[Any, Tensor]],
+    inserted: Mapping[Insert, Tensor],
+) -> dict[int, Tensor]:
+    """All slots after some steps, as `predict` runs them; sites without a value let everything through."""
+    taken: dict[Insert, int] = {}
+    with keras.StatelessScope(state_mapping=mapping, collect_losses=False):
+        for step in steps:
+            inputs = [slots[i] for i in step.inputs]
+            if isinstance(step.operation, Insert):
+                value = inserted.get(step.operation)
+                outputs = inputs if value is None else [act(step.operation, inputs[0], _share(step, value, taken))]
+            else:
+                args, kwargs = step.fill(inputs)
+                if isinstance(step.operation, keras.Layer):  # some take the default for training, and are random
+                    kwargs = {**kwargs, "training": False}
+                outputs = keras.tree.flatten(step.operation(*args, **kwargs))
+            slots.update(zip(step.outputs, outputs, strict=True))
+    return slots
+
+
+def _share(step: Step, value: Tensor, taken: dict[Insert, int]) -> Tensor:
+    """What one use of a site gets of its value: draws of its own; `taken` counts those that earlier uses have had."""
+    shape = step.shapes[0]
+    if step.operation.site.kind != "noise" or tuple(value.shape[1:]) == shape:
+        return value
+    begin = taken.get(step.operation, 0)
+    taken[step.operation] = end = begin + math.prod(shape)
+    return ops.reshape(value[:, begin:end], [-1, *shape])
+
+
+def round_to_levels(x: Tensor, offset: Tensor, step: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:
+    """clip(rint((x - offset) / step), lowest, highest) * step + offset, ties to even."""
+    codes = ops.minimum(ops.maximum(ops.round((x - offset) / step), lowest), highest)
+    return codes * step + offset
+
+
+def act(insert: Insert, x: Tensor, value: Tensor) -> Tensor:
+    """What a site makes of an activation (B, ...): in float32, whatever the network computes in; its mask goes on."""
+    exact = ops.cast(x, "float32")
+    y = exact + value if insert.site.kind == "noise" else round_to_levels(exact, *(value[k] for k in range(4)))
+    y = ops.cast(y, x.dtype)
+    mask = getattr(x, "_keras_mask", None)
+    if mask is not None:
+        y._keras_mask = mask
+    return y
