@@ -145,7 +145,7 @@ def _verify(options: argparse.Namespace) -> None:
 def _train(options: argparse.Namespace) -> None:
     from sweep.training.training import train
 
-    for trained in train(options.recipe, out=options.out, seed=options.seed, seeds=options.seeds):
+    for trained in train(options.recipe, out=options.out, seed=options.seed, seeds=options.seeds, start=options.start):
         print(f"{trained.path}: {trained.quality} of {trained.quality.n_images:,} test images")
 
 
@@ -238,6 +238,7 @@ def _parser() -> argparse.ArgumentParser:
     train = add("train", _train, "Train the networks of a recipe.", "sweep train my_recipe.toml --seed 7")
     train.add_argument("recipe", metavar="RECIPE", help="recipe file (TOML)")
     train.add_argument("--out", metavar="FOLDER", help="where to write (default: beside the recipe)")
+    train.add_argument("--from", dest="start", metavar="FILE", help="begin with this .keras or .h5 network")
     train.add_argument("--seed", type=_natural, metavar="N", help="instead of the recipe's")
     train.add_argument("--seeds", type=_positive, metavar="N", help="train N networks, with seeds from that one on")
 

@@ -8,6 +8,8 @@ FIRST_SAMPLED = 1_000_000_000
 """The first seed of the chips that serve the mean alone, and see a sample of the images; those below see all."""
 PILOTS = 2_000_000_000
 """The first seed of the chips that tell how to draw such samples, and are in no result."""
+STEPS = 3_000_000_000
+"""The first seed of what the steps of a training draw; so no network is trained on chips on which it is measured."""
 _OF_IMAGES = 2**32  # no transform has that position
 
 
@@ -25,6 +27,11 @@ def stream(root_seed: int, seed: int, transform: int, variable: int) -> np.rando
     """
     sequence = np.random.SeedSequence([root_seed, seed, transform, variable])
     return np.random.Generator(np.random.Philox(sequence))
+
+
+def epoch_stream(root_seed: int, epoch: int) -> np.random.Generator:
+    """The generator for the order of the images in one epoch of a training, counted from 0."""
+    return stream(root_seed, STEPS + epoch, _OF_IMAGES, 0)
 
 
 def image_stream(root_seed: int, seed: int) -> np.random.Generator:

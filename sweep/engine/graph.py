@@ -13,7 +13,7 @@ from keras import layers as kl
 from keras import ops
 
 from sweep.engine.sites import IDENTITY, Insert, Site
-from sweep.engine.steps import Step, Tensor, run_steps
+from sweep.engine.steps import Step, Tensor, run_steps, train_steps
 from sweep.networks.inspection import leaves_of
 
 _FUNCTIONAL = type(keras.Model(inputs := keras.Input((1,)), inputs))
@@ -70,6 +70,7 @@ class Graph:
             raise ValueError("varied must name at least one weight")
         self._numbers = {id(variable): i for i, variable in enumerate(everything)}  # variables cannot be keys
         self._weights = model.weights
+        self._variables = model.variables
         self.steps, self.input, self.output = _walk(model, self.inserts)
         self._input_dtype = model.inputs[0].dtype
         self.shapes = {self.input: tuple(model.inputs[0].shape[1:])}
@@ -121,6 +122,22 @@ class Graph:
         of_sites = values[len(mapping) :]
         inserted = dict(zip(self.inserts, of_sites, strict=True)) if of_sites else {}
         return run_steps(self.steps, self._begin(images), mapping, inserted)[self.output]
+
+    def train(
+        self, images: Tensor, values: Sequence[Tensor]
+    ) -> tuple[Tensor, list[tuple[Any, Tensor]], Sequence[Tensor]]:
+        """A forward pass of training, with values as for `run`.
+
+        Returns outputs (B, ...); variables that layers gave another value, such as a moving mean, with that; and the
+        losses that layers added.
+        """
+        mapping = list(zip(self._weights, values, strict=False))
+        inserted = dict(zip(self.inserts, values[len(mapping) :], strict=True))
+        slots, scope = train_steps(self.steps, self._begin(images), mapping, inserted)
+        given = {id(variable): scope_value for variable, scope_value in mapping}
+        found = ((v, scope.get_current_value(v)) for v in self._variables)
+        changed = [(v, now) for v, now in found if now is not None and now is not given.get(id(v))]
+        return slots[self.output], changed, scope.losses
 
     def taps(self, images: Tensor) -> list[Tensor]:
         """What the clean network hands to each site, for images (B, ...); (B, values) where it acts more than once."""

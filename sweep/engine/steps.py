@@ -45,19 +45,41 @@ def run_steps(
     inserted: Mapping[Insert, Tensor],
 ) -> dict[int, Tensor]:
     """All slots after some steps, as `predict` runs them; sites without a value let everything through."""
-    taken: dict[Insert, int] = {}
     with keras.StatelessScope(state_mapping=mapping, collect_losses=False):
-        for step in steps:
-            inputs = [slots[i] for i in step.inputs]
-            if isinstance(step.operation, Insert):
-                value = inserted.get(step.operation)
-                outputs = inputs if value is None else [act(step.operation, inputs[0], _share(step, value, taken))]
-            else:
-                args, kwargs = step.fill(inputs)
-                if isinstance(step.operation, keras.Layer):  # some take the default for training, and are random
-                    kwargs = {**kwargs, "training": False}
-                outputs = keras.tree.flatten(step.operation(*args, **kwargs))
-            slots.update(zip(step.outputs, outputs, strict=True))
+        return _through(steps, slots, inserted, training=False)
+
+
+def train_steps(
+    steps: Sequence[Step],
+    slots: dict[int, Tensor],
+    mapping: list[tuple[Any, Tensor]],
+    inserted: Mapping[Insert, Tensor],
+) -> tuple[dict[int, Tensor], keras.StatelessScope]:
+    """As `run_steps`, as `fit` runs them: gradients pass a rounding where it does not clip.
+
+    The scope has the values that layers gave their variables, and the losses that they added.
+    """
+    with keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope:
+        return _through(steps, slots, inserted, training=True), scope
+
+
+def _through(
+    steps: Sequence[Step], slots: dict[int, Tensor], inserted: Mapping[Insert, Tensor], training: bool
+) -> dict[int, Tensor]:
+    taken: dict[Insert, int] = {}
+    for step in steps:
+        inputs = [slots[i] for i in step.inputs]
+        if isinstance(step.operation, Insert):
+            value = inserted.get(step.operation)
+            outputs = inputs
+            if value is not None:
+                outputs = [act(step.operation, inputs[0], _share(step, value, taken), training)]
+        else:
+            args, kwargs = step.fill(inputs)
+            if isinstance(step.operation, keras.Layer):  # some take the default for training, and are random
+                kwargs = {**kwargs, "training": training}
+            outputs = keras.tree.flatten(step.operation(*args, **kwargs))
+        slots.update(zip(step.outputs, outputs, strict=True))
     return slots
 
 
@@ -77,10 +99,30 @@ def round_to_levels(x: Tensor, offset: Tensor, step: Tensor, lowest: Tensor, hig
     return codes * step + offset
 
 
-def act(insert: Insert, x: Tensor, value: Tensor) -> Tensor:
+def straight_through(x: Tensor, y: Tensor, where: Tensor | float = 1.0) -> Tensor:
+    """y, whose gradient is taken for that of x, times `where`.
+
+    Source: Bengio et al., arXiv:1308.3432 (the straight-through estimator).
+    """
+
+    def same(_: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        return y, lambda upstream: upstream * where
+
+    return ops.custom_gradient(same)(x)
+
+
+def act(insert: Insert, x: Tensor, value: Tensor, training: bool = False) -> Tensor:
     """What a site makes of an activation (B, ...): in float32, whatever the network computes in; its mask goes on."""
     exact = ops.cast(x, "float32")
-    y = exact + value if insert.site.kind == "noise" else round_to_levels(exact, *(value[k] for k in range(4)))
+    if insert.site.kind == "noise":
+        y = exact + value
+    else:
+        offset, step, lowest, highest = (value[k] for k in range(4))
+        y = round_to_levels(exact, offset, step, lowest, highest)
+        if training:
+            codes = (exact - offset) / step
+            within = ops.logical_and(codes >= lowest - 0.5, codes <= highest + 0.5)
+            y = straight_through(exact, y, ops.cast(within, "float32"))
     y = ops.cast(y, x.dtype)
     mask = getattr(x, "_keras_mask", None)
     if mask is not None:

@@ -171,10 +171,15 @@ def _load(path: Path, shown: str, digest: str, stored: int | None, code: Code) -
     problems = _shape_problems(model)
     if problems:
         raise InputError(f"{shown}: {problem}" for problem in problems)
+    return network_of(model, code.digest(digest))
+
+
+def network_of(model: keras.Model, digest: str = "") -> Network:
+    """A model with one input and one output of shape (images, outputs), described."""
     scaling, lookup = beginning_of(model)
     return Network(
         model=model,
-        digest=code.digest(digest),
+        digest=digest,
         variables=variables_of(model),
         layers=layers_of(model),
         input_shape=tuple(model.inputs[0].shape[1:]),

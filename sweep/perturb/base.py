@@ -171,6 +171,11 @@ class Transform(ABC):
         return any(identity is not None and value == identity for value, identity in known)
 
     @property
+    def passes_gradients(self) -> bool:
+        """Whether a network can be trained against it: with what it gives, scores are numbers."""
+        return True
+
+    @property
     def std_per_level(self) -> float | None:
         """Standard deviation of what it adds to a weight, whatever the weight, at a noise level of 1; else None."""
         return None

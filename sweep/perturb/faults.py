@@ -335,6 +335,10 @@ class Float32BitFlip(Flip):
 
     width = 32
 
+    @property
+    def passes_gradients(self) -> bool:
+        return self.bit is not None and not 23 <= self.bit <= 30
+
     def apply(self, weight: Array, variable: Variable, generator: np.random.Generator) -> Array:
         """Draws at every rate."""
         mask = self.mask(variable, generator).astype(np.uint32)

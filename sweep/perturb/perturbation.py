@@ -82,14 +82,14 @@ def reads(
     are the same to the last bit.
     """
     if shared is None:
-        plan = _plan(variables, transforms)
+        plan = plan_of(variables, transforms)
     else:
-        plan = shared.once((variables, transforms), lambda: _plan(variables, transforms))
+        plan = shared.once((variables, transforms), lambda: plan_of(variables, transforms))
     return plan.reads(weights, root_seed, seed, shared)
 
 
 @dataclass(frozen=True)
-class _Plan:
+class Plan:
     """A perturbation of the variables of a network.
 
     Attributes:
@@ -109,7 +109,7 @@ class _Plan:
     small: bool
 
     def reads(
-        self, weights: Sequence[Array], root_seed: int, seed: int, shared: Shared | None
+        self, weights: Sequence[Array], root_seed: int, seed: int, shared: Shared | None = None
     ) -> Iterator[list[Array]]:
         """See `reads`."""
 
@@ -156,12 +156,13 @@ def _kept(values: list[Array], weights: Sequence[Array]) -> list[Array]:
     return values
 
 
-def _plan(variables: Sequence[Variable], transforms: Sequence[Transform]) -> _Plan:
+def plan_of(variables: Sequence[Variable], transforms: Sequence[Transform]) -> Plan:
+    """How a perturbation acts on the variables of a network; InputError where a transform selects nothing."""
     steps = tuple((position, t, selected(variables, t)) for position, t in of_weights(transforms))
     fixed = next((k for k, (_, t, _) in enumerate(steps) if draws(t)), len(steps))
     chip = next((k for k, (_, t, _) in enumerate(steps) if is_read(t)), len(steps))
     small = sum(variable.size for variable in variables) <= KEPT_WEIGHTS
-    return _Plan(variables, steps, fixed, chip, block_of(transforms) or 1, small)
+    return Plan(variables, steps, fixed, chip, block_of(transforms) or 1, small)
 
 
 class _Reads:

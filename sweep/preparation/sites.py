@@ -15,7 +15,7 @@ from sweep.networks.feeding import feed
 from sweep.networks.inspection import leaves_of
 from sweep.networks.loading import Network
 from sweep.networks.variables import Layer
-from sweep.perturb.base import Array, Resolved, draws
+from sweep.perturb.base import Array, Resolved, Transform, draws
 from sweep.perturb.dataflow import ActivationNoise, DataFlow, Rounding
 from sweep.perturb.selection import select_layers
 from sweep.randomness import stream
@@ -62,7 +62,7 @@ def place(cells: Sequence[Cell], network: Network, sets: tuple[Dataset, Dataset 
     """
     from sweep.engine.graph import Unsupported
 
-    chosen = {cell.id: _sites(cell, network.layers) for cell in cells}
+    chosen = {cell.id: sites_in(cell.transforms, network.layers) for cell in cells}
     sites = list(dict.fromkeys(site for found in chosen.values() for _, _, _, site in found))
     if not sites:
         return {}
@@ -70,7 +70,7 @@ def place(cells: Sequence[Cell], network: Network, sets: tuple[Dataset, Dataset 
         samples = dict(zip(sites, _observe(network, sets, rescale, sites), strict=True))
     except Unsupported as reason:
         raise InputError(f"transforms of the data flow cannot act here: {reason}") from None
-    return {cell: tuple(_placed(*where, samples[where[3]]) for where in found) for cell, found in chosen.items()}
+    return {cell: tuple(placed(*where, samples[where[3]]) for where in found) for cell, found in chosen.items()}
 
 
 def _observe(
@@ -99,9 +99,13 @@ def _observe(
     return [*over_images(graph, graph.taps, feed(network, training.first(CALIBRATION_IMAGES), rescale))]
 
 
-def _sites(cell: Cell, layers: Sequence[Layer]) -> list[tuple[int, DataFlow, Layer, Site]]:
+def sites_in(transforms: Sequence[Transform], layers: Sequence[Layer]) -> list[tuple[int, DataFlow, Layer, Site]]:
+    """Where the data-flow transforms of a perturbation act, in order, with their positions.
+
+    Errors as of `select_layers`.
+    """
     found = []
-    for position, transform in enumerate(cell.transforms):
+    for position, transform in enumerate(transforms):
         if isinstance(transform, ActivationNoise) and not draws(transform):
             continue
         if isinstance(transform, DataFlow):
@@ -112,7 +116,8 @@ def _sites(cell: Cell, layers: Sequence[Layer]) -> list[tuple[int, DataFlow, Lay
     return found
 
 
-def _placed(position: int, transform: DataFlow, layer: Layer, site: Site, sample: Array | None) -> Placed:
+def placed(position: int, transform: DataFlow, layer: Layer, site: Site, sample: Array | None) -> Placed:
+    """One of `sites_in` in the units of the activations, of which there is a `sample` (any shape) where they count."""
     if isinstance(transform, ActivationNoise):
         return Placed(position, layer, site, None, Resolved(sigma=transform.sigma(sample)))
     if not isinstance(transform, Rounding):

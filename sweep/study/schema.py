@@ -22,7 +22,13 @@ from sweep.tables import Problem, Said
 
 
 class _Perturbed:
-    """A transform's table, checked as its `op` says, or as the one that was probably meant."""
+    """A transform's table, checked as its `op` says, or as the one that was probably meant.
+
+    Its parameters may be lists where it is `swept`.
+    """
+
+    def __init__(self, swept: bool = True) -> None:
+        self._swept = swept
 
     def __get_pydantic_core_schema__(self, *_: Any) -> Any:
         return core_schema.with_info_plain_validator_function(self._check)
@@ -43,7 +49,7 @@ class _Perturbed:
             found = [Problem(("op",), f"{given}; valid: {', '.join(sorted(ops))}{hint(op, ops)}")]
             op = nearest(op, ops)
         try:
-            (table_of(ops[op]) if op else _UNKNOWN).model_validate({**table, "op": op})
+            (table_of(ops[op], self._swept) if op else _UNKNOWN).model_validate({**table, "op": op})
         except ValidationError as error:
             found += t.told(error)
         if found:
@@ -58,6 +64,9 @@ _TRANSFORMS = 'is not a list of transforms such as [ {{ op = "gaussian", scale =
 _POINTS = "is not a list of tables such as {{ scale = 0.1, accuracy = 0.98 }}"
 _LAYERS = '"per-layer" or a list of names of layers'
 _FAMILIES = "no family; a study has at least one [[family]] table, in double brackets"
+_ONE_EACH = 'is not a list of transforms such as [ {{ op = "gaussian", scale = 0.1 }} ]'
+FIXED = t.some(Annotated[dict[str, Any], _Perturbed(swept=False)], wrong=_ONE_EACH)
+"""A list of transforms without lists in them."""
 _PATHS = "a path or a list of paths"
 _FUNCTION = t.text(r"^[^\n]+:[A-Za-z_]\w*$", 'a Python file and a function in it, such as "my_model.py:build"')
 _BUILT = {

@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweep.data.measures import measure_of
+from sweep.files import file_digest
+from sweep.training.losses import loss_name
+from sweep.training.noise import told
 from sweep.training.quality import Quality
 from sweep.training.recipes import DEFAULT_RESCALE, LABELS, Recipe, recipe_digest
 from sweep.training.sets import Sets, fed
@@ -55,7 +58,7 @@ def facts_of(
         "batch": recipe.batch,
         "optimizer": recipe.optimizer,
         "learning_rate": float(recipe.learning_rate),
-        "loss": model.loss,
+        "loss": loss_name(model.loss),
         "dataset": recipe.dataset.name,
         "dataset_digest": test_set.digest,
         **_special(recipe, sets),
@@ -82,6 +85,10 @@ def _special(recipe: Recipe, sets: Sets) -> Facts:
         found["images"] = said
     if recipe.rescale not in (None, DEFAULT_RESCALE):
         found["rescale"] = recipe.rescale
+    if recipe.start is not None:
+        found.update(start=recipe.start.name, start_digest=file_digest(recipe.start))
+    if recipe.noise is not None:
+        found["noise"] = recipe.noise.facts()
     return found
 
 
@@ -176,6 +183,12 @@ def _training_rows(facts: Facts) -> Iterator[tuple[str, object]]:
         yield "classes trained on", ", ".join(map(str, facts["train_classes"]))
     if "rescale" in facts:
         yield "studies say", f'`rescale = "{facts["rescale"]}"`'
+    if "start" in facts:
+        yield "begun with", f"`{facts['start']}`, SHA-256 `{facts['start_digest']}`"
+    if "noise" in facts:
+        grown = facts["noise"].get("warmup", 0)
+        during = f"; levels grow over {grown} epoch{'s' * (grown > 1)}" if grown else ""
+        yield "trained against", f"{told(facts['noise']['perturb'])}, drawn anew each step{during}"
 
 
 def _table(header: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> str:

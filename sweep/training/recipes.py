@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from sweep.data.datasets import RESCALES
 from sweep.errors import InputError
-from sweep.files import read_tables, require_file
+from sweep.files import file_digest, read_tables, require_file
+from sweep.perturb.base import REGISTRY
+from sweep.study.plugins import load_plugins
 from sweep.training import wiring
+from sweep.training.noise import Noise, read_noise
 
 if TYPE_CHECKING:
     from sweep.tables import Model
@@ -58,6 +62,9 @@ class Recipe:
         rescale: how whole-number images reach the network, of `RESCALES`; None for uint8 from 0 to 1, or floating ones.
         target: what the outputs are to be: "labels", or "images" for an autoencoder, by the mean squared error.
         train_classes: training images of other classes are left out; all stay when it is empty.
+        noise: what each step of the training does to weights and activations; see `sweep.training.noise`.
+        start: a file of the network to begin with, instead of `layers` and `input_shape`; `from` in the TOML
+            file, where a relative path counts from that file's folder.
     """
 
     name: str
@@ -80,6 +87,8 @@ class Recipe:
     rescale: str | None = None
     target: str = LABELS
     train_classes: tuple[int, ...] = ()
+    noise: Noise | None = None
+    start: Path | None = None
 
 
 def recipe_digest(recipe: Recipe, dataset_digest: str) -> str:
@@ -104,11 +113,15 @@ def recipe_digest(recipe: Recipe, dataset_digest: str) -> str:
         parts["target"] = recipe.target
     if recipe.train_classes:
         parts["train_classes"] = sorted(recipe.train_classes)
+    if recipe.noise is not None:
+        parts["noise"] = recipe.noise.facts()
+    if recipe.start is not None:
+        parts["from"] = file_digest(recipe.start)
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def read_recipe(path: str | Path) -> Recipe:
-    """Reads a recipe from a TOML file.
+def read_recipe(path: str | Path, start: Path | None = None) -> Recipe:
+    """Reads a recipe from a TOML file; with `start`, for the network of that file, whatever the recipe says of one.
 
     Raises:
         InputError: the file is missing or not TOML, or some of its keys are wrong: all of them, one line each.
@@ -116,7 +129,11 @@ def read_recipe(path: str | Path) -> Recipe:
     from sweep.tables import TWICE, Problem, check, duplicates
 
     path = require_file(path)
-    table, problems = check(_recipe(), read_tables(path), controls=True)
+    given = read_tables(path)
+    plugins = given.get("plugins", ())
+    if isinstance(plugins, list) and all(isinstance(name, str) for name in plugins):
+        load_plugins(plugins, str(path))
+    table, problems = check(_recipe(), given, controls=True, ops=REGISTRY)
     layers, rounded = ([one for one in table.pop(key, ()) if one is not None] for key in ("layer", "rounded"))
     for key, named in (("rounded", [table, *rounded]), ("layer", layers)):
         names = [one["name"] for one in named if "name" in one]
@@ -124,13 +141,38 @@ def read_recipe(path: str | Path) -> Recipe:
         problems += [Problem((key,), words.format(name), TWICE) for name in duplicates(names)]
     if not any(problem.place[:1] == ("layer",) for problem in problems):
         problems += [Problem(place, text) for place, text in wiring.problems(layers)]
-    if problems:
-        raise InputError(f"{path}: {problem}" for problem in problems)
+    noise: Noise | None = None
+    more: list[str] = []
+    if isinstance(table.get("noise"), dict):
+        wrong = {problem.place[1:4] for problem in problems if problem.place[:1] == ("noise",)}
+        noise, more = read_noise(table.pop("noise"), wrong)
+    problems += [Problem(*problem) for problem in _network(given, start)]
+    if problems or more:
+        raise InputError([*(f"{path}: {problem}" for problem in problems), *(f"{path}: noise{text}" for text in more)])
+    own = table.pop("from", None)
+    table.pop("plugins", None)
     plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
     plain.update(dataset=path.parent / table["dataset"], folder=path.parent / table.get("folder", ""))
     if "train" in table:
         plain["train"] = path.parent / table["train"]
-    return Recipe(**plain, layers=tuple(layers), rounded=tuple(Rounded(**one) for one in rounded))
+    if start is not None or own is not None:
+        plain |= {"start": path.parent / own if start is None else start, "input_shape": ()}
+        layers = []
+    models = tuple(Rounded(**one) for one in rounded)
+    return Recipe(**plain, layers=tuple(layers), rounded=models, noise=noise)
+
+
+def _network(given: Mapping[str, Any], start: Path | None) -> Iterator[tuple[tuple[str], str]]:
+    """What is wrong with where a recipe's network comes from."""
+    own = ("input_shape", "layer")
+    if start is None and "from" in given:
+        for key in own:
+            if key in given:
+                yield (key,), "does not go with `from`, whose file has the network; leave one of them out"
+    elif start is None:
+        for key in own:
+            if key not in given:
+                yield (key,), "is missing; so is `from`, a file to begin with"
 
 
 def check_seeds(seed: int, seeds: int = 1) -> list[str]:
@@ -148,7 +190,7 @@ def check_seeds(seed: int, seeds: int = 1) -> list[str]:
 def _recipe() -> type[Model]:
     """What a recipe may hold; see `Recipe`."""
     import sweep.tables as t
-    from sweep.study.schema import CLASSES, DATA
+    from sweep.study.schema import CLASSES, DATA, FIXED
 
     name = t.text(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", "a name of letters, digits, '_', '-' and '.'")
     inputs = t.some(name, "a list of names of layers")
@@ -160,7 +202,7 @@ def _recipe() -> type[Model]:
     keys = {
         "name": (name, ...),
         "dataset": (DATA, ...),
-        "input_shape": (t.some(t.whole(1), "a list of sizes, such as [28, 28, 1]"), ...),
+        "input_shape": (t.some(t.whole(1), "a list of sizes, such as [28, 28, 1]"), None),
         "epochs": (t.whole(1), ...),
         "batch": (t.whole(1), ...),
         "optimizer": (t.choice(OPTIMIZERS), ...),
@@ -176,7 +218,10 @@ def _recipe() -> type[Model]:
         "rescale": (t.choice(RESCALES), None),
         "target": (t.choice((LABELS, IMAGES)), None),
         "train_classes": (t.some(t.whole(0), "a list of numbers of classes, from 0", distinct=True), None),
-        "layer": (t.some(layer, "a list of [[layer]] tables"), ...),
+        "layer": (t.some(layer, "a list of [[layer]] tables"), None),
+        "from": (t.text(said="the path of a .keras or .h5 file"), None),
+        "noise": (t.model("noise", {"perturb": (FIXED, ...), "warmup": (t.whole(0), 0)}), None),
+        "plugins": (t.some(t.text(said="the path of a Python file"), "a list of Python files"), None),
         "rounded": (t.some(rounded, "a list of [[rounded]] tables with name and bits"), None),
     }
     return t.model("recipe", keys)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,16 +13,19 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 
-from sweep.data.datasets import Dataset
 from sweep.errors import InputError
 from sweep.files import file_digest, reason
 from sweep.networks.backend import import_keras, import_tensorflow, quiet_advice
+from sweep.networks.feeding import rescale_of
 from sweep.networks.inspection import variables_of
+from sweep.networks.loading import load_network
 from sweep.perturb.grid import Levels
 from sweep.training.cards import card, facts_of, json_of, read_facts
+from sweep.training.fitting import fit
+from sweep.training.losses import compile_model, loss_of
 from sweep.training.quality import Quality, quality_of
-from sweep.training.recipes import IMAGES, OPTIMIZERS, Recipe, check_seeds, read_recipe, recipe_digest
-from sweep.training.sets import Sets, inputs_of, load_sets, misfits, targets_of
+from sweep.training.recipes import Recipe, check_seeds, read_recipe, recipe_digest
+from sweep.training.sets import Sets, load_sets, misfits
 from sweep.training.wiring import INPUT, MERGES, is_chain, nodes
 
 if TYPE_CHECKING:
@@ -48,7 +50,12 @@ class TrainedModel:
 
 
 def train(
-    recipe: str | Path | Recipe, out: str | Path | None = None, *, seed: int | None = None, seeds: int | None = None
+    recipe: str | Path | Recipe,
+    out: str | Path | None = None,
+    *,
+    seed: int | None = None,
+    seeds: int | None = None,
+    start: str | Path | None = None,
 ) -> list[TrainedModel]:
     """Trains the network of a recipe, and writes it and the models derived from it, each with its card.
 
@@ -63,6 +70,7 @@ def train(
         seeds: how many trainings: with the seeds `seed`, `seed` + 1, …, each named in its files' names. What lies
             there already, with facts (JSON) of the same recipe and seed, is not trained again; so a stopped call can
             be repeated.
+        start: a .keras or .h5 file of the network to begin with, instead of what the recipe says.
 
     Returns:
         The files of each training in turn: the trained model first, in each format, then the rounded ones.
@@ -71,8 +79,10 @@ def train(
         InputError: the recipe, the dataset, the seeds or the folder are unusable; nothing has been trained.
     """
     if not isinstance(recipe, Recipe):
-        recipe = read_recipe(recipe)
+        recipe = read_recipe(recipe, None if start is None else Path(start))
         out = recipe.folder if out is None else out
+    elif start is not None:
+        recipe = replace(recipe, start=Path(start), layers=(), input_shape=())
     if out is None:
         raise InputError("out: missing; a recipe without a file needs a folder to write to")
     first = recipe.seed if seed is None else seed
@@ -80,6 +90,8 @@ def train(
         raise InputError(problems)
     folder = _writable(Path(out))
     sets = load_sets(recipe)
+    if recipe.start is not None:
+        recipe = _started(recipe, sets)
     if seeds is None:
         return _train(recipe if seed is None else _with_seed(recipe, seed), sets, folder)
     written = []
@@ -95,15 +107,26 @@ def train(
 
 def _train(recipe: Recipe, sets: Sets, folder: Path) -> list[TrainedModel]:
     with quiet_advice(), _seeded(recipe.seed):
-        model = _build(recipe)
+        model = _build(recipe) if recipe.start is None else load_network(recipe.start).model
         _check(recipe, model, sets)
-        _fit(recipe, model, sets[0])
+        fit(recipe, model, sets[0], folder)
         written = _save(recipe, model, recipe.name, None, sets, folder)
         trained = model.get_weights()
         for rounded in recipe.rounded:
             model.set_weights(_round_kernels(model, trained, rounded.bits))
             written += _save(recipe, model, rounded.name, rounded.bits, sets, folder)
     return written
+
+
+def _started(recipe: Recipe, sets: Sets) -> Recipe:
+    """The recipe of a network that is there already, with what its file says."""
+    network = load_network(recipe.start or "")
+    try:
+        rescale = rescale_of(network, sets[0], recipe.rescale)
+    except InputError as error:
+        raise InputError(f"{recipe.name}: {problem}" for problem in error.problems) from None
+    size = tuple(n or 0 for n in network.input_shape)
+    return replace(recipe, input_shape=size, rescale=rescale or recipe.rescale)
 
 
 def _with_seed(recipe: Recipe, seed: int) -> Recipe:
@@ -187,50 +210,11 @@ def _check(recipe: Recipe, model: keras.Model, sets: Sets) -> None:
     problems = []
     if len(model.output_shape) != 2:
         problems.append(f"the last layer's output has shape {model.output_shape}; it must be (images, outputs)")
-    if _loss(recipe, model) is None:
+    if loss_of(recipe, model) is None:
         problems.append("the last layer must end in softmax over the classes, or in sigmoid with one unit")
     problems += misfits(recipe, model, sets)
     if problems:
         raise InputError(f"{recipe.name}: {problem}" for problem in problems)
-
-
-def _loss(recipe: Recipe, model: keras.Model) -> str | None:
-    if recipe.target == IMAGES:
-        return "mean_squared_error"
-    keras = import_keras()
-    activation = getattr(model.layers[-1], "activation", None)
-    if activation is keras.activations.softmax and model.output_shape[-1] > 1:
-        return "categorical_crossentropy"
-    if activation is keras.activations.sigmoid and model.output_shape[-1] == 1:
-        return "binary_crossentropy"
-    return None
-
-
-def _compile(recipe: Recipe, model: keras.Model) -> None:
-    kind = getattr(import_keras().optimizers, OPTIMIZERS[recipe.optimizer])
-    # Named, because Keras would number it by what else this process has built, and the file would differ.
-    optimizer = kind(recipe.learning_rate, name=recipe.optimizer)
-    metrics = [] if recipe.target == IMAGES else ["accuracy"]
-    model.compile(optimizer=optimizer, loss=_loss(recipe, model), metrics=metrics)
-
-
-def _fit(recipe: Recipe, model: keras.Model, dataset: Dataset) -> None:
-    keras = import_keras()
-
-    def say(epoch: int, logs: dict[str, float]) -> None:
-        scores = ", ".join(f"{name} {value:.4f}" for name, value in logs.items())
-        print(f"{recipe.name}: epoch {epoch + 1}/{recipe.epochs}: {scores}", flush=True)
-
-    on_terminal = sys.stdout.isatty()
-    _compile(recipe, model)
-    model.fit(
-        inputs_of(recipe, dataset),
-        targets_of(recipe, dataset, model.output_shape[-1]),
-        batch_size=recipe.batch,
-        epochs=recipe.epochs,
-        verbose=1 if on_terminal else 0,
-        callbacks=[] if on_terminal else [keras.callbacks.LambdaCallback(on_epoch_end=say)],
-    )
 
 
 def _round_kernels(model: keras.Model, weights: list[np.ndarray], bits: int) -> list[np.ndarray]:
@@ -271,7 +255,7 @@ def _replacing(path: Path) -> Iterator[Path]:
 
 def _write(recipe: Recipe, model: keras.Model, path: Path) -> None:
     """Writes the model compiled and ready to train on, with a new optimizer: the old one's state is large."""
-    _compile(recipe, model)
+    compile_model(recipe, model)
     if path.suffix == ".keras":
         # Loading builds the optimizer, and then refuses the file if the saved one was not.
         model.optimizer.build(model.trainable_variables)

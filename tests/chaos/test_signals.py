@@ -255,7 +255,7 @@ formats = ["keras"]
 layer = [ { type = "Flatten" }, { type = "Dense", units = 5, activation = "softmax" } ]
 """
 OTHERS = [
-    (("train", "recipe.toml", "--out", "own"), "sweep.training.training:_fit"),
+    (("train", "recipe.toml", "--out", "own"), "sweep.training.fitting:fit"),
     (("verify", "run"), "sweep.execution.verify:evaluate_chunk"),
     (("bench", "net.keras", "data.npz", "--network", "cnn"), "sweep.bench.sgemm:sgemm_rate"),
     (("report", "run"), "sweep.reporting.html.page:report"),
