@@ -14,10 +14,12 @@ BIN     := .venv/bin
 .DEFAULT_GOAL := help
 
 STUDIES := dataflow devices faults sensitivity
+HARDENING := clean noise bits
+SEEDS   ?= 1
 TINY := depthwise residual autoencoder keywords
 REFERENCE := article $(STUDIES) trainings
 
-.PHONY: help install sweep $(STUDIES) trainings tiny report notebook reference train bench test test-chaos test-kinds test-cluster lint docs clean
+.PHONY: help install sweep $(STUDIES) trainings hardening tiny report notebook reference train bench test test-chaos test-kinds test-cluster lint docs clean
 
 help:  ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -65,6 +67,10 @@ notebook: .venv/installed  ## Run results/analysis.ipynb on RUN (results/article
 trainings: .venv/installed  ## Train ten networks, then run jobs/trainings.toml: trainings against chips.
 	@$(BIN)/sweep train models/trainings.toml --seeds 10
 	@$(BIN)/sweep run jobs/trainings.toml $(if $(ADDRESS),--address $(ADDRESS)) $(ARGS)
+
+hardening: .venv/installed  ## Train the shipped network on, as it was, against noise and with few bits; run jobs/hardening.toml.
+	@for way in $(HARDENING); do $(BIN)/sweep train models/hardening-$$way.toml --seeds $(SEEDS) || exit; done
+	@$(BIN)/sweep run jobs/hardening.toml $(if $(ADDRESS),--address $(ADDRESS)) $(ARGS)
 
 tiny: .venv/installed  ## Run jobs/tiny-*.toml: networks of the kinds that microcontrollers run.
 	@for name in $(TINY); do \

@@ -315,3 +315,14 @@ def test_a_loss_that_is_no_number_ends_the_training(place: Path):
 def test_a_network_comes_from_one_place(place: Path, key: str):
     with pytest.raises(InputError, match="does not go with `from`"):
         read_recipe(write(f'from = "mine.keras"\n{key}'))
+
+
+def test_the_three_ways_that_ship_differ_in_the_noise_alone(root: Path):
+    ways = {way: read_recipe(root / "models" / f"hardening-{way}.toml") for way in ("clean", "noise", "bits")}
+    assert {way: one.noise and one.noise.transforms for way, one in ways.items()} == {
+        "clean": None,
+        "noise": (Gaussian(scale=0.1),),
+        "bits": (FixedPoint(bits=2),),
+    }
+    (same,) = {repr(dataclasses.replace(one, name="", noise=None)) for one in ways.values()}
+    assert "mnist_tf2_fw.h5" in same
