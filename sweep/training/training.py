@@ -92,6 +92,9 @@ def train(
     sets = load_sets(recipe)
     if recipe.start is not None:
         recipe = _started(recipe, sets)
+        made = {folder.resolve() / f"{recipe.name}.{suffix}" for suffix in recipe.formats}
+        if seeds is None and recipe.start and recipe.start.resolve() in made:
+            raise InputError(f"{recipe.name}: its file would replace {recipe.start}, with which the training begins")
     if seeds is None:
         return _train(recipe if seed is None else _with_seed(recipe, seed), sets, folder)
     written = []

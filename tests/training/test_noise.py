@@ -269,6 +269,14 @@ def test_a_network_from_a_file_is_trained_further(place: Path):
     assert "levels grow over 1 epoch |" in card
 
 
+def test_the_network_to_begin_with_is_not_replaced(place: Path):
+    network().save("hard.keras")
+    content = Path("hard.keras").read_bytes()
+    with pytest.raises(InputError, match=r"hard: its file would replace .*hard\.keras"):
+        train(write('from = "hard.keras"'))
+    assert Path("hard.keras").read_bytes() == content
+
+
 def test_the_digest_of_a_recipe_has_its_noise(place: Path):
     recipe = read_recipe(write())
     assert recipe.noise is not None
