@@ -134,7 +134,7 @@ class Graph:
         mapping = list(zip(self._weights, values, strict=False))
         inserted = dict(zip(self.inserts, values[len(mapping) :], strict=True))
         slots, scope = train_steps(self.steps, self._begin(images), mapping, inserted)
-        given = {id(variable): scope_value for variable, scope_value in mapping}
+        given = {id(variable): value for variable, value in mapping}
         found = ((v, scope.get_current_value(v)) for v in self._variables)
         changed = [(v, now) for v, now in found if now is not None and now is not given.get(id(v))]
         return slots[self.output], changed, scope.losses

@@ -19,7 +19,7 @@ from sweep.errors import InputError
 from sweep.networks.feeding import feed
 from sweep.networks.loading import Network
 from sweep.perturb.base import Array
-from sweep.perturb.perturbation import of_weights, plan_of, reached
+from sweep.perturb.perturbation import plan_of, reached
 from sweep.preparation.sites import CALIBRATION_IMAGES, placed, sites_in
 from sweep.randomness import STEPS, epoch_stream
 from sweep.training.noise import Noise
@@ -50,11 +50,6 @@ class Imperfections:
             problem = str(reason)
         if problem:
             raise InputError(f"noise: cannot act here: {problem}")
-
-    @property
-    def of_weights(self) -> bool:
-        """Whether weights are perturbed."""
-        return bool(of_weights(self._noise.transforms))
 
     def begin(self, epoch: int) -> None:
         """What follows are steps of this epoch, counted from 0."""
@@ -129,7 +124,7 @@ class Aware(keras.Model):  # type: ignore[misc]
         weights, drawn = self.network.weights, self._imperfections
         values = [tf.convert_to_tensor(variable.value) for variable in weights]
         step = tf.cast(self.optimizer.iterations, tf.int64)
-        if drawn.of_weights:
+        if drawn.reached:
             clean = [values[i] for i in drawn.reached]
             perturbed = tf.numpy_function(
                 lambda s, *w: drawn.weights(int(s), w), [step, *clean], [tf.float32] * len(clean)

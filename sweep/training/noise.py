@@ -21,10 +21,12 @@ class Noise:
     Attributes:
         transforms: in order, as in a family of a study.
         warmup: epochs over which their levels grow.
+        plugins: SHA-256 in hex of the files that transforms of a user's own come from, by name.
     """
 
     transforms: tuple[Transform, ...]
     warmup: int = 0
+    plugins: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def at(self, epoch: int) -> tuple[Transform, ...]:
         """The transforms of an epoch, counted from 0.
@@ -39,7 +41,8 @@ class Noise:
     def facts(self) -> dict[str, Any]:
         """All that it says, of types that JSON has."""
         perturb = [{"op": t.op, **values_of(t)} for t in self.transforms]
-        return {"perturb": perturb} | ({"warmup": self.warmup} if self.warmup else {})
+        further = {"warmup": self.warmup, "plugins": dict(self.plugins)}
+        return {"perturb": perturb} | {key: value for key, value in further.items() if value}
 
 
 def _weakened(transform: Transform, share: float) -> Transform:
@@ -51,7 +54,9 @@ def _weakened(transform: Transform, share: float) -> Transform:
     return make(type(transform), values)
 
 
-def read_noise(table: Mapping[str, Any], wrong: set[Place]) -> tuple[Noise | None, list[str]]:
+def read_noise(
+    table: Mapping[str, Any], wrong: set[Place], plugins: Mapping[str, str]
+) -> tuple[Noise | None, list[str]]:
     """The noise of a recipe's table, whose values are valid one by one but for those at `wrong`; and what else is.
 
     Each problem begins with its key, after that of the table.
@@ -65,7 +70,7 @@ def read_noise(table: Mapping[str, Any], wrong: set[Place]) -> tuple[Noise | Non
         for i, t in enumerate(transforms)
         if not t.passes_gradients
     ]
-    return Noise(transforms, table.get("warmup", 0)), problems
+    return Noise(transforms, table.get("warmup", 0), plugins), problems
 
 
 def _valid() -> str:

@@ -130,9 +130,10 @@ def read_recipe(path: str | Path, start: Path | None = None) -> Recipe:
 
     path = require_file(path)
     given = read_tables(path)
-    plugins = given.get("plugins", ())
-    if isinstance(plugins, list) and all(isinstance(name, str) for name in plugins):
-        load_plugins(plugins, str(path))
+    named_files = given.get("plugins", ())
+    plugins: Mapping[str, str] = {}
+    if isinstance(named_files, list) and all(isinstance(name, str) for name in named_files):
+        plugins = load_plugins(named_files, str(path))
     table, problems = check(_recipe(), given, controls=True, ops=REGISTRY)
     layers, rounded = ([one for one in table.pop(key, ()) if one is not None] for key in ("layer", "rounded"))
     for key, named in (("rounded", [table, *rounded]), ("layer", layers)):
@@ -145,7 +146,7 @@ def read_recipe(path: str | Path, start: Path | None = None) -> Recipe:
     more: list[str] = []
     if isinstance(table.get("noise"), dict):
         wrong = {problem.place[1:4] for problem in problems if problem.place[:1] == ("noise",)}
-        noise, more = read_noise(table.pop("noise"), wrong)
+        noise, more = read_noise(table.pop("noise"), wrong, plugins)
     problems += [Problem(*problem) for problem in _network(given, start)]
     if problems or more:
         raise InputError([*(f"{path}: {problem}" for problem in problems), *(f"{path}: noise{text}" for text in more)])

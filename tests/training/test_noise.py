@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from sweep.data.datasets import Dataset
 from sweep.errors import InputError, SweepError
+from sweep.files import file_digest
 from sweep.networks.loading import network_of
 from sweep.perturb.base import Transform
 from sweep.perturb.dataflow import ADC, ActivationNoise
@@ -280,9 +281,31 @@ def test_the_network_to_begin_with_is_not_replaced(place: Path):
 def test_the_digest_of_a_recipe_has_its_noise(place: Path):
     recipe = read_recipe(write())
     assert recipe.noise is not None
-    weaker = dataclasses.replace(recipe, noise=Noise(recipe.noise.transforms[:1], 1))
-    found = {recipe_digest(one, "") for one in (recipe, weaker, dataclasses.replace(recipe, noise=None))}
+    noises = (recipe.noise, Noise(recipe.noise.transforms[:1], 1), None)
+    found = {recipe_digest(dataclasses.replace(recipe, noise=noise), "") for noise in noises}
     assert len(found) == 3
+
+
+PLUGIN = """
+from dataclasses import dataclass
+import numpy as np
+from sweep.perturb.base import Random, register
+
+@register("halved_{number}")
+@dataclass(frozen=True, kw_only=True)
+class Halved(Random):
+    def apply(self, weight, variable, generator):
+        return np.float32(0.5) * weight
+"""
+
+
+def test_the_digest_of_a_recipe_has_the_code_of_its_transforms(place: Path):
+    Path("own.py").write_text(PLUGIN.format(number=1))
+    recipe = read_recipe(write(f'plugins = ["own.py"]\n{LAYERS}', '{ op = "halved_1" }'))
+    assert recipe.noise is not None
+    assert recipe.noise.facts()["plugins"] == {"own.py": file_digest(Path("own.py"))}
+    changed = dataclasses.replace(recipe.noise, plugins={"own.py": "another"})
+    assert recipe_digest(recipe, "") != recipe_digest(dataclasses.replace(recipe, noise=changed), "")
 
 
 @pytest.mark.parametrize(
