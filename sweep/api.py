@@ -106,6 +106,8 @@ def run(
     address: str | None = None,
     workers: int | None = None,
     gpus: float = 0.0,
+    device: str | None = None,
+    labels: Mapping[str, str] | None = None,
     runner: Literal["ray", "inline"] = "ray",
     chunk_trials: int | None = None,
     threads: int = 1,
@@ -129,6 +131,12 @@ def run(
         address: of a Ray cluster; None starts a local Ray for this call.
         workers: tasks at a time; None uses every core (or GPU share) there is.
         gpus: GPUs that a task asks for; a fraction lets tasks share one.
+        device: what evaluates: "cpu", "gpu", "gpu:TYPE" (such as "gpu:A100", as the cluster calls it), "auto" (a GPU
+            where each node has one; a CPU where the run was begun on CPUs) or "mixed" (as "auto", but with trials by
+            CPUs and by GPUs, which may take near ties otherwise, in one run). None for "gpu" with `gpus`, else for
+            "cpu", or with runner "inline" for "auto".
+        labels: that nodes of a cluster must have to take part, such as `{"market-type": "spot"}`; values as of Ray's
+            label selectors.
         runner: "inline" evaluates in the calling process, without Ray.
         chunk_trials: trials of a task; None makes tasks of some seconds.
         threads: TensorFlow threads of a task.
@@ -150,13 +158,18 @@ def run(
         TaskError, StoreError, Interrupted: see there; what is committed stays, and the same call goes on.
     """
     from sweep.execution import driver
+    from sweep.execution.devices import Wish
     from sweep.execution.memory import room_for
     from sweep.execution.plan import count_wanted
     from sweep.execution.runner import InlineRunner
+    from sweep.networks.backend import hide_gpus
     from sweep.reporting.run import Run
 
     if wait_for_nodes is not None and (address is None or runner == "inline" or wait_for_nodes < 1):
         raise InputError(f"--wait-for-nodes {wait_for_nodes}: one node or more of a Ray cluster; give its --address")
+    wish = Wish.of(device, gpus, labels, inline=runner == "inline")
+    if runner == "inline" and wish.kind == "cpu":
+        hide_gpus()
     prepared = _prepared(study, seeds, precision, trust_model, trust_plugins)
     trials = count_wanted(prepared.study)
     if trials > MOST_TRIALS:
@@ -170,11 +183,11 @@ def run(
     room = room_for(prepared, memory, 1 if runner == "inline" else workers, runner == "inline" or address is None)
     chosen: Runner
     if runner == "inline":
-        chosen = InlineRunner()
+        chosen = InlineRunner(wish)
     else:
         from sweep.execution.ray.cluster import RayRunner
 
-        chosen = RayRunner(address, room.workers, gpus, insecure_cluster, memory or 0, wait_for_nodes or 0)
+        chosen = RayRunner(address, room.workers, wish, insecure_cluster, memory or 0, wait_for_nodes or 0)
     with driver.keeping(folder):
         store = driver.run(
             prepared,
@@ -185,6 +198,7 @@ def run(
             engine=engine,
             deadline=deadline,
             memory=room.images,
+            wish=wish,
         )
         finished = Run(store)
         finished.write_summary()

@@ -53,6 +53,8 @@ def _run(options: argparse.Namespace) -> None:
         address=options.address,
         workers=options.workers,
         gpus=options.gpus,
+        device=options.device,
+        labels=dict(options.label),
         runner=options.runner,
         chunk_trials=options.chunk,
         threads=options.threads,
@@ -180,22 +182,26 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=body)
         return sub
 
-    run = add("run", _run, "Run what is missing of a study.", "sweep run jobs/article.toml --seeds 1000")
+    run = add("run", _run, "Run what is missing of a study, a TOML file.", "sweep run jobs/article.toml --seeds 1000")
     run.usage = "sweep run STUDY [options]"  # the help fits a screen
-    _study_arguments(run)
+    _study_arguments(run, said=False)
     run.add_argument("--dry-run", action="store_true", help="check everything, print the plan, run nothing")
     run.add_argument(
         "--address", default=os.environ.get("RAY_ADDRESS") or None, help="Ray cluster (default: $RAY_ADDRESS)"
     )
     run.add_argument("--workers", type=_positive, metavar="N", help="tasks at a time (default: every core)")
     run.add_argument("--memory", type=_size, metavar="SIZE", help="of a worker, such as 4GiB (default: what is there)")
+    run.add_argument("--device", metavar="KIND", help="cpu, gpu, gpu:TYPE, auto, or mixed: both in one run")
+    words = "nodes of the cluster that have this label, and no others"
+    run.add_argument("--label", type=_label, action="append", default=[], metavar="KEY=VALUE", help=words)
     run.add_argument("--gpus", type=_share, default=0.0, metavar="X", help="GPUs a task asks for, such as 0.5")
     run.add_argument(
         "--runner", choices=("ray", "inline"), default="ray", metavar="WHO", help="ray, or inline: in this process"
     )
     run.add_argument("--chunk", type=_positive, metavar="N", help="trials a task (default: seconds of work)")
     run.add_argument("--threads", type=_positive, default=1, metavar="N", help="TensorFlow threads a task")
-    run.add_argument("--engine", choices=ENGINES, help="how to evaluate (default: the fastest)")
+    words = f"{', '.join(ENGINES)} (default: the fastest)"
+    run.add_argument("--engine", choices=ENGINES, metavar="WAY", help=words)
     run.add_argument("--deadline", type=_seconds, metavar="S", help="seconds for a task (default: 1800)")
     run.add_argument("--insecure-cluster", action="store_true", help="also a remote Ray that needs no token")
     words = "nodes of the cluster to wait for, up to 15 minutes"
@@ -266,8 +272,9 @@ def _parser() -> argparse.ArgumentParser:
 _Parser = argparse.ArgumentParser
 
 
-def _study_arguments(parser: _Parser) -> None:
-    parser.add_argument("study", metavar="STUDY", help="study file (TOML)")
+def _study_arguments(parser: _Parser, said: bool = True) -> None:
+    words = "study file (TOML)" if said else argparse.SUPPRESS
+    parser.add_argument("study", metavar="STUDY", help=words)
     parser.add_argument("--out", metavar="FOLDER", help="run folder or URI (default: results/NAME)")
     parser.add_argument("--seeds", type=_seeds, metavar="N|A:B", help="other seeds: a count, or A to B-1")
     words = "half-width of each mean's 95 %% interval"
@@ -318,6 +325,11 @@ def _share(text: str) -> float:
     if not (0 <= value <= 1 or (value.is_integer() and value > 0)):
         raise argparse.ArgumentTypeError(f"{text!r} is not a fraction of a GPU, or a whole number of them")
     return value
+
+
+def _label(text: str) -> tuple[str, str]:
+    key, _, value = text.partition("=")
+    return key, value
 
 
 def _seconds(text: str) -> float:

@@ -74,8 +74,11 @@ def compile_steps(function: Callable[..., Any]) -> Callable[..., Any]:
     return compile_function(run)
 
 
-def configure(threads: int) -> None:
+def configure(threads: int, gpus: bool = True) -> None:
     """Give this process so many threads, and only the GPU memory that it needs.
+
+    On GPUs, products of float32 are float32: TensorFlow's default, TF32, rounds factors to 11 bits, and then far more
+    than near ties would be other decisions than on a CPU. Where no `gpus` are to be used, those of the node are hidden.
 
     Without effect once TensorFlow has computed something: a notebook keeps its own setting. Advice on retracing is
     silenced: every network and every way to evaluate it is traced once, on purpose.
@@ -86,12 +89,21 @@ def configure(threads: int) -> None:
         tf.config.threading.set_inter_op_parallelism_threads(threads)
         for gpu in tf.config.list_physical_devices("GPU"):
             tf.config.experimental.set_memory_growth(gpu, True)
+        if not gpus:
+            tf.config.set_visible_devices([], "GPU")
+    if sees_gpu():
+        tf.config.experimental.enable_tensor_float_32_execution(False)
 
 
 def threads() -> tuple[int, int]:
     """Threads within an operation and for several at a time; 0 where TensorFlow decides."""
     setting = tf.config.threading
     return int(setting.get_intra_op_parallelism_threads()), int(setting.get_inter_op_parallelism_threads())
+
+
+def sees_gpu() -> bool:
+    """Whether this process could evaluate on a GPU; begins to use none."""
+    return bool(tf.config.get_visible_devices("GPU"))
 
 
 def device() -> str:

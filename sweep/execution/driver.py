@@ -15,6 +15,7 @@ from sweep.data.decisions import chance_warning, is_near_chance, shortfall
 from sweep.data.measures import ACCURACY
 from sweep.engine.budget import HELD_BYTES
 from sweep.errors import Interrupted, NondeterminismError, StoreError, TaskError, UnexpectedError, VersionError
+from sweep.execution.devices import DEVICES, Wish, devices_of, joined_by, of_several_widths
 from sweep.execution.failures import Failures, Nodes, said
 from sweep.execution.growth import Growth
 from sweep.execution.job import Job, Outcome
@@ -71,10 +72,11 @@ def run(
     engine: str | None = None,
     deadline: float | None = None,
     memory: int = HELD_BYTES,
+    wish: Wish | None = None,
 ) -> Store:
     """Run what is missing of a study and return its run folder; see `sweep.api.run` for the options.
 
-    `memory` is in bytes, what a worker may take for images.
+    `memory` is in bytes, what a worker may take for images; `wish` is the runner's, on what trials are evaluated.
 
     Raises:
         Interrupted: on Ctrl-C; everything committed so far stays, and the same call goes on from there.
@@ -89,7 +91,7 @@ def run(
         store, growth = open_store(prepared, place)
         how = {"threads": threads, "engine": engine, "deadline": deadline or DEADLINE_SECONDS, "memory": memory}
         job = Job.of(prepared, folder.uri, versions=versions(), survey=survey_of(prepared, folder), **how)
-        ran = _Sweep(prepared, store, runner, job, chunk_trials, growth).run()
+        ran = _Sweep(prepared, store, runner, job, chunk_trials, growth, wish).run()
         merge(store, job.study_digest, job.columns, list(job.cells))
         store.tidy()
         lost = len(remaining(prepared.study, present(store))) if ran else 0
@@ -130,12 +132,14 @@ class _Sweep:
         job: Job,
         chunk_trials: int | None = None,
         growth: Growth | None = None,
+        wish: Wish | None = None,
     ) -> None:
         self._prepared = prepared
         self._store = store
         self._runner = runner
         self._job = job
         self._growth = growth
+        self._wish = wish or Wish()
         self._means: Means
         few = ChunkSize(fixed=chunk_trials, first=FIRST_FEW)
         self._sizes = {WHOLE: ChunkSize(fixed=chunk_trials), FEW: few, SURVEYING: ChunkSize(fixed=1)}
@@ -170,9 +174,12 @@ class _Sweep:
         begun = False
         try:
             with progress, self._runner:
+                device = self._runner.settle(devices_of(store))
+                devices = joined_by(store, device, self._wish)
+                self._job = replace(self._job, device=device)
                 self._runner.gather(progress.note)
                 with whole():  # a folder is begun or is not
-                    self._begin(**self._clock.running())
+                    self._begin(**self._clock.running(), **{DEVICES: devices})
                     begun = True
                 resolved = resolved_table(study, self._prepared.networks, self._prepared.flow)
                 store.folder.write(RESOLVED, parquet_bytes(resolved))
@@ -246,7 +253,8 @@ class _Sweep:
         runner, prepared = self._runner, self._prepared
         runner.start(self._job, prepared.models, prepared.dataset)
         joined = f"{runner.joined} joined; " if runner.joined else ""
-        progress.note(f"{joined}workers load TensorFlow and the network, and choose how to evaluate")
+        where = f"on {self._job.device}s, " if self._wish.kind != "cpu" else ""
+        progress.note(f"{joined}{where}workers load TensorFlow and the network, and choose how to evaluate")
 
     def _loop(self, cutter: Cutter, progress: Progress) -> None:
         runner = self._runner
@@ -318,6 +326,8 @@ class _Sweep:
         assert shard is not None
         store.add(shard)
         if dict(outcome.host) not in store.manifest["hosts"]:
+            if warning := of_several_widths(outcome.host, store.manifest["hosts"]):
+                progress.remark(warning, "WARNING")
             store.manifest["hosts"].append(dict(outcome.host))
         self._accept(outcome, progress)
         for (cell, _), (correct, images) in zip(outcome.trials, outcome.counts, strict=True):

@@ -30,10 +30,10 @@ class Job:
     worker with others refuses to work; `deadline` is in seconds, for one chunk; `trust` loads model files
     unchecked; `rescale` and `measures` are the study's; `own_measures` are the columns of the user's own among these,
     with the digests of their files; `plugins` are the files of a user's own transforms and measures, which a worker
-    runs before it meets them; `gpus` is what each task was given, of which a worker must see something; `survey` says
-    how chips that serve the mean alone sample the images, all of which they see where it is None; `expected` is how
-    many trials of a cell, on all images, a worker has probably to do, and empty where nobody knows; `memory` is in
-    bytes, what a worker may take for images.
+    runs before it meets them; `device` is the kind that evaluates, CPU or GPU, or empty for what there is, and `gpus`
+    what each task was given; `survey` says how chips that serve the mean alone sample the images, all of which they see
+    where it is None; `expected` is how many trials of a cell, on all images, a worker has probably to do, and empty
+    where nobody knows; `memory` is in bytes, what a worker may take for images.
     """
 
     folder: str
@@ -51,6 +51,7 @@ class Job:
     measures: Sequence[str] = (ACCURACY.name,)
     own_measures: Mapping[str, str] = field(default_factory=dict)
     plugins: tuple[Script, ...] = ()
+    device: str = ""
     gpus: float = 0.0
     survey: Survey | None = None
     expected: Mapping[str, float] = field(default_factory=dict)

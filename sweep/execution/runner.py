@@ -8,6 +8,8 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from sweep.data.datasets import Dataset
+from sweep.errors import InputError
+from sweep.execution.devices import CPU, Wish, is_seen
 from sweep.execution.job import Job, Outcome
 from sweep.execution.plan import Chunk
 from sweep.execution.worker import run_chunk
@@ -16,6 +18,9 @@ from sweep.preparation.inputs import ModelFile
 
 class Runner(Protocol):
     """Runs chunks, several at a time, in any order."""
+
+    def settle(self, there: Collection[str]) -> str:
+        """The kind of device that is to evaluate, CPU or GPU; `there` are those on which trials of the run were."""
 
     def gather(self, tell: Callable[[str], None]) -> None:
         """Wait for those that are to run them, and `tell` how far that is; raises SweepError where they do not come."""
@@ -67,8 +72,17 @@ class InlineRunner:
     joined = ""
     nodes: Collection[str] = ()
 
-    def __init__(self) -> None:
+    def __init__(self, wish: Wish | None = None) -> None:
         self._queue: deque[Chunk] = deque()
+        self._wish = wish or Wish("auto")
+
+    def settle(self, there: Collection[str]) -> str:
+        seen = is_seen()
+        device = self._wish.settled(there, seen)
+        if seen is not (device != CPU):
+            uses = "uses a GPU in this process; begin a new one with --device cpu" if seen else "sees no GPU here"
+            raise InputError(f"--device {device.lower()}: TensorFlow {uses}")
+        return device
 
     def gather(self, tell: Callable[[str], None]) -> None:
         pass

@@ -6,12 +6,13 @@ import contextlib
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sweep.data.measures import is_exact
+from sweep.engine.machine import width
 from sweep.errors import InputError, SweepError, UntrustedError
 from sweep.execution.job import Job
 from sweep.execution.plan import Chunk, Trial, kind_of
@@ -25,6 +26,9 @@ from sweep.study.study import Study, digest
 Different = tuple[Trial, str, str]
 TOLERANCE = 1e-4
 """Of a measure that is made of scores, between one way to evaluate and another: a share of its size."""
+ROUNDED = 1e-3
+"""Of a trial's decisions that another kind of device or width of processor may turn: deep networks whose data flow is
+rounded reach it (docs/engine.md), others stay far below."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,9 @@ class Verdict:
         repaired: whether they were set aside.
         trials: how many were evaluated again.
         different: those with another count, or value of a measure, as (trial, stored, now).
+        moved: those that were evaluated on another kind of device or width of processor, and have another count, by no
+            more than rounding may turn; as (trial, stored, now).
+        decisions: so many decisions of these, at least, are others.
         withheld: why no trial was evaluated again, though that was asked for.
     """
 
@@ -46,6 +53,8 @@ class Verdict:
     trials: int
     different: tuple[Different, ...]
     withheld: str = ""
+    moved: tuple[Different, ...] = ()
+    decisions: int = 0
 
     @property
     def sound(self) -> bool:
@@ -58,9 +67,15 @@ class Verdict:
         lines += [f"  {problem}" for problem in self.damaged.values()]
         if self.repaired and self.damaged:
             lines.append("  set aside in damaged/; `sweep run` computes them again")
-        same = self.trials - len(self.different)
+        same = self.trials - len(self.different) - len(self.moved)
         if self.trials:
             lines.append(f"{same:,} of {self.trials:,} trials evaluated again have the same count")
+        if self.moved:
+            lines.append(
+                f"{len(self.moved):,} of them, evaluated on another kind of device or processor then, differ by "
+                f"{self.decisions:,} decisions in all, within rounding"
+            )
+            lines += [f"  {c} at seed {s}: {old} stored, {new} now" for (c, s), old, new in self.moved]
         if self.withheld:
             lines.append(f"no trial evaluated again: {self.withheld}")
         lines += [f"  {c} at seed {s}: {old} stored, {new} now" for (c, s), old, new in self.different]
@@ -105,19 +120,31 @@ def verify(
         study = trusted_study(store, trust_plugins)
     except UntrustedError as error:
         return Verdict(shards, damaged, repair, 0, (), str(error))
-    checked, different = _again(store, study, sample, trust_model)
-    return Verdict(shards, damaged, repair, checked, different)
+    found = _again(store, study, sample, trust_model)
+    moved = {trial: apart for trial, _, _, apart in found.different if apart is not None}
+    different = tuple((trial, old, new) for trial, old, new, apart in found.different if apart is None)
+    others = tuple((trial, old, new) for trial, old, new, apart in found.different if apart is not None)
+    return Verdict(shards, damaged, repair, found.trials, different, moved=others, decisions=sum(moved.values()))
 
 
-def _again(store: Store, study: Study, sample: int, trust: bool) -> tuple[int, tuple[Different, ...]]:
+class _Again(NamedTuple):
+    """How many trials were evaluated again; those that differ, and where that is rounding, by how many decisions."""
+
+    trials: int
+    different: list[tuple[Trial, str, str, int | None]]
+
+
+def _again(store: Store, study: Study, sample: int, trust: bool) -> _Again:
     table = store.table()
     if table is None:
-        return 0, ()
+        return _Again(0, [])
     prepared = prepare(study, trust)
     if digest(prepared.identity) != store.manifest.get("study_digest"):
         raise InputError(f"{store.folder.uri}: its networks, dataset or plugins are not the files that are there now")
     study = prepared.study
-    rows = table.select(["cell", "seed", "n_correct", "engine", *study.further]).to_pylist()
+    rows = table.select(
+        ["cell", "seed", "n_correct", "n_images", "host", "device", "engine", *study.further]
+    ).to_pylist()
     rows.sort(key=lambda row: (row["cell"], row["seed"]))
     rows = [rows[i * len(rows) // sample] for i in range(sample)] if len(rows) > sample else rows
     stored = {(row["cell"], row["seed"]): row for row in rows}
@@ -126,25 +153,40 @@ def _again(store: Store, study: Study, sample: int, trust: bool) -> tuple[int, t
     for row in rows:
         engine = row["engine"] if prepared.flow.get(row["cell"]) else "plain"
         groups.setdefault((cells[row["cell"]].model, engine), []).append((row["cell"], row["seed"]))
-    different = []
+    different: list[tuple[Trial, str, str, int | None]] = []
+    here = width()
+    others = {h.get("host") for h in store.manifest.get("hosts", []) if h.get("width", here) != here}
     for (label, engine), trials in groups.items():
         expected = Counter(cell for cell, _ in trials)
         job = Job.of(prepared, engine=engine, survey=survey_of(prepared, store.folder), expected=expected)
         for row in _evaluated(job, prepared, label, trials):
             trial = (row["cell"], row["seed"])
-            for name in ("n_correct", *study.further):
-                before, now = stored[trial][name], row[name]
-                if not _same(before, now, name == "n_correct" or is_exact(name)):
-                    what = "" if name == "n_correct" else f"{name} "
-                    different.append((trial, f"{what}{before}", f"{now}"))
-                    break
-    return len(stored), tuple(different)
+            was = stored[trial]
+            changed = [name for name in ("n_correct", *study.further) if not _same(name, was, row)]
+            if changed:
+                name = changed[0]
+                elsewhere = was["device"] not in (row["device"], None) or was["host"] in others
+                apart = [_apart(name, was, row) if elsewhere else None for name in changed]
+                most = None if None in apart else max(filter(None, apart), default=0)
+                what = "" if name == "n_correct" else f"{name} "
+                different.append((trial, f"{what}{was[name]}", f"{row[name]}", most))
+    return _Again(len(stored), different)
 
 
-def _same(stored: float | None, now: float | None, exact: bool) -> bool:
-    if exact or stored is None or now is None:
-        return stored == now
-    return math.isclose(stored, now, rel_tol=TOLERANCE, abs_tol=TOLERANCE**2)
+def _same(name: str, stored: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    before, after = stored[name], now[name]
+    if name == "n_correct" or is_exact(name) or before is None or after is None:
+        return bool(before == after)
+    return math.isclose(before, after, rel_tol=TOLERANCE, abs_tol=TOLERANCE**2)
+
+
+def _apart(name: str, stored: Mapping[str, Any], now: Mapping[str, Any]) -> int | None:
+    """By how many decisions at least a trial differs from itself; None where that is more than rounding turns."""
+    before, after, images = stored[name], now[name], stored["n_images"]
+    if before is None or after is None or not (name == "n_correct" or is_exact(name)):
+        return None
+    apart = abs(before - after) if name == "n_correct" else round(images * abs(before - after))
+    return apart if apart <= max(1, ROUNDED * images) else None
 
 
 def _evaluated(job: Job, prepared: Prepared, label: str, trials: list[Trial]) -> Iterator[dict[str, Any]]:

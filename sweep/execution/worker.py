@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 from sweep.data.datasets import Dataset
 from sweep.data.measures import ACCURACY, column, further, measure_of
 from sweep.engine.budget import Budget
+from sweep.engine.machine import width
 from sweep.errors import (
     InputError,
     NodeError,
@@ -33,6 +34,7 @@ from sweep.errors import (
     VersionError,
 )
 from sweep.execution import sampled
+from sweep.execution.devices import CPU
 from sweep.execution.job import Job, Outcome, unpacked
 from sweep.execution.plan import FEW, SURVEY, WHOLE, Chunk
 from sweep.execution.travel import Travelling
@@ -251,6 +253,7 @@ def _alike(
 ) -> Iterator[tuple[_Kind, list[tuple[Cell, int]], Evaluator]]:
     """The trials of a chunk by what they have in common, each with what evaluates them."""
     network = _kept(_networks, model.digest, _KEPT_NETWORKS, partial(_load, job, model))
+    _check_device(job)
     from sweep.engine.evaluator import Evaluator  # once Keras is there, quietly
 
     groups: dict[_Kind, list[tuple[Cell, int]]] = {}
@@ -336,13 +339,24 @@ def _load(job: Job, model: ModelFile) -> Network:
     from sweep.engine import tf_ops
     from sweep.networks.loading import load_network_bytes
 
-    tf_ops.configure(job.threads)
-    if job.gpus and tf_ops.device() != "GPU":
-        raise NodeError(
-            f"TensorFlow sees no GPU, though {job.gpus:g} of one was given to the task; install its CUDA libraries "
-            "there (pip install 'noisesweep[gpu]') and NVIDIA's driver, or leave --gpus out"
-        )
+    tf_ops.configure(job.threads, gpus=job.device != CPU)
+    _check_device(job)  # before anything is computed
     return load_network_bytes(model.content.tobytes(), model.suffix, job.trust, model.code)
+
+
+def _check_device(job: Job) -> None:
+    """Raise NodeError where this process evaluates on another kind of device than the run: two never mix unasked."""
+    from sweep.engine import tf_ops
+
+    here = tf_ops.device()
+    if not job.device or here == job.device:
+        return
+    if here != CPU:
+        raise NodeError("TensorFlow uses a GPU there, and this run is on CPUs; --device mixed takes both")
+    raise NodeError(
+        f"TensorFlow sees no GPU, though {job.gpus:g} of one was given to the task; install its CUDA libraries "
+        "there (pip install 'noisesweep[gpu]') and NVIDIA's driver, or run on CPUs: --device cpu"
+    )
 
 
 def versions() -> dict[str, str]:
@@ -365,6 +379,7 @@ def _host() -> dict[str, str]:
         "host": platform.node(),
         "device": tf_ops.device(),
         "machine": platform.machine(),
+        "width": width(),
         "python": platform.python_version(),
         **versions(),
     }

@@ -21,7 +21,7 @@ _CHATTER = re.compile(rb"WARNING: All log messages before absl|[IW]\d{4} |E\d{4}
 def import_keras() -> ModuleType:
     """Keras, on its TensorFlow backend unless the environment says otherwise, without start-up messages."""
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    with whole(), _quiet_start():
+    with whole(), _quiet_start(), _sharing_gpus():
         import keras
 
     return keras  # type: ignore[no-any-return]
@@ -29,7 +29,7 @@ def import_keras() -> ModuleType:
 
 def import_tensorflow() -> ModuleType:
     """TensorFlow, without its start-up messages; TF_CPP_MIN_LOG_LEVEL=0 in the environment shows them."""
-    with whole(), _quiet_start():
+    with whole(), _quiet_start(), _sharing_gpus():
         import tensorflow
 
     return tensorflow  # type: ignore[no-any-return]
@@ -68,6 +68,24 @@ def names_anew() -> Iterator[None]:
         yield
     finally:
         global_state.set_global_attribute(key, before)
+
+
+def hide_gpus() -> None:
+    """Let TensorFlow use none of this machine's GPUs in this process; without effect once it does."""
+    with contextlib.suppress(RuntimeError):
+        import_tensorflow().config.set_visible_devices([], "GPU")
+
+
+@contextlib.contextmanager
+def _sharing_gpus() -> Iterator[None]:
+    """Sees to it that a TensorFlow imported within takes what it needs of a GPU's memory, not all of it."""
+    early = "tensorflow" in sys.modules
+    yield
+    tensorflow = sys.modules.get("tensorflow")
+    if early or tensorflow is None:
+        return
+    for gpu in tensorflow.config.list_physical_devices("GPU"):
+        tensorflow.config.experimental.set_memory_growth(gpu, True)
 
 
 @contextlib.contextmanager

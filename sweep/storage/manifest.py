@@ -172,6 +172,7 @@ _PARTS: dict[str, Callable[[Any], bool]] = {
     "pace": _is_pace,
     "chance": _is_shares,
     "versions": _is_texts,
+    "devices": lambda devices: isinstance(devices, list) and all(isinstance(kind, str) for kind in devices),
     "hosts": lambda hosts: isinstance(hosts, list) and all(map(_is_texts, hosts)),
     "identity": _is_identity,
     "ops": _is(dict),

@@ -19,6 +19,7 @@ from typing import Any, Self
 
 from sweep.data.datasets import Dataset
 from sweep.errors import InputError, SweepError, TaskError, VersionError
+from sweep.execution.devices import GPU, Wish, is_seen
 from sweep.execution.job import Job, Outcome, packed
 from sweep.execution.plan import Chunk
 from sweep.execution.ray.authentication import is_remote, lets_anyone_in, refusal
@@ -45,7 +46,7 @@ class RayRunner:
     Args:
         address: of a running cluster; None starts a local one, bound to loopback, without dashboard.
         workers: tasks at a time; None takes every core (or every share of a GPU).
-        gpus: GPUs a task asks for; 0 evaluates on CPUs, 0.25 lets four tasks share one GPU.
+        wish: on what tasks run, and on which nodes; a share of 0.25 lets four share one GPU.
         insecure: also use a cluster on other machines that lets anyone in without a token.
         memory: bytes that a task asks for of a cluster; 0 asks for none.
         wait_for_nodes: nodes of a cluster that can run a task, to be waited for before the first; 0 waits for none.
@@ -55,16 +56,16 @@ class RayRunner:
         self,
         address: str | None = None,
         workers: int | None = None,
-        gpus: float = 0.0,
+        wish: Wish | None = None,
         insecure: bool = False,
         memory: int = 0,
         wait_for_nodes: int = 0,
     ) -> None:
         self._address = address
         self._workers = workers
-        self._gpus = gpus
+        self._wish = wish or Wish()
         self._insecure = insecure
-        self._share = Share(gpus, 0 if address is None else memory)
+        self._share = Share(memory=0 if address is None else memory, labels=self._wish.labels)
         self._pending: dict[Any, tuple[Chunk, bytes]] = {}  # with the mark that a task leaves while it runs
         self._avoided: frozenset[str] = frozenset()
         self._turn = 0
@@ -110,6 +111,15 @@ class RayRunner:
         if self._scratch:
             self._scratch.remove()
 
+    def settle(self, there: Collection[str]) -> str:
+        wish = self._wish
+        with_gpu = replace(self._share, gpus=wish.share, accelerator=wish.accelerator)
+        has_gpus = self._joined.all_have(with_gpu) and (self._address is not None or is_seen())
+        device = wish.settled(there, has_gpus)
+        if device == GPU:
+            self._share = self._joined.share = with_gpu
+        return device
+
     def gather(self, tell: Callable[[str], None]) -> None:
         self._joined.gather(tell)
 
@@ -122,12 +132,10 @@ class RayRunner:
         travelling = packed_dataset(dataset, None if self._scratch or dataset.place is None else put(dataset))
         self._dataset = put(travelling or dataset)
         # max_calls=0: Ray would otherwise end a GPU worker after each task, and load the network again.
-        options = {"num_cpus": 0 if self._gpus else 1, "num_gpus": self._gpus, "max_calls": 0, "max_retries": RETRIES}
-        memory = {"memory": self._share.memory} if self._share.memory else {}
-        self._task = self._ray.remote(**options, **memory)(_task())
+        self._task = self._ray.remote(**self._share.options, max_calls=0, max_retries=RETRIES)(_task())
 
     def update(self, job: Job) -> None:
-        self._job = self._ray.put(packed(replace(job, gpus=self._gpus)))
+        self._job = self._ray.put(packed(replace(job, gpus=self._share.gpus)))
 
     @property
     def nodes(self) -> Collection[str]:
@@ -166,7 +174,8 @@ class RayRunner:
             strategy = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(target, soft=True)
             task = task.options(scheduling_strategy=strategy)
         elif self._avoided:
-            task = task.options(label_selector={"ray.io/node-id": f"!in({','.join(sorted(self._avoided))})"})
+            others = {"ray.io/node-id": f"!in({','.join(sorted(self._avoided))})"}
+            task = task.options(label_selector={**self._share.labels, **others})
         shared = [self._job, self._models[chunk.model], self._dataset]
         reference = task.remote(mark, shared, pickle.dumps(chunk))
         self._pending[reference] = chunk, mark
@@ -265,7 +274,8 @@ class RayRunner:
                     raise SweepError(f"Ray did not start on this machine: {reason(error)}") from error
 
     def _resources(self) -> Resources:
-        return {node["NodeID"]: node["Resources"] for node in self._ray.nodes() if node["Alive"]}
+        fits = self._wish.fits
+        return {n["NodeID"]: n["Resources"] for n in self._ray.nodes() if n["Alive"] and fits(n.get("Labels") or {})}
 
     @property
     def _joined(self) -> Members:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from sweep.errors import InputError, SweepError
 from sweep.execution.ray.autoscaler import Bundle, ask
@@ -29,28 +30,56 @@ class Share:
     Attributes:
         gpus: or 0 for one CPU.
         memory: bytes; 0 for none in particular.
+        accelerator: the type of GPU; empty for any.
+        labels: of the node, as Ray selects by them.
     """
 
     gpus: float = 0.0
     memory: int = 0
+    accelerator: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     def room(self, beat: Heartbeat, without: Collection[str] = ()) -> dict[str, int]:
         """Tasks that each node can run at a time; nodes that can run any."""
-        return beat.room(*(("GPU", self.gpus) if self.gpus else ("CPU", 1.0)), without, self.memory)
+        found = beat.room(*(("GPU", self.gpus) if self.gpus else ("CPU", 1.0)), without, self.memory)
+        return {node: room for node, room in found.items() if not self._type or self._type in beat.nodes[node]}
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Of a task, in Ray's words."""
+        return {
+            "num_cpus": 0 if self.gpus else 1,
+            "num_gpus": self.gpus,
+            **({"memory": self.memory} if self.memory else {}),
+            **({"accelerator_type": self.accelerator} if self.accelerator else {}),
+            **({"label_selector": dict(self.labels)} if self.labels else {}),
+        }
+
+    @property
+    def _type(self) -> str:
+        """The resource that a node with the type of GPU has, as Ray calls it."""
+        return f"accelerator_type:{self.accelerator}" if self.accelerator else ""
 
     def bundle(self, tasks: int = 1) -> Bundle:
         """What so many tasks take of a node, in Ray's words."""
         gpus = self.gpus * tasks
-        taken = {"GPU": float(math.ceil(gpus - 1e-9)) if gpus > 1 else gpus} if self.gpus else {"CPU": float(tasks)}
-        return {**taken, "memory": float(self.memory * tasks)} if self.memory else taken
+        taken: dict[str, float] = (
+            {"GPU": float(math.ceil(gpus - 1e-9)) if gpus > 1 else gpus} if self.gpus else {"CPU": float(tasks)}
+        )
+        taken |= {"memory": float(self.memory * tasks)} if self.memory else {}
+        return taken | ({self._type: 0.001 * tasks} if self._type else {})
 
     def missing(self, here: str) -> str:
         """That no node `here` has so much, in a line."""
+        having = "".join(f" with {key}={value}" for key, value in self.labels.items())
+        if self.accelerator:
+            return f"--device gpu:{self.accelerator}: {here} has no node{having} with {self.gpus:g} of such a GPU"
         if self.gpus:
-            return f"--gpus {self.gpus:g}: {here} has no such GPU; leave it out to run on CPUs"
+            return f"--gpus {self.gpus:g}: {here} has no such GPU{having}; leave it out to run on CPUs"
         if self.memory:
-            return f"--memory {size_text(self.memory)}: {here} has no node with a CPU and so much memory for a task"
-        return f"{here} has no node with a CPU for tasks"
+            much = f"--memory {size_text(self.memory)}"
+            return f"{much}: {here} has no node{having} with a CPU and so much memory for a task"
+        return f"{here} has no node{having} with a CPU for tasks"
 
 
 class Members:
@@ -63,12 +92,13 @@ class Members:
         wanted: nodes to wait for; 0 waits for none in particular.
 
     Attributes:
+        share: as given, or another since.
         lost: whether the cluster has been found not to answer.
     """
 
     def __init__(self, ask: Callable[[], Resources], share: Share, address: str | None = None, wanted: int = 0) -> None:
         self._beat = Heartbeat(ask)
-        self._share = share
+        self.share = share
         self._address = address
         self._where = "on this machine" if address is None else f"at {address}"
         self._wanted = wanted
@@ -78,7 +108,12 @@ class Members:
 
     def room(self, without: Collection[str] = ()) -> dict[str, int]:
         """Tasks that each node can run at a time, as of some seconds ago; nodes that can run any."""
-        return self._share.room(self._beat, without)
+        return self.share.room(self._beat, without)
+
+    def all_have(self, share: Share) -> bool:
+        """Whether every node that could run anything, of which there is one, has room for such a share."""
+        able = {node for node, has in self._beat.nodes.items() if has.get("CPU", 0) >= 1 or has.get("GPU", 0) > 0}
+        return bool(able) and share.room(self._beat).keys() == able
 
     def gather(self, tell: Tell) -> None:
         """Wait for nodes that can run a task, and `tell` how many there are of those that are waited for.
@@ -94,9 +129,9 @@ class Members:
         while not self.room():
             if time.monotonic() > end:
                 if self._address is None:
-                    raise InputError(self._share.missing("this machine"))
+                    raise InputError(self.share.missing("this machine"))
                 waits = "--wait-for-nodes 1 waits for one"
-                raise InputError(f"{self._share.missing(f'the cluster {self._where}')}; {waits}")
+                raise InputError(f"{self.share.missing(f'the cluster {self._where}')}; {waits}")
             time.sleep(POLL_SECONDS)
 
     def _await(self, wanted: int, tell: Tell) -> None:
@@ -122,11 +157,11 @@ class Members:
         One that does not fill its node would be put beside others, and no node started for it.
         """
         largest = max(room, default=1)
-        return [self._share.bundle(tasks) for tasks in [*room, *[largest] * (wanted - len(room))]]
+        return [self.share.bundle(tasks) for tasks in [*room, *[largest] * (wanted - len(room))]]
 
     def _ask(self, bundles: list[Bundle]) -> str:
         self._asked |= bool(bundles)
-        said = ask(bundles)
+        said = ask(bundles, self.share.labels)
         self._asked = bool(bundles)
         return said
 

@@ -54,6 +54,17 @@ _STAGES = (
 )
 
 
+def _devices(trials: pd.DataFrame) -> Iterator[str]:
+    """That trials were evaluated on several kinds of device, where they were."""
+    counts = trials["device"].value_counts().sort_index()
+    if len(counts) > 1:
+        each = " and ".join(f"{int(count):,} trials on {kind}s" for kind, count in counts.items())
+        yield (
+            f"As was asked for, {each} were evaluated; these sum in another order, so a decision within rounding may be"
+            " another there."
+        )
+
+
 def paragraphs(
     study: Study, summary: pd.DataFrame, trials: pd.DataFrame | None = None, measure: Measure = ACCURACY
 ) -> list[str]:
@@ -70,6 +81,7 @@ def paragraphs(
         *(_samples(trials) if has_sampled(summary) and trials is not None else ()),
         *([_CONTROLS] if trials is not None and has_controls(trials) else ()),
         *([_STAGES] if study.precision is not None else ()),
+        *(_devices(trials) if trials is not None else ()),
         _estimates(summary, measure),
     ]
     if summary["new_low"].notna().any() or measure.name == ACCURACY.name:

@@ -10,6 +10,7 @@ import pytest
 from architectures import SimpleBuilder, assert_same, draw_weights, plain, randomize
 from keras import layers as kl
 
+from sweep.engine.compiled import llvm, lowering, program, slots
 from sweep.engine.compiled.network import CompiledNetwork
 from sweep.engine.graph import Unsupported
 
@@ -111,3 +112,22 @@ def test_unsupported_layers_are_named() -> None:
     model = keras.Sequential([keras.Input((4,)), kl.Dense(3), kl.LayerNormalization(name="norm"), kl.Dense(2)])
     with pytest.raises(Unsupported, match=r"layer norm \(LayerNormalization\)"):
         CompiledNetwork(model, [0])
+
+
+def test_scores_do_not_depend_on_how_wide_the_processor_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each image has a lane of its own, and sums in one order: AVX, AVX2 and AVX-512 give the same bits."""
+    model, rng = residual_network(), np.random.default_rng(8)
+    randomize(model, rng)
+    varied = range(len(model.weights))
+    weights = draw_weights(model, varied, 2, rng)
+    x = rng.standard_normal((37, 12, 12, 3)).astype(np.float32)
+    found = []
+    for lanes in (4, 8, 16):
+        for module in (llvm, lowering, program, slots):
+            monkeypatch.setattr(module, "lanes", lambda lanes=lanes: lanes)
+        network = CompiledNetwork(model, varied)
+        blocks = network.blocks([x])
+        assert blocks.arrays[0].shape[-1] == lanes
+        found.append(network.forward(blocks, weights))
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])

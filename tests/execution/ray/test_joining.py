@@ -4,6 +4,7 @@ import itertools
 import json
 import re
 import time
+from collections.abc import Mapping
 from types import SimpleNamespace
 
 import pytest
@@ -59,7 +60,8 @@ class Cluster:
         monkeypatch.setattr(joining, "POLL_SECONDS", 0.001)
         monkeypatch.setattr(heartbeat, "EVERY_SECONDS", 0.001)
 
-    def _ask(self, bundles: list[dict[str, float]]) -> str:
+    def _ask(self, bundles: list[dict[str, float]], labels: Mapping[str, str]) -> str:
+        self.labels = labels
         self.requests.append(bundles)
         if bundles and self._coming:
             self.nodes = {**self.nodes, str(len(self.nodes)): self._coming.pop(0)}
