@@ -111,6 +111,41 @@ def test_a_gpu_that_is_not_there(place: Path):
     assert "this machine has no such GPU" in done.stderr
 
 
+ON_A_NODE_THAT_SAYS_IT_HAS_A_GPU = """
+import ray, sweep
+
+def main():
+    type_of_gpu = {"accelerator_type:A100": 1}
+    quiet = dict(include_dashboard=False, log_to_driver=False, object_store_memory=10**8)
+    ray.init(address="local", num_cpus=2, num_gpus=1, resources=type_of_gpu, labels={"zone": "a"}, **quiet)
+    for how in ({"labels": {"zone": "b"}}, {"device": "gpu:H100"}, {"device": "gpu:A100", "gpus": 0.5}):
+        try:
+            sweep.run("study.toml", "refused", **how)
+        except sweep.SweepError as error:
+            print(error)
+    sweep.run("study.toml", "labelled", labels={"zone": "in(a,c)"}, device="auto")
+
+main()
+"""
+
+
+def test_types_and_labels_of_nodes(place: Path, mark: str):
+    """By a Ray that takes our word for a GPU; TensorFlow sees none, so that `auto` takes CPUs."""
+    if Path("/dev/nvidia0").exists():
+        pytest.skip("there is a GPU")
+    script = [sys.executable, "-c", ON_A_NODE_THAT_SAYS_IT_HAS_A_GPU]
+    done = subprocess.run(script, capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 0, done.stderr
+    other, type_of_gpu, unseen = done.stdout.splitlines()[-3:]
+    assert other == "this machine has no node with zone=b with a CPU for tasks"
+    assert type_of_gpu == "--device gpu:H100: this machine has no node with 1 of such a GPU"
+    assert unseen.startswith("no node can do this work: worker on ")
+    assert "TensorFlow sees no GPU, though 0.5 of one was given to the task" in unseen
+    sweep.run("study.toml", "inline", runner="inline")
+    pd.testing.assert_frame_equal(results("labelled"), results("inline"), check_exact=True)
+    assert set(sweep.open_run("labelled").trials()["device"]) == {"CPU"}
+
+
 def test_an_existing_cluster(place: Path):
     """A head without this package's folder on its path: the driver sends the code along."""
     environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 4}

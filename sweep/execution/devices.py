@@ -101,6 +101,8 @@ def is_seen() -> bool:
 
 def devices_of(store: Store) -> frozenset[str]:
     """The kinds on which a run's trials were evaluated or are being; of earlier versions' runs, their rows say it."""
+    if not store.shards:  # begun, and nothing came of it
+        return frozenset()
     if DEVICES in store.manifest:
         return frozenset(store.manifest[DEVICES])
     table = store.table()

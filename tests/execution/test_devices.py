@@ -183,6 +183,9 @@ def test_a_worker_of_another_kind_refuses(place: Path, gpu: None, monkeypatch: p
     monkeypatch.setattr(tf_ops, "device", lambda: "CPU")
     with pytest.raises(NodeError, match=r"^TensorFlow sees no GPU, though .* or run on CPUs: --device cpu$"):
         sweep.run("study.toml", "other", runner="inline")
+    fresh_on_cpu(monkeypatch)
+    sweep.run("study.toml", "other", runner="inline")  # nothing came of the GPU
+    assert devices("other") == ["CPU"]
 
 
 def test_kinds_mix_when_asked_for_alone(place: Path, gpu: None, monkeypatch: pytest.MonkeyPatch, capsys):
