@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # each function imports what it needs: a command's help is th
     from sweep.study.study import Study
 
 MANY_TRIALS = 1_000_000  # of a study: to be confirmed
-MOST_TRIALS = 100_000_000  # at a time: the driver holds the list of what is missing, 10 GB then
+MOST_TRIALS = 100_000_000  # at a time: the driver holds what is missing, 12 bytes each, and sorts it
 RUNS = "results"  # runs lie in a folder of this name below the current directory, unless `out` says otherwise
 
 
@@ -228,7 +228,7 @@ def plan(
     study = prepared.study
     store, growth = open_store(prepared, out or Path(RUNS) / study.name)
     have = present(store, study.main, growth)
-    means, done = Means(study, have).said(len(prepared.dataset)), count_done(study, have)
+    means, done = Means(study, have.sampled()).said(len(prepared.dataset)), count_done(study, have)
     reached = reach(study, prepared.networks, prepared.flow)
     changed = str(growth) if growth else ""
     room = str(room_for(prepared, memory, workers, address is None))
@@ -245,7 +245,7 @@ def status(place: str | Path, trust_plugins: Trust = False) -> Plan:
 
     found = open_run(place, trust_plugins)
     have = present(found.store, found.study.main)
-    done, means = count_done(found.study, have), Means(found.study, have).said()
+    done, means = count_done(found.study, have), Means(found.study, have.sampled()).said()
     going_on = state(found.store.manifest, missing=bool(remaining(found.study, have)))
     return Plan(found.study, found.store.folder.uri, count_wanted(found.study), done, means, state=going_on)
 

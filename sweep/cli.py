@@ -18,6 +18,7 @@ from sweep.version import VERSION
 if TYPE_CHECKING:
     from sweep.reporting.run import Run
 
+FEW_CELLS = 60  # of the table that ends a run; `sweep table` prints all
 ENGINES = ("plain", "stacked", "compiled")
 
 
@@ -70,7 +71,7 @@ def _run(options: argparse.Namespace) -> None:
     from sweep.execution.driver import keeping
 
     with keeping(finished.store.folder.uri):
-        print(finished.table())
+        print(finished.table(most=FEW_CELLS))
         print(f"\nresults in {finished.store.folder.uri}; report: {finished.write_report()}")
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import platform
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from sweep.data.decisions import chance_warning, is_near_chance, shortfall
 from sweep.data.measures import ACCURACY
@@ -28,9 +29,7 @@ from sweep.execution.plan import (
     Chunk,
     ChunkSize,
     Cutter,
-    Trial,
     count_wanted,
-    kind_of,
     missing,
 )
 from sweep.execution.plan import (
@@ -40,9 +39,11 @@ from sweep.execution.progress import Progress
 from sweep.execution.resume import open_store, present, remaining, survey_of
 from sweep.execution.runner import Runner
 from sweep.execution.sampled import HALF
+from sweep.execution.trials import Trial, Trials
 from sweep.execution.worker import versions
 from sweep.preparation.inputs import Prepared
 from sweep.preparation.resolved import resolved_table
+from sweep.randomness import FIRST_SAMPLED
 from sweep.signals import stopping, whole
 from sweep.storage.kept import described, described_measures
 from sweep.storage.manifest import Clock
@@ -94,7 +95,7 @@ def run(
         ran = _Sweep(prepared, store, runner, job, chunk_trials, growth, wish).run()
         merge(store, job.study_digest, job.columns, list(job.cells))
         store.tidy()
-        lost = len(remaining(prepared.study, present(store))) if ran else 0
+        lost = remaining(prepared.study, present(store)) if ran else 0
         if lost:
             raise StoreError(f"{folder.uri}: {lost:,} trials were taken away while others ran; run it again")
     except BaseException:
@@ -155,10 +156,10 @@ class _Sweep:
         if self._growth is None:
             store.adopt(job.study_digest, job.columns)
         have = present(store, study.main, self._growth)
-        for (cell, _), value in have.items():
-            if study.main == ACCURACY.name:
+        for cell in study.clean if study.main == ACCURACY.name else ():
+            for value in have.of_cell(cell)[1].tolist():
                 self._check(cell, value)
-        self._means = Means(study, have)
+        self._means = Means(study, have.sampled())
         full, few = missing(study, have), self._means.missing()
         if not full and not few:
             self._begin()
@@ -170,7 +171,8 @@ class _Sweep:
         progress = Progress(
             list(job.cells), done, total, target=study.precision, light=light, measure=study.measure_called(study.main)
         )
-        progress.before([(trial, value) for trial, value in have.items() if trial[0] in job.cells])
+        for cell in job.cells:
+            progress.before(cell, *have.of_cell(cell))
         begun = False
         try:
             with progress, self._runner:
@@ -204,7 +206,7 @@ class _Sweep:
         store.save(**self._clock.finished())
         return len(full) + len(few)
 
-    def _stages(self, full: Sequence[Trial], sampling: bool) -> Iterator[list[Trial]]:
+    def _stages(self, full: Sequence[Trial], sampling: bool) -> Iterator[Sequence[Trial]]:
         """What can run at the same time: chips that see all images, the survey, then what is needed by what is there.
 
         Whoever reads on has run what was given.
@@ -213,7 +215,7 @@ class _Sweep:
         pilots: list[Trial] = []
         if sampling and survey is not None:
             pilots = [(c.id, PILOT) for c in self._job.cells.values() if c.random and c.id not in survey.pilots]
-        yield [*pilots, *full]
+        yield [*pilots, *full] if pilots else full
         found = self._job.survey
         if pilots and found:
             self._job = replace(self._job, survey=keep_survey(store.folder, found, images))
@@ -368,5 +370,7 @@ class _Sweep:
 
 def _each(stage: Sequence[Trial], workers: int) -> dict[str, float]:
     """Trials on all images of each cell that one of so many workers has probably to do."""
-    counts = Counter(cell for cell, seed in stage if kind_of((cell, seed)) == WHOLE)
-    return {cell: count / max(1, workers) for cell, count in counts.items()}
+    trials = Trials.of(stage)
+    whole = (trials.seeds >= 0) & (trials.seeds < FIRST_SAMPLED)
+    counts = np.bincount(trials.which[whole], minlength=len(trials.cells)).tolist()
+    return {cell: count / max(1, workers) for cell, count in zip(trials.cells, counts, strict=True) if count}

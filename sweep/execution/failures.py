@@ -11,7 +11,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from sweep.errors import NodeError, SweepError
-from sweep.execution.plan import Chunk, Trial
+from sweep.execution.plan import Chunk
+from sweep.execution.trials import Trial
 
 IN_A_ROW = 3  # failures of a cell, after which no more of it is tried; or of a node, after which others are asked
 ALONE = 3  # tries of a trial in a chunk of its own

@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from sweep.data.measures import ACCURACY
 from sweep.engine.budget import HELD_BYTES
-from sweep.execution.plan import DEADLINE_SECONDS, Chunk, Trial
+from sweep.execution.plan import DEADLINE_SECONDS, Chunk
+from sweep.execution.trials import Trial
 from sweep.perturb.base import REGISTRY
 from sweep.preparation.inputs import Prepared
 from sweep.preparation.sites import Flow

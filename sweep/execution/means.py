@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from sweep.execution.plan import FEW, Trial, kind_of, sampled
+from sweep.execution.plan import FEW, kind_of, sampled
 from sweep.execution.sampled import FEWEST, HALF
+from sweep.execution.trials import Trial
 from sweep.randomness import FIRST_SAMPLED
 from sweep.statistics.estimates import Floats, student
 from sweep.statistics.precision import expected_chips

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
+from sweep.execution.trials import Found, Trial, Trials
 from sweep.randomness import FIRST_SAMPLED
 from sweep.storage.schema import FIXED_SEED
 from sweep.study.study import Study
-
-Trial = tuple[str, int]  # (id of the cell, seed)
 
 PILOT = -1
 """In place of a seed: find the order of a cell's images, and what pilot chips decide."""
@@ -62,20 +63,24 @@ class Chunk:
         return [Chunk(self.model, self.trials[:middle]), Chunk(self.model, self.trials[middle:])]
 
 
-def wanted(study: Study) -> list[Trial]:
+def wanted(study: Study) -> Trials:
     """Every trial of a study: some seeds at a time through all cells of a model, so that all cells advance together.
 
     Seeds of one cell follow each other, because what a worker prepares for a cell serves them all.
     """
-    seeds = list(study.seed_range)
-    trials: list[Trial] = []
+    seeds = np.array(study.seed_range, np.int64)
+    which, of_each = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)]
     for model in study.models:
-        cells = [cell for cell in study.cells if cell.model == model]
-        trials += [(cell.id, FIXED_SEED) for cell in cells if not cell.random]
+        own = [i for i, cell in enumerate(study.cells) if cell.model == model]
+        fixed = [i for i in own if not study.cells[i].random]
+        random = np.array([i for i in own if study.cells[i].random], np.int32)
+        which.append(np.array(fixed, np.int32))
+        of_each.append(np.full(len(fixed), FIXED_SEED))
         for start in range(0, len(seeds), SEEDS_AT_A_TIME):
             some = seeds[start : start + SEEDS_AT_A_TIME]
-            trials += [(cell.id, seed) for cell in cells if cell.random for seed in some]
-    return trials
+            which.append(np.repeat(random, len(some)))
+            of_each.append(np.tile(some, len(random)))
+    return Trials([cell.id for cell in study.cells], np.concatenate(which), np.concatenate(of_each))
 
 
 def sampled(study: Study, ranges: Mapping[str, range]) -> list[Trial]:
@@ -101,21 +106,26 @@ def count_wanted(study: Study) -> int:
 
 def count_done(study: Study, present: Collection[Trial]) -> int:
     """How many of them are present."""
-    seeds_of = {c.id: study.seed_range if c.random else (FIXED_SEED,) for c in study.cells}
-    return sum(seed in seeds_of.get(cell, ()) for cell, seed in present)
+    found, done = Found.of(present), 0
+    for cell in study.cells:
+        seeds, _ = found.of_cell(cell.id)
+        among = study.seed_range if cell.random else range(FIXED_SEED, FIXED_SEED + 1)
+        done += int(np.count_nonzero((seeds >= among.start) & (seeds < among.stop)))
+    return done
 
 
-def missing(study: Study, present: Collection[Trial]) -> list[Trial]:
+def missing(study: Study, present: Collection[Trial]) -> Trials:
     """The wanted trials that are not present, in the order in which they will run."""
-    return [trial for trial in wanted(study) if trial not in present]
+    trials = wanted(study)
+    return trials.take(Found.of(present).lacks(trials))
 
 
 class Cutter:
     """Hands out the missing trials chunk by chunk, at sizes that may change on the way."""
 
-    def __init__(self, study: Study, trials: Sequence[Trial]) -> None:
+    def __init__(self, study: Study, trials: Iterable[Trial]) -> None:
         self._model = {cell.id: cell.model for cell in study.cells}
-        self._trials = list(trials)
+        self._trials = Trials.of(trials)
         self._next = 0
 
     @property
@@ -132,19 +142,20 @@ class Cutter:
         """The next chunk: at most `size` trials of one model and kind."""
         start = self._next
         model = self._model[self._trials[start][0]]
-        end = start
         kind = kind_of(self._trials[start])
-        while end < min(start + size, len(self._trials)):
-            if self._model[self._trials[end][0]] != model or kind_of(self._trials[end]) != kind:
+        chosen = []
+        for trial in self._trials[start : start + size]:
+            if self._model[trial[0]] != model or kind_of(trial) != kind:
                 break
-            end += 1
-        self._next = end
-        return Chunk(model, tuple(self._trials[start:end]))
+            chosen.append(trial)
+        self._next = start + len(chosen)
+        return Chunk(model, tuple(chosen))
 
     def drop(self, cell: str) -> int:
         """Hand out no more trials of a cell; returns how many were left."""
-        kept = [trial for trial in self._trials[self._next :] if trial[0] != cell]
-        dropped = self.left - len(kept)
+        left = self._trials[self._next :]
+        kept = left.take(np.array([name != cell for name in left.cells], bool)[left.which])
+        dropped = len(left) - len(kept)
         self._trials, self._next = kept, 0
         return dropped
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self, TextIO
 
+import numpy as np
+import numpy.typing as npt
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -17,7 +19,9 @@ from rich.table import Table
 from rich.text import Text
 
 from sweep.data.measures import ACCURACY, Measure
-from sweep.execution.plan import FEW, Trial, kind_of
+from sweep.execution.plan import FEW, kind_of
+from sweep.execution.trials import Trial
+from sweep.randomness import FIRST_SAMPLED
 from sweep.texts import duration
 
 PLAIN_SECONDS = 5.0  # between two plain lines
@@ -45,6 +49,13 @@ class Running:
         step = value - self.mean
         self.mean += step / self.count
         self.squares += step * (value - self.mean)
+
+    def begin(self, values: npt.NDArray[np.float64]) -> None:
+        """Take in the first values, shape (n,)."""
+        known = values[~np.isnan(values)]
+        if known.size:
+            self.count, self.mean = known.size, float(known.mean())
+            self.squares = float(((known - self.mean) ** 2).sum())
 
     @property
     def half_width(self) -> float:
@@ -115,13 +126,12 @@ class Progress:
         if self._live:
             self._live.stop()
 
-    def before(self, trials: Sequence[tuple[Trial, float]]) -> None:
-        """Accuracies of trials that were there before this run."""
-        for trial, accuracy in trials:
-            is_light = kind_of(trial) == FEW
-            self._few += is_light
-            of = self._means if is_light else self._cells
-            of[trial[0]].add(accuracy)
+    def before(self, cell: str, seeds: npt.NDArray[np.int64], values: npt.NDArray[np.float64]) -> None:
+        """Trials of a cell that were there before this run, and what they say; shapes (n,)."""
+        light = seeds >= FIRST_SAMPLED
+        self._few += int(light.sum())
+        self._cells[cell].begin(values[~light])
+        self._means[cell].begin(values[light])
 
     def expect(self, total: int, few: int) -> None:
         """So many trials will be there in the end, as far as is known now, so many of them light."""
@@ -164,7 +174,10 @@ class Progress:
         """Take in finished trials and their accuracies; they took a task `seconds`."""
         if not self._arrivals:  # work began when the first task to finish began
             self._arrivals.append((time.monotonic() - seconds, self._done, self._work))
-        self.before(trials)
+        for trial, accuracy in trials:
+            is_light = kind_of(trial) == FEW
+            self._few += is_light
+            (self._means if is_light else self._cells)[trial[0]].add(accuracy)
         self._done += len(trials)
         self._arrivals.append((time.monotonic(), self._done, self._work))
         while len(self._arrivals) > 2 and self._arrivals[-1][0] - self._arrivals[0][0] > WINDOW_SECONDS:

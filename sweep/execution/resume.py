@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pyarrow as pa
+
 from sweep.data.measures import ACCURACY
 from sweep.errors import InputError, StoreError
 from sweep.execution.growth import Growth, growth_of
 from sweep.execution.means import Means
-from sweep.execution.plan import Trial, missing
+from sweep.execution.plan import missing
 from sweep.execution.sampled import FEWEST
+from sweep.execution.trials import Found, Trials
 from sweep.preparation.inputs import Prepared, own_clean
 from sweep.preparation.sites import corrected
 from sweep.storage.paths import Folder
@@ -53,14 +56,17 @@ def open_store(prepared: Prepared, place: str | Path) -> Opened:
     return Opened(store, growth)
 
 
-def present(store: Store, measure: str = ACCURACY.name, growth: Growth | None = None) -> dict[Trial, float]:
+def present(store: Store, measure: str = ACCURACY.name, growth: Growth | None = None) -> Found:
     """The committed trials, and those that come back; what each says of its chip's accuracy, or another measure."""
-    found: dict[Trial, float] = {}
-    for table in (store.table(), growth.returning(store.folder) if growth else None):
-        if table is not None:
-            keys = zip(table["cell"].to_pylist(), table["seed"].to_pylist(), strict=True)
-            found |= zip(keys, values_of(table, measure).tolist(), strict=True)
-    return found
+    names = list(dict.fromkeys(["cell", "seed", "accuracy", "estimate", "control", measure]))
+    returning = growth.returning(store.folder) if growth else None
+    tables = [table.select(names) for table in (store.table(names), returning) if table is not None]
+    if not tables:
+        return Found.of(())
+    table = pa.concat_tables(tables)
+    coded = table["cell"].combine_chunks().dictionary_encode()
+    trials = Trials(coded.dictionary.to_pylist(), coded.indices.to_numpy(), table["seed"].to_numpy())
+    return Found(trials, values_of(table, measure))
 
 
 def survey_of(prepared: Prepared, folder: Folder) -> Survey | None:
@@ -70,9 +76,9 @@ def survey_of(prepared: Prepared, folder: Folder) -> Survey | None:
     return read_survey(folder, len(prepared.dataset))
 
 
-def remaining(study: Study, have: Mapping[Trial, float]) -> list[Trial]:
-    """The trials that a study still needs, as far as it can be told from those that are there."""
-    return [*missing(study, have), *Means(study, have).missing()]
+def remaining(study: Study, have: Found) -> int:
+    """How many trials a study still needs, as far as it can be told from those that are there."""
+    return len(missing(study, have)) + len(Means(study, have.sampled()).missing())
 
 
 def _by_first_version(manifest: Mapping[str, Any]) -> bool:

@@ -15,8 +15,9 @@ from sweep.data.measures import is_exact
 from sweep.engine.machine import width
 from sweep.errors import InputError, SweepError, UntrustedError
 from sweep.execution.job import Job
-from sweep.execution.plan import Chunk, Trial, kind_of
+from sweep.execution.plan import Chunk, kind_of
 from sweep.execution.resume import survey_of
+from sweep.execution.trials import Trial
 from sweep.execution.worker import evaluate_chunk
 from sweep.preparation.inputs import Prepared, prepare
 from sweep.storage.kept import Trust, read_study, trusted_study

@@ -39,9 +39,9 @@ def effort(trials: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame | None:
     full = full[full["cell"].isin(summary.loc[random | summary["sampled"].gt(0), "cell"])]
     of_cell, of_model = (full.groupby(key)["seconds"].median() for key in ("cell", "model"))
     few = trials[["cell", "n_images"]][~whole].assign(seconds=times[~whole], value=precise_values(trials)[~whole])
-    rows = []
+    rows, of_cells = [], {row["cell"]: row for row in summary.to_dict("records")}
     for cell, group in few.groupby("cell", sort=False):
-        row = summary.loc[summary["cell"] == cell].iloc[0]
+        row = of_cells[cell]
         chips, seen = len(group), float(group["n_images"].sum())
         values = group["value"].to_numpy()
         reach = student(chips - 1) * values.std(ddof=1) / np.sqrt(chips) if chips > 1 else np.nan

@@ -45,7 +45,8 @@ class Run:
         self.store = store
         self.study = read_study(store, trust_plugins)
         self._measure = self.study.measure_called(self.study.main)
-        self._summarised: tuple[set[str], pd.DataFrame] | None = None  # of which shards, by their content
+        self._read: tuple[set[str], pd.DataFrame] | None = None  # of which shards, by their content
+        self._summarised: tuple[set[str], pd.DataFrame] | None = None  # likewise
         store.expect(self.study)
 
     def of(self, measure: str) -> Run:
@@ -76,7 +77,14 @@ class Run:
         Chips that saw a few images, `n_images` of them, have an `estimate` of their accuracy on all images. Their
         `accuracy` is biased, since these images were chosen because they are hard: take `chips()` for accuracies.
         """
-        return self.store.trials([cell.id for cell in self.study.cells])
+        if self._read is None or self._read[0] != self._shards:  # a million take a second, at each of fifteen uses
+            found = self.store.trials([cell.id for cell in self.study.cells])
+            self._read = self._shards, found  # reading may find others listed
+        return self._read[1].copy(deep=False)  # pandas copies what is changed
+
+    @property
+    def _shards(self) -> set[str]:
+        return {shard.sha256 for shard in self.store.shards.values()}
 
     def chips(self) -> pd.DataFrame:
         """The trials that saw all images: one row per chip and cell, as `trials`, without those that saw a few."""
@@ -93,7 +101,7 @@ class Run:
         trials, measure = self.trials(), self._measure
         if trials.empty:
             raise InputError(f"{self.store.folder.uri}: holds no trials yet; `sweep run` makes them")
-        read = {shard.sha256 for shard in self.store.shards.values()}
+        read = self._shards
         if self._summarised is None or self._summarised[0] != read:  # thousands of cells take seconds
             study, chance = self.study, self.store.manifest.get("chance")
             published = study.published or None if measure.name == ACCURACY.name else None
@@ -208,15 +216,18 @@ class Run:
         """Columns of the swept parameters."""
         return list(self.study.columns)
 
-    def table(self, format: str = "text", answers: bool = False) -> str:
-        """The summary as text, markdown, csv, latex or json; with `answers`, those tables too, for people."""
-        if answers and format not in FOR_PROGRAMS:
-            summary = render(
-                self.summary(), self.parameters, format, self.study.name, None, self._remarks(), self.measure
-            )
-            return "\n\n".join([summary, *(layout([as_table(answer)], "", format) for answer in self.answers())])
-        return render(
-            self.summary(), self.parameters, format, self.study.name, self.components(), self._remarks(), self.measure
+    def table(self, format: str = "text", answers: bool = False, most: int | None = None) -> str:
+        """The summary as text, markdown, csv, latex or json; with `answers`, those tables too, for people.
+
+        Of more than `most` cells, a table for people has the first so many, and says how many more there are.
+        """
+        summary, remarks, apart = self.summary(), self._remarks(), None if answers else self.components()
+        title, of = self.study.name, self.measure
+        if format in FOR_PROGRAMS:
+            return render(summary, self.parameters, format)
+        shown = render(summary, self.parameters, format, title, apart, remarks, of, most)
+        return "\n\n".join(
+            [shown, *(layout([as_table(answer)], "", format) for answer in (self.answers() if answers else ()))]
         )
 
     def _repr_html_(self) -> str:

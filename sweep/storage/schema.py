@@ -162,10 +162,24 @@ def parquet_bytes(table: pa.Table) -> bytes:
 
 def fingerprint(table: pa.Table) -> str:
     """SHA-256 of a table's names, types and values, whatever file they come from."""
-    buffer = io.BytesIO()
-    buffer.write(table.schema.remove_metadata().to_string(show_field_metadata=False).encode())
-    pyarrow.csv.write_csv(table, buffer)
-    return hashlib.sha256(buffer.getbuffer()).hexdigest()
+    digest = _Digest()
+    digest.write(table.schema.remove_metadata().to_string(show_field_metadata=False).encode())
+    pyarrow.csv.write_csv(table, digest)
+    return digest.sha256.hexdigest()
+
+
+class _Digest(io.RawIOBase):
+    """A file whose bytes are digested and not kept."""
+
+    def __init__(self) -> None:
+        self.sha256 = hashlib.sha256()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        self.sha256.update(content)
+        return len(content)
 
 
 class Expected:
@@ -207,7 +221,7 @@ class Expected:
         without = np.isnan(correct) & np.isnan(accuracy)  # of networks without classes, where the schema allows it
         further = further_of(table.schema.names)
         endless = np.isinf(np.array([table[name].to_numpy() for name in further])).any(axis=0) if further else False
-        fixed = np.isin(table["cell"].to_numpy(zero_copy_only=False), self._fixed)
+        fixed = pc.is_in(table["cell"], pa.array(self._fixed, pa.string())).to_numpy()
         seconds, *sampled = (table[name].to_numpy(zero_copy_only=False) for name in ("seconds", *SAMPLED))
         estimate, apart, control = sampled
         few = seed >= FIRST_SAMPLED

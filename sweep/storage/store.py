@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sweep.errors import InputError, NondeterminismError, StoreError
 from sweep.storage.disk import MOST_BYTES
 from sweep.storage.manifest import parse as parse_manifest
+from sweep.storage.manifest import text as manifest_text
 from sweep.storage.paths import Folder
 from sweep.storage.schema import FORMAT, Expected, result_columns, trial_schema
 from sweep.storage.shards import REMEDY, TRIALS, Shard, check_study, parse, sound, study_of
@@ -35,6 +38,7 @@ _OTHER = "other"  # in place of the checksum of a shard of what the study was be
 
 T = TypeVar("T")
 R = TypeVar("R")
+Ints = npt.NDArray[np.int64]
 
 
 def each(work: Callable[[T], R], items: Collection[T]) -> Iterator[R]:
@@ -48,6 +52,22 @@ def each(work: Callable[[T], R], items: Collection[T]) -> Iterator[R]:
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def in_order(which: Ints, seeds: Ints) -> bool:
+    """Whether trials are in the order of cells (by number), then of seeds; shapes (T,)."""
+    later, same = which[1:] > which[:-1], which[1:] == which[:-1]
+    return bool((later | (same & (seeds[1:] >= seeds[:-1]))).all())
+
+
+def repeated(cells: pa.ChunkedArray, seeds: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+    """Which trials are there before, too; shape (T,)."""
+    which, numbers = cells.combine_chunks().dictionary_encode().indices.to_numpy(), seeds.to_numpy()
+    found = np.zeros(len(numbers), bool)
+    order = np.arange(len(numbers)) if in_order(which, numbers) else np.lexsort((numbers, which))
+    which, numbers = which[order], numbers[order]
+    found[order[1:]] = (which[1:] == which[:-1]) & (numbers[1:] == numbers[:-1])
+    return found
 
 
 class Store:
@@ -142,7 +162,7 @@ class Store:
             self.manifest.setdefault("hosts", [])
             self.manifest["format"] = FORMAT
             self.manifest["shards"] = [asdict(self.shards[name]) for name in sorted(self.shards)]
-            written = (json.dumps(self.manifest, indent=1, ensure_ascii=False) + "\n").encode()
+            written = manifest_text(self.manifest).encode()
             if len(written) > MOST_BYTES:
                 raise StoreError(f"{self.folder.uri}: the study has more cells than a manifest can list")
             return written
@@ -289,46 +309,56 @@ class Store:
 
         self._update(change)
 
-    def table(self) -> pa.Table | None:
+    def table(self, columns: Sequence[str] | None = None) -> pa.Table | None:
         """All trials that the manifest lists, each (cell, seed) once; None when there are none.
+
+        `columns` are those that are read, in this order; None for all of them.
 
         Raises StoreError when a shard is missing or differs from what the manifest says, NondeterminismError when it
         contradicts another one.
         """
-        tables = self._tables()
+        tables = self.each_shard(lambda _, table: table if columns is None else table.select(columns))
         if not tables:
             return None
-        table = pa.concat_tables(tables).replace_schema_metadata(None)
+        table = pa.concat_tables(tables)
+        again = repeated(table["cell"], table["seed"])
+        if not again.any():
+            return table
+        if columns is not None:
+            whole = self.table()
+            return None if whole is None else whole.select(columns)
         results = table.select(result_columns(table.schema)).to_pandas()
-        again = results.duplicated(["cell", "seed"])
-        if again.any():
-            if (again != results.duplicated()).any():
-                first = results[again & ~results.duplicated()].iloc[0]
-                raise NondeterminismError(
-                    f"{self.folder.uri}: {first['cell']} at seed {first['seed']} was evaluated twice, "
-                    "with different results; the evaluation is not deterministic"
-                )
-            table = table.filter(pa.array(~again))
-        return table
+        if (again != results.duplicated()).any():
+            first = results[again & ~results.duplicated()].iloc[0]
+            raise NondeterminismError(
+                f"{self.folder.uri}: {first['cell']} at seed {first['seed']} was evaluated twice, "
+                "with different results; the evaluation is not deterministic"
+            )
+        return table.filter(pa.array(~again))
 
-    def _tables(self) -> list[pa.Table]:
-        """Every shard; from the start again when another driver has replaced one meanwhile."""
-        shards = [shard for _, shard in sorted(self.shards.items())]
-        found = list(each(self._readable, shards))
-        tables = [table for table in found if isinstance(table, pa.Table)]
-        if len(tables) < len(found):
+    def each_shard(self, work: Callable[[Shard, pa.Table], T], among: Collection[str] | None = None) -> list[T]:
+        """What `work` makes of every shard, in the order of their names, without what a file says of itself.
+
+        From the start again when another driver has replaced one meanwhile; `among` are the names of those to read.
+        """
+
+        def made(shard: Shard) -> T | StoreError:
+            try:
+                table = self.read(shard)
+            except StoreError as error:
+                return error
+            return work(shard, table.replace_schema_metadata(None))
+
+        shards = [shard for name, shard in sorted(self.shards.items()) if among is None or name in among]
+        found = list(each(made, shards))
+        done = [one for one in found if not isinstance(one, StoreError)]
+        if len(done) < len(found):
             self.load()
             for shard, error in zip(shards, found, strict=True):
                 if isinstance(error, StoreError) and self.shards.get(shard.name) == shard:
                     raise error
-            return self._tables()
-        return tables
-
-    def _readable(self, shard: Shard) -> pa.Table | StoreError:
-        try:
-            return self.read(shard)
-        except StoreError as error:
-            return error
+            return self.each_shard(work, among)
+        return done
 
     def trials(self, cells: list[str]) -> pd.DataFrame:
         """One row per trial, in the order of `cells`, then of seeds; columns as in the schema.
@@ -338,13 +368,15 @@ class Store:
         table = self.table()
         if table is None:
             return pd.DataFrame()
+        order = pc.index_in(table["cell"], value_set=pa.array(cells, pa.string())).to_numpy()
+        seeds = table["seed"].to_numpy()
+        if not in_order(order, seeds):  # merged files are
+            table = table.take(np.lexsort((seeds, order)))
         frame: pd.DataFrame = table.to_pandas()
         whole = [f.name for f in table.schema if f.nullable and f.type == pa.int64()]
         whole += [f.name for f in table.schema if f.nullable and f.type == pa.int32()]
         frame = frame.astype(dict.fromkeys(whole, "Int64"))  # else NumPy makes 8.0 of 8 bits where some are missing
-        order = frame["cell"].map({cell: i for i, cell in enumerate(cells)})
-        frame = frame.assign(_order=order).sort_values(["_order", "seed"], kind="stable")
-        return frame.drop(columns="_order").reset_index(drop=True)
+        return frame.reset_index(drop=True)
 
     def read(self, shard: Shard, study_digest: str | None = None) -> pa.Table:
         """The trials of a shard; raises StoreError when it is not what was committed."""

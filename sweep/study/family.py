@@ -82,7 +82,7 @@ class Cell:
         swept = ",".join(f"{name}={_text(value)}" for name, value in self.values.items())
         return "/".join(part for part in (self.model, self.family, swept) if part)
 
-    @property
+    @cached_property
     def random(self) -> bool:
         """Whether two seeds can differ; a cell without randomness has one trial."""
         return any(draws(t) for t in self.transforms)

@@ -54,7 +54,7 @@ def inline(picture: Picture, prefix: str, texts: Mapping[str, tuple[str, str]]) 
     Args:
         picture: one of `pictures`.
         prefix: of all ids; letters, digits and hyphens.
-        texts: cell id → (id of the element to which its mark links, what its mark says).
+        texts: cell id → (id of the element to which its mark links, what its mark says); others have no mark.
     """
     from matplotlib.figure import Figure
 
@@ -128,6 +128,8 @@ def _marks(
     height = figure.bbox.height
     for position, axes in enumerate(figure.axes):
         for mark in marks(axes):
+            if mark.cell not in texts:
+                continue
             target, text = texts[mark.cell]
             x, y = axes.transData.transform((mark.x, mark.y))
             series = numbers[f"{position}:{mark.series}"][1]

@@ -24,7 +24,11 @@ from sweep.reporting.html.tables import cell_notes, cell_tables, effort_table, f
 from sweep.reporting.labels import Labels, parameter_labels, value_text
 from sweep.reporting.tables.columns import disagreements, has_void
 from sweep.reporting.tables.frames import Answer, as_table
+from sweep.reporting.tables.summary_tables import more
 from sweep.texts import duration, percent
+
+
+MOST_CELLS = 1000  # in tables of the page, and of its pictures' marks; a browser lays out no tens of thousands
 
 
 def report(run: Results, answers: Sequence[Answer] = ()) -> str:
@@ -41,13 +45,16 @@ def report(run: Results, answers: Sequence[Answer] = ()) -> str:
         InputError: the run holds no trials.
     """
     trials, summary, manifest = run.trials(), run.summary(), run.store.manifest
-    ids = {str(cell): f"cell-{i}" for i, cell in enumerate(summary["cell"])}
+    shown = summary[:MOST_CELLS]
+    ids = {str(cell): f"cell-{i}" for i, cell in enumerate(shown["cell"])}
     measure = run.measure
     methods, ops = paragraphs(run.study, summary, trials, measure), sources(run.study)
     notes, labels = cell_notes(summary, run.parameters, measure), parameter_labels(run.study)
     spent = effort(trials, summary)
     if spent is not None:
         notes.append(in_words(spent))
+    if len(shown) < len(summary):
+        notes.append(more(len(shown), len(summary)))
     said = [*methods, *notes, *(source for _, _, source in ops), *(answer.note for answer in answers)]
     cited = named("\n".join(said), references())
     script = _file("report.js")
@@ -63,14 +70,14 @@ def report(run: Results, answers: Sequence[Answer] = ()) -> str:
             headline=_headline(run, trials, summary, labels),
             notes=" ".join(notes),
             tables=[
-                *cell_tables(summary, run.parameters, ids, labels, measure),
-                *([] if spent is None else [effort_table(spent, _names(summary, run.parameters, labels))]),
+                *cell_tables(shown, run.parameters, ids, labels, measure),
+                *([] if spent is None else [effort_table(spent[:MOST_CELLS], _names(summary, run.parameters, labels))]),
             ],
             others=[
                 (
                     other.measure.label,
                     " ".join(cell_notes(other.summary(), run.parameters, other.measure)),
-                    list(cell_tables(other.summary(), run.parameters, {}, labels, other.measure)),
+                    list(cell_tables(other.summary()[:MOST_CELLS], run.parameters, {}, labels, other.measure)),
                 )
                 for other in run.others
             ],
@@ -144,7 +151,7 @@ def _figures(
     """Titles, and what is drawn."""
 
     def texts_of(one: Results, cells: pd.DataFrame) -> dict[str, tuple[str, str]]:
-        rows = [(str(cell["cell"]), cell) for _, cell in cells.iterrows()]
+        rows = [(str(cell["cell"]), cell) for _, cell in cells[:MOST_CELLS].iterrows()]
         return {name: (ids[name], _said(cell, run.parameters, labels, one.measure)) for name, cell in rows}
 
     texts = texts_of(run, summary)

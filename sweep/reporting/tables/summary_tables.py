@@ -26,6 +26,7 @@ def render(
     components: pd.DataFrame | None = None,
     remarks: Sequence[str] = (),
     measure: Measure = ACCURACY,
+    most: int | None = None,
 ) -> str:
     """Render a summary.
 
@@ -44,6 +45,7 @@ def render(
             family at the end, but not in CSV and JSON.
         remarks: further sentences below the tables, but not in CSV and JSON.
         measure: of which the summary is.
+        most: rows of cells, and of `components`; CSV and JSON have all of them. Notes are of all cells.
 
     Returns:
         The whole text, without a line feed at its end.
@@ -53,18 +55,26 @@ def render(
     """
     if format in FOR_PROGRAMS:
         return for_programs(summary, format)
-    tables = list(_tables(summary, parameters, measure))
+    shown, rest = summary[:most], summary[len(summary[:most]) :]
+    tables = list(_tables(shown, parameters, measure))
+    below = list(remarks)
     if components is not None:
-        tables += _component_tables(components, parameters, measure)
-    if tables and remarks:
-        tables[-1] = replace(tables[-1], notes=(*tables[-1].notes, *remarks))
+        tables += _component_tables(components[:most], parameters, measure)
+    if len(rest):
+        below = [more(len(shown), len(summary)), *notes(rest, columns_of(rest, True, measure), (), measure), *remarks]
+    if tables and below:
+        tables[-1] = replace(tables[-1], notes=(*tables[-1].notes, *below))
     return layout(tables, title, format)
+
+
+def more(shown: int, cells: int) -> str:
+    """What is said below tables that have not all cells."""
+    return f"The first {shown:,} of {cells:,} cells; `sweep table RUN` prints all, and summary.csv has them."
 
 
 def _tables(summary: pd.DataFrame, parameters: Sequence[str], measure: Measure) -> Iterator[Table]:
     several_models = summary["model"].nunique() > 1
-    for family in summary["family"].unique():
-        of_family = summary[summary["family"] == family]
+    for family, of_family in summary.groupby("family", sort=False):
         swept = [name for name in parameters if of_family[name].notna().any()]
         if family == CLEAN and several_models:
             yield _table(CLEAN, of_family, ["model", *swept], measure)
