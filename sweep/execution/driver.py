@@ -47,7 +47,7 @@ from sweep.randomness import FIRST_SAMPLED
 from sweep.signals import stopping, whole
 from sweep.storage.kept import described, described_measures
 from sweep.storage.manifest import Clock
-from sweep.storage.merge import merge
+from sweep.storage.merge import gather, merge
 from sweep.storage.paths import Folder
 from sweep.storage.schema import parquet_bytes
 from sweep.storage.shards import commit
@@ -312,6 +312,7 @@ class _Sweep:
     def _save(self, progress: Progress) -> None:
         begun, rate = time.monotonic(), progress.rate
         self._store.save(**self._clock.running(rate and rate[0], progress.seconds_left))
+        gather(self._store, self._job.study_digest, list(self._job.cells))
         done = time.monotonic()
         self._save_next = done + max(SAVE_SECONDS, (done - begun) / SAVE_SHARE)
 

@@ -41,12 +41,13 @@ class Run:
         store: its folder.
     """
 
+    _read: tuple[set[str], pd.DataFrame] | None = None  # of which shards, by their content
+    _summarised: tuple[set[str], pd.DataFrame] | None = None  # likewise
+
     def __init__(self, store: Store, trust_plugins: Trust = False) -> None:
         self.store = store
         self.study = read_study(store, trust_plugins)
         self._measure = self.study.measure_called(self.study.main)
-        self._read: tuple[set[str], pd.DataFrame] | None = None  # of which shards, by their content
-        self._summarised: tuple[set[str], pd.DataFrame] | None = None  # likewise
         store.expect(self.study)
 
     def of(self, measure: str) -> Run:
@@ -221,11 +222,11 @@ class Run:
 
         Of more than `most` cells, a table for people has the first so many, and says how many more there are.
         """
-        summary, remarks, apart = self.summary(), self._remarks(), None if answers else self.components()
-        title, of = self.study.name, self.measure
+        summary, title = self.summary(), self.study.name
         if format in FOR_PROGRAMS:
             return render(summary, self.parameters, format)
-        shown = render(summary, self.parameters, format, title, apart, remarks, of, most)
+        apart, remarks = None if answers else self.components(), self._remarks()
+        shown = render(summary, self.parameters, format, title, apart, remarks, self.measure, most)
         return "\n\n".join(
             [shown, *(layout([as_table(answer)], "", format) for answer in (self.answers() if answers else ()))]
         )

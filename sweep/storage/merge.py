@@ -16,6 +16,7 @@ from sweep.storage.shards import TRIALS, Shard, commit
 from sweep.storage.store import Store
 
 ROWS = 250_000  # of a merged file, some MiB; in memory 50 MiB
+MANY = 512  # small files, from which on they become one while a run goes on
 PASSES = 16  # over all shards, at most, to gather what goes into merged files
 
 Ints = npt.NDArray[np.int64]
@@ -47,6 +48,29 @@ def merge(store: Store, study_digest: str, columns: Mapping[str, type], cells: S
         new = [commit(store.folder, part, study_digest, name) for name, part in order.files(store, named)]
         whole = len(new) == len(named) and _read_back(store, new, study_digest, order.shards)
         done = whole and store.replace(order.shards, new)
+    store.clean()
+
+
+def gather(store: Store, study_digest: str, cells: Sequence[str], many: int = MANY) -> None:
+    """Make one file of the small ones, while a run goes on, where there are more than `many`.
+
+    So the manifest, which is written every few seconds, does not grow with every shard of the past, and neither does
+    the folder. What is listed is taken, in the way of `merge`, which puts all in order in the end. Where another driver
+    has replaced some of it meanwhile, all is left as it is until the next time.
+    """
+    small = {name for name, shard in store.shards.items() if shard.rows < ROWS // 2}
+    if len(small) <= many:
+        return
+    order = _Order.of(store, cells, small)
+    if order is None or order.shards != small:
+        return
+    if order.repeats:
+        store.table(("cell", "seed"))  # raises where two of the same differ
+    named = order.names(study_digest)
+    if not store.shards.keys() & set(named):
+        new = [commit(store.folder, part, study_digest, name) for name, part in order.files(store, named)]
+        if len(new) == len(named) and _read_back(store, new, study_digest, set(store.shards)):
+            store.replace(small, new)
     store.clean()
 
 

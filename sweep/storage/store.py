@@ -215,10 +215,11 @@ class Store:
         `clean` then removes the old ones. False, and nothing replaced, when another driver has replaced some of them.
         """
         shards = {shard.name: shard for shard in new}
-        done = False
+        done = alone = False
 
         def change() -> None:
-            nonlocal done
+            nonlocal done, alone
+            alone = self.manifest.get("generation", 0) == self._begun
             replaced = set(self.manifest.get("replaced", []))
             done = self.shards.keys() >= set(old) and not replaced & shards.keys()
             if done:
@@ -228,6 +229,8 @@ class Store:
                 self.shards = kept | shards
 
         self._update(change)
+        if done and alone:
+            self._begun = self.manifest["generation"]  # no other has replaced anything of what is added from now on
         return done
 
     def become(self, old: Collection[str], new: Iterable[Shard], **entries: Any) -> bool:
@@ -257,8 +260,11 @@ class Store:
         listed its trials again. It is struck off then, because the file that replaced it holds them.
         """
         removed: set[str] = set()
+        alone = False
 
         def change() -> None:
+            nonlocal alone
+            alone = self.manifest.get("generation", 0) == self._begun
             self.shards = {n: s for n, s in self.shards.items() if n not in removed or self._is_there(s)}
             replaced = self.manifest.pop("replaced", [])
             list(each(self.folder.remove, [f"{TRIALS}/{name}" for name in replaced]))
@@ -267,6 +273,8 @@ class Store:
 
         if self.manifest.get("replaced"):
             self._update(change)
+            if alone:
+                self._begun = self.manifest["generation"]
 
     def tidy(self) -> None:
         """Remove what interrupted writes have left."""

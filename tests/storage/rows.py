@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
-from sweep.storage.merge import merge
+from sweep.storage.merge import gather, merge
 from sweep.storage.schema import trial_table
 from sweep.storage.shards import Shard, commit
 from sweep.storage.store import Store
@@ -45,3 +45,8 @@ def committed(store: Store, trials: list[tuple[str, int]], **more: object) -> Sh
 
 def merged(store: Store) -> None:
     merge(store, DIGEST, COLUMNS, CELLS)
+
+
+def gathered(store: Store) -> None:
+    """As a run does that goes on, whatever the number of files."""
+    gather(store, DIGEST, CELLS, many=1)

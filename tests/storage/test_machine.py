@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from sweep.storage.store import Store
 from tests.storage.crashes import Crash, Files
-from tests.storage.rows import CELLS, COLUMNS, DIGEST, committed, merged, row
+from tests.storage.rows import CELLS, COLUMNS, DIGEST, committed, gathered, merged, row
 
 LONG = "SWEEP_LONG" in os.environ
 SEEDS = 5
@@ -70,12 +71,16 @@ class Drivers(RuleBasedStateMachine):
         merged(self.driver(number))
 
     @rule(number=DRIVERS)
+    def gather(self, number: int) -> None:
+        gathered(self.driver(number))
+
+    @rule(number=DRIVERS)
     def tidy(self, number: int) -> None:
         self.driver(number).tidy()
 
     @rule(
         number=DRIVERS,
-        what=st.sampled_from(["start", "commit", "merge", "merge"]),
+        what=st.sampled_from(["start", "commit", "merge", "merge", "gather"]),
         trials=CHUNKS,
         at=st.integers(1, 90),
     )
@@ -95,6 +100,8 @@ class Drivers(RuleBasedStateMachine):
             elif what == "merge":
                 merged(store)
                 store.tidy()
+            elif what == "gather":
+                gathered(store)
         except Crash:
             pass
         finally:
@@ -105,9 +112,12 @@ class Drivers(RuleBasedStateMachine):
         pair=st.permutations(range(3)),
         at=st.integers(0, 90),
         trials=CHUNKS,
-        what=st.sampled_from(["merge", "commit", "save"]),
+        what=st.sampled_from(["merge", "gather", "commit", "save"]),
+        own=st.sampled_from([merged, gathered]),
     )
-    def meanwhile(self, pair: list[int], at: int, trials: list[tuple[str, int]], what: str) -> None:
+    def meanwhile(
+        self, pair: list[int], at: int, trials: list[tuple[str, int]], what: str, own: Callable[[Store], None]
+    ) -> None:
         """Between two operations of a driver that merges, another one does something."""
         first, second = self.driver(pair[0]), self.driver(pair[1])
         start = self.files.done
@@ -122,12 +132,14 @@ class Drivers(RuleBasedStateMachine):
                 self.kept.update(trials)
             elif what == "merge":
                 merged(second)
+            elif what == "gather":
+                gathered(second)
             else:
                 second.save()
 
         self.files.before = act
         try:
-            merged(first)
+            own(first)
         finally:
             self.files.before = None
 

@@ -12,7 +12,7 @@ from sweep.errors import StoreError
 from sweep.storage import merge as merging
 from sweep.storage.disk import Disk
 from sweep.storage.store import Store
-from tests.storage.rows import CELLS, COLUMNS, DIGEST, committed, merged
+from tests.storage.rows import CELLS, COLUMNS, DIGEST, committed, gathered, merged
 
 TRIALS = [(cell, seed) for cell in "ab" for seed in range(6)]
 OPERATIONS = ("read", "write", "create", "update", "move", "remove", "names", "tidy")
@@ -79,6 +79,24 @@ def test_merged_files_are_left_alone_until_there_is_more(tmp_path: Path):
     merged(store)
     assert len(files(tmp_path)) == 1
     assert seen(tmp_path) == [(cell, seed) for cell in CELLS for seed in range(7)]
+
+
+def test_small_files_become_one_while_a_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(merging, "ROWS", 100)
+    store = shards(tmp_path)
+    merging.gather(store, DIGEST, CELLS)
+    assert len(store.shards) == 4  # few enough
+    read = []
+    monkeypatch.setattr(store, "_is_there", read.append)
+    for seed in range(6, 12):
+        gathered(store)
+        assert len(files(tmp_path)) == len(store.shards) == 1
+        store.add(committed(store, [("a", seed)]))
+        store.save()
+    assert not read  # what one driver has replaced itself makes it doubt nothing
+    again = Store.open(tmp_path)
+    merged(again)
+    assert seen(tmp_path) == [("b", seed) for seed in range(6)] + [("a", seed) for seed in range(12)]
 
 
 def test_a_store_without_trials_stays_as_it_is(tmp_path: Path):

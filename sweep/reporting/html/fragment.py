@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from sweep.errors import InputError
 from sweep.reporting.export import Results
-from sweep.reporting.html.page import templates
+from sweep.reporting.html.page import MOST_CELLS, templates
 from sweep.reporting.html.tables import cell_notes, cell_tables
 from sweep.reporting.labels import parameter_labels
+from sweep.reporting.tables.summary_tables import more
 
 
 def fragment(run: Results) -> str:
@@ -17,7 +18,9 @@ def fragment(run: Results) -> str:
         summary = run.summary()
     except InputError:
         return template.render(name=name, said=f"no trials yet in {where}", tables=[], notes="")
-    tables = list(cell_tables(summary, run.parameters, {}, parameter_labels(run.study)))
+    shown, notes = summary[:MOST_CELLS], cell_notes(summary, run.parameters)
+    tables = list(cell_tables(shown, run.parameters, {}, parameter_labels(run.study)))
+    notes += [more(len(shown), len(summary))] if len(shown) < len(summary) else []
     trials = int(summary["trials"].sum())
     said = f"{len(summary)} of {len(run.study.cells)} cells, {trials:,} trials, in {where}; accuracies in %"
-    return template.render(name=name, said=said, tables=tables, notes=" ".join(cell_notes(summary, run.parameters)))
+    return template.render(name=name, said=said, tables=tables, notes=" ".join(notes))

@@ -27,7 +27,6 @@ from sweep.reporting.tables.frames import Answer, as_table
 from sweep.reporting.tables.summary_tables import more
 from sweep.texts import duration, percent
 
-
 MOST_CELLS = 1000  # in tables of the page, and of its pictures' marks; a browser lays out no tens of thousands
 
 
