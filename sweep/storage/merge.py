@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from sweep.errors import StoreError
 from sweep.storage.shards import TRIALS, Shard, commit
-from sweep.storage.store import Store
+from sweep.storage.store import Store, repeated
 
 ROWS = 250_000  # of a merged file, some MiB; in memory 50 MiB
 MANY = 512  # small files, from which on they become one while a run goes on
@@ -61,16 +61,25 @@ def gather(store: Store, study_digest: str, cells: Sequence[str], many: int = MA
     small = {name for name, shard in store.shards.items() if shard.rows < ROWS // 2}
     if len(small) <= many:
         return
-    order = _Order.of(store, cells, small)
-    if order is None or order.shards != small:
-        return
-    if order.repeats:
+    if sum(store.shards[name].rows for name in small) <= ROWS:  # all at once, each read once
+        found = store.each_shard(lambda shard, table: (shard.name, table), small)
+        if {name for name, _ in found} != small:
+            return
+        table = pa.concat_tables([table for _, table in found])
+        again = repeated(table["cell"], table["seed"])
+        named = parts(table.filter(pa.array(~again)), study_digest, cells)
+        names, files, repeats = list(named), iter(named.items()), bool(again.any())
+    else:
+        order = _Order.of(store, cells, small)
+        if order is None or order.shards != small:
+            return
+        names, repeats = order.names(study_digest), order.repeats
+        files = order.files(store, names)
+    if repeats:
         store.table(("cell", "seed"))  # raises where two of the same differ
-    named = order.names(study_digest)
-    if not store.shards.keys() & set(named):
-        new = [commit(store.folder, part, study_digest, name) for name, part in order.files(store, named)]
-        if len(new) == len(named) and _read_back(store, new, study_digest, set(store.shards)):
-            store.replace(small, new)
+    new = [commit(store.folder, part, study_digest, name) for name, part in files]
+    if len(new) == len(names) and _read_back(store, new, study_digest, set(store.shards)):
+        store.replace(small, new)
     store.clean()
 
 

@@ -77,6 +77,11 @@ class Folder:
             text = urllib.request.url2pathname(urllib.parse.urlsplit(text).path)
         return cls(text if "://" in text else str(Path(text).expanduser().absolute()))
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether it is in an object store."""
+        return "://" in self.uri
+
     @cached_property
     def _place(self) -> Place:
         scheme, found, rest = self.uri.partition("://")

@@ -33,7 +33,8 @@ HIDDEN = "hidden"  # the folder of trials of cells that the study does not have;
 FIGURES = "figures"
 REPORT = "report.html"
 FEW = 16  # files, which are quicker one after the other
-THREADS = 16
+THREADS = 16  # that wait for an object store
+AT_A_TIME = 2  # shards of a disk, which take memory and wait for nothing
 _OTHER = "other"  # in place of the checksum of a shard of what the study was before, or was about to become
 
 T = TypeVar("T")
@@ -41,12 +42,12 @@ R = TypeVar("R")
 Ints = npt.NDArray[np.int64]
 
 
-def each(work: Callable[[T], R], items: Collection[T]) -> Iterator[R]:
+def each(work: Callable[[T], R], items: Collection[T], threads: int = THREADS) -> Iterator[R]:
     """As `map`, in threads when there are many, to wait for all at once; after an error nothing more is begun."""
     if len(items) <= FEW:
         yield from map(work, items)
         return
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         try:
             yield from pool.map(work, items)
         except BaseException:
@@ -358,7 +359,7 @@ class Store:
             return work(shard, table.replace_schema_metadata(None))
 
         shards = [shard for name, shard in sorted(self.shards.items()) if among is None or name in among]
-        found = list(each(made, shards))
+        found = list(each(made, shards, THREADS if self.folder.is_remote else AT_A_TIME))
         done = [one for one in found if not isinstance(one, StoreError)]
         if len(done) < len(found):
             self.load()
