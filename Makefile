@@ -19,7 +19,7 @@ SEEDS   ?= 1
 TINY := depthwise residual autoencoder keywords
 REFERENCE := article $(STUDIES) trainings
 
-.PHONY: help install sweep $(STUDIES) trainings hardening tiny report notebook reference train bench test test-chaos test-kinds test-cluster lint docs clean
+.PHONY: help install sweep $(STUDIES) trainings hardening tiny report notebook reference train bench test test-chaos test-kinds test-cluster capacity lint docs clean
 
 help:  ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -101,6 +101,9 @@ test-kinds: .venv/installed-dev  ## Hold fifty kinds of networks against plain K
 
 test-cluster: .venv/installed-dev  ## Run on a real Slurm, nodes in network namespaces, S3 and Azure servers, as far as they are here.
 	@SWEEP_CLUSTER=1 $(BIN)/python -m pytest tests/cluster $(ARGS)
+
+capacity: .venv/installed-dev  ## Simulate the driver with 10 to 10,000 workers, for docs/scale.md; a quarter of an hour.
+	@$(BIN)/python -m tests.scale.simulation $(ARGS)
 
 lint: .venv/installed-dev  ## Check style (ruff) and types (mypy, strict).
 	@$(BIN)/ruff check .

@@ -7,19 +7,17 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sweep.errors import StoreError
+from sweep.storage.order import Ints, repeated
 from sweep.storage.shards import TRIALS, Shard, commit
-from sweep.storage.store import Store, repeated
+from sweep.storage.store import Store
 
 ROWS = 250_000  # of a merged file, some MiB; in memory 50 MiB
 MANY = 512  # small files, from which on they become one while a run goes on
 PASSES = 16  # over all shards, at most, to gather what goes into merged files
-
-Ints = npt.NDArray[np.int64]
 
 
 def merge(store: Store, study_digest: str, columns: Mapping[str, type], cells: Sequence[str]) -> None:

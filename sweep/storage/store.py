@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,6 +19,7 @@ from sweep.errors import InputError, NondeterminismError, StoreError
 from sweep.storage.disk import MOST_BYTES
 from sweep.storage.manifest import parse as parse_manifest
 from sweep.storage.manifest import text as manifest_text
+from sweep.storage.order import in_order, repeated
 from sweep.storage.paths import Folder
 from sweep.storage.schema import FORMAT, Expected, result_columns, trial_schema
 from sweep.storage.shards import REMEDY, TRIALS, Shard, check_study, parse, sound, study_of
@@ -39,7 +39,6 @@ _OTHER = "other"  # in place of the checksum of a shard of what the study was be
 
 T = TypeVar("T")
 R = TypeVar("R")
-Ints = npt.NDArray[np.int64]
 
 
 def each(work: Callable[[T], R], items: Collection[T], threads: int = THREADS) -> Iterator[R]:
@@ -53,22 +52,6 @@ def each(work: Callable[[T], R], items: Collection[T], threads: int = THREADS) -
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-
-
-def in_order(which: Ints, seeds: Ints) -> bool:
-    """Whether trials are in the order of cells (by number), then of seeds; shapes (T,)."""
-    later, same = which[1:] > which[:-1], which[1:] == which[:-1]
-    return bool((later | (same & (seeds[1:] >= seeds[:-1]))).all())
-
-
-def repeated(cells: pa.ChunkedArray, seeds: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
-    """Which trials are there before, too; shape (T,)."""
-    which, numbers = cells.combine_chunks().dictionary_encode().indices.to_numpy(), seeds.to_numpy()
-    found = np.zeros(len(numbers), bool)
-    order = np.arange(len(numbers)) if in_order(which, numbers) else np.lexsort((numbers, which))
-    which, numbers = which[order], numbers[order]
-    found[order[1:]] = (which[1:] == which[:-1]) & (numbers[1:] == numbers[:-1])
-    return found
 
 
 class Store:

@@ -1,0 +1,25 @@
+"""The order of trials: by cell, then by seed; and which are there twice."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+Ints = npt.NDArray[np.int64]
+
+
+def in_order(which: Ints, seeds: Ints) -> bool:
+    """Whether trials are in the order of cells (by number), then of seeds; shapes (T,)."""
+    later, same = which[1:] > which[:-1], which[1:] == which[:-1]
+    return bool((later | (same & (seeds[1:] >= seeds[:-1]))).all())
+
+
+def repeated(cells: pa.ChunkedArray, seeds: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+    """Which trials are there before, too; shape (T,)."""
+    which, numbers = cells.combine_chunks().dictionary_encode().indices.to_numpy(), seeds.to_numpy()
+    found = np.zeros(len(numbers), bool)
+    order = np.arange(len(numbers)) if in_order(which, numbers) else np.lexsort((numbers, which))
+    which, numbers = which[order], numbers[order]
+    found[order[1:]] = (which[1:] == which[:-1]) & (numbers[1:] == numbers[:-1])
+    return found
