@@ -333,13 +333,15 @@ class _Sweep:
                 progress.remark(warning, "WARNING")
             store.manifest["hosts"].append(dict(outcome.host))
         self._accept(outcome, progress)
+        clean = self._prepared.study.clean
         for (cell, _), (correct, images) in zip(outcome.trials, outcome.counts, strict=True):
-            if correct is not None:
+            if cell in clean and correct is not None:
                 self._check(cell, correct / images)
         for warning in self._near_chance(outcome):
             progress.remark(warning, "WARNING")
         found = list(zip(outcome.trials, outcome.values, strict=True))
-        self._means.take(found)
+        if outcome.chunk.kind == FEW:
+            self._means.take(found)
         progress.advance(found, outcome.seconds)
 
     def _accept(self, outcome: Outcome, progress: Progress) -> None:
@@ -361,8 +363,9 @@ class _Sweep:
 
     def _near_chance(self, outcome: Outcome) -> Iterator[str]:
         """Clean networks that are right about hardly more images than by lot: something is wrong with the study."""
+        clean = self._prepared.study.clean
         for (cell, _), (correct, images) in zip(outcome.trials, outcome.counts, strict=True):
-            label = self._prepared.study.clean.get(cell)
+            label = clean.get(cell)
             if label is None or correct is None:
                 continue
             if is_near_chance(correct / images, images, self._prepared.chance[label]):

@@ -66,7 +66,7 @@ class Failures:
     def succeeded(self, trials: tuple[Trial, ...]) -> None:
         """Take in trials that came back."""
         self._succeeded = True
-        for trial in trials:
+        for trial in trials if self._reasons or self._in_a_row else ():
             self._in_a_row.pop(trial[0], None)
             self._reasons.pop(trial, None)
 

@@ -19,7 +19,6 @@ from rich.table import Table
 from rich.text import Text
 
 from sweep.data.measures import ACCURACY, Measure
-from sweep.execution.plan import FEW, kind_of
 from sweep.execution.trials import Trial
 from sweep.randomness import FIRST_SAMPLED
 from sweep.texts import duration
@@ -174,10 +173,10 @@ class Progress:
         """Take in finished trials and their accuracies; they took a task `seconds`."""
         if not self._arrivals:  # work began when the first task to finish began
             self._arrivals.append((time.monotonic() - seconds, self._done, self._work))
-        for trial, accuracy in trials:
-            is_light = kind_of(trial) == FEW
+        for (cell, seed), accuracy in trials:
+            is_light = seed >= FIRST_SAMPLED
             self._few += is_light
-            (self._means if is_light else self._cells)[trial[0]].add(accuracy)
+            (self._means if is_light else self._cells)[cell].add(accuracy)
         self._done += len(trials)
         self._arrivals.append((time.monotonic(), self._done, self._work))
         while len(self._arrivals) > 2 and self._arrivals[-1][0] - self._arrivals[0][0] > WINDOW_SECONDS:
