@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from sweep.errors import InputError, hint
+from sweep.errors import InputError, SweepError, hint
 from sweep.reporting.tables.layout import text_table
-from sweep.study.paths import in_run_folder
+from sweep.study.paths import MANIFEST, in_run_folder
 
 if TYPE_CHECKING:  # each function imports what it needs: a command's help is there at once
     from sweep.execution.runner import Runner
@@ -21,6 +22,7 @@ if TYPE_CHECKING:  # each function imports what it needs: a command's help is th
 
 MANY_TRIALS = 1_000_000  # of a study: to be confirmed
 MOST_TRIALS = 100_000_000  # at a time: the driver holds what is missing, 12 bytes each, and sorts it
+WATCH_SECONDS = 2.0  # between two looks at a run
 RUNS = "results"  # runs lie in a folder of this name below the current directory, unless `out` says otherwise
 
 
@@ -37,6 +39,8 @@ class Plan:
         images: what goes into each network; nothing where only the folder is read.
         reached: what the families reach in it; likewise.
         memory: what a worker takes of it; likewise.
+        running: who runs it now, each line with its heading.
+        finished: whether nothing is missing; where only the folder is read.
         state: of the run, in words, or how the study has changed since it was begun.
     """
 
@@ -49,6 +53,8 @@ class Plan:
     reached: Sequence[str] = ()
     state: str = ""
     memory: str = ""
+    running: Sequence[tuple[str, str]] = ()
+    finished: bool = False
 
     def __str__(self) -> str:
         cells = self.study.cells
@@ -63,6 +69,7 @@ class Plan:
                 ("trials", f"{self.trials:,}: {self.done:,} done, {self.trials - self.done:,} to do"),
                 *(("means", line) for line in self.means),
                 *([("state", self.state)] if self.state else []),
+                *self.running,
                 ("folder", self.folder),
                 *(("images", line) for line in self.images),
                 *([("memory", self.memory)] if self.memory else []),
@@ -241,13 +248,92 @@ def status(place: str | Path, trust_plugins: Trust = False) -> Plan:
     from sweep.execution.plan import count_done, count_wanted
     from sweep.execution.resume import present, remaining
     from sweep.reporting.run import open_run
-    from sweep.storage.manifest import state
+    from sweep.storage.drivers import Ear, state
 
     found = open_run(place, trust_plugins)
     have = present(found.store, found.study.main)
     done, means = count_done(found.study, have), Means(found.study, have.sampled()).said()
-    going_on = state(found.store.manifest, missing=bool(remaining(found.study, have)))
-    return Plan(found.study, found.store.folder.uri, count_wanted(found.study), done, means, state=going_on)
+    drivers = Ear(found.store.folder).drivers()
+    missing = bool(remaining(found.study, have))
+    going_on = state(found.store.manifest, drivers, missing)
+    running = [line for heard in drivers if heard.lives for line in heard.driver.lines()]
+    return Plan(
+        found.study,
+        found.store.folder.uri,
+        count_wanted(found.study),
+        done,
+        means,
+        state=going_on,
+        running=running,
+        finished=not missing,
+    )
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is seen of a run from a distance.
+
+    Attributes:
+        line: in a line.
+        text: in full.
+    """
+
+    line: str
+    text: str
+
+
+def watch(place: str | Path, trust_plugins: Trust = False, every: float = WATCH_SECONDS) -> Iterator[Seen]:
+    """What `status` says, now and whenever that changes, until nothing is missing; also before there is anything.
+
+    While a driver runs, only what it says of itself is read; otherwise the folder, when its manifest has changed.
+    `every` is in seconds.
+    """
+    from sweep.storage.drivers import Ear, state
+    from sweep.storage.paths import Folder
+
+    folder = Folder.at(place)
+    ear = Ear(folder)
+    before: object = ""
+    while True:
+        living = [heard for heard in ear.drivers() if heard.lives]
+        if living:
+            drivers = [heard.driver for heard in living]
+            going_on = state({}, living, missing=True)
+            line = f"{max(d.done for d in drivers):,}/{max(d.total for d in drivers):,} trials; {going_on}"
+            rows = [("trials", line), *(row for driver in drivers for row in driver.lines()), ("folder", folder.uri)]
+            now: object = line
+            seen = Seen(line, text_table((), rows))
+        else:
+            now = folder.read(MANIFEST)
+            if now is None:
+                seen = Seen("no run yet", f"{folder.uri}: no run yet")
+            elif now != before:
+                found = status(place, trust_plugins)
+                seen = Seen(f"{found.done:,}/{found.trials:,} trials; {found.state}", str(found))
+                if found.finished:
+                    yield seen
+                    return
+        if now != before or living:
+            yield seen
+        before = now
+        time.sleep(every)
+
+
+def cancel(place: str | Path) -> list[str]:
+    """Ask whoever runs a study to stop, as Ctrl-C would, within some seconds; returns who was asked, a line each.
+
+    What is committed stays, and the same command goes on. Runs that begin later are not stopped.
+
+    Raises SweepError where nothing runs.
+    """
+    from sweep.storage.drivers import ask_to_stop
+    from sweep.storage.paths import Folder
+
+    folder = Folder.at(place)
+    asked = ask_to_stop(folder)
+    if not asked:
+        raise SweepError(f"{folder.uri}: nothing runs there")
+    return [f"asked process {driver.pid} on {driver.host}, which runs since {driver.since}" for driver in asked]
 
 
 def catalogue(op: str | None = None, plugins: Sequence[str] = ()) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import os
 import sys
@@ -104,7 +105,23 @@ def _plan(options: argparse.Namespace) -> None:
 
 
 def _status(options: argparse.Namespace) -> None:
-    print(api.status(options.run, _trust(options)))
+    if not options.watch:
+        print(api.status(options.run, _trust(options)))
+    elif sys.stdout.isatty():
+        from rich.live import Live
+        from rich.text import Text
+
+        with Live(Text("")) as live:
+            for seen in api.watch(options.run, _trust(options)):
+                live.update(Text(printable(seen.text)), refresh=True)
+    else:
+        for line, _ in itertools.groupby(seen.line for seen in api.watch(options.run, _trust(options))):
+            print(printable(line), flush=True)
+
+
+def _cancel(options: argparse.Namespace) -> None:
+    print("\n".join(api.cancel(options.run)))
+    print(f"follow it: sweep status {options.run} --watch")
 
 
 def _table(options: argparse.Namespace) -> None:
@@ -214,6 +231,10 @@ def _parser() -> argparse.ArgumentParser:
 
     status = add("status", _status, "Say how far a run is.", "sweep status results/article")
     _run_arguments(status)
+    status.add_argument("--watch", action="store_true", help="go on saying it until nothing is missing")
+
+    cancel = add("cancel", _cancel, "Ask who runs a study to stop.", "sweep cancel results/article")
+    cancel.add_argument("run", metavar="RUN", help="run folder")
 
     table = add("table", _table, "Print a run's table.", "sweep table results/article --format latex")
     _run_arguments(table)

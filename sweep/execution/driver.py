@@ -36,6 +36,7 @@ from sweep.execution.plan import (
     SURVEY as SURVEYING,
 )
 from sweep.execution.progress import Progress
+from sweep.execution.pulse import Pulse
 from sweep.execution.resume import open_store, present, remaining, survey_of
 from sweep.execution.runner import Runner
 from sweep.execution.sampled import HALF
@@ -109,7 +110,7 @@ def keeping(place: str | Path) -> Iterator[None]:
     """Turns Ctrl-C within into Interrupted, which says what is kept, where a run folder was begun."""
     try:
         yield
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as asked:
         stopping()
         store = Store(place)
         if not store.load():
@@ -118,7 +119,7 @@ def keeping(place: str | Path) -> Iterator[None]:
             store.tidy()  # what tasks were writing
         kept = sum(shard.rows for shard in store.shards.values())
         raise Interrupted(
-            f"stopped; {kept:,} trials are kept in {store.folder.uri}, and the same command goes on"
+            f"{asked or 'stopped'}; {kept:,} trials are kept in {store.folder.uri}, and the same command goes on"
         ) from None
 
 
@@ -147,6 +148,7 @@ class _Sweep:
         self._clock = Clock(store.manifest)
         self._failures = Failures(len(job.cells))
         self._nodes = Nodes()
+        self._pulse = Pulse(store.folder)
         self._again: list[tuple[Chunk, frozenset[str]]] = []  # with the nodes to try them on, where it matters
         self._save_next = time.monotonic() + SAVE_SECONDS
 
@@ -181,16 +183,17 @@ class _Sweep:
                 self._job = replace(self._job, device=device)
                 self._runner.gather(progress.note)
                 with whole():  # a folder is begun or is not
-                    self._begin(**self._clock.running(), **{DEVICES: devices})
+                    self._begin(**self._clock.unfinished(), **{DEVICES: devices})
                     begun = True
                 resolved = resolved_table(study, self._prepared.networks, self._prepared.flow)
                 store.folder.write(RESOLVED, parquet_bytes(resolved))
-                self._start(progress)
-                for stage in self._stages(full, sampling=bool(few)):
-                    several = self._means.wanted + self._means.forecast()
-                    progress.expect(count_wanted(study) + several, several)
-                    self._runner.update(replace(self._job, expected=_each(stage, self._runner.slots)))
-                    self._loop(Cutter(study, stage), progress)
+                with self._pulse:
+                    self._start(progress)
+                    for stage in self._stages(full, sampling=bool(few)):
+                        several = self._means.wanted + self._means.forecast()
+                        progress.expect(count_wanted(study) + several, several)
+                        self._runner.update(replace(self._job, expected=_each(stage, self._runner.slots)))
+                        self._loop(Cutter(study, stage), progress)
                 if not self._failures:
                     progress.finish()
         except KeyboardInterrupt:
@@ -200,7 +203,7 @@ class _Sweep:
             raise
         finally:
             if begun:
-                store.save(**self._clock.stopped())
+                store.save(**self._clock.unfinished())
         if self._failures:
             raise TaskError(str(self._failures))
         store.save(**self._clock.finished())
@@ -257,6 +260,7 @@ class _Sweep:
         joined = f"{runner.joined} joined; " if runner.joined else ""
         where = f"on {self._job.device}s, " if self._wish.kind != "cpu" else ""
         progress.note(f"{joined}{where}workers load TensorFlow and the network, and choose how to evaluate")
+        self._pulse.tell(progress, runner)
 
     def _loop(self, cutter: Cutter, progress: Progress) -> None:
         runner = self._runner
@@ -277,8 +281,9 @@ class _Sweep:
                 if self._failures.hopeless and self._nodes.failed_everywhere(runner.nodes):
                     return
             progress.work(runner.pending, slots)
+            self._pulse.tell(progress, runner)
             if time.monotonic() > self._save_next:
-                self._save(progress)
+                self._save()
         if self._nodes.bad:
             progress.remark(f"done without {len(self._nodes.bad)} of {len(runner.nodes)} nodes: {self._nodes}")
 
@@ -286,7 +291,7 @@ class _Sweep:
         if isinstance(error, NondeterminismError | VersionError):
             raise error
         if isinstance(error, StoreError):
-            self._save(progress)  # raises when the folder is out of reach from here, too
+            self._save()  # raises when the folder is out of reach from here, too
         chunk, reason = outcome.chunk, said(error)
         host, alive = outcome.host.get("host", ""), self._runner.nodes
         elsewhere = self._nodes.failed(outcome.node, host, chunk, error, reason, alive)
@@ -309,9 +314,9 @@ class _Sweep:
             self._again = [(chunk, among) for chunk, among in left if chunk.trials]
             self._failures.untried += cutter.drop(cell)
 
-    def _save(self, progress: Progress) -> None:
-        begun, rate = time.monotonic(), progress.rate
-        self._store.save(**self._clock.running(rate and rate[0], progress.seconds_left))
+    def _save(self) -> None:
+        begun = time.monotonic()
+        self._store.save(**self._clock.unfinished())
         gather(self._store, self._job.study_digest, list(self._job.cells))
         done = time.monotonic()
         self._save_next = done + max(SAVE_SECONDS, (done - begun) / SAVE_SHARE)
@@ -342,6 +347,7 @@ class _Sweep:
         found = list(zip(outcome.trials, outcome.values, strict=True))
         if outcome.chunk.kind == FEW:
             self._means.take(found)
+        self._pulse.took(outcome.host.get("host", ""), len(found), outcome.seconds)
         progress.advance(found, outcome.seconds)
 
     def _accept(self, outcome: Outcome, progress: Progress) -> None:

@@ -211,6 +211,16 @@ class Progress:
         return ", ".join(part for part in (line, f"{rate[0]:,.1f} trials/s", self._busy, elapsed, left) if part)
 
     @property
+    def counts(self) -> tuple[int, int]:
+        """Trials that are there, and that will be in the end."""
+        return self._done, self._total
+
+    @property
+    def doing(self) -> str:
+        """What goes on besides trials, until the first are in."""
+        return self._note if self.rate is None else ""
+
+    @property
     def seconds_left(self) -> float | None:
         """At the rate of the recent past; None until it can be told."""
         rate = self.rate

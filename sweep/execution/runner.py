@@ -40,6 +40,10 @@ class Runner(Protocol):
         """What the user should know of who takes part; empty where it is this machine alone."""
 
     @property
+    def dashboard(self) -> str:
+        """The address at which a browser sees the cluster; empty where there is none."""
+
+    @property
     def pending(self) -> int:
         """Chunks submitted and not yet returned by `wait`."""
 
@@ -70,6 +74,7 @@ class InlineRunner:
 
     slots = 1
     joined = ""
+    dashboard = ""
     nodes: Collection[str] = ()
 
     def __init__(self, wish: Wish | None = None) -> None:

@@ -23,7 +23,7 @@ class Disk:
         self._root = Path(root)
         self._made: list[Path] = []
 
-    def read(self, name: str) -> bytes | None:
+    def read(self, name: str, most: int = MOST_BYTES) -> bytes | None:
         try:
             descriptor = os.open(self._inside(name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
@@ -32,7 +32,7 @@ class Disk:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
                 raise OSError(errno.EINVAL, "it is no ordinary file")
-            return file.read(check_size(found.st_size))
+            return file.read(check_size(found.st_size, most))
 
     def write(self, name: str, content: bytes) -> None:
         """Write a whole file, replacing an older one: beside its target, flushed to disk, then renamed."""
@@ -134,10 +134,10 @@ class Disk:
             yield path
 
 
-def check_size(size: int) -> int:
+def check_size(size: int, most: int) -> int:
     """The size of a file that is not too large to be read; OSError says so of others."""
-    if size > MOST_BYTES:
-        raise OSError(errno.EFBIG, f"it has {size:,} bytes; at most {MOST_BYTES:,} are read")
+    if size > most:
+        raise OSError(errno.EFBIG, f"it has {size:,} bytes; at most {most:,} are read")
     return size
 
 

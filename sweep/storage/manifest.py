@@ -11,10 +11,8 @@ from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 from sweep.storage.schema import FORMAT
-from sweep.texts import duration
 
 LARGEST = 2**63 - 1
-SILENT = 120.0  # seconds after which a run that said nothing does not run: it says something every few
 SHARD_NAME = re.compile(r"[A-Za-z0-9_][\w.-]{0,240}\.parquet", re.ASCII)
 """A file directly in the folder of trials: no slash, no hidden one."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -27,7 +25,7 @@ def parse(content: bytes) -> dict[str, Any]:
     Entries that this version does not know are left as they are; of a newer format nothing but that is known.
     """
     try:
-        manifest: dict[str, Any] = json.loads(content, parse_constant=_no_constant)
+        manifest: dict[str, Any] = json.loads(content, parse_constant=no_constant)
         if b"\\u" in content:  # half a character, which no file and no terminal takes
             json.dumps(manifest, ensure_ascii=False).encode()
     except RecursionError:
@@ -35,7 +33,7 @@ def parse(content: bytes) -> dict[str, Any]:
     _require(isinstance(manifest, dict), "it is no table")
     for key in ("format", "shards"):
         _require(key in manifest, f"it has no {key}")
-    if _is_whole(manifest["format"]) and manifest["format"] > FORMAT:
+    if is_whole(manifest["format"]) and manifest["format"] > FORMAT:
         return manifest
     for key, sound in _PARTS.items():
         _require(key not in manifest or sound(manifest[key]), f"{key} is not what it should be")
@@ -72,39 +70,21 @@ class Clock:
 
     def __init__(self, manifest: Mapping[str, Any]) -> None:
         self._before = float(manifest.get("wall_seconds", 0.0))
-        self._started = manifest.get("started") or _now()
+        self._started = manifest.get("started") or now()
         self._begun = time.monotonic()
 
-    def running(self, rate: float | None = None, seconds_left: float | None = None) -> dict[str, Any]:
-        """Entries for the manifest while there is work to do, at so many trials a second and for so long, if known."""
-        pace = {"heard": _now(), "rate": rate, "seconds_left": seconds_left}
-        return {**self.stopped(), "pace": {name: value for name, value in pace.items() if value is not None}}
-
-    def stopped(self) -> dict[str, Any]:
-        """Entries for the manifest when nothing runs any more, and not everything asked for is there."""
+    def unfinished(self) -> dict[str, Any]:
+        """Entries for the manifest as long as not everything asked for is there."""
         seconds = self._before + time.monotonic() - self._begun
-        return {"started": self._started, "finished": None, "wall_seconds": round(seconds, 3), "pace": None}
+        return {"started": self._started, "finished": None, "wall_seconds": round(seconds, 3)}
 
     def finished(self) -> dict[str, Any]:
         """Entries for the manifest once everything asked for is committed."""
-        return {**self.stopped(), "finished": _now()}
+        return {**self.unfinished(), "finished": now()}
 
 
-def state(manifest: Mapping[str, Any], missing: bool) -> str:
-    """In words: whether a run is going on, how fast, and for how long; `missing` is whether anything is still to do."""
-    pace = manifest.get("pace")
-    if not pace:
-        lasted = f", after {duration(float(manifest.get('wall_seconds', 0)))}"
-        return "stopped; `sweep run` goes on" if missing else f"done{lasted}"
-    silence = (datetime.now(UTC) - datetime.fromisoformat(pace["heard"])).total_seconds()
-    if silence > SILENT:
-        return f"not heard of for {duration(silence)}: killed, or out of reach; `sweep run` goes on"
-    said = [f"{pace['rate']:,.1f} trials/s"] if "rate" in pace else ["workers start"]
-    said += [f"about {duration(pace['seconds_left'], 2)} left"] if "seconds_left" in pace else []
-    return f"running, {', '.join(said)}"
-
-
-def _now() -> str:
+def now() -> str:
+    """The time, as run folders have it: ISO 8601, UTC, in seconds."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
@@ -113,7 +93,7 @@ def _is_shard(shard: Any) -> bool:
         isinstance(shard, dict)
         and shard.keys() == {"name", "rows", "sha256"}
         and _is_shard_name(shard["name"])
-        and _is_whole(shard["rows"])
+        and is_whole(shard["rows"])
         and _is_digest(shard["sha256"])
     )
 
@@ -142,7 +122,7 @@ def _is_identity(identity: Any) -> bool:
         return False
     files = [identity.get(part, {}) for part in ("plugins", "code of networks")]
     return (
-        _is_whole(identity["root_seed"])
+        is_whole(identity["root_seed"])
         and _is_texts(identity["files"])
         and all(isinstance(part, dict) for name, part in identity.items() if name != "root_seed")
         and all(map(_is_texts, files))
@@ -150,28 +130,18 @@ def _is_identity(identity: Any) -> bool:
     )
 
 
-def _is_whole(value: Any) -> bool:
+def is_whole(value: Any) -> bool:
+    """Whether it is a whole number from 0 on that 64 bits hold."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST
 
 
-def _is_amount(value: Any) -> bool:
+def is_amount(value: Any) -> bool:
+    """Whether it is a finite number from 0 on."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= sys.float_info.max
 
 
 def _is_shares(value: Any) -> bool:
-    return isinstance(value, dict) and all(_is_amount(share) and share <= 1 for share in value.values())
-
-
-def _is_pace(value: Any) -> bool:
-    if value is None:
-        return True
-    if not isinstance(value, dict) or not isinstance(value.get("heard"), str):
-        return False
-    try:
-        known = datetime.fromisoformat(value["heard"]).tzinfo is not None
-    except ValueError:
-        return False
-    return known and all(_is_amount(value[name]) for name in ("rate", "seconds_left") if name in value)
+    return isinstance(value, dict) and all(is_amount(share) and share <= 1 for share in value.values())
 
 
 def _is_texts(value: Any) -> bool:
@@ -183,14 +153,13 @@ def _is(*kinds: type) -> Callable[[Any], bool]:
 
 
 _PARTS: dict[str, Callable[[Any], bool]] = {
-    "format": _is_whole,
-    "generation": _is_whole,
+    "format": is_whole,
+    "generation": is_whole,
     "name": _is(str),
     "study_digest": _is(str),
     "started": _is(str, type(None)),
     "finished": _is(str, type(None)),
-    "wall_seconds": _is_amount,
-    "pace": _is_pace,
+    "wall_seconds": is_amount,
     "chance": _is_shares,
     "versions": _is_texts,
     "devices": lambda devices: isinstance(devices, list) and all(isinstance(kind, str) for kind in devices),
@@ -207,7 +176,8 @@ _PARTS: dict[str, Callable[[Any], bool]] = {
 }
 
 
-def _no_constant(text: str) -> NoReturn:
+def no_constant(text: str) -> NoReturn:
+    """Refuse NaN and infinities, which JSON does not have; ValueError."""
     raise ValueError(f"{text} is no number")
 
 

@@ -15,7 +15,7 @@ import obstore
 from obstore import exceptions
 from obstore.store import from_url
 
-from sweep.storage.disk import PART, check_size
+from sweep.storage.disk import MOST_BYTES, PART, check_size
 from sweep.storage.profiles import profile
 
 if TYPE_CHECKING:
@@ -79,8 +79,8 @@ class Bucket:
         except exceptions.BaseError as error:
             raise OSError(_reason(error, self._kind)) from None
 
-    def read(self, name: str) -> bytes | None:
-        return self._read(name)[0]
+    def read(self, name: str, most: int = MOST_BYTES) -> bytes | None:
+        return self._read(name, most)[0]
 
     def write(self, name: str, content: bytes) -> None:
         self._tried(lambda _: obstore.put(self._store, name, content, use_multipart=False))
@@ -144,13 +144,13 @@ class Bucket:
     def withdraw(self) -> None:
         """Nothing: stores have no empty folders."""
 
-    def _read(self, name: str) -> tuple[bytes | None, UpdateVersion | None]:
+    def _read(self, name: str, most: int = MOST_BYTES) -> tuple[bytes | None, UpdateVersion | None]:
         """Content and version of an object."""
 
         def get(_: bool) -> tuple[bytes | None, UpdateVersion | None]:
             try:
                 found = obstore.get(self._store, name)
-                check_size(found.meta["size"])
+                check_size(found.meta["size"], most)
                 version: UpdateVersion = {}
                 if found.meta["e_tag"]:
                     version["e_tag"] = found.meta["e_tag"]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sweep.errors import InputError, StoreError
-from sweep.storage.disk import Disk
+from sweep.storage.disk import MOST_BYTES, Disk
 
 OBJECT_STORES = ("s3", "gs", "az")
 
@@ -29,8 +29,8 @@ class AccessError(StoreError):
 class Place(Protocol):
     """Where files lie. Whatever cannot be done is an OSError."""
 
-    def read(self, name: str) -> bytes | None:
-        """The content of a file, or None when there is none."""
+    def read(self, name: str, most: int = MOST_BYTES) -> bytes | None:
+        """The content of a file of so many bytes at most, or None when there is none."""
 
     def write(self, name: str, content: bytes) -> None:
         """Write a whole file, replacing an older one."""
@@ -104,10 +104,10 @@ class Folder:
         except OSError as error:
             raise InputError(f"{self.uri}: is no folder that can be used: {_reason(error)}") from None
 
-    def read(self, name: str) -> bytes | None:
-        """The content of a file, or None when there is none."""
+    def read(self, name: str, most: int = MOST_BYTES) -> bytes | None:
+        """The content of a file of so many bytes at most, or None when there is none."""
         with self._said(name, "read"):
-            return self._place.read(name)
+            return self._place.read(name, most)
 
     def write(self, name: str, content: bytes) -> None:
         """Write a whole file, replacing an older one; readers see the one or the other."""

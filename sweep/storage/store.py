@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from sweep.errors import InputError, NondeterminismError, StoreError
 from sweep.storage.disk import MOST_BYTES
+from sweep.storage.drivers import RUNNING
 from sweep.storage.manifest import parse as parse_manifest
 from sweep.storage.manifest import text as manifest_text
 from sweep.storage.order import in_order, repeated
@@ -262,7 +263,7 @@ class Store:
 
     def tidy(self) -> None:
         """Remove what interrupted writes have left."""
-        for under in ("", TRIALS, HIDDEN, DAMAGED, FOLDER, FIGURES):
+        for under in ("", TRIALS, HIDDEN, DAMAGED, FOLDER, FIGURES, RUNNING):
             self.folder.tidy(under)
 
     def damaged(self, study_digest: str) -> dict[str, str]:

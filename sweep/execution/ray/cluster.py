@@ -73,6 +73,7 @@ class RayRunner:
         self._scratch: Scratch | None = None
         self._wanted = wait_for_nodes
         self._members: Members | None = None
+        self.dashboard = ""
 
     def __enter__(self) -> Self:
         self._ray = _import_ray(local=self._address is None)
@@ -241,7 +242,8 @@ class RayRunner:
         package = str(Path(__file__).resolve().parents[2])  # workers get this very code
         try:
             with unchanged():
-                self._ray.init(address=self._address, runtime_env={"py_modules": [package]}, **quiet)
+                there = self._ray.init(address=self._address, runtime_env={"py_modules": [package]}, **quiet)
+            self.dashboard = f"http://{there.dashboard_url}" if there.dashboard_url else ""
         except (RuntimeError, ValueError, OSError, self._ray.exceptions.RayError) as error:
             if "Version mismatch" in str(error):
                 raise VersionError(f"the Ray cluster at {self._address}: {_mismatch(str(error))}") from None
