@@ -125,6 +125,7 @@ def run(
     insecure_cluster: bool = False,
     memory: int | None = None,
     wait_for_nodes: int | None = None,
+    log: Literal["json"] | None = None,
     confirm: Callable[[int], bool] | None = None,
 ) -> Run:
     """Run what is missing of a study; write trials, summary and figures into the run folder.
@@ -158,6 +159,7 @@ def run(
             1 GiB. There are fewer workers where memory is short.
         wait_for_nodes: of a cluster: begin once so many nodes that can run a task have joined, for which its autoscaler
             is asked; within 15 minutes. Nodes that are all lost later on are waited for as long.
+        log: "json" says what goes on in a JSON object a line on standard error, instead of a display for people.
         confirm: asked about the number of trials when it is above a million; None runs them.
 
     Raises:
@@ -206,6 +208,7 @@ def run(
             deadline=deadline,
             memory=room.images,
             wish=wish,
+            log=log,
         )
         finished = Run(store)
         finished.write_summary()

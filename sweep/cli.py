@@ -34,7 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SweepError as error:
         if signals.asked() and not isinstance(error, Interrupted):  # a library made something else of the interrupt
             return signals.stopped()
-        print(f"sweep: {printable(str(error))}", file=sys.stderr)
+        if getattr(options, "log", None):
+            from sweep.execution.log import event
+
+            event(sys.stderr, "error", text=str(error), exit_status=error.exit_status)
+        else:
+            print(f"sweep: {printable(str(error))}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
         return signals.stopped()
@@ -67,6 +72,7 @@ def _run(options: argparse.Namespace) -> None:
         insecure_cluster=options.insecure_cluster,
         memory=options.memory,
         wait_for_nodes=options.wait_for_nodes,
+        log=options.log,
         confirm=None if options.yes else _confirmed,
     )
     from sweep.execution.driver import keeping
@@ -224,6 +230,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--insecure-cluster", action="store_true", help="also a remote Ray that needs no token")
     words = "nodes of the cluster to wait for, up to 15 minutes"
     run.add_argument("--wait-for-nodes", type=_positive, metavar="N", help=words)
+    run.add_argument("--log", choices=("json",), help="say what goes on in a JSON object a line on stderr")
     run.add_argument("--yes", action="store_true", help="run more than 1,000,000 trials without asking")
 
     plan = add("plan", _plan, "Check a study and say what it would do.", "sweep plan jobs/article.toml")

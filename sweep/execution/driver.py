@@ -20,6 +20,7 @@ from sweep.execution.devices import DEVICES, Wish, devices_of, joined_by, of_sev
 from sweep.execution.failures import Failures, Nodes, said
 from sweep.execution.growth import Growth
 from sweep.execution.job import Job, Outcome
+from sweep.execution.log import Log
 from sweep.execution.means import Means
 from sweep.execution.plan import (
     DEADLINE_SECONDS,
@@ -75,10 +76,12 @@ def run(
     deadline: float | None = None,
     memory: int = HELD_BYTES,
     wish: Wish | None = None,
+    log: str | None = None,
 ) -> Store:
     """Run what is missing of a study and return its run folder; see `sweep.api.run` for the options.
 
-    `memory` is in bytes, what a worker may take for images; `wish` is the runner's, on what trials are evaluated.
+    `memory` is in bytes, what a worker may take for images; `wish` is the runner's, on what trials are evaluated; `log`
+    is how to say what goes on, "json" or for people.
 
     Raises:
         Interrupted: on Ctrl-C; everything committed so far stays, and the same call goes on from there.
@@ -93,7 +96,7 @@ def run(
         store, growth = open_store(prepared, place)
         how = {"threads": threads, "engine": engine, "deadline": deadline or DEADLINE_SECONDS, "memory": memory}
         job = Job.of(prepared, folder.uri, versions=versions(), survey=survey_of(prepared, folder), **how)
-        ran = _Sweep(prepared, store, runner, job, chunk_trials, growth, wish).run()
+        ran = _Sweep(prepared, store, runner, job, chunk_trials, growth, wish, log).run()
         merge(store, job.study_digest, job.columns, list(job.cells))
         store.tidy()
         lost = remaining(prepared.study, present(store)) if ran else 0
@@ -135,6 +138,7 @@ class _Sweep:
         chunk_trials: int | None = None,
         growth: Growth | None = None,
         wish: Wish | None = None,
+        log: str | None = None,
     ) -> None:
         self._prepared = prepared
         self._store = store
@@ -142,6 +146,7 @@ class _Sweep:
         self._job = job
         self._growth = growth
         self._wish = wish or Wish()
+        self._shown = Log if log == "json" else Progress
         self._means: Means
         few = ChunkSize(fixed=chunk_trials, first=FIRST_FEW)
         self._sizes = {WHOLE: ChunkSize(fixed=chunk_trials), FEW: few, SURVEYING: ChunkSize(fixed=1)}
@@ -170,7 +175,7 @@ class _Sweep:
         images = len(self._prepared.dataset)
         light = 1.0 if self._job.survey is None else min(1.0, (2 * HALF + BESIDE) / images)
         total = done + len(full) + len(few)
-        progress = Progress(
+        progress = self._shown(
             list(job.cells), done, total, target=study.precision, light=light, measure=study.measure_called(study.main)
         )
         for cell in job.cells:

@@ -57,11 +57,14 @@ class Running:
             self.squares = float(((known - self.mean) ** 2).sum())
 
     @property
+    def std(self) -> float:
+        """Infinite with fewer than two values, which leave it open."""
+        return math.sqrt(self.squares / (self.count - 1)) if self.count > 1 else math.inf
+
+    @property
     def half_width(self) -> float:
         """Of the 95 % interval of the mean, of many values; infinite with fewer than two."""
-        if self.count < 2:
-            return math.inf
-        return 1.96 * math.sqrt(self.squares / (self.count - 1) / self.count)
+        return 1.96 * self.std / math.sqrt(max(1, self.count))
 
     @property
     def precise(self) -> str:
@@ -73,7 +76,7 @@ class Running:
             return "–"
         if self.count == 1:
             return self.text(self.mean)
-        return f"{self.text(self.mean)} ± {self.text(math.sqrt(self.squares / (self.count - 1)))}"
+        return f"{self.text(self.mean)} ± {self.text(self.std)}"
 
 
 class Progress:
@@ -113,6 +116,7 @@ class Progress:
         self._shown: tuple[int, str] = (-1, "")  # trials done, and what went on
         self._remarks: set[str] = set()
         self._live: Live | None = None
+        self._slots = (0, 0)  # tasks that run, and that can
 
     def __enter__(self) -> Self:
         console = Console(file=self._stream)
@@ -159,6 +163,7 @@ class Progress:
 
     def work(self, busy: int, slots: int) -> None:
         """Say how many of the tasks that can run at a time do."""
+        self._slots = min(busy, slots), slots
         self._busy = f"{min(busy, slots)}/{slots} workers busy"
         self.refresh()
 
@@ -166,8 +171,11 @@ class Progress:
         """Say something once, above the display, however many workers say it."""
         if text not in self._remarks:
             self._remarks.add(text)
-            console = self._live.console if self._live else Console(file=self._stream)
-            console.print(f"{kind}: {text}", markup=False, highlight=False, soft_wrap=True)
+            self._print(text, kind)
+
+    def _print(self, text: str, kind: str) -> None:
+        console = self._live.console if self._live else Console(file=self._stream)
+        console.print(f"{kind}: {text}", markup=False, highlight=False, soft_wrap=True)
 
     def advance(self, trials: Sequence[tuple[Trial, float]], seconds: float) -> None:
         """Take in finished trials and their accuracies; they took a task `seconds`."""
@@ -191,8 +199,12 @@ class Progress:
             now, (done, _) = time.monotonic(), self._shown
             is_due = now - self._said >= (PLAIN_SECONDS if (self._done, self._note) != self._shown else SAME_SECONDS)
             if done < self._total and (is_due or self._done == self._total):
-                print(self.line(), file=self._stream, flush=True)
+                self._say()
                 self._said, self._shown = now, (self._done, self._note)
+
+    def _say(self) -> None:
+        """Tell a plain stream the present state."""
+        print(self.line(), file=self._stream, flush=True)
 
     def line(self) -> str:
         """The state in one line."""
