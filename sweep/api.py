@@ -180,14 +180,7 @@ def run(
     if runner == "inline" and wish.kind == "cpu":
         hide_gpus()
     prepared = _prepared(study, seeds, precision, trust_model, trust_plugins)
-    trials = count_wanted(prepared.study)
-    if trials > MOST_TRIALS:
-        raise InputError(
-            f"{prepared.study.source}: asks for {trials:,} trials, more than {MOST_TRIALS:,} at a time; "
-            "run ranges of seeds one after the other into one folder: --seeds 0:1000, then --seeds 1000:2000, …"
-        )
-    if trials > MANY_TRIALS and confirm and not confirm(trials):
-        raise InputError(f"{prepared.study.source}: asks for {trials:,} trials; say --yes to run so many")
+    _confirm(prepared, count_wanted(prepared.study), confirm)
     folder = out or Path(RUNS) / prepared.study.name
     room = room_for(prepared, memory, 1 if runner == "inline" else workers, runner == "inline" or address is None)
     chosen: Runner
@@ -272,6 +265,61 @@ def status(place: str | Path, trust_plugins: Trust = False) -> Plan:
     )
 
 
+def submit(
+    study: str | Path,
+    out: str,
+    address: str,
+    *,
+    seeds: int | Mapping[str, int] | None = None,
+    precision: float | None = None,
+    gpus: float = 0.0,
+    device: str | None = None,
+    labels: Mapping[str, str] | None = None,
+    trust_model: bool = False,
+    insecure_cluster: bool = False,
+    options: Sequence[str] = (),
+    confirm: Callable[[int], bool] | None = None,
+) -> str:
+    """Check a study, and hand its driver to the job server of a Ray cluster; returns the job's id, and does not wait.
+
+    Args:
+        study: the path of its file; what travels with it, see `sweep.execution.parcel.parcel`.
+        out: the run folder: the URI of an object store, or an absolute path, that this machine and the cluster see.
+        address: of the job server, such as http://HOST:8265, or of the head, HOST:6379.
+        options: of `sweep run`, as on the command line, with those of the following that it has; these are checked.
+        seeds, precision, gpus, device, labels, trust_model, insecure_cluster, confirm: as in `run`.
+
+    Raises:
+        InputError: every mistake in the study and its files; `out` is no such place; too much would travel.
+        SweepError: the job server does not answer or take the job.
+    """
+    from sweep.execution.devices import Wish
+    from sweep.execution.parcel import parcel
+    from sweep.execution.plan import count_wanted
+    from sweep.execution.ray import submission
+    from sweep.storage.paths import OBJECT_STORES
+
+    if out.partition("://")[0] not in OBJECT_STORES and not Path(out).is_absolute():
+        valid = ", ".join(f"{scheme}://" for scheme in OBJECT_STORES)
+        raise InputError(f"--out {out}: give a place that the cluster sees, too: {valid}, or an absolute path")
+    Wish.of(device, gpus, labels)
+    prepared = _prepared(study, seeds, precision, trust_model, False)
+    packed = parcel(prepared)
+    _confirm(prepared, count_wanted(prepared.study), confirm)
+    return submission.submit(packed, ["--out", out, *options, "--yes"], address, insecure_cluster)
+
+
+def _confirm(prepared: Prepared, trials: int, confirm: Callable[[int], bool] | None) -> None:
+    """Raise InputError where a study asks for too many trials, or for more than were confirmed."""
+    if trials > MOST_TRIALS:
+        raise InputError(
+            f"{prepared.study.source}: asks for {trials:,} trials, more than {MOST_TRIALS:,} at a time; "
+            "run ranges of seeds one after the other into one folder: --seeds 0:1000, then --seeds 1000:2000, …"
+        )
+    if trials > MANY_TRIALS and confirm and not confirm(trials):
+        raise InputError(f"{prepared.study.source}: asks for {trials:,} trials; say --yes to run so many")
+
+
 @dataclass(frozen=True)
 class Seen:
     """What is seen of a run from a distance.
@@ -302,7 +350,8 @@ def watch(place: str | Path, trust_plugins: Trust = False, every: float = WATCH_
         if living:
             drivers = [heard.driver for heard in living]
             going_on = state({}, living, missing=True)
-            line = f"{max(d.done for d in drivers):,}/{max(d.total for d in drivers):,} trials; {going_on}"
+            done, total = (max(numbers) for numbers in zip(*((d.done, d.total) for d in drivers), strict=True))
+            line = f"{done:,}/{total:,} trials; {going_on}" if total else going_on
             rows = [("trials", line), *(row for driver in drivers for row in driver.lines()), ("folder", folder.uri)]
             now: object = line
             seen = Seen(line, text_table((), rows))

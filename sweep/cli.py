@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import math
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sweep import api, signals
-from sweep.errors import Interrupted, SweepError, printable
+from sweep import api, arguments, signals
+from sweep.errors import InputError, Interrupted, SweepError, printable
 from sweep.reporting.tables.layout import FORMATS
-from sweep.texts import bytes_of
 from sweep.version import VERSION
 
 if TYPE_CHECKING:
     from sweep.reporting.run import Run
 
 FEW_CELLS = 60  # of the table that ends a run; `sweep table` prints all
+FORWARDED = {"seeds", "precision", "workers", "memory", "device", "label", "gpus", "chunk", "threads", "engine"}
+FORWARDED |= {"deadline", "wait_for_nodes", "trust_model", "insecure_cluster"}  # what a submitted driver is given
 ENGINES = ("plain", "stacked", "compiled")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(given: Sequence[str] | None = None) -> int:
     """Entry point of the `sweep` command; returns the exit status."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_args(given)
     try:
         command: Callable[[argparse.Namespace], None] = options.command
         command(options)
@@ -80,6 +80,38 @@ def _run(options: argparse.Namespace) -> None:
     with keeping(finished.store.folder.uri):
         print(finished.table(most=FEW_CELLS))
         print(f"\nresults in {finished.store.folder.uri}; report: {finished.write_report()}")
+
+
+def _submit(options: argparse.Namespace) -> None:
+    if options.out is None:
+        raise InputError("--out: say where results go, a place that the cluster sees, too: s3://BUCKET/NAME")
+    named = [name for name in vars(options) if name in FORWARDED and vars(options)[name] not in (None, False)]
+    again = {name: vars(options)[name] for name in named}
+    job = api.submit(
+        options.study,
+        options.out,
+        options.address,
+        seeds=options.seeds,
+        precision=options.precision,
+        gpus=options.gpus,
+        device=options.device,
+        labels=dict(options.label),
+        trust_model=options.trust_model,
+        insecure_cluster=options.insecure_cluster,
+        options=list(itertools.chain.from_iterable(_written(name, value) for name, value in again.items())),
+        confirm=None if options.yes else _confirmed,
+    )
+    print(f"job {job}; follow it: sweep status {options.out} --watch; stop it: sweep cancel {options.out}")
+
+
+def _written(name: str, value: Any) -> list[str]:
+    """An option as it is given again to a driver elsewhere."""
+    option = f"--{name.replace('_', '-')}"
+    if name == "label":
+        return [text for key, label in value for text in (option, f"{key}={label}")]
+    if value is True:
+        return [option]
+    return [option, f"{value['start']}:{value['start'] + value['count']}" if isinstance(value, dict) else f"{value}"]
 
 
 def _confirmed(trials: int) -> bool:
@@ -209,32 +241,27 @@ def _parser() -> argparse.ArgumentParser:
     run = add("run", _run, "Run what is missing of a study, a TOML file.", "sweep run jobs/article.toml --seeds 1000")
     run.usage = "sweep run STUDY [options]"  # the help fits a screen
     _study_arguments(run, said=False)
+    _plugins_argument(run)
     run.add_argument("--dry-run", action="store_true", help="check everything, print the plan, run nothing")
     run.add_argument(
         "--address", default=os.environ.get("RAY_ADDRESS") or None, help="Ray cluster (default: $RAY_ADDRESS)"
     )
-    run.add_argument("--workers", type=_positive, metavar="N", help="tasks at a time (default: every core)")
-    run.add_argument("--memory", type=_size, metavar="SIZE", help="of a worker, such as 4GiB (default: what is there)")
-    run.add_argument("--device", metavar="KIND", help="cpu, gpu, gpu:TYPE, auto, or mixed: both in one run")
-    words = "nodes of the cluster that have this label, and no others"
-    run.add_argument("--label", type=_label, action="append", default=[], metavar="KEY=VALUE", help=words)
-    run.add_argument("--gpus", type=_share, default=0.0, metavar="X", help="GPUs a task asks for, such as 0.5")
     run.add_argument(
         "--runner", choices=("ray", "inline"), default="ray", metavar="WHO", help="ray, or inline: in this process"
     )
-    run.add_argument("--chunk", type=_positive, metavar="N", help="trials a task (default: seconds of work)")
-    run.add_argument("--threads", type=_positive, default=1, metavar="N", help="TensorFlow threads a task")
-    words = f"{', '.join(ENGINES)} (default: the fastest)"
-    run.add_argument("--engine", choices=ENGINES, metavar="WAY", help=words)
-    run.add_argument("--deadline", type=_seconds, metavar="S", help="seconds for a task (default: 1800)")
-    run.add_argument("--insecure-cluster", action="store_true", help="also a remote Ray that needs no token")
-    words = "nodes of the cluster to wait for, up to 15 minutes"
-    run.add_argument("--wait-for-nodes", type=_positive, metavar="N", help=words)
     run.add_argument("--log", choices=("json",), help="say what goes on in a JSON object a line on stderr")
-    run.add_argument("--yes", action="store_true", help="run more than 1,000,000 trials without asking")
+    _work_arguments(run)
+
+    example = "sweep submit mine.toml --address http://10.0.0.5:8265 --out s3://bucket/mine"
+    submit = add("submit", _submit, "Let a Ray cluster run a study, and do not wait.", example)
+    submit.usage = "sweep submit STUDY --address ADDRESS --out FOLDER [options]"
+    _study_arguments(submit)
+    submit.add_argument("--address", required=True, help="its job server, http://HOST:8265, or its head, HOST:6379")
+    _work_arguments(submit)
 
     plan = add("plan", _plan, "Check a study and say what it would do.", "sweep plan jobs/article.toml")
     _study_arguments(plan)
+    _plugins_argument(plan)
 
     status = add("status", _status, "Say how far a run is.", "sweep status results/article")
     _run_arguments(status)
@@ -259,14 +286,16 @@ def _parser() -> argparse.ArgumentParser:
     inspect = add("inspect", _inspect, "Look at one chip closely.", "sweep inspect RUN --cell CELL --seed 3")
     _run_arguments(inspect)
     inspect.add_argument("--cell", required=True, metavar="CELL", help="its id, as in the column cell of trials")
-    inspect.add_argument("--seed", type=_natural, default=0, metavar="N", help="of its draws (default: 0)")
+    inspect.add_argument("--seed", type=arguments.natural, default=0, metavar="N", help="of its draws (default: 0)")
     inspect.add_argument("--save", metavar="FILE", help="write the perturbed network (.keras, .h5) instead")
     inspect.add_argument("--out", metavar="FILE", help="CSV with the decision about each image")
     _trust_argument(inspect)
 
     verify = add("verify", _verify, "Check a run, and evaluate some trials again.", "sweep verify results/article")
     _run_arguments(verify)
-    verify.add_argument("--sample", type=_natural, default=10, metavar="N", help="trials to evaluate (default: 10)")
+    verify.add_argument(
+        "--sample", type=arguments.natural, default=10, metavar="N", help="trials to evaluate (default: 10)"
+    )
     verify.add_argument("--repair", action="store_true", help="set damaged shards aside; `sweep run` redoes them")
     _trust_argument(verify)
 
@@ -274,8 +303,10 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("recipe", metavar="RECIPE", help="recipe file (TOML)")
     train.add_argument("--out", metavar="FOLDER", help="where to write (default: beside the recipe)")
     train.add_argument("--from", dest="start", metavar="FILE", help="begin with this .keras or .h5 network")
-    train.add_argument("--seed", type=_natural, metavar="N", help="instead of the recipe's")
-    train.add_argument("--seeds", type=_positive, metavar="N", help="train N networks, with seeds from that one on")
+    train.add_argument("--seed", type=arguments.natural, metavar="N", help="instead of the recipe's")
+    train.add_argument(
+        "--seeds", type=arguments.positive, metavar="N", help="train N networks, with seeds from that one on"
+    )
 
     catalogue = add("catalogue", _catalogue, "Say what every transform does.", "sweep catalogue pcm")
     catalogue.add_argument("op", metavar="OP", nargs="?", help="one transform (default: the whole page)")
@@ -288,7 +319,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("model", metavar="MODEL", nargs="?", help="model file (.keras, .h5)")
     bench.add_argument("dataset", metavar="DATASET", nargs="?", help="dataset (.npz)")
     bench.add_argument("--json", action="store_true", help="print all figures as JSON")
-    bench.add_argument("--seconds", type=_seconds, default=5.0, metavar="S", help="for each way (default: 5)")
+    bench.add_argument("--seconds", type=arguments.seconds, default=5.0, metavar="S", help="for each way (default: 5)")
     bench.add_argument(
         "--network",
         choices=("cnn", "resnet", "both"),
@@ -305,11 +336,35 @@ def _study_arguments(parser: _Parser, said: bool = True) -> None:
     words = "study file (TOML)" if said else argparse.SUPPRESS
     parser.add_argument("study", metavar="STUDY", help=words)
     parser.add_argument("--out", metavar="FOLDER", help="run folder or URI (default: results/NAME)")
-    parser.add_argument("--seeds", type=_seeds, metavar="N|A:B", help="other seeds: a count, or A to B-1")
+    parser.add_argument("--seeds", type=arguments.seeds, metavar="N|A:B", help="other seeds: a count, or A to B-1")
     words = "half-width of each mean's 95 %% interval"
-    parser.add_argument("--precision", type=_points, metavar="POINTS", help=words)
+    parser.add_argument("--precision", type=arguments.points, metavar="POINTS", help=words)
     _trust_argument(parser)
-    _plugins_argument(parser)
+
+
+def _work_arguments(parser: _Parser) -> None:
+    """How the work is done, on this machine or a cluster."""
+    parser.add_argument("--workers", type=arguments.positive, metavar="N", help="tasks at a time (default: every core)")
+    parser.add_argument(
+        "--memory", type=arguments.size, metavar="SIZE", help="of a worker, such as 4GiB (default: what is there)"
+    )
+    parser.add_argument("--device", metavar="KIND", help="cpu, gpu, gpu:TYPE, auto, or mixed: both in one run")
+    words = "nodes of the cluster that have this label, and no others"
+    parser.add_argument("--label", type=arguments.label, action="append", default=[], metavar="KEY=VALUE", help=words)
+    parser.add_argument(
+        "--gpus", type=arguments.share, default=0.0, metavar="X", help="GPUs a task asks for, such as 0.5"
+    )
+    parser.add_argument(
+        "--chunk", type=arguments.positive, metavar="N", help="trials a task (default: seconds of work)"
+    )
+    parser.add_argument("--threads", type=arguments.positive, default=1, metavar="N", help="TensorFlow threads a task")
+    words = f"{', '.join(ENGINES)} (default: the fastest)"
+    parser.add_argument("--engine", choices=ENGINES, metavar="WAY", help=words)
+    parser.add_argument("--deadline", type=arguments.seconds, metavar="S", help="seconds for a task (default: 1800)")
+    parser.add_argument("--insecure-cluster", action="store_true", help="also a remote Ray that needs no token")
+    words = "nodes of the cluster to wait for, up to 15 minutes"
+    parser.add_argument("--wait-for-nodes", type=arguments.positive, metavar="N", help=words)
+    parser.add_argument("--yes", action="store_true", help="run more than 1,000,000 trials without asking")
 
 
 def _run_arguments(parser: _Parser) -> None:
@@ -323,63 +378,3 @@ def _plugins_argument(parser: _Parser) -> None:
 
 def _trust_argument(parser: _Parser) -> None:
     parser.add_argument("--trust-model", action="store_true", help="load model files unchecked: their code may run")
-
-
-def _positive(text: str) -> int:
-    return _natural(text, least=1)
-
-
-def _natural(text: str, least: int = 0) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
-    return int(text)
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
-
-
-def _size(text: str) -> int:
-    try:
-        return bytes_of(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size, such as 4GiB or 800MiB") from None
-
-
-def _share(text: str) -> float:
-    value = _number(text)
-    if not (0 <= value <= 1 or (value.is_integer() and value > 0)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a fraction of a GPU, or a whole number of them")
-    return value
-
-
-def _label(text: str) -> tuple[str, str]:
-    key, _, value = text.partition("=")
-    return key, value
-
-
-def _seconds(text: str) -> float:
-    value = _number(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
-    return value
-
-
-def _points(text: str) -> float:
-    value = _number(text)
-    if not 0 < value <= 50:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of points above 0 and up to 50, such as 0.1")
-    return value
-
-
-def _seeds(text: str) -> int | dict[str, int]:
-    start, colon, end = text.partition(":")
-    if not colon:
-        return _positive(text)
-    first, last = _natural(start), _natural(end)
-    if last <= first:
-        raise argparse.ArgumentTypeError(f"{text!r} is empty; A:B means the seeds A to B-1")
-    return {"start": first, "count": last - first}

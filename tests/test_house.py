@@ -151,7 +151,7 @@ def test_the_check_sees_a_method_without_words():
     assert wordless({"a": base.replace("A:", "A(Protocol):"), "b": "class B:\n    def f(self): ...\n"}) == []
 
 
-COMMANDS = ("run", "plan", "status", "cancel", "table", "report", "export")
+COMMANDS = ("run", "submit", "plan", "status", "cancel", "table", "report", "export")
 COMMANDS += ("inspect", "verify", "train", "catalogue", "schema", "bench")
 LIBRARIES = {"h5py", "jinja2", "keras", "llvmlite", "matplotlib", "numpy", "pandas", "pyarrow", "pydantic"}
 LIBRARIES |= {"ray", "rich", "scipy", "tensorflow"}

@@ -111,6 +111,7 @@ class Heard(NamedTuple):
 
     @property
     def lives(self) -> bool:
+        """Whether that is not too long ago."""
         return self.silence <= SILENT
 
 

@@ -21,10 +21,11 @@ AUTHENTICATED = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
 class Node:
     """A head, or another node when `head` is given; all its processes bear its mark.
 
-    It says that it has so many CPUs and GPUs, and its Python looks at `path` first.
+    It says that it has so many CPUs and GPUs, and its Python looks at `path` first. A head may have a `dashboard`.
 
     Attributes:
         address: of the cluster, on loopback.
+        jobs: of its job server, where there is a dashboard.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Node:
         cpus: int = 1,
         gpus: int = 0,
         path: str = "",
+        dashboard: bool = False,
     ) -> None:
         self.mark = uuid.uuid4().hex
         self._env, self._head = env, head
@@ -44,7 +46,9 @@ class Node:
         place = ["--address", self.address] if head else ["--head", "--port", self.address.partition(":")[2]]
         quiet = ["--disable-usage-stats", "--object-store-memory=100000000"]
         if not head:
-            quiet += ["--include-dashboard=false", f"--temp-dir={self._folder}"]
+            port = _free_port()
+            self.jobs = f"http://127.0.0.1:{port}"
+            quiet += [f"--include-dashboard={dashboard}", f"--dashboard-port={port}", f"--temp-dir={self._folder}"]
         arguments = [
             *place,
             "--node-ip-address=127.0.0.1",

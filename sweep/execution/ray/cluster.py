@@ -52,6 +52,8 @@ class RayRunner:
         wait_for_nodes: nodes of a cluster that can run a task, to be waited for before the first; 0 waits for none.
     """
 
+    dashboard = ""
+
     def __init__(
         self,
         address: str | None = None,
@@ -73,7 +75,6 @@ class RayRunner:
         self._scratch: Scratch | None = None
         self._wanted = wait_for_nodes
         self._members: Members | None = None
-        self.dashboard = ""
 
     def __enter__(self) -> Self:
         self._ray = _import_ray(local=self._address is None)
@@ -232,7 +233,7 @@ class RayRunner:
                 f"--address {self._address}: takes jobs only (`ray job submit`); give HOST:6379 on a node of the "
                 "cluster, or ray://HOST:10001 from another machine"
             )
-        if _reach(self._address) and (refused := refusal(self._address)):
+        if reach(self._address) and (refused := refusal(self._address)):
             raise SweepError(refused)
         if not self._insecure and is_remote(self._address) and lets_anyone_in(self._address):
             raise InputError(
@@ -357,7 +358,7 @@ def _mismatch(text: str) -> str:
     return f"{' and '.join(found[:2])} there, {' and '.join(found[2:])} here; install the same everywhere"
 
 
-def _reach(address: str) -> bool:
+def reach(address: str) -> bool:
     """Raise SweepError when nothing listens at `host:port`; Ray itself would try for minutes.
 
     Returns whether it is the head itself that listens; otherwise it is Ray's client server, or a form that Ray knows.
