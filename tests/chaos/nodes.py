@@ -49,6 +49,7 @@ class Node:
             port = _free_port()
             self.jobs = f"http://127.0.0.1:{port}"
             quiet += [f"--include-dashboard={dashboard}", f"--dashboard-port={port}", f"--temp-dir={self._folder}"]
+            quiet += [f"--dashboard-agent-listen-port={_free_port()}"] * dashboard  # others have the usual one
         arguments = [
             *place,
             "--node-ip-address=127.0.0.1",
