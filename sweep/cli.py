@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sweep import api, arguments, signals
+from sweep import api, arguments, signals, watching
 from sweep.errors import InputError, Interrupted, SweepError, printable
 from sweep.reporting.tables.layout import FORMATS
 from sweep.version import VERSION
@@ -150,15 +150,15 @@ def _status(options: argparse.Namespace) -> None:
         from rich.text import Text
 
         with Live(Text("")) as live:
-            for seen in api.watch(options.run, _trust(options)):
+            for seen in watching.watch(options.run, _trust(options)):
                 live.update(Text(printable(seen.text)), refresh=True)
     else:
-        for line, _ in itertools.groupby(seen.line for seen in api.watch(options.run, _trust(options))):
+        for line, _ in itertools.groupby(seen.line for seen in watching.watch(options.run, _trust(options))):
             print(printable(line), flush=True)
 
 
 def _cancel(options: argparse.Namespace) -> None:
-    print("\n".join(api.cancel(options.run)))
+    print("\n".join(watching.cancel(options.run)))
     print(f"follow it: sweep status {options.run} --watch")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import sweep
-from sweep import api, cli
+from sweep import api, cli, watching
 from sweep.errors import Interrupted, SweepError
 from sweep.execution import pulse
 from sweep.execution.runner import InlineRunner
@@ -64,7 +64,7 @@ def test_a_run_is_seen_while_it_goes_on_and_leaves_nothing(place: Path, monkeypa
     def look() -> None:
         until(lambda: any(node.trials == 4 for driver in mine() for node in driver.by_node))
         seen.append(str(api.status("run")))
-        seen.append(next(api.watch("run")).text)
+        seen.append(next(watching.watch("run")).text)
 
     after_tasks(monkeypatch, 3, look)
     sweep.run("study.toml", "run", runner="inline", chunk_trials=2)
@@ -108,7 +108,7 @@ def test_cancelled_in_the_middle_and_resumed_equals_undisturbed(place: Path, mon
 def test_what_was_asked_of_others_stops_nobody_who_begins_later(place: Path):
     folder = Folder.at("run")
     drivers.write(folder, FOREIGN)
-    assert api.cancel("run") == [f"asked process 1 on elsewhere, which runs since {FOREIGN.since}"]
+    assert watching.cancel("run") == [f"asked process 1 on elsewhere, which runs since {FOREIGN.since}"]
     run = sweep.run("study.toml", "run", runner="inline", chunk_trials=1)
     assert len(run.trials()) == 28
     assert {path.name for path in Path("run/running").iterdir()} == {f"{'0' * 16}.json", f"{'0' * 16}.stop"}
@@ -116,7 +116,7 @@ def test_what_was_asked_of_others_stops_nobody_who_begins_later(place: Path):
 
 def test_there_must_be_someone_to_be_asked(place: Path, capsys):
     with pytest.raises(SweepError, match="nothing runs there"):
-        api.cancel("run")
+        watching.cancel("run")
     assert cli.main(["cancel", "run"]) == 1
     assert capsys.readouterr().err.count("\n") == 1
     assert not Path("run").exists()
@@ -127,14 +127,14 @@ def test_a_run_is_watched_from_before_its_beginning_to_its_end(place: Path):
     seen: list[str] = []
 
     def watch() -> None:
-        seen.extend(found.line for found in api.watch("run", every=0.01))
+        seen.extend(found.line for found in watching.watch("run", every=0.01))
 
-    watching = threading.Thread(target=watch, daemon=True)
-    watching.start()
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
     until(lambda: seen)
     sweep.run("study.toml", "run", runner="inline", chunk_trials=1)
-    watching.join(PATIENCE)
-    assert not watching.is_alive()
+    watcher.join(PATIENCE)
+    assert not watcher.is_alive()
     assert seen[0] == "no run yet"
     assert seen[-1].startswith("28/28 trials; done, after")
 
