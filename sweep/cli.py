@@ -265,7 +265,7 @@ def _parser() -> argparse.ArgumentParser:
 
     status = add("status", _status, "Say how far a run is.", "sweep status results/article")
     _run_arguments(status)
-    status.add_argument("--watch", action="store_true", help="go on saying it until nothing is missing")
+    status.add_argument("--watch", action="store_true", help="go on saying it until the run ends")
 
     cancel = add("cancel", _cancel, "Ask who runs a study to stop.", "sweep cancel results/article")
     cancel.add_argument("run", metavar="RUN", help="run folder")

@@ -33,10 +33,10 @@ class Seen:
 
 
 def watch(place: str | Path, trust_plugins: Trust = False, every: float = WATCH_SECONDS) -> Iterator[Seen]:
-    """What `status` says, now and whenever that changes, until nothing is missing; also before there is anything.
+    """What `status` says, now and whenever that changes, until nothing is missing or whoever ran it has ended.
 
-    While a driver runs, only what it says of itself is read; otherwise the folder, when its manifest has changed.
-    `every` is in seconds.
+    Where nobody runs it yet, somebody is waited for. While a driver runs, only what it says of itself is read;
+    otherwise the folder, when its manifest has changed. `every` is in seconds.
     """
     from sweep.storage.drivers import Ear, state
     from sweep.storage.paths import Folder
@@ -44,9 +44,11 @@ def watch(place: str | Path, trust_plugins: Trust = False, every: float = WATCH_
     folder = Folder.at(place)
     ear = Ear(folder)
     before: object = ""
-    while True:
+    ran = over = False
+    while not over:
         living = [heard for heard in ear.drivers() if heard.lives]
         if living:
+            ran = True
             drivers = [heard.driver for heard in living]
             going_on = state({}, living, missing=True)
             done, total = (max(numbers) for numbers in zip(*((d.done, d.total) for d in drivers), strict=True))
@@ -56,18 +58,17 @@ def watch(place: str | Path, trust_plugins: Trust = False, every: float = WATCH_
             seen = Seen(line, text_table((), rows))
         else:
             now = folder.read(MANIFEST)
+            over = ran
             if now is None:
                 seen = Seen("no run yet", f"{folder.uri}: no run yet")
             elif now != before:
                 found = status(place, trust_plugins)
                 seen = Seen(f"{found.done:,}/{found.trials:,} trials; {found.state}", str(found))
-                if found.finished:
-                    yield seen
-                    return
+                over |= found.finished
         if now != before or living:
             yield seen
         before = now
-        time.sleep(every)
+        time.sleep(0 if over else every)
 
 
 def cancel(place: str | Path) -> list[str]:

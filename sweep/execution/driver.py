@@ -159,6 +159,10 @@ class _Sweep:
 
     def run(self) -> int:
         """Evaluate and commit what is missing; returns how many trials were. The folder is begun once workers are."""
+        with self._pulse:  # its end says that the manifest has all that there will be
+            return self._run()
+
+    def _run(self) -> int:
         study, store, job = self._prepared.study, self._store, self._job
         if self._growth is None:
             store.adopt(job.study_digest, job.columns)
@@ -192,13 +196,13 @@ class _Sweep:
                     begun = True
                 resolved = resolved_table(study, self._prepared.networks, self._prepared.flow)
                 store.folder.write(RESOLVED, parquet_bytes(resolved))
-                with self._pulse:
-                    self._start(progress)
-                    for stage in self._stages(full, sampling=bool(few)):
-                        several = self._means.wanted + self._means.forecast()
-                        progress.expect(count_wanted(study) + several, several)
-                        self._runner.update(replace(self._job, expected=_each(stage, self._runner.slots)))
-                        self._loop(Cutter(study, stage), progress)
+                self._pulse.begin()
+                self._start(progress)
+                for stage in self._stages(full, sampling=bool(few)):
+                    several = self._means.wanted + self._means.forecast()
+                    progress.expect(count_wanted(study) + several, several)
+                    self._runner.update(replace(self._job, expected=_each(stage, self._runner.slots)))
+                    self._loop(Cutter(study, stage), progress)
                 if not self._failures:
                     progress.finish()
         except KeyboardInterrupt:

@@ -46,11 +46,16 @@ class Pulse:
         self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
 
     def __enter__(self) -> Self:
-        self._thread.start()
         return self
+
+    def begin(self) -> None:
+        """Write from now on: the folder is begun."""
+        self._thread.start()
 
     def __exit__(self, *exception: object) -> None:
         """Leave nothing behind, where the store answers."""
+        if self._thread.ident is None:
+            return
         self._ended.set()
         self._thread.join(PATIENCE_SECONDS)
         if not self._thread.is_alive():

@@ -4,13 +4,14 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 import sweep
 from sweep import api, cli, watching
-from sweep.errors import Interrupted, SweepError
+from sweep.errors import Interrupted, SweepError, TaskError
 from sweep.execution import pulse
 from sweep.execution.runner import InlineRunner
 from sweep.storage import drivers
@@ -122,8 +123,9 @@ def test_there_must_be_someone_to_be_asked(place: Path, capsys):
     assert not Path("run").exists()
 
 
-@pytest.mark.usefixtures("quick")
-def test_a_run_is_watched_from_before_its_beginning_to_its_end(place: Path):
+@contextmanager
+def watched() -> Iterator[list[str]]:
+    """What a watcher sees that begins before what is within, and has ended after it."""
     seen: list[str] = []
 
     def watch() -> None:
@@ -132,11 +134,50 @@ def test_a_run_is_watched_from_before_its_beginning_to_its_end(place: Path):
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     until(lambda: seen)
-    sweep.run("study.toml", "run", runner="inline", chunk_trials=1)
+    yield seen
     watcher.join(PATIENCE)
     assert not watcher.is_alive()
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_run_is_watched_from_before_its_beginning_to_its_end(place: Path):
+    with watched() as seen:
+        sweep.run("study.toml", "run", runner="inline", chunk_trials=1)
     assert seen[0] == "no run yet"
     assert seen[-1].startswith("28/28 trials; done, after")
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("end", [KeyboardInterrupt, TaskError])
+def test_a_watch_ends_with_a_run_that_ends_early_and_says_all_that_is_there(place: Path, monkeypatch, end):
+    def ends() -> None:
+        until(lambda: any("trials; running" in line for line in seen))
+        raise end("it ends")
+
+    with monkeypatch.context() as patch, watched() as seen:
+        after_tasks(patch, 9, ends)
+        with pytest.raises(SweepError):
+            sweep.run("study.toml", "run", runner="inline", chunk_trials=2)
+    last = f"{api.status('run').done}/28 trials; stopped; `sweep run` goes on"
+    assert seen[-1] == last
+    assert not last.startswith("0/")
+    with watched() as seen:
+        sweep.run("study.toml", "run", runner="inline", chunk_trials=2)
+    assert seen[0] == last, "where nobody runs it, somebody is waited for"
+    assert seen[-1].startswith("28/28 trials; done")
+
+
+def test_a_watch_ends_with_a_driver_that_was_killed(place: Path, monkeypatch):
+    monkeypatch.setattr(drivers, "SILENT", 2.0)
+    folder = Folder.at("run")
+    with monkeypatch.context() as patch:
+        after_tasks(patch, 1, lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(Interrupted):
+            sweep.run("study.toml", "run", runner="inline", chunk_trials=2)
+    drivers.write(folder, FOREIGN)
+    seen = [found.line for found in watching.watch("run", every=0.05)]
+    assert seen[0] == "workers start"
+    assert "not heard of for" in seen[-1]
 
 
 def test_a_store_that_refuses_signs_of_life_stops_nothing(place: Path):
