@@ -85,7 +85,7 @@ def test_a_cluster_of_which_this_machine_is_no_node(monkeypatch: pytest.MonkeyPa
     def init(**options: object) -> None:
         raise RuntimeError("No node info found")
 
-    monkeypatch.setattr(cluster, "_reach", lambda _: True)
+    monkeypatch.setattr(cluster, "reach", lambda _: True)
     monkeypatch.setattr(cluster, "refusal", lambda _: "")
     monkeypatch.setattr(ray, "init", init)
     with pytest.raises(SweepError, match=message.format(re.escape(address))):
@@ -93,7 +93,7 @@ def test_a_cluster_of_which_this_machine_is_no_node(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_remote_cluster_without_tokens_is_refused(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(cluster, "_reach", lambda _: None)
+    monkeypatch.setattr(cluster, "reach", lambda _: None)
     monkeypatch.setattr(cluster, "lets_anyone_in", lambda _: True)
     with pytest.raises(InputError, match="takes work from anyone who reaches it; start it with RAY_AUTH_MODE=token"):
         RayRunner("10.0.0.5:6379").__enter__()
@@ -106,7 +106,7 @@ def test_a_cluster_of_other_versions_is_refused_with_both(monkeypatch: pytest.Mo
     def init(**options: object) -> None:
         check_version_info({"ray_version": "1.0", "python_version": "3.9.1"}, "here")
 
-    monkeypatch.setattr(cluster, "_reach", lambda _: None)
+    monkeypatch.setattr(cluster, "reach", lambda _: None)
     monkeypatch.setattr(ray, "init", init)
     here = rf"Ray {ray.__version__} and Python {platform.python_version()} here"
     with pytest.raises(VersionError, match=rf"127\.0\.0\.1:6379: Ray 1\.0 and Python 3\.9\.1 there, {here}; install"):
