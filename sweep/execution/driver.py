@@ -122,7 +122,7 @@ def keeping(place: str | Path) -> Iterator[None]:
             store.tidy()  # what tasks were writing
         kept = sum(shard.rows for shard in store.shards.values())
         raise Interrupted(
-            f"{asked or 'stopped'}; {kept:,} trials are kept in {store.folder.uri}, and the same command goes on"
+            f"{str(asked) or 'stopped'}; {kept:,} trials are kept in {store.folder.uri}, and the same command goes on"
         ) from None
 
 

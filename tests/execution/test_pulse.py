@@ -172,7 +172,7 @@ def test_a_watch_ends_with_a_driver_that_was_killed(place: Path, monkeypatch):
     folder = Folder.at("run")
     with monkeypatch.context() as patch:
         after_tasks(patch, 1, lambda: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(Interrupted):
+        with pytest.raises(Interrupted, match=r"^stopped; \d+ trials are kept in"):
             sweep.run("study.toml", "run", runner="inline", chunk_trials=2)
     drivers.write(folder, FOREIGN)
     seen = [found.line for found in watching.watch("run", every=0.05)]
