@@ -301,14 +301,13 @@ class _Sweep:
             raise error
         if isinstance(error, StoreError):
             self._save()  # raises when the folder is out of reach from here, too
-        chunk, reason = outcome.chunk, said(error)
-        host, alive = outcome.host.get("host", ""), self._runner.nodes
-        elsewhere = self._nodes.failed(outcome.node, host, chunk, error, reason, alive)
+        chunk, reason, alive = outcome.chunk, said(error), self._runner.nodes
+        elsewhere = self._nodes.failed(outcome, error, reason, alive)
         if outcome.node in self._nodes.bad:
             progress.remark(self._nodes.said(outcome.node))
         if self._nodes.useless(alive):
             raise TaskError(f"no node can do this work: {self._nodes}")
-        self._failures.take(chunk, reason, host)
+        self._failures.take(chunk, reason, outcome.host.get("host", ""), outcome.host.get("log", ""))
         if elsewhere:
             self._again.append((chunk, elsewhere))
             return

@@ -11,6 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from sweep.errors import NodeError, SweepError
+from sweep.execution.job import Outcome
 from sweep.execution.plan import Chunk
 from sweep.execution.trials import Trial
 
@@ -30,7 +31,7 @@ class Failures:
     def __init__(self, cells: int) -> None:
         self._cells = cells
         self._reasons: dict[Trial, str] = {}  # of the trials that have failed and not succeeded since
-        self._hosts: dict[str, dict[str, None]] = {}  # where these reasons were given
+        self._hosts: dict[str, dict[str, str]] = {}  # where these reasons were given, each with a worker's log there
         self._in_a_row: Counter[str] = Counter()
         self._alone: Counter[Trial] = Counter()
         self._succeeded = False
@@ -40,10 +41,10 @@ class Failures:
     def __bool__(self) -> bool:
         return bool(self._reasons)
 
-    def take(self, chunk: Chunk, reason: str, host: str = "") -> None:
-        """Take in a chunk that failed for a reason, on a host where that is known."""
+    def take(self, chunk: Chunk, reason: str, host: str = "", log: str = "") -> None:
+        """Take in a chunk that failed for a reason, on a host, and with a log there, where these are known."""
         self._reasons |= dict.fromkeys(chunk.trials, reason)
-        self._hosts.setdefault(reason, {})[host] = None
+        self._hosts.setdefault(reason, {})[host] = log
 
     def again(self, chunk: Chunk) -> list[Chunk]:
         """Hold its failure against a chunk; returns what to try instead: its cells one by one, halves, each trial.
@@ -87,8 +88,11 @@ class Failures:
         return "\n".join([f"{failed}{untried}; {rest}. Cells and reasons:", *lines[:5]])
 
     def _where(self, reason: str) -> str:
-        hosts = [host for host in self._hosts[reason] if host]
-        return f" (on {some(hosts)})" if hosts else ""
+        logs = {host: log for host, log in self._hosts[reason].items() if host}
+        if not logs:
+            return ""
+        host, log = next(iter(logs.items()))
+        return f" (on {some(list(logs))}{_log(log, f'log on {host}')})"
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,7 @@ class Nodes:
     def __init__(self) -> None:
         self.bad: dict[str, str] = {}
         self._hosts: dict[str, str] = {}
+        self._logs: dict[str, str] = {}  # of the latest worker there that failed
         self._rows: dict[str, list[_Failure]] = {}  # of each node, since its latest success
         self._work: set[str] = set()  # have succeeded
         self._tried: dict[tuple[Trial, ...], set[str]] = {}  # where they failed, and who is to blame is open
@@ -128,20 +133,18 @@ class Nodes:
         """Whether there are nodes, all of them bad."""
         return bool(alive) and all(node in self.bad for node in alive)
 
-    def failed(
-        self, node: str, host: str, chunk: Chunk, error: Exception, reason: str, alive: Collection[str]
-    ) -> frozenset[str] | None:
+    def failed(self, outcome: Outcome, error: Exception, reason: str, alive: Collection[str]) -> frozenset[str] | None:
         """Take in a failed chunk; returns the nodes to try it on, or None when the work itself is to blame.
 
         Args:
-            node, host: where it failed; an empty `node` where that is unknown.
-            chunk: what failed.
+            outcome: what failed, and where.
             error, reason: why.
             alive: the nodes that could run it.
         """
+        node, chunk = outcome.node, outcome.chunk
         if not node:
             return None
-        self._hosts[node] = host
+        self._hosts[node], self._logs[node] = outcome.host.get("host", ""), outcome.host.get("log", "")
         if isinstance(error, NodeError):
             self.bad.setdefault(node, reason)
         proven = node in self._work and len(self._rows.get(node, ())) < IN_A_ROW - 1
@@ -199,7 +202,12 @@ class Nodes:
 
     def said(self, node: str) -> str:
         """What the user is told of a bad node."""
-        return f"worker on {self._hosts[node]}: {self.bad[node]}; no more tasks go there"
+        log = _log(self._logs.get(node, ""), "its log there")
+        return f"worker on {self._hosts[node]}: {self.bad[node]}; no more tasks go there{log}"
+
+
+def _log(path: str, words: str) -> str:
+    return f"; {words}: {path}" if path else ""
 
 
 def said(error: Exception) -> str:

@@ -93,7 +93,7 @@ class Outcome:
     Attributes:
         chunk: what it was given.
         seconds: of perturbing and evaluating.
-        host: where, and with which versions.
+        host: where, and with which versions; of a failure, where and in which file there its process wrote (`log`).
         trials: in the order of the shard's rows.
         counts: (correct, images) of each trial; correct is None where outputs are no classes.
         values: of each trial, what it says of the chip's accuracy: that, or its estimate less its control; or of

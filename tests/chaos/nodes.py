@@ -25,7 +25,7 @@ class Node:
 
     Attributes:
         address: of the cluster, on loopback.
-        jobs: of its job server, where there is a dashboard.
+        jobs, metrics: of its job server, and of what Prometheus reads, where there is a dashboard.
     """
 
     def __init__(
@@ -50,6 +50,9 @@ class Node:
             self.jobs = f"http://127.0.0.1:{port}"
             quiet += [f"--include-dashboard={dashboard}", f"--dashboard-port={port}", f"--temp-dir={self._folder}"]
             quiet += [f"--dashboard-agent-listen-port={_free_port()}"] * dashboard  # others have the usual one
+            port = _free_port()
+            self.metrics = f"http://127.0.0.1:{port}/metrics"
+            quiet += [f"--metrics-export-port={port}"] * dashboard
         arguments = [
             *place,
             "--node-ip-address=127.0.0.1",

@@ -1,5 +1,6 @@
 """One of two nodes fails at once whatever it is given, so it is free for every retry: the other one does all."""
 
+import re
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -38,10 +39,14 @@ def test_a_bad_node_ruins_nothing_and_is_named(place: Path, monkeypatch, fault: 
             assert status == 0, errors
         print(f"{trials} trials in {time.monotonic() - begun:.0f} s")
         assert not other.ended
+        said = re.findall(rf": {re.escape(FAULTS[fault])}; no more tasks go there; its log there: (\S+)\n", errors)
+        assert len(said) == 1, errors
+        log = Path(said[0])
+        assert log.is_file()
+        assert "kill" in fault or f"\n{FAULTS[fault]}\n" in log.read_text(), "at full length"
     assert (
         ", 2 nodes with 2 slots joined; workers load TensorFlow and the network, and choose how to evaluate" in errors
     )
-    assert errors.count(f": {FAULTS[fault]}; no more tasks go there\n") == 1, errors
     assert "note: done without 1 of 2 nodes: worker on " in errors
     scene.check("run", scene.undisturbed(monkeypatch), env[scene.MARK])
 

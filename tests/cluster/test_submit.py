@@ -1,9 +1,11 @@
-"""A driver that is handed to a cluster: the job server of a real Ray takes it, with the results of a local run."""
+"""A cluster with a dashboard: its job server takes a driver, with a local run's results, and it exports metrics."""
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -58,3 +60,33 @@ def test_a_submitted_run_is_followed_cancelled_and_submitted_again(head: Node, p
     watched = sweep("status", out, "--watch")
     assert (watched.returncode, "done, after" in watched.stdout) == (0, True), watched
     scene.check(out, scene.undisturbed(monkeypatch))
+
+
+def exported(head: Node) -> dict[str, float]:
+    """What the node says of this package, over all hosts, as Prometheus reads it."""
+    try:
+        with urllib.request.urlopen(head.metrics, timeout=10) as answer:
+            text = answer.read().decode()
+    except OSError:  # not yet
+        return {}
+    found: dict[str, float] = {}
+    for name, value in re.findall(r"^ray_noisesweep_(\w+)_total\{.*\} (\S+)$", text, re.M):
+        found[name] = found.get(name, 0.0) + float(value)
+    return found
+
+
+def test_metrics_leave_the_cluster_while_a_run_goes_on_and_failures_name_a_log(head: Node, place: Path):
+    scene.write_study(40, at_0_2="raise", seconds=0.5)
+    env = scene.environment(**AUTHENTICATED)
+    with scene.running("--out", "run", "--chunk", "2", "--address", head.address, env=env) as process:
+        scene.until(lambda: len(exported(head)) == 3, process)
+        found = exported(head)
+        scene.pace(0.0)
+        status, errors = scene.finish(process)
+        log = re.search(r": ValueError: as planted \(on \S+; log on \S+: (\S+)\)$", errors, re.M)
+        assert log, errors
+        assert "\nValueError: as planted\n" in Path(log[1]).read_text()
+    assert status == 1
+    assert 0 < found["trials"] <= 81, "and the clean network"
+    assert found["trial_seconds"] >= 0.5 * (found["trials"] - 1)
+    assert found["failed_tasks"] >= 1

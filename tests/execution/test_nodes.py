@@ -18,6 +18,10 @@ NOISY = "net/gaussian/scale=0.1"
 ALL = 4 + 4 * 20  # trials of the study: the clean network and three cells are not random
 
 
+def failed(node: str, chunk: Chunk, error: Exception | None = None) -> Outcome:
+    return Outcome(chunk, node=node, host={"host": f"host-{node}", "log": f"/logs/{node}.err"}, error=error)
+
+
 class Cluster(InlineRunner):
     """Nodes that take turns as in a cluster: those that fail at once are free again first, and get most of the work.
 
@@ -59,7 +63,7 @@ class Cluster(InlineRunner):
         self.asked.append(node)
         error = self.trap(node, chunk)
         if error is not None:
-            return Outcome(chunk, node=node, host={"host": f"host-{node}"}, error=error)
+            return failed(node, chunk, error)
         self._queue.append(chunk)
         outcome = super().wait(seconds)
         assert outcome
@@ -88,11 +92,11 @@ def test_a_bad_node_takes_nothing_along_and_is_named(place, capsys, names: str, 
     runner = run(names, upper_fails(error), seed)
     assert len(sweep.open_run("run").trials()) == ALL
     said = capsys.readouterr().err
+    reason = str(error) if not isinstance(error, OSError) else "OSError: disk"
     for name in filter(str.isupper, names):
         assert runner.asked.count(name) <= 3 + 2 * len(names), "what was underway, and no more"
         assert said.count(f"note: worker on host-{name}: ") == 1
-    reason = str(error) if not isinstance(error, OSError) else "OSError: disk"
-    assert f"{reason}; no more tasks go there" in said
+        assert f": {reason}; no more tasks go there; its log there: /logs/{name}.err\n" in said
     bad = sum(map(str.isupper, names))
     assert f"note: done without {bad} of {len(names)} nodes: worker" in said
 
@@ -116,7 +120,10 @@ def test_when_everything_fails_everywhere_it_is_over_soon(place, names: str):
     with pytest.raises(TaskError, match="nothing succeeded") as caught:
         driver.run(prepare(sweep.Study.from_toml("study.toml").over(20)), "run", runner, chunk_trials=4)
     assert len(runner.asked) <= 30 * len(names)
-    assert "ValueError: as planted (on host-" in str(caught.value)
+    where = re.search(r"ValueError: as planted \(on ([^;]+); log on host-(\w): /logs/(\w)\.err\)", str(caught.value))
+    assert where, str(caught.value)
+    assert f"host-{where[2]}" in where[1]
+    assert where[2] == where[3]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -154,10 +161,10 @@ def test_a_node_is_suspected_as_long_as_there_is_another_and_cleared_by_work_tha
     nodes, alive = Nodes(), ["a", "b"]
     chunks = [Chunk("net", ((f"cell {i}", 0),)) for i in range(4)]
     for chunk in chunks[:3]:
-        assert nodes.failed("a", "host-a", chunk, ValueError(), "no", alive) == {"b"}
+        assert nodes.failed(failed("a", chunk), ValueError(), "no", alive) == {"b"}
     assert nodes.avoided(alive) == {"a"}
     assert nodes.avoided(["a"]) == frozenset()
     assert nodes.succeeded("b", "host-b", chunks[3].trials) == []
-    assert nodes.failed("b", "host-b", chunks[0], ValueError(), "no", alive) is None, "a working node fails on it, too"
+    assert nodes.failed(failed("b", chunks[0]), ValueError(), "no", alive) is None, "a working node fails on it, too"
     assert nodes.avoided(alive) == frozenset()
     assert not nodes.bad

@@ -18,17 +18,18 @@ from pathlib import Path
 from typing import Any, Self
 
 from sweep.data.datasets import Dataset
-from sweep.errors import InputError, SweepError, TaskError, VersionError
+from sweep.errors import InputError, SweepError, VersionError
 from sweep.execution.devices import GPU, Wish, is_seen
 from sweep.execution.job import Job, Outcome, packed
 from sweep.execution.plan import Chunk
 from sweep.execution.ray.authentication import is_remote, lets_anyone_in, refusal
 from sweep.execution.ray.heartbeat import Resources
 from sweep.execution.ray.joining import Members, Share
+from sweep.execution.ray.metrics import Metrics
 from sweep.execution.ray.session_dir import Scratch
+from sweep.execution.ray.task import RETRIES, by_value, died, last_seen
 from sweep.execution.travel import packed as packed_dataset
 from sweep.execution.travel import spooled
-from sweep.execution.worker import portable
 from sweep.files import reason
 from sweep.preparation.inputs import ModelFile
 from sweep.signals import stopping, unchanged, whole
@@ -37,7 +38,6 @@ OBJECT_STORE_BYTES = 512 * 1024**2  # of a local Ray: model files and small data
 START_ATTEMPTS = 3
 CONNECT_SECONDS = 10.0  # for a cluster's address to answer
 SHUTDOWN_SECONDS = 3.0  # for a cluster that does not answer any more
-RETRIES = 3  # of a task whose process or node died, by Ray, before the driver takes its chunk apart
 
 
 class RayRunner:
@@ -75,6 +75,7 @@ class RayRunner:
         self._scratch: Scratch | None = None
         self._wanted = wait_for_nodes
         self._members: Members | None = None
+        self._metrics: Metrics | None = None  # of a cluster: nobody looks at those of a Ray of our own
 
     def __enter__(self) -> Self:
         self._ray = _import_ray(local=self._address is None)
@@ -87,6 +88,7 @@ class RayRunner:
             if self._owner:
                 self._connect()
             self._members = Members(self._resources, self._share, self._address, self._wanted)
+            self._metrics = Metrics() if self._address else None
         except BaseException as error:
             self.__exit__(type(error))
             raise
@@ -134,7 +136,7 @@ class RayRunner:
         travelling = packed_dataset(dataset, None if self._scratch or dataset.place is None else put(dataset))
         self._dataset = put(travelling or dataset)
         # max_calls=0: Ray would otherwise end a GPU worker after each task, and load the network again.
-        self._task = self._ray.remote(**self._share.options, max_calls=0, max_retries=RETRIES)(_task())
+        self._task = self._ray.remote(**self._share.options, max_calls=0, max_retries=RETRIES)(by_value())
 
     def update(self, job: Job) -> None:
         self._job = self._ray.put(packed(replace(job, gpus=self._share.gpus)))
@@ -188,25 +190,23 @@ class RayRunner:
             self._ready = self._finished(seconds)
         if not self._ready:
             return None
-        reference = self._ready.pop()
+        outcome = self._outcome(self._ready.pop())
+        if self._metrics:
+            self._metrics.took(outcome)
+        return outcome
+
+    def _outcome(self, reference: Any) -> Outcome:
         chunk, mark = self._pending.pop(reference)
         try:
-            node, host, found = self._ray.get(reference)
+            node, where, found = self._ray.get(reference)
         except self._ray.exceptions.RayError as error:
-            node, host = self._last_seen(mark)
-            found = _died(error)
+            node, where = last_seen(self._kv, mark)
+            found = died(error)
         if isinstance(found, Outcome):
             return replace(found, node=node)
-        return Outcome(chunk, node=node, host={"host": host}, error=found)
-
-    def _last_seen(self, mark: bytes) -> tuple[str, str]:
-        """Node and host where a task ran whose process died; empty where it left no mark."""
-        try:
-            node, _, host = (self._kv._internal_kv_get(mark) or b"").decode().partition(" ")
-            self._kv._internal_kv_del(mark)
-        except Exception:  # whatever Ray raises: then it is not known
-            return "", ""
-        return node, host
+        if self._owner and self._address is None:
+            where.pop("log", None)  # removed at the end, with all that a Ray of our own has written
+        return Outcome(chunk, node=node, host=where, error=found)
 
     def _forget_marks(self) -> None:
         with contextlib.suppress(Exception):
@@ -293,61 +293,11 @@ class RayRunner:
         atexit.unregister(self._ray.shutdown)
 
 
-def _task() -> Callable[[bytes, list[Any], bytes], tuple[str, str, Any]]:
-    """What Ray runs: it says where, in the result or, while it runs, under a mark, and takes nothing for granted there.
-
-    Ray sends a function within a function by value, so it runs even where this package cannot be imported.
-    """
-
-    def task(mark: bytes, shared: list[Any], chunk: bytes) -> tuple[str, str, Any]:
-        import contextlib
-        import pickle
-        import platform
-
-        import ray
-        from ray.experimental import internal_kv
-
-        node, host = ray.get_runtime_context().get_node_id(), platform.node()
-        with contextlib.suppress(Exception):
-            internal_kv._internal_kv_put(mark, f"{node} {host}".encode(), overwrite=True)
-        try:
-            from sweep.execution import worker
-        except Exception as error:
-            from sweep.errors import NodeError
-
-            return node, host, NodeError(f"{type(error).__name__}: {error}")
-        found: Any
-        try:
-            found = worker.run_shared(shared, ray.get, pickle.loads(chunk))
-        except Exception as error:
-            found = worker.portable(error)
-        with contextlib.suppress(Exception):
-            internal_kv._internal_kv_del(mark)
-        return node, host, found
-
-    return task
-
-
 def available_cores() -> int:
     """Cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _died(error: Exception) -> Exception:
-    """Why a task gave nothing that could be read."""
-    cause = getattr(error, "cause", None)
-    if cause is not None:
-        return portable(cause)
-    died = {
-        "WorkerCrashedError": "its process died",
-        "NodeDiedError": "its node died",
-        "OutOfMemoryError": "Ray ended its process, because the node ran out of memory",
-    }.get(type(error).__name__)
-    if died:
-        return TaskError(f"{died}, {1 + RETRIES} times in a row; the node's memory may be too small")
-    return TaskError(f"{type(error).__name__}: {reason(error)}")
 
 
 def _mismatch(text: str) -> str:
