@@ -19,7 +19,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from sweep.execution import driver, progress
+from sweep.execution import driver, progress, pulse
 from sweep.execution.job import Job, Outcome
 from sweep.execution.means import Means
 from sweep.execution.plan import Chunk, Cutter, wanted
@@ -74,7 +74,7 @@ class Memory:
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
 
-    def read(self, name: str) -> bytes | None:
+    def read(self, name: str, most: int = 0) -> bytes | None:
         return self.files.get(name)
 
     def write(self, name: str, content: bytes) -> None:
@@ -104,6 +104,7 @@ class Workers:
     seconds: float
     write: float
     nodes: Collection[str] = ()
+    dashboard: str = ""
     work: float = 0.0
     tasks: int = 0
     trials: int = 0
@@ -185,6 +186,7 @@ def simulate(workers: int, seconds: float, write: float = 0.01, rounds: int = 6,
         patch.object(driver, "time", patched),
         patch.object(progress, "time", patched),
         patch.object(manifest, "time", patched),
+        patch.object(pulse, "time", patched),
     ):
         clock.go(0.0)
         clock.busy = 0.0

@@ -167,7 +167,9 @@ def test_a_merged_file_that_a_store_does_not_keep_replaces_nothing(s3: Standin, 
     store.add(committed(store, [("a", 0), ("b", 0)]))
     store.save()
     before, read = dict(s3.objects), objects.Bucket.read
-    monkeypatch.setattr(objects.Bucket, "read", lambda b, name: None if "merged-" in name else read(b, name))
+    monkeypatch.setattr(
+        objects.Bucket, "read", lambda b, name, *most: None if "merged-" in name else read(b, name, *most)
+    )
     with pytest.raises(StoreError, match="missing"):
         merged(store)
     assert before.items() <= s3.objects.items()
