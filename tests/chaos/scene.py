@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -109,8 +109,8 @@ def environment(log: str = "log", **more: str) -> dict[str, str]:
     return {**os.environ, MARK: uuid.uuid4().hex, LOG: str(Path(log).absolute()), **more}
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "sweep", "run", "chaos.toml", *arguments]
+def command(*arguments: str, sweep: Sequence[str] = ("-m", "sweep")) -> list[str]:
+    return [sys.executable, *sweep, "run", "chaos.toml", *arguments]
 
 
 def started(mark: str) -> dict[int, str]:
@@ -136,10 +136,17 @@ def left(mark: str, seconds: float = 30) -> dict[int, str]:
 
 
 @contextmanager
-def running(*arguments: str, env: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+def running(
+    *arguments: str, env: dict[str, str], sweep: Sequence[str] = ("-m", "sweep")
+) -> Iterator[subprocess.Popen[str]]:
     """`sweep run chaos.toml` in the background; what is left of it at the end is killed."""
     process = subprocess.Popen(
-        command(*arguments), env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command(*arguments, sweep=sweep),
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     try:
         yield process

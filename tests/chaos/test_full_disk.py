@@ -16,6 +16,7 @@ from sweep.execution.runner import InlineRunner
 from sweep.preparation.inputs import Prepared, prepare
 from sweep.study.study import Study
 from tests.chaos import scene
+from tests.chaos.compacting import EAGER
 
 PAGE = 4096
 PAGES = 1024
@@ -65,7 +66,10 @@ def attempt(prepared: Prepared, run: Path) -> bool:
     return False
 
 
-def test_a_disk_that_is_full_at_every_page(disk: Path):
+@pytest.mark.parametrize("compacts", [False, True], ids=["", "compacting"])
+def test_a_disk_that_is_full_at_every_page(disk: Path, monkeypatch: pytest.MonkeyPatch, compacts: bool):
+    for name, value in EAGER.items() if compacts else ():
+        monkeypatch.setattr(driver, name, value)
     prepared = prepare(Study.from_toml("study.toml"))
     driver.run(prepared, "undisturbed", InlineRunner())
     expected = scene.results("undisturbed")

@@ -10,13 +10,13 @@ import pytest
 from sweep.errors import InputError, StoreError
 from sweep.storage.store import Store
 from tests.storage.crashes import Files
-from tests.storage.rows import CELLS, COLUMNS, DIGEST, committed, merged
+from tests.storage.rows import CELLS, COLUMNS, DIGEST, committed, gathered, merged
 
 TRIALS = [(cell, seed) for cell in CELLS for seed in range(3)]
 
 
-def study(place: Path) -> None:
-    """What a driver and its tasks do to the run folder."""
+def study(place: Path, compacts: bool = False) -> None:
+    """What a driver and its tasks do to the run folder; shards may become one file while they do."""
     store = Store(place)
     store.folder.check_writable()
     store.load()
@@ -29,12 +29,15 @@ def study(place: Path) -> None:
         if missing:
             store.add(committed(store, missing))
             store.save()
+            if compacts:
+                gathered(store)
     merged(store)
     store.tidy()
 
 
+@pytest.mark.parametrize("compacts", [False, True], ids=["", "compacting"])
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EACCES, errno.EROFS])
-def test_from_every_operation_on(tmp_path: Path, error: int):
+def test_from_every_operation_on(tmp_path: Path, error: int, compacts: bool):
     number, files = 0, Files()
     while number == 0 or files.failed:
         number += 1
@@ -43,7 +46,7 @@ def test_from_every_operation_on(tmp_path: Path, error: int):
         files = Files()
         files.full, files.error = number, error
         with files.watched():
-            said = attempt(place)
+            said = attempt(place, compacts)
         if error == errno.ENOSPC:
             assert (said is None) == (not files.failed)
         if said is not None:
@@ -54,7 +57,7 @@ def test_from_every_operation_on(tmp_path: Path, error: int):
                 check_whole(path, removable=error == errno.ENOSPC)
         if (place / "manifest.json").exists():
             Store.open(place).table()
-        study(place)
+        study(place, compacts)
         frame = pd.read_parquet(place / "trials")
         assert list(zip(frame["cell"], frame["seed"], strict=True)) == TRIALS
         assert {path.name for path in place.iterdir()} == {"study.toml", "manifest.json", "trials"}
@@ -62,9 +65,9 @@ def test_from_every_operation_on(tmp_path: Path, error: int):
     assert number > 40
 
 
-def attempt(place: Path) -> str | None:
+def attempt(place: Path, compacts: bool) -> str | None:
     try:
-        study(place)
+        study(place, compacts)
     except (StoreError, InputError) as error:
         (line,) = str(error).splitlines()
         return line

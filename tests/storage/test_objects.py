@@ -19,7 +19,7 @@ from sweep.storage.paths import Folder
 from sweep.storage.schema import PROVENANCE
 from sweep.storage.shards import Shard, commit
 from sweep.storage.store import Store
-from tests.storage.rows import CELLS, DIGEST, committed, merged, table
+from tests.storage.rows import CELLS, DIGEST, committed, gathered, merged, table
 from tests.storage.s3 import BUCKET, KEY, RATES, SECRET, Standin
 
 RUN = f"s3://{BUCKET}/runs/mine"
@@ -115,7 +115,8 @@ def test_several_writers_lose_nothing(s3: Standin):
     assert sorted(s3.objects["runs/mine/list"].split()) == [f"{a}.{b}".encode() for a in range(4) for b in range(3)]
 
 
-def test_drivers_that_commit_and_merge_at_the_same_time(s3: Standin):
+@pytest.mark.parametrize("compacts", [False, True], ids=["", "compacting"])
+def test_drivers_that_commit_and_merge_at_the_same_time(s3: Standin, compacts: bool):
     s3.rates = RATES
     Store(RUN).save(study_digest=DIGEST)
 
@@ -124,6 +125,8 @@ def test_drivers_that_commit_and_merge_at_the_same_time(s3: Standin):
         for seed in range(number, number + 3):
             store.add(committed(store, [("a", seed), ("b", seed)], seconds=float(number)))
             store.save()
+            if compacts:
+                gathered(store)
         merged(store)
 
     with ThreadPoolExecutor(3) as pool:
