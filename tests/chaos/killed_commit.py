@@ -18,8 +18,10 @@ from pathlib import Path
 
 from sweep.execution import driver, worker
 from sweep.execution.plan import wanted
+from sweep.execution.pulse import Pulse
 from sweep.execution.runner import InlineRunner
 from sweep.preparation.inputs import prepare
+from sweep.storage import drivers
 from sweep.study.study import Study
 
 CHUNK = 10
@@ -52,6 +54,10 @@ def main(study: str, run: str, killed: str, step: str) -> None:
         print(len(points), deaths, flush=True)
         os._exit(0)
 
+    # One sign of life, which its end removes: this process, which does not die, would write where a fork's folder lies.
+    Pulse._run = lambda pulse: drivers.write(pulse._folder, pulse._driver)
+    begin = Pulse.begin
+    Pulse.begin = lambda pulse: (begin(pulse), pulse._thread.join())
     worker.commit = last_one_dies
     driver.run(prepared, run, InlineRunner(), chunk_trials=CHUNK)
     os._exit(0)
