@@ -114,7 +114,7 @@ class Nodes:
     def __init__(self) -> None:
         self.bad: dict[str, str] = {}
         self._hosts: dict[str, str] = {}
-        self._logs: dict[str, str] = {}  # of the latest worker there that failed
+        self._logs: dict[str, str] = {}  # of a worker there, the first that failed since its latest success
         self._rows: dict[str, list[_Failure]] = {}  # of each node, since its latest success
         self._work: set[str] = set()  # have succeeded
         self._tried: dict[tuple[Trial, ...], set[str]] = {}  # where they failed, and who is to blame is open
@@ -144,7 +144,8 @@ class Nodes:
         node, chunk = outcome.node, outcome.chunk
         if not node:
             return None
-        self._hosts[node], self._logs[node] = outcome.host.get("host", ""), outcome.host.get("log", "")
+        self._hosts[node] = outcome.host.get("host", "")
+        self._logs.setdefault(node, outcome.host.get("log", ""))  # what is said of a node stays the same, and said once
         if isinstance(error, NodeError):
             self.bad.setdefault(node, reason)
         proven = node in self._work and len(self._rows.get(node, ())) < IN_A_ROW - 1
@@ -169,6 +170,8 @@ class Nodes:
         self._hosts[node] = host
         self._work.add(node)
         self._rows.pop(node, None)
+        if node not in self.bad:
+            self._logs.pop(node, None)
         done = set(trials)
         found = []
         for other, row in self._rows.items():
