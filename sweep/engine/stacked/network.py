@@ -12,7 +12,8 @@ import keras
 
 from sweep.engine.graph import Graph, Unsupported
 from sweep.engine.sites import Site
-from sweep.engine.stacked.rules import RULES, Activation, Call, Layout
+from sweep.engine.stacked.layouts import Activation, Call, Layout
+from sweep.engine.stacked.rules import RULES
 from sweep.engine.steps import Tensor
 
 
