@@ -117,6 +117,7 @@ def run(
     chunk_trials: int | None = None,
     threads: int = 1,
     engine: Literal["plain", "stacked", "compiled"] | None = None,
+    backend: Literal["tensorflow", "jax"] | None = None,
     deadline: float | None = None,
     trust_model: bool = False,
     trust_plugins: Trust = False,
@@ -148,6 +149,9 @@ def run(
         threads: TensorFlow threads of a task.
         engine: how to evaluate; None takes what is clearly the fastest, where measuring that pays. The counts do not
             depend on it, but where the data flow is rounded (docs/engine.md).
+        backend: the library whose tensors Keras uses, here and in the workers: "jax" evaluates on GPUs where TensorFlow
+            sees none, and needs `noisesweep[jax]`; None for what `KERAS_BACKEND` says, else "tensorflow". One process
+            uses one.
         deadline: seconds after which a task is given up, in Ray; None for half an hour.
         trust_model: load model files without the checks of `sweep.networks.checks.safety`: code stored in them may run.
         trust_plugins: for a study file that lies in a run folder: run the plugins that lie there, too. Or who is asked,
@@ -169,12 +173,14 @@ def run(
     from sweep.execution.memory import room_for
     from sweep.execution.plan import count_wanted
     from sweep.execution.runner import InlineRunner
-    from sweep.networks.backend import hide_gpus
+    from sweep.networks.backend import hide_gpus, use
     from sweep.reporting.run import Run
 
     if wait_for_nodes is not None and (address is None or runner == "inline" or wait_for_nodes < 1):
         raise InputError(f"--wait-for-nodes {wait_for_nodes}: one node or more of a Ray cluster; give its --address")
     wish = Wish.of(device, gpus, labels, inline=runner == "inline")
+    if backend is not None:
+        use(backend)
     if runner == "inline" and wish.kind == "cpu":
         hide_gpus()
     prepared = _prepared(study, seeds, precision, trust_model, trust_plugins)

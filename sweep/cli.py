@@ -18,7 +18,19 @@ if TYPE_CHECKING:
     from sweep.reporting.run import Run
 
 FEW_CELLS = 60  # of the table that ends a run; `sweep table` prints all
-FORWARDED = {"seeds", "precision", "workers", "memory", "device", "label", "gpus", "chunk", "threads", "engine"}
+FORWARDED = {
+    "seeds",
+    "precision",
+    "workers",
+    "memory",
+    "device",
+    "label",
+    "gpus",
+    "chunk",
+    "threads",
+    "engine",
+    "backend",
+}
 FORWARDED |= {"deadline", "wait_for_nodes", "trust_model", "insecure_cluster"}  # what a submitted driver is given
 ENGINES = ("plain", "stacked", "compiled")
 
@@ -66,6 +78,7 @@ def _run(options: argparse.Namespace) -> None:
         chunk_trials=options.chunk,
         threads=options.threads,
         engine=options.engine,
+        backend=options.backend,
         deadline=options.deadline,
         trust_model=options.trust_model,
         trust_plugins=_trust(options),
@@ -360,6 +373,7 @@ def _work_arguments(parser: _Parser) -> None:
     parser.add_argument("--threads", type=arguments.positive, default=1, metavar="N", help="TensorFlow threads a task")
     words = f"{', '.join(ENGINES)} (default: the fastest)"
     parser.add_argument("--engine", choices=ENGINES, metavar="WAY", help=words)
+    parser.add_argument("--backend", choices=("tensorflow", "jax"), metavar="NAME", help="Keras's: tensorflow, or jax")
     parser.add_argument("--deadline", type=arguments.seconds, metavar="S", help="seconds for a task (default: 1800)")
     parser.add_argument("--insecure-cluster", action="store_true", help="also a remote Ray that needs no token")
     words = "nodes of the cluster to wait for, up to 15 minutes"

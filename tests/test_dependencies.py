@@ -13,7 +13,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 PAGES = [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("jobs/**/*.md"), *ROOT.glob("results/*.md")]
 MODULES = {"mlflow-skinny": "mlflow", "pillow": "PIL"}  # packages that are imported under another name than their own
-BASELINES = {"torch": ["baselines.py"]}  # `sweep bench` compares with it where it happens to be installed
+BASELINES = {
+    "torch": ["baselines.py", "torch_network.py", "ways.py"]
+}  # `sweep bench` compares with it where it happens to be installed
 
 
 def module(requirement: str) -> str:
@@ -65,10 +67,10 @@ def test_what_is_required_is_imported():
 
 
 def test_what_needs_an_extra_says_which_one():
-    """Object stores and MLflow: one line names what to install (see the tests of each)."""
+    """Object stores, JAX and MLflow: one line names what to install (see the tests of each)."""
     source = "".join(path.read_text() for path in FILES)
     needed = {extra for name, extra in OPTIONAL.items() if any(name in imported(path) for path in FILES)}
-    assert needed == {"cloud", "mlflow"}
+    assert needed == {"cloud", "jax", "mlflow"}
     for extra in needed | {"gpu"}:
         assert f"noisesweep[{extra}]" in source
 

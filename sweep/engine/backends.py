@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
-from sweep.engine import tf_ops
+from sweep.engine import near_ties, tensors
 from sweep.engine.budget import Budget, piece_of, ranges
 from sweep.engine.compiled import llvm
 from sweep.engine.compiled.network import Blocks, CompiledNetwork, Seen
@@ -172,29 +172,100 @@ class Plain:
         return ops.convert_to_tensor(noise.take(images, self._shapes[index]))
 
 
+class Settled(NamedTuple):
+    """What a trial decides, as far as rounding cannot turn it.
+
+    Attributes:
+        classes: (n,) decisions; -1 where it could.
+        scores: (k, outputs) of those images, in their order.
+    """
+
+    classes: Images
+    scores: Scores
+
+
 class Stacked:
-    """T trials in one pass; see `stacked`."""
+    """Some trials in one pass, one pass after the other; see `stacked`."""
 
     name = "stacked"
 
-    def __init__(self, subject: Subject, varied: Sequence[int], images_per_step: int, trials: int) -> None:
-        self.trials = trials
-        self._network = StackedNetwork(subject.network.model, cut(subject, varied), subject.sites)
+    def __init__(
+        self,
+        subject: Subject,
+        varied: Sequence[int],
+        images_per_step: int,
+        trials: int,
+        passes: int = 1,
+        products: bool = False,
+    ) -> None:
+        """Plans.
+
+        Args:
+            subject, varied: as of every backend.
+            images_per_step, trials: of a pass.
+            passes: in one call, which has as many times the trials.
+            products: as of `Call`.
+        """
+        self.trials = trials * passes
+        self._passes = passes
+        self._network = StackedNetwork(subject.network.model, cut(subject, varied), subject.sites, products)
         self.varied = self._network.varied
         make = partial(_whole_steps, size=images_per_step)
         self._pieces = subject.pieces(make, images_per_step, self._network.graph)
         self.pieces: Sequence[range] = self._pieces.ranges
-        self._forward = tf_ops.compile_steps(self._network.forward)
+        self._forward = tensors.compile_function(self._run)
+        self._settle = tensors.compile_function(near_ties.settle)
 
     def scores(self, entries: Sequence[Sequence[Entry]], piece: int = 0) -> Scores:
         """See `Backend`; fewer than T trials are filled up, so that no new shape is compiled."""
-        given = len(entries[0])
-        full = [ops.convert_to_tensor(np.stack([*e, *[e[0]] * (self.trials - given)])) for e in _arrays(entries)]
-        passes = []
-        for steps_of_a_size in self._pieces[piece]:
-            scores = np.asarray(self._forward(steps_of_a_size, full))  # (steps, T, images of a step, outputs)
-            passes += list(scores)
-        return np.concatenate(passes, axis=1)[:given]
+        parts = [self._in_order(np.asarray(scores)) for scores in self._raw(entries, piece)]
+        return np.concatenate(parts, axis=1)[: len(entries[0])]
+
+    def settled(self, entries: Sequence[Sequence[Entry]], piece: int, softmax: bool, tie: float) -> list[Settled]:
+        """What each trial decides, where outputs are classes: as `scores`, of which few leave the device.
+
+        Args:
+            entries, piece: as for `scores`.
+            softmax, tie: as for `near_ties.settled`.
+        """
+        limits = [ops.convert_to_tensor(x) for x in (np.float32(tie), np.bool_(softmax))]
+        parts = [(raw, self._settle(raw, *limits)) for raw in self._raw(entries, piece)]  # all begun before one is read
+        found = []
+        for raw, codes in parts:
+            classes = self._in_order(np.asarray(codes))
+            trial, image = np.nonzero(classes < 0)
+            places = self._places(codes.shape, trial, image)
+            found.append((classes, np.split(_rows(raw, places), np.searchsorted(trial, range(1, self.trials)))))
+        several = range(len(entries[0]))
+        return [
+            Settled(*(np.concatenate([of[t] for of in parts]) for parts in zip(*found, strict=True))) for t in several
+        ]
+
+    def _raw(self, entries: Sequence[Sequence[Entry]], piece: int) -> list[Tensor]:
+        """Outputs (passes, S, T/passes, B, outputs) of the whole steps of images, and of what is left of these."""
+        missing = self.trials - len(entries[0])
+        full = [np.stack([*e, *[e[0]] * missing]) for e in _arrays(entries)]
+        sets = [ops.convert_to_tensor(x.reshape(self._passes, -1, *x.shape[1:])) for x in full]
+        return [self._forward(steps_of_a_size, sets) for steps_of_a_size in self._pieces[piece]]
+
+    def _run(self, images: Sequence[Tensor], sets: Sequence[Tensor]) -> Tensor:
+        def one(weights: Sequence[Tensor]) -> Tensor:
+            return tensors.loop(lambda step: self._network.forward(step, weights), images)
+
+        if self._passes == 1:
+            return ops.expand_dims(one([x[0] for x in sets]), 0)
+        return tensors.loop(one, sets)
+
+    def _places(self, shape: tuple[int, ...], trial: Images, image: Images) -> Images:
+        """Where images of trials stand among all of `_raw`, of this shape but for the outputs."""
+        _, _, several, size = shape
+        where = trial // several, image // size, trial % several, image % size
+        return np.ravel_multi_index(where, shape)
+
+    def _in_order(self, raw: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """(passes, S, T/passes, B, ...) as (T, S·B, ...)."""
+        ordered = np.moveaxis(raw, 1, 2)
+        return ordered.reshape(self.trials, -1, *raw.shape[4:])
 
 
 class Compiled:
@@ -266,9 +337,9 @@ def forward_of(subject: Subject) -> Forward:
             raise
         graph = None
     if subject.sites and graph:
-        return Forward(tf_ops.compile_function(graph.run), graph, images_per_step(graph))
+        return Forward(tensors.compile_function(graph.run), graph, images_per_step(graph))
     few = ops.convert_to_tensor(subject.images[:1])
-    run = tf_ops.compile_batches(_stateless(model), few, model.get_weights())
+    run = tensors.compile_batches(_stateless(model), few, model.get_weights())
     return Forward(run, graph, images_per_step(graph))
 
 
@@ -288,6 +359,14 @@ def _stateless(model: Any) -> Callable[[Tensor, Sequence[Tensor]], Tensor]:
 def _arrays(entries: Sequence[Sequence[Entry]]) -> list[list[Array]]:
     """The entries of backends that are never given noise: the evaluator takes the plain pass for it."""
     return [[value for value in trials if not isinstance(value, Noise)] for trials in entries]
+
+
+def _rows(raw: Tensor, places: Images) -> Scores:
+    """(k, outputs) the scores (..., outputs) in these places among all; so many are read that few shapes compile."""
+    size = 1 << max(5, (places.size - 1).bit_length())
+    some = np.zeros(size, np.int32)
+    some[: places.size] = places
+    return np.asarray(ops.take(ops.reshape(raw, [-1, raw.shape[-1]]), some, axis=0))[: places.size]
 
 
 def _whole_steps(block: Sequence[Array], size: int) -> list[list[Any]]:

@@ -14,22 +14,24 @@ from typing import NamedTuple
 import numpy as np
 from keras import ops
 
-from sweep.engine import near_ties, tf_ops
+from sweep.engine import near_ties, tensors
 from sweep.engine.backends import Backend, Compiled, Plain, Scores, Stacked, Subject, cut, forward_of
 from sweep.engine.graph import Graph, Unsupported
 from sweep.engine.machine import processor
-from sweep.engine.pieces import steps
+from sweep.engine.pieces import GPU_STEP_BYTES, steps
 from sweep.engine.proof import BATCH, predict
 from sweep.engine.remembered import recall, remember
 from sweep.engine.sites import IDENTITY, Entry
 from sweep.engine.steps import Step
 from sweep.errors import SweepError
+from sweep.networks.backend import library
 from sweep.perturb.base import Array
 from sweep.version import VERSION
 
 SAMPLE = 256  # images of the proof, and of measuring, at most
 CPU_STACKS = ((16, 10), (4, 50))  # (trials, images) a pass that are tried
-GPU_STACKS = ((64, 500),)
+GPU_PASSES, GPU_WORK = 32, 2**36
+"""Passes of a call on a GPU, at most, and the multiply-adds of a call that are enough to hide what it takes itself."""
 SHARE = 0.1
 """Of the time that the run's trials take the plain way: what choosing another may take."""
 SAMPLES = 300
@@ -130,20 +132,20 @@ class Choice:
 
     def _choose(self, key: tuple[int, ...], block: int | None, work: float, size: int, engine: str | None) -> Chosen:
         sites = self.subject.sites
-        by_rule = self._by_rule or engine is not None
+        by_rule = self._by_rule or engine is not None or tensors.device() == "GPU"  # whose time a sample does not tell
         if not key and not sites:
             return Chosen(Plain)
         if any(site.kind == "noise" for site in sites):
             text = "noise on activations is drawn image by image: evaluating one trial at a time"
             return Chosen(Plain, notes=() if engine in (None, PLAIN) else (text,))
-        ways = _ways(engine)
-        if not ways:
+        if not _ways(engine):
             return Chosen(Plain)
         try:
             reach = cut(self.subject, key)
             graph = Graph(self.subject.network.model, reach, sites)
         except Unsupported as reason:
             return Chosen(Plain, notes=(_one_at_a_time(str(reason)),))
+        ways = _ways(engine, graph, len(self.subject.images))
         facts = None if by_rule else self._facts(key, block)
         known = facts and recall(facts)
         if known is not None:
@@ -279,7 +281,7 @@ class Choice:
     def _facts(self, key: tuple[int, ...], block: int | None) -> dict[str, object]:
         """What the fastest way depends on."""
         subject = self.subject
-        packages = ("tensorflow", "keras", "numpy", "llvmlite")
+        packages = (library(), "keras", "numpy", "llvmlite")
         return {
             "network": subject.network.digest,
             "varied": list(key),
@@ -287,8 +289,8 @@ class Choice:
             "images": list(subject.images.shape),
             "versions": [VERSION, *(version(name) for name in packages)],
             "processor": processor(),
-            "device": tf_ops.device(),
-            "threads": list(tf_ops.threads()),
+            "device": tensors.device(),
+            "threads": list(tensors.threads()),
             "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", ""),
         }
 
@@ -322,23 +324,39 @@ def _sample(work: float) -> int:
     return max(BATCH, int(min(SAMPLE, work / SAMPLES)) // BATCH * BATCH)
 
 
-def _ways(engine: str | None) -> list[Way]:
+def _ways(engine: str | None, graph: Graph | None = None, images: int = 0) -> list[Way]:
     """What may be tried beside the plain way, where that is not what is asked for."""
-    gpu = tf_ops.device() == "GPU"
+    gpu = tensors.device() == "GPU"
     ways: list[Way] = []
     if engine in (None, Compiled.name) and not gpu:
         ways.append(Way(Compiled.name, Compiled, 2))
     if engine in (None, Stacked.name):
-        for trials, images in GPU_STACKS if gpu else CPU_STACKS:
-            make = partial(Stacked, images_per_step=images, trials=trials)
-            ways.append(Way(f"stacked {trials}x{images}", make, trials))
+        ways += [_on_gpu(graph, images)] if gpu else [_stack(*sizes) for sizes in CPU_STACKS]
     return ways
+
+
+def _stack(trials: int, images: int, passes: int = 1, products: bool = False) -> Way:
+    make = partial(Stacked, images_per_step=images, trials=trials, passes=passes, products=products)
+    return Way(f"stacked {trials}x{images}" + (f"x{passes}" if passes > 1 else ""), make, trials * passes)
+
+
+def _on_gpu(graph: Graph | None, images: int) -> Way:
+    """A trial in each pass, on as many images as there is room for, and passes that fill the card together.
+
+    A pass of several trials was never faster there (docs/benchmarks.md): the images alone fill a card.
+    """
+    if graph is None:
+        return _stack(1, 1)
+    largest = max(4 * int(np.prod([n or 1 for n in shape])) for shape in graph.shapes.values())
+    work = images * sum(map(_multiplications, graph.rest))
+    passes = max(1, min(GPU_PASSES, GPU_WORK // max(1, work)))
+    return _stack(1, max(1, min(images, GPU_STEP_BYTES // largest)), passes, products=True)
 
 
 def _may_win(graph: Graph) -> bool:
     """Whether a stack of trials can be faster: on GPUs, behind a prefix that is kept, or where layers are small."""
     rest = [n for n in map(_multiplications, graph.rest) if n]
-    return tf_ops.device() == "GPU" or not rest or _share(graph) < KEPT or sum(rest) / len(rest) < SMALL
+    return tensors.device() == "GPU" or not rest or _share(graph) < KEPT or sum(rest) / len(rest) < SMALL
 
 
 def _share(graph: Graph) -> float:

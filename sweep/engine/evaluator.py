@@ -17,8 +17,8 @@ from keras import ops
 from sweep.data.datasets import Dataset
 from sweep.data.decisions import decide
 from sweep.data.measures import LOGITS, SIGMOID, SOFTMAX, Measure
-from sweep.engine import near_ties, tf_ops
-from sweep.engine.backends import Backend, Compiled, Plain, Scores, Subject
+from sweep.engine import near_ties, tensors
+from sweep.engine.backends import Backend, Compiled, Plain, Scores, Settled, Stacked, Subject
 from sweep.engine.budget import Budget
 from sweep.engine.choice import SAMPLE, Choice, Chosen, Clock, entries_of
 from sweep.engine.compiled.network import Seen
@@ -156,27 +156,40 @@ class Evaluator:
                 if images.start % size == 0:
                     given = [next(trials[k]) for k in part]
                     extreme = [backend.name != "plain" and extremes.of(trial) for trial in given]
-                scores = backend.scores(entries_of(given, backend), number)
+                scores = self._scores(backend, entries_of(given, backend), number)
                 for tally, trial, wild, row in zip(tallies, given, extreme, scores, strict=True):
                     plain = backend if isinstance(backend, Plain) else None
                     if wild:
                         plain = self.plain(varied, block)
-                        row = plain.see(trial, images)
-                    same = in_batches and plain is not None and plain.as_predict
+                        with tensors.on_cpu():  # sums overflow in one order and not in another
+                            row = plain.see(trial, images)
+                    same = in_batches and plain is not None and plain.as_predict and tensors.device() == "CPU"
                     self._take(tally, trial, row, np.arange(images.start, images.stop), block, same)
             found += [self._reported.count(tally) for tally in tallies]
         return found
+
+    def _scores(self, backend: Backend, entries: list[list[Entry]], piece: int) -> Iterable[Scores | Settled]:
+        """Of each trial its scores; from a GPU, what follows from them, where that is all that is asked for."""
+        alone = self._has_classes and self.network.threshold is None and not self._reported.measures
+        if alone and isinstance(backend, Stacked) and tensors.device() == "GPU":
+            return backend.settled(entries, piece, self._softmax, self._tie)
+        return backend.scores(entries, piece)
 
     def _take(
         self,
         tally: Tally,
         trial: Sequence[Entry],
-        scores: Scores,
+        scores: Scores | Settled,
         images: npt.NDArray[np.int64],
         block: int | None,
         same: bool,
     ) -> None:
         """Take in the scores of a trial on these images; the `same` that `predict` gives need not be taken again."""
+        if isinstance(scores, Settled):
+            decisions, finite, close = self._settled(scores)
+            self.take_again(decisions, close, trial, images, block)
+            tally.take(scores.scores, finite, decisions, self.labels[images])
+            return
         if not self._has_classes:
             tally.take(scores, np.asarray(np.isfinite(scores).all(axis=-1)))
             return
@@ -252,7 +265,7 @@ class Evaluator:
 
     def _cut_ways(self) -> list[bool]:
         """Compiled or not, in order: the first that is right, whatever time it takes, so that features are the same."""
-        return [True, False] if self._engine in (None, "compiled") and tf_ops.device() != "GPU" else [False]
+        return [True, False] if self._engine in (None, "compiled") and tensors.device() != "GPU" else [False]
 
     def cut(self, varied: Sequence[int], block: int | None) -> Features | None:
         """What evaluates the network cut before its last layer, if that gives what `keras.Model.predict` gives."""
@@ -290,6 +303,13 @@ class Evaluator:
             decisions[unsettled], finite[unsettled], close[unsettled] = self.judged(seen.scores(unsettled))
         return decisions, finite, close
 
+    def _settled(self, found: Settled) -> Judged:
+        """As `judged`, by what a GPU has settled and the scores of the other images."""
+        decisions, others = found.classes.astype(np.int64), found.classes < 0
+        finite, close = np.ones(others.shape, bool), np.zeros(others.shape, bool)
+        decisions[others], finite[others], close[others] = self.judged(found.scores)
+        return decisions, finite, close
+
     def judged(self, scores: Scores) -> Judged:
         """As `_judge`, by scores (n, outputs)."""
         threshold = self.network.threshold
@@ -314,14 +334,27 @@ class Evaluator:
             return
         again = np.flatnonzero(close)
         self.ties += len(again)
-        tensors = [ops.convert_to_tensor(w) for w in entries] if len(again) else []
+        if len(again):
+            with tensors.on_cpu():
+                self._take_again(decisions, again, entries, images, block, scores)
+
+    def _take_again(
+        self,
+        decisions: npt.NDArray[np.int64],
+        again: npt.NDArray[np.int64],
+        entries: Sequence[Entry],
+        images: npt.NDArray[np.int64],
+        block: int | None,
+        scores: Scores | None,
+    ) -> None:
+        values = [ops.convert_to_tensor(w) for w in entries]
         # The block of each image, and in it the batch in which `predict` has it.
         size = block or self.images
         blocks = images[again] // size * size
         batches = blocks + (images[again] - blocks) // PREDICT_BATCH * PREDICT_BATCH
         for first, start in np.unique(np.stack([batches, blocks]), axis=1).T:
             few = ops.convert_to_tensor(self._subject.images[first : min(first + PREDICT_BATCH, start + size)])
-            exact = np.asarray(self._passing(few, tensors))
+            exact = np.asarray(self._passing(few, values))
             some = again[batches == first]
             decisions[some] = decide(exact, self.network.threshold)[images[some] - first]
             if scores is not None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from keras import ops
 
+from sweep.engine.steps import Tensor
 from sweep.perturb.base import Array
 
 TIE = 2e-5  # of the logits' range, at least; ten times what has been seen between backends on small networks
@@ -90,6 +92,25 @@ def settled(best: Array, second: Array, lowest: Array, softmax: bool, tie: float
     with np.errstate(invalid="ignore", over="ignore"):  # infinity less infinity
         size = best - lowest if softmax else np.maximum(np.abs(best), np.abs(lowest))
         return np.asarray(best - second > np.float32(_SURELY * tie) * size + np.float32(_LOGARITHM * softmax))
+
+
+def settle(scores: Tensor, tie: Tensor, softmax: Tensor) -> Tensor:
+    """Decisions (...) by tensors of scores (..., outputs): -1 where they are not `settled`, or scores not finite.
+
+    Args:
+        scores: of two outputs or more.
+        tie: (), as for `settled`.
+        softmax: (), as for `within_rounding`.
+    """
+    values = ops.where(softmax, ops.log(ops.maximum(scores, UNDERFLOW)), scores)
+    best = ops.max(values, axis=-1)
+    choice = ops.argmax(values, axis=-1)
+    others = ops.where(ops.arange(scores.shape[-1]) == ops.expand_dims(choice, -1), -np.inf, values)
+    second, lowest = ops.max(others, axis=-1), ops.min(values, axis=-1)
+    size = ops.where(softmax, best - lowest, ops.maximum(ops.abs(best), ops.abs(lowest)))
+    sure = best - second > _SURELY * tie * size + _LOGARITHM * ops.cast(softmax, "float32")
+    sure = ops.logical_and(sure, ops.all(ops.isfinite(scores), axis=-1))
+    return ops.where(sure, ops.cast(choice, "int32"), -1)
 
 
 def difference(scores: Array, expected: Array, softmax: bool) -> float:

@@ -10,15 +10,15 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
-from sweep.engine import tf_ops
+from sweep.engine import tensors
 from sweep.engine.budget import Budget, piece_of, ranges
 from sweep.engine.graph import Graph
 from sweep.engine.steps import Tensor
 from sweep.networks.feeding import Fed
 from sweep.perturb.base import Array
 
-STEP_BYTES = 16 * 1024**2  # of the largest activation of a step
-IMAGES_PER_STEP = 500
+STEP_BYTES, GPU_STEP_BYTES = 16 * 1024**2, 512 * 1024**2  # of the largest activation of a step
+IMAGES_PER_STEP, GPU_IMAGES_PER_STEP = 500, 10_000
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ class Pieces(Generic[T]):
         self._boundary = self._own
         if self._graph:
             self._boundary = 4 * sum(int(np.prod(self._graph.shapes[slot])) for slot in self._graph.boundary)
-            self._prefix = tf_ops.compile_function(self._graph.run_prefix)
+            self._prefix = tensors.compile_function(self._graph.run_prefix)
         self._bytes = len(images) * self._boundary
         self._made: dict[int, T] = {}
 
@@ -116,7 +116,7 @@ class Pieces(Generic[T]):
 
 def over_images(graph: Graph, function: Callable[[Tensor], Sequence[Tensor]], images: Array | Fed) -> list[Array]:
     """What a function makes of images (B, ...), as tensors (B, ...), for all of them: compiled, and step by step."""
-    return _in_steps(tf_ops.compile_function(function), images, images_per_step(graph))
+    return _in_steps(tensors.compile_function(function), images, images_per_step(graph))
 
 
 def _in_steps(forward: Callable[[Tensor], Sequence[Tensor]], images: Array | Fed, size: int) -> list[Array]:
@@ -129,6 +129,8 @@ def images_per_step(graph: Graph | None) -> int:
     if graph is None:
         return IMAGES_PER_STEP
     largest = max(4 * int(np.prod([n or 1 for n in shape])) for shape in graph.shapes.values())
+    if tensors.device() == "GPU":
+        return max(32, min(GPU_IMAGES_PER_STEP, GPU_STEP_BYTES // largest))
     return max(32, min(IMAGES_PER_STEP, STEP_BYTES // largest))
 
 

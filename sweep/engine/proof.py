@@ -13,7 +13,7 @@ from keras import ops
 from sweep.engine import near_ties
 from sweep.engine.budget import PIECE_BYTES
 from sweep.engine.graph import Graph
-from sweep.engine.tf_ops import compile_function
+from sweep.engine.tensors import compile_function
 from sweep.files import reason
 from sweep.networks.feeding import Fed
 from sweep.networks.loading import Network

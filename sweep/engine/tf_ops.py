@@ -1,7 +1,4 @@
-"""What Keras has no operation for, or a slow one: every TensorFlow call of the engine.
-
-All else is `keras.ops`, so another Keras backend needs only another file like this one.
-"""
+"""The calls of `tensors` by TensorFlow: every one that the engine makes."""
 
 from __future__ import annotations
 
@@ -59,19 +56,19 @@ def compile_batches(function: Callable[..., Any], images: Tensor, weights: Seque
     return run
 
 
-def compile_steps(function: Callable[..., Any]) -> Callable[..., Any]:
-    """As `compile_function`, for many steps in one call: a loop in the graph, which spares a call for each.
+def loop(function: Callable[[list[Tensor]], Tensor], steps: Sequence[Tensor]) -> Tensor:
+    """Step by step in one call, where a call for each would cost more than the step: a loop in the graph.
 
-    `function` takes a list of tensors of one step and what all steps share; the result takes tensors with an axis
-    of steps before the others, and gives what `function` does, with that axis.
+    Args:
+        function: takes tensors of one step, without their first axis, and gives one of float32.
+        steps: tensors (S, ...).
+
+    Returns:
+        (S, ...) what the function gives, within a function that is compiled.
     """
-
-    def run(steps: Sequence[Tensor], shared: Sequence[Tensor]) -> Tensor:
-        return tf.map_fn(
-            lambda step: function(step, shared), list(steps), fn_output_signature=tf.float32, parallel_iterations=1
-        )
-
-    return compile_function(run)
+    return tf.map_fn(
+        lambda step: function(list(step)), list(steps), fn_output_signature=tf.float32, parallel_iterations=1
+    )
 
 
 def configure(threads: int, gpus: bool = True) -> None:
@@ -109,3 +106,9 @@ def sees_gpu() -> bool:
 def device() -> str:
     """`GPU` or `CPU`: where this process evaluates."""
     return "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
+
+
+def on_cpu() -> contextlib.AbstractContextManager[Any]:
+    """Everything within is computed on the CPU."""
+    context: contextlib.AbstractContextManager[Any] = tf.device("CPU:0") if sees_gpu() else contextlib.nullcontext()
+    return context

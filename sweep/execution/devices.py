@@ -1,7 +1,8 @@
 """On which kind of device trials are evaluated: what is asked for, what a run has, and that no other joins it unasked.
 
-Two kinds sum in another order, and so may take a decision within rounding otherwise. A run stays with the kind that it
-was begun on, which its manifest says before the first trial is there, until `mixed` asks for both.
+Two kinds sum in another order, as do TensorFlow and JAX, and so may take a decision within rounding otherwise. A run
+stays with the kind that it was begun on, which its manifest says before the first trial is there, until `mixed` asks
+for both.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from sweep.errors import InputError
 from sweep.storage.store import Store
 
 CPU, GPU = "CPU", "GPU"  # as in the column `device` of trials
-DEVICES = "devices"  # in the manifest: the kinds on which a run's trials are evaluated
+DEVICES = "devices"  # in the manifest: the kinds on which a run's trials are evaluated; of JAX, with its name before
+_BY_JAX = "JAX "
 KINDS = ("auto", "cpu", "gpu", "mixed")
 _TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", re.ASCII)
 _KEY = re.compile(r"([a-z0-9][a-z0-9.-]*/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?", re.ASCII)
@@ -93,10 +95,10 @@ def _matches(label: str | None, value: str) -> bool:
 
 
 def is_seen() -> bool:
-    """Whether TensorFlow could evaluate on a GPU in this process: without its CUDA libraries it sees none."""
-    from sweep.engine import tf_ops
+    """Whether Keras could evaluate on a GPU in this process: without CUDA libraries its tensor library sees none."""
+    from sweep.engine import tensors
 
-    return tf_ops.sees_gpu()
+    return tensors.sees_gpu()
 
 
 def devices_of(store: Store) -> frozenset[str]:
@@ -109,17 +111,26 @@ def devices_of(store: Store) -> frozenset[str]:
     return frozenset() if table is None else frozenset(filter(None, table["device"].unique().to_pylist()))
 
 
-def joined_by(store: Store, kind: str, wish: Wish) -> list[str]:
-    """The kinds of a run once trials are evaluated on this one, too.
+def bare(kinds: Collection[str]) -> frozenset[str]:
+    """CPU or GPU, whatever library evaluates there."""
+    return frozenset(kind.removeprefix(_BY_JAX) for kind in kinds)
+
+
+def joined_by(store: Store, device: str, backend: str, wish: Wish) -> list[str]:
+    """The kinds of a run once trials are evaluated on this device by this library, too.
 
     Raises InputError where that would be another than its trials were evaluated on, and nobody asked for both.
     """
     there = devices_of(store)
+    kind = f"{_BY_JAX}{device}" if backend == "jax" else device
     if there and kind not in there and wish.kind != "mixed":
-        before = " and ".join(sorted(f"{name}s" for name in there))
+        before, first = " and ".join(sorted(f"{name}s" for name in there)), min(there)
+        options = f"--device {first.removeprefix(_BY_JAX).lower()}"
+        if first.startswith(_BY_JAX) is not kind.startswith(_BY_JAX):
+            options += f" --backend {'jax' if first.startswith(_BY_JAX) else 'tensorflow'}"
         raise InputError(
             f"{store.folder.uri}: its trials were evaluated on {before}, and these would be on {kind}s, where rounding "
-            f"may turn a decision; --device {min(there).lower()} goes on as before, --device mixed takes both"
+            f"may turn a decision; {options} goes on as before, --device mixed takes both"
         )
     return sorted({*there, kind})
 

@@ -16,7 +16,7 @@ from sweep.data.decisions import chance_warning, is_near_chance, shortfall
 from sweep.data.measures import ACCURACY
 from sweep.engine.budget import HELD_BYTES
 from sweep.errors import Interrupted, NondeterminismError, StoreError, TaskError, UnexpectedError, VersionError
-from sweep.execution.devices import DEVICES, Wish, devices_of, joined_by, of_several_widths
+from sweep.execution.devices import DEVICES, Wish, bare, devices_of, joined_by, of_several_widths
 from sweep.execution.failures import Failures, Nodes, said
 from sweep.execution.growth import Growth
 from sweep.execution.job import Job, Outcome
@@ -43,6 +43,7 @@ from sweep.execution.runner import Runner
 from sweep.execution.sampled import HALF
 from sweep.execution.trials import Trial, Trials
 from sweep.execution.worker import versions
+from sweep.networks.backend import LIBRARIES, library
 from sweep.preparation.inputs import Prepared
 from sweep.preparation.resolved import resolved_table
 from sweep.randomness import FIRST_SAMPLED
@@ -95,6 +96,7 @@ def run(
     try:
         store, growth = open_store(prepared, place)
         how = {"threads": threads, "engine": engine, "deadline": deadline or DEADLINE_SECONDS, "memory": memory}
+        how["backend"] = library()
         job = Job.of(prepared, folder.uri, versions=versions(), survey=survey_of(prepared, folder), **how)
         ran = _Sweep(prepared, store, runner, job, chunk_trials, growth, wish, log).run()
         merge(store, job.study_digest, job.columns, list(job.cells))
@@ -187,8 +189,8 @@ class _Sweep:
         begun = False
         try:
             with progress, self._runner:
-                device = self._runner.settle(devices_of(store))
-                devices = joined_by(store, device, self._wish)
+                device = self._runner.settle(bare(devices_of(store)))
+                devices = joined_by(store, device, self._job.backend, self._wish)
                 self._job = replace(self._job, device=device)
                 self._runner.gather(progress.note)
                 with whole():  # a folder is begun or is not
@@ -268,7 +270,9 @@ class _Sweep:
         runner.start(self._job, prepared.models, prepared.dataset)
         joined = f"{runner.joined} joined; " if runner.joined else ""
         where = f"on {self._job.device}s, " if self._wish.kind != "cpu" else ""
-        progress.note(f"{joined}{where}workers load TensorFlow and the network, and choose how to evaluate")
+        progress.note(
+            f"{joined}{where}workers load {LIBRARIES[self._job.backend]} and the network, and choose how to evaluate"
+        )
         self._pulse.tell(progress, runner)
 
     def _loop(self, cutter: Cutter, progress: Progress) -> None:

@@ -34,7 +34,8 @@ class Job:
     runs before it meets them; `device` is the kind that evaluates, CPU or GPU, or empty for what there is, and `gpus`
     what each task was given; `survey` says how chips that serve the mean alone sample the images, all of which they see
     where it is None; `expected` is how many trials of a cell, on all images, a worker has probably to do, and empty
-    where nobody knows; `memory` is in bytes, what a worker may take for images.
+    where nobody knows; `memory` is in bytes, what a worker may take for images; `backend` is the library whose tensors
+    Keras uses, or empty for what there is.
     """
 
     folder: str
@@ -57,6 +58,7 @@ class Job:
     survey: Survey | None = None
     expected: Mapping[str, float] = field(default_factory=dict)
     memory: int = HELD_BYTES
+    backend: str = ""
 
     @classmethod
     def of(cls, prepared: Prepared, folder: str = "", **how: Any) -> Job:

@@ -13,6 +13,7 @@ from sweep.execution.devices import CPU, Wish, is_seen
 from sweep.execution.job import Job, Outcome
 from sweep.execution.plan import Chunk
 from sweep.execution.worker import run_chunk
+from sweep.networks.backend import LIBRARIES, library
 from sweep.preparation.inputs import ModelFile
 
 
@@ -86,7 +87,7 @@ class InlineRunner:
         device = self._wish.settled(there, seen)
         if seen is not (device != CPU):
             uses = "uses a GPU in this process; begin a new one with --device cpu" if seen else "sees no GPU here"
-            raise InputError(f"--device {device.lower()}: TensorFlow {uses}")
+            raise InputError(f"--device {device.lower()}: {LIBRARIES[library()]} {uses}")
         return device
 
     def gather(self, tell: Callable[[str], None]) -> None:

@@ -19,6 +19,7 @@ from sweep.execution.plan import Chunk, kind_of
 from sweep.execution.resume import survey_of
 from sweep.execution.trials import Trial
 from sweep.execution.worker import evaluate_chunk
+from sweep.networks.backend import library
 from sweep.preparation.inputs import Prepared, prepare
 from sweep.storage.kept import Trust, read_study, trusted_study
 from sweep.storage.store import Store
@@ -156,7 +157,11 @@ def _again(store: Store, study: Study, sample: int, trust: bool) -> _Again:
         groups.setdefault((cells[row["cell"]].model, engine), []).append((row["cell"], row["seed"]))
     different: list[tuple[Trial, str, str, int | None]] = []
     here = width()
-    others = {h.get("host") for h in store.manifest.get("hosts", []) if h.get("width", here) != here}
+    others = {
+        h.get("host")
+        for h in store.manifest.get("hosts", [])
+        if h.get("width", here) != here or ("jax" in h) is not (library() == "jax")
+    }
     for (label, engine), trials in groups.items():
         expected = Counter(cell for cell, _ in trials)
         job = Job.of(prepared, engine=engine, survey=survey_of(prepared, store.folder), expected=expected)

@@ -38,6 +38,7 @@ from sweep.execution.devices import CPU
 from sweep.execution.job import Job, Outcome, unpacked
 from sweep.execution.plan import FEW, SURVEY, WHOLE, Chunk
 from sweep.execution.travel import Travelling
+from sweep.networks.backend import FOR_GPUS, LIBRARIES, library, use
 from sweep.perturb.perturbation import block_of, reached, reads
 from sweep.perturb.shared import Shared
 from sweep.preparation.inputs import ModelFile
@@ -56,8 +57,7 @@ if TYPE_CHECKING:  # TensorFlow is for the workers alone
     from sweep.engine.evaluator import Evaluator
     from sweep.engine.looks import Looks
     from sweep.engine.sites import Entry, Site
-    from sweep.networks.loading import Network
-
+from sweep.networks.loading import Network
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -95,6 +95,7 @@ def run_chunk(job: Job, model: ModelFile, dataset: Dataset, chunk: Chunk) -> Out
 
     Raises VersionError when the versions here are not the driver's: counts could differ between workers.
     """
+    _use(job)
     _check_versions(job)
     if chunk.kind == SURVEY:
         return _survey(job, model, dataset, chunk)
@@ -336,32 +337,42 @@ def _entries(
 
 
 def _load(job: Job, model: ModelFile) -> Network:
-    from sweep.engine import tf_ops
+    from sweep.engine import tensors
     from sweep.networks.loading import load_network_bytes
 
-    tf_ops.configure(job.threads, gpus=job.device != CPU)
+    tensors.configure(job.threads, gpus=job.device != CPU)
     _check_device(job)  # before anything is computed
     return load_network_bytes(model.content.tobytes(), model.suffix, job.trust, model.code)
 
 
+def _use(job: Job) -> None:
+    """Have Keras use the library of the run; NodeError where that is not to be had here."""
+    try:
+        if job.backend:
+            use(job.backend)
+    except InputError as reason:
+        raise NodeError(str(reason)) from None
+
+
 def _check_device(job: Job) -> None:
     """Raise NodeError where this process evaluates on another kind of device than the run: two never mix unasked."""
-    from sweep.engine import tf_ops
+    from sweep.engine import tensors
 
-    here = tf_ops.device()
+    here = tensors.device()
     if not job.device or here == job.device:
         return
+    name = LIBRARIES[library()]
     if here != CPU:
-        raise NodeError("TensorFlow uses a GPU there, and this run is on CPUs; --device mixed takes both")
+        raise NodeError(f"{name} uses a GPU there, and this run is on CPUs; --device mixed takes both")
     raise NodeError(
-        f"TensorFlow sees no GPU, though {job.gpus:g} of one was given to the task; install its CUDA libraries "
-        "there (pip install 'noisesweep[gpu]') and NVIDIA's driver, or run on CPUs: --device cpu"
+        f"{name} sees no GPU, though {job.gpus:g} of one was given to the task; install its CUDA libraries "
+        f"there (pip install '{FOR_GPUS[library()]}') and NVIDIA's driver, or run on CPUs: --device cpu"
     )
 
 
 def versions() -> dict[str, str]:
     """Of the packages that results depend on."""
-    return {name: version(name) for name in ("tensorflow", "keras", "numpy")}
+    return {name: version(name) for name in (library(), "keras", "numpy")}
 
 
 def _check_versions(job: Job) -> None:
@@ -373,11 +384,11 @@ def _check_versions(job: Job) -> None:
 
 
 def _host() -> dict[str, str]:
-    from sweep.engine import tf_ops
+    from sweep.engine import tensors
 
     return {
         "host": platform.node(),
-        "device": tf_ops.device(),
+        "device": tensors.device(),
         "machine": platform.machine(),
         "width": width(),
         "python": platform.python_version(),

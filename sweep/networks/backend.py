@@ -1,4 +1,4 @@
-"""The one door to Keras and TensorFlow: quiet, and opened only when something needs them."""
+"""The one door to Keras and its tensor library: quiet, and opened only when something needs them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,16 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
+from importlib.util import find_spec
 from types import ModuleType
 
+from sweep.errors import InputError
 from sweep.signals import whole
+
+LIBRARIES = {"tensorflow": "TensorFlow", "jax": "JAX"}
+"""What may make Keras's tensors: as Keras calls it, and as people do."""
+FOR_GPUS = {"tensorflow": "noisesweep[gpu]", "jax": "noisesweep[jax-gpu]"}
+"""What to install for it to see GPUs."""
 
 # Information and warnings as TensorFlow's C++ parts write them, and absl's remark that they come early.
 _CHATTER = re.compile(rb"WARNING: All log messages before absl|[IW]\d{4} |E\d{4} .*Unable to register cu")
@@ -24,7 +31,35 @@ def import_keras() -> ModuleType:
     with whole(), _quiet_start(), _sharing_gpus():
         import keras
 
+        if keras.backend.backend() != "tensorflow":  # which Keras looks for later on, less quietly
+            with contextlib.suppress(ImportError):
+                import tensorflow
+
+                tensorflow.config.set_visible_devices([], "GPU")
     return keras  # type: ignore[no-any-return]
+
+
+def library() -> str:
+    """Of `LIBRARIES`, the one whose tensors Keras uses in this process."""
+    name: str = import_keras().backend.backend()
+    return name
+
+
+def use(name: str) -> None:
+    """Have Keras use this one of `LIBRARIES` in this process.
+
+    Raises InputError where it uses another already, or this one is not installed.
+    """
+    if name not in LIBRARIES:
+        raise InputError(f"--backend {name}: is none; valid: {', '.join(LIBRARIES)}")
+    if "keras" not in sys.modules:
+        if find_spec(name) is None:
+            raise InputError(f"--backend {name}: {LIBRARIES[name]} is not installed; pip install 'noisesweep[jax]'")
+        os.environ["KERAS_BACKEND"] = name
+    elif library() != name:
+        raise InputError(
+            f"--backend {name}: Keras uses {LIBRARIES[library()]} in this process already; begin a new one"
+        )
 
 
 def import_tensorflow() -> ModuleType:
@@ -71,7 +106,12 @@ def names_anew() -> Iterator[None]:
 
 
 def hide_gpus() -> None:
-    """Let TensorFlow use none of this machine's GPUs in this process; without effect once it does."""
+    """Let Keras use none of this machine's GPUs in this process; without effect once it does."""
+    if library() == "jax":
+        import jax
+
+        jax.config.update("jax_platforms", "cpu")  # type: ignore[no-untyped-call]
+        return
     with contextlib.suppress(RuntimeError):
         import_tensorflow().config.set_visible_devices([], "GPU")
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sweep.data.datasets import Dataset, load_dataset
-from sweep.engine import tf_ops
+from sweep.engine import tensors
 from sweep.engine.evaluator import Evaluator
 from sweep.networks.loading import load_network
 from sweep.perturb.noise import Gaussian
@@ -27,7 +27,7 @@ def resident() -> int:
 def test_memory_stays_flat(root: Path):
     """With SWEEP_LONG=1: 10,000 trials of the article's network on all images, some ten minutes."""
     trials, warm, images = (10_000, 500, 10_000) if LONG else (400, 100, 500)
-    tf_ops.configure(1)
+    tensors.configure(1)
     whole = load_dataset(root / "models" / "data" / "mnist.npz")
     dataset = Dataset(whole.images[:images], whole.labels[:images], whole.digest)
     network = load_network(root / "models" / "mnist_tf2_fw.h5")

@@ -12,7 +12,7 @@ import pytest
 
 import sweep
 from sweep.cli import main
-from sweep.engine import machine, tf_ops
+from sweep.engine import machine, tensors, tf_ops
 from sweep.errors import InputError, NodeError
 from sweep.execution import verify as checks
 from sweep.execution import worker
@@ -37,8 +37,8 @@ def fresh() -> Iterator[None]:
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """TensorFlow says that it has a GPU."""
-    monkeypatch.setattr(tf_ops, "sees_gpu", lambda: True)
-    monkeypatch.setattr(tf_ops, "device", lambda: "GPU")
+    monkeypatch.setattr(tensors, "sees_gpu", lambda: True)
+    monkeypatch.setattr(tensors, "device", lambda: "GPU")
 
 
 def results(run: str) -> pd.DataFrame:
@@ -176,11 +176,11 @@ def test_cpus_are_refused_where_the_process_has_begun_on_a_gpu(place: Path, gpu:
 
 
 def test_a_worker_of_another_kind_refuses(place: Path, gpu: None, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(tf_ops, "sees_gpu", lambda: False)
+    monkeypatch.setattr(tensors, "sees_gpu", lambda: False)
     with pytest.raises(NodeError, match=r"^TensorFlow uses a GPU there, and this run is on CPUs; --device mixed takes"):
         sweep.run("study.toml", "run", runner="inline")
-    monkeypatch.setattr(tf_ops, "sees_gpu", lambda: True)
-    monkeypatch.setattr(tf_ops, "device", lambda: "CPU")
+    monkeypatch.setattr(tensors, "sees_gpu", lambda: True)
+    monkeypatch.setattr(tensors, "device", lambda: "CPU")
     with pytest.raises(NodeError, match=r"^TensorFlow sees no GPU, though .* or run on CPUs: --device cpu$"):
         sweep.run("study.toml", "other", runner="inline")
     fresh_on_cpu(monkeypatch)
@@ -216,8 +216,8 @@ def test_kinds_mix_when_asked_for_alone(place: Path, gpu: None, monkeypatch: pyt
 
 
 def fresh_on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tf_ops, "sees_gpu", lambda: False)
-    monkeypatch.setattr(tf_ops, "device", lambda: "CPU")
+    monkeypatch.setattr(tensors, "sees_gpu", lambda: False)
+    monkeypatch.setattr(tensors, "device", lambda: "CPU")
     worker._networks.clear()
     worker._evaluators.clear()
 
@@ -230,7 +230,7 @@ def test_a_run_of_an_earlier_version_says_it_row_by_row(place: Path, monkeypatch
     with pytest.raises(InputError, match=r"^--device gpu: TensorFlow sees no GPU here$"):
         sweep.run("study.toml", "run", runner="inline", device="gpu")
     with monkeypatch.context() as patch:
-        patch.setattr(tf_ops, "sees_gpu", lambda: True)
+        patch.setattr(tensors, "sees_gpu", lambda: True)
         with pytest.raises(InputError, match=r"were evaluated on CPUs, .* --device cpu goes on as before"):
             sweep.run("study.toml", "run", runner="inline", device="gpu")
     sweep.run("study.toml", "run", runner="inline", device="auto")
@@ -258,7 +258,7 @@ def test_verify_counts_decisions_that_another_device_takes(
     assert (line in out) is (turned == 1)
     assert status == (0 if turned == 1 else 1), "more than rounding turns"
     with monkeypatch.context() as patch:
-        patch.setattr(tf_ops, "device", lambda: "GPU")  # the same kind: it has to be the same count
+        patch.setattr(tensors, "device", lambda: "GPU")  # the same kind: it has to be the same count
         assert not checks.verify("run", 4).sound
 
 
@@ -323,9 +323,9 @@ def test_shares_of_a_gpu_take_the_memory_that_they_need(monkeypatch: pytest.Monk
     monkeypatch.setattr(config.threading, "set_inter_op_parallelism_threads", lambda _: None)
     monkeypatch.setattr(config.experimental, "set_memory_growth", lambda *what: said.append(("growth", *what)))
     monkeypatch.setattr(config.experimental, "enable_tensor_float_32_execution", lambda on: said.append(("tf32", on)))
-    tf_ops.configure(1)
+    tensors.configure(1)
     assert said == [("growth", "GPU:0", True), ("tf32", False)]
     said.clear()
     monkeypatch.setattr(config, "get_visible_devices", lambda _: [])
-    tf_ops.configure(1, gpus=False)
+    tensors.configure(1, gpus=False)
     assert said == [("growth", "GPU:0", True), ("visible", [], "GPU")]

@@ -91,6 +91,8 @@ class Call:
         varied: the values (T, ...) of each variable that trials perturb, by its number in the graph.
         number: of a variable, as `Graph.number`.
         trials: T.
+        products: whether convolutions are taken as GPUs take them best, see `taps`; else they are one convolution with
+            as many groups as there are trials, which CPUs do best.
     """
 
     operation: Any
@@ -99,6 +101,7 @@ class Call:
     varied: Mapping[int, Tensor]
     number: Callable[[Any], int]
     trials: int
+    products: bool = False
 
     def weight(self, variable: Any) -> Tensor:
         """The values (T, ...) of a variable."""

@@ -6,15 +6,16 @@ them at once (`rules`), and what no perturbed weight has reached yet is computed
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import keras
 
 from sweep.engine.graph import Graph, Unsupported
 from sweep.engine.sites import Site
+from sweep.engine.stacked import taps
 from sweep.engine.stacked.layouts import Activation, Call, Layout
-from sweep.engine.stacked.rules import RULES
-from sweep.engine.steps import Tensor
+from sweep.engine.stacked.rules import RULES, activate
+from sweep.engine.steps import Step, Tensor
 
 
 class StackedNetwork:
@@ -28,18 +29,26 @@ class StackedNetwork:
         varied: the sorted indices into `model.weights` that trials perturb.
     """
 
-    def __init__(self, model: keras.Model, varied: Collection[int], sites: Sequence[Site] = ()) -> None:
-        """Plans the pass; arguments as for `Graph`.
+    def __init__(
+        self, model: keras.Model, varied: Collection[int], sites: Sequence[Site] = (), products: bool = False
+    ) -> None:
+        """Plans the pass.
+
+        Args:
+            model, varied, sites: as for `Graph`.
+            products: as of `Call`.
 
         Raises:
             Unsupported: as `Graph`, or a layer after the first perturbed one is not in `RULES`, or not in this form.
         """
         self.graph = Graph(model, varied, sites)
         self.graph.check_rest()
+        self._products = products
         self.varied = self.graph.varied
         for step in self.graph.rest:
             if type(step.operation) not in RULES:
                 raise Unsupported(f"{step} is not in the list of stacked layers")
+        self._pooled = {step.outputs[0]: behind for step, behind in self._pairs()} if products else {}
 
     def forward(self, boundary: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
         """The outputs of all trials.
@@ -56,7 +65,22 @@ class StackedNetwork:
         slots = {i: Activation(x, Layout.SHARED, trials) for i, x in zip(graph.boundary, boundary, strict=True)}
         with keras.StatelessScope(state_mapping=[], collect_losses=False):
             for step in graph.rest:
+                if step.outputs[0] in slots:
+                    continue
                 inputs = tuple(slots[i] for i in step.inputs)
-                call = Call(step.operation, inputs, step.fill, varied, graph.number, trials)
-                slots[step.outputs[0]] = RULES[type(step.operation)](call)
+                call = Call(step.operation, inputs, step.fill, varied, graph.number, trials, self._products)
+                behind = self._pooled.get(step.outputs[0])
+                if behind:
+                    slots[behind.outputs[0]] = activate(
+                        taps.write_out(call, behind.operation), step.operation.activation
+                    )
+                else:
+                    slots[step.outputs[0]] = RULES[type(step.operation)](call)
         return slots[graph.output].per_trial()
+
+    def _pairs(self) -> Iterator[tuple[Step, Step]]:
+        """Convolutions, each with the pooling that alone reads it, that are one."""
+        for step in self.graph.rest:
+            readers = [other for other in self.graph.rest if set(step.outputs) & set(other.inputs)]
+            if len(readers) == 1 and self.graph.output not in step.outputs and taps.is_pooled(step, readers[0]):
+                yield step, readers[0]

@@ -17,10 +17,10 @@ from keras import ops
 
 from sweep.engine.graph import IDENTITIES
 from sweep.engine.sites import Insert
+from sweep.engine.stacked import taps
 from sweep.engine.stacked.layouts import Activation, Call, Layout, from_trials
 from sweep.engine.steps import Tensor, round_to_levels
-from sweep.engine.tf_ops import convolve
-
+from sweep.engine.tensors import convolve
 
 Rule = Callable[[Call], Activation]
 RULES: dict[type, Rule] = {}
@@ -158,6 +158,10 @@ def _add_bias(call: Call, x: Tensor) -> Activation:
 def convolution(call: Call) -> Activation:
     """Conv1D, Conv2D: one convolution with T times the filters, in T groups unless its input is still shared."""
     layer, x = call.operation, call.inputs[0]
+    if call.products and taps.has_few_terms(layer):
+        return activate(taps.write_out(call), layer.activation)
+    if call.products and call.trials > 1 and taps.covers(layer):
+        return activate(taps.multiply(call), layer.activation)
     if x.layout is not Layout.SHARED or layer.groups > 1:
         x = x.as_channels()
     kernel = _stack_filters(call.weight(layer.kernel))
