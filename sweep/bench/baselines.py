@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from sweep.bench import torch_network
 from sweep.data.datasets import Dataset, prepare_images
-from sweep.data.decisions import decide
 from sweep.networks.backend import import_keras
 from sweep.networks.loading import Network, load_network
 from sweep.perturb.base import Array
@@ -73,94 +72,43 @@ def torch_version() -> str | None:
     return str(torch.__version__)
 
 
-def torch_evaluate(network: Network, dataset: Dataset, together: int = 1) -> Evaluate | None:
+def torch_evaluate(
+    network: Network, dataset: Dataset, together: int = 1, device: str = "cpu", batch: int = LARGE_BATCH
+) -> Evaluate | None:
     """PyTorch, channels last: one trial at a time, or `torch.func.vmap` over the weights of some.
 
     Args:
-        network: a Sequential chain of unpadded convolutions, max pooling, flatten and dense layers.
+        network: of layers that `torch_network` translates.
         dataset: its images.
         together: trials of one vmap.
+        device: as PyTorch calls it.
+        batch: images at a time.
 
     Returns:
         None without PyTorch, or for any other network.
     """
-    plan = _torch_plan(network.model) if torch_version() else None
-    if plan is None:
+    if torch_version() is None:
         return None
     import torch
 
+    try:
+        forward = torch_network.forward_of(network.model)
+    except torch_network.Unknown:
+        return None
     prepared = prepare_images(dataset.images, network.input_shape)
     images = torch.from_numpy(prepared).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
-    steps = images.split(LARGE_BATCH)
-
-    def forward(images: Any, weights: Sequence[Any]) -> Any:
-        x, left = images, list(weights)
-        for operation, parameters in plan:
-            x = operation(x, [left.pop(0) for _ in range(parameters)])
-        return x
-
+    steps, labels = images.to(device).split(batch), torch.from_numpy(dataset.labels).to(device)
     batched = torch.func.vmap(forward, in_dims=(None, 0)) if together > 1 else None
 
     def evaluate(trials: Sequence[Sequence[Array]]) -> list[int]:
-        sets = [[_torch_weight(torch, w) for w in weights] for weights in trials]
+        sets = [[torch_network.weight_of(torch, w, device) for w in weights] for weights in trials]
         with torch.inference_mode():
             if batched is None:
-                scores = np.stack([torch.cat([forward(x, s) for x in steps]).numpy() for s in sets])
+                scores = torch.stack([torch.cat([forward(x, s) for x in steps]) for s in sets])
             else:
                 stacked = [torch.stack(values) for values in zip(*sets, strict=True)]
-                scores = torch.cat([batched(x, stacked) for x in steps], dim=1).numpy()
-        decisions = decide(scores, network.threshold)
-        return [int(n) for n in np.count_nonzero(decisions == dataset.labels, axis=1)]
+                scores = torch.cat([batched(x, stacked) for x in steps], dim=1)
+            decisions = scores.argmax(-1) if network.threshold is None else scores[..., 0] > network.threshold
+            return [int(n) for n in (decisions == labels).sum(1).tolist()]
 
     return evaluate
-
-
-_Operation = Callable[[Any, list[Any]], Any]
-
-
-def _torch_plan(model: Any) -> list[tuple[_Operation, int]] | None:
-    """For each layer its operation and how many weights it takes; None where a layer has no translation."""
-    from torch.nn import functional as f
-
-    activations: dict[str, Callable[[Any], Any]] = {
-        "linear": lambda x: x,
-        "relu": f.relu,
-        "softmax": lambda x: f.softmax(x, dim=-1),
-    }
-
-    def convolution(strides: tuple[int, int], activation: Callable[[Any], Any]) -> _Operation:
-        return lambda x, w: activation(f.conv2d(x, *w, stride=strides))
-
-    def dense(activation: Callable[[Any], Any]) -> _Operation:
-        return lambda x, w: activation(f.linear(x, *w))
-
-    def pooling(size: tuple[int, int], strides: tuple[int, int]) -> _Operation:
-        return lambda x, _: f.max_pool2d(x, size, strides)
-
-    if type(model).__name__ != "Sequential":
-        return None
-    plan: list[tuple[_Operation, int]] = []
-    for layer in model.layers:
-        kind, weights = type(layer).__name__, len(layer.weights)
-        activation = activations.get(getattr(getattr(layer, "activation", None), "__name__", "linear"))
-        if activation is None or getattr(layer, "padding", "valid") != "valid":
-            return None
-        if kind == "Conv2D" and (layer.groups, tuple(layer.dilation_rate)) == (1, (1, 1)):
-            plan.append((convolution(layer.strides, activation), weights))
-        elif kind == "MaxPooling2D":
-            plan.append((pooling(layer.pool_size, layer.strides), 0))
-        elif kind == "Flatten":
-            plan.append((lambda x, _: x.permute(0, 2, 3, 1).flatten(1), 0))  # in the order of Keras
-        elif kind == "Dense":
-            plan.append((dense(activation), weights))
-        elif kind != "Dropout":
-            return None
-    return plan
-
-
-def _torch_weight(torch: Any, weight: Array) -> Any:
-    """A Keras weight in the order of axes, and of memory, that PyTorch likes best."""
-    tensor = torch.from_numpy(np.ascontiguousarray(weight))
-    if tensor.ndim == 4:
-        return tensor.permute(3, 2, 0, 1).contiguous(memory_format=torch.channels_last)
-    return tensor.T.contiguous() if tensor.ndim == 2 else tensor

@@ -17,23 +17,23 @@ from pathlib import Path
 import numpy as np
 
 from sweep.bench import baselines
+from sweep.bench.fixed import Fixed
 from sweep.bench.flops import count_flops
 from sweep.bench.resnet import write_example
 from sweep.bench.result import ARTICLE, Benchmark, NetworkResult, WayResult
 from sweep.bench.sgemm import sgemm_rate
 from sweep.bench.throughput import Throughput, peak_of_workers
 from sweep.data.datasets import Dataset, prepare_images
-from sweep.engine import tf_ops
+from sweep.engine import tensors
 from sweep.engine.backends import Backend, Compiled, Plain, Stacked, Subject
 from sweep.engine.choice import CPU_STACKS, SAMPLE, entries_of
-from sweep.engine.evaluator import Evaluator
 from sweep.engine.graph import Unsupported
 from sweep.engine.machine import processor
 from sweep.engine.sites import Entry
 from sweep.errors import InputError
 from sweep.execution.ray.cluster import RayRunner, available_cores
 from sweep.execution.runner import Runner
-from sweep.networks.loading import Network, load_network
+from sweep.networks.loading import load_network
 from sweep.perturb.base import Array
 from sweep.perturb.perturbation import perturb, reached
 from sweep.preparation.inputs import prepare
@@ -84,7 +84,7 @@ def bench(
         raise InputError(f"seconds: {seconds:g} is not a time to measure for")
     if network != "resnet" and (model is None or dataset is None):
         raise InputError("name a model and a dataset, or choose the network resnet, which needs neither")
-    tf_ops.configure(available_cores())
+    tensors.configure(available_cores())
     results = []
     with tempfile.TemporaryDirectory(prefix="sweep-bench-") as folder:
         if network != "resnet" and model is not None and dataset is not None:
@@ -171,18 +171,6 @@ class _Task:
         return reached(self.network.variables, cell.transforms)
 
 
-class _Fixed(Evaluator):
-    """An evaluator that is told its backend."""
-
-    def __init__(self, network: Network, dataset: Dataset, backend: Backend) -> None:
-        super().__init__(network, dataset)
-        self._told = backend
-
-    def backend(self, varied: Sequence[int], block: int | None = None, trials: float | None = None) -> Backend:  # noqa: ARG002
-        """The one it was told."""
-        return self._told
-
-
 def _in_process(task: _Task, notes: list[str]) -> Iterator[Candidate]:
     """The ways that need no workers; TensorFlow and PyTorch may use all cores."""
     cores, flops = available_cores(), task.flops(task.everywhere)
@@ -192,7 +180,7 @@ def _in_process(task: _Task, notes: list[str]) -> Iterator[Candidate]:
         return WayResult(key, label, n, (), correct, flops), partial(_rate, task, evaluate, trials)
 
     def ours(backend: Backend) -> baselines.Evaluate:
-        evaluator = _Fixed(task.network, task.dataset, backend)
+        evaluator = Fixed(task.network, task.dataset, backend)
         return lambda trials: evaluator.correct(trials, task.varied)
 
     yield ready(ARTICLE, "the article's loop", baselines.article_loop(task.path, task.dataset))
