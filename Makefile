@@ -8,6 +8,7 @@ RUN     ?= results/article
 ADDRESS ?= $(RAY_ADDRESS)
 CHAOS   ?= tests/chaos tests/storage
 ARGS    ?=
+JAX     ?= jax
 COVERAGE ?=
 
 BIN     := .venv/bin
@@ -19,7 +20,7 @@ SEEDS   ?= 1
 TINY := depthwise residual autoencoder keywords
 REFERENCE := article $(STUDIES) trainings
 
-.PHONY: help install sweep $(STUDIES) trainings hardening tiny report notebook reference train bench test test-chaos test-kinds test-cluster capacity lint docs clean
+.PHONY: help install sweep $(STUDIES) trainings hardening tiny report notebook reference train bench bench-gpu test test-chaos test-kinds test-cluster capacity lint docs clean
 
 help:  ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -89,6 +90,10 @@ train: .venv/installed  ## Train the shipped network again from RECIPE.
 
 bench: .venv/installed  ## Measure how fast trials run here: MODEL on DATASET, and a ResNet-20.
 	@$(BIN)/sweep bench $(MODEL) $(DATASET) $(ARGS)
+
+bench-gpu: .venv/installed  ## Measure by JAX what runs on a GPU; JAX=jax-gpu installs its CUDA libraries, too.
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(JAX)]'
+	@$(BIN)/python -m sweep.bench.gpu --model $(MODEL) --dataset $(DATASET) $(ARGS)
 
 test: .venv/installed-dev  ## Run the tests; COVERAGE=1 measures which branches they take, and fails below the floor.
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(if $(COVERAGE),--cov=sweep) $(ARGS)
