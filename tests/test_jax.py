@@ -66,6 +66,16 @@ def test_one_process_uses_one_library() -> None:
         use("torch")
 
 
+def test_what_neither_evaluates_nor_trains() -> None:
+    other = with_jax("sweep", "plan", "jobs/smoke.toml", KERAS_BACKEND="torch")
+    assert other.stderr.endswith("KERAS_BACKEND=torch: evaluates nothing here; valid: tensorflow, jax\n")
+    assert other.stderr.count("\n") == 1
+    assert other.returncode == 2
+    train = with_jax("sweep", "train", "models/mnist_tf2_fw.toml", KERAS_BACKEND="jax")
+    assert train.stderr == "sweep: KERAS_BACKEND: recipes are trained by TensorFlow; leave it out\n"
+    assert train.returncode == 2
+
+
 def test_a_library_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     from sweep.networks import backend
 

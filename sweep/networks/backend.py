@@ -26,8 +26,13 @@ _CHATTER = re.compile(rb"WARNING: All log messages before absl|[IW]\d{4} |E\d{4}
 
 
 def import_keras() -> ModuleType:
-    """Keras, on its TensorFlow backend unless the environment says otherwise, without start-up messages."""
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    """Keras, on its TensorFlow backend unless the environment says otherwise, without start-up messages.
+
+    Raises InputError where that is none of `LIBRARIES`.
+    """
+    name = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    if name not in LIBRARIES:
+        raise InputError(f"KERAS_BACKEND={name}: evaluates nothing here; valid: {', '.join(LIBRARIES)}")
     with whole(), _quiet_start(), _sharing_gpus():
         import keras
 

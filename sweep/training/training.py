@@ -15,7 +15,7 @@ import numpy as np
 
 from sweep.errors import InputError
 from sweep.files import file_digest, reason
-from sweep.networks.backend import import_keras, import_tensorflow, quiet_advice
+from sweep.networks.backend import import_keras, import_tensorflow, library, quiet_advice
 from sweep.networks.feeding import rescale_of
 from sweep.networks.inspection import variables_of
 from sweep.networks.loading import load_network
@@ -88,6 +88,8 @@ def train(
     first = recipe.seed if seed is None else seed
     if problems := check_seeds(first, 1 if seeds is None else seeds):
         raise InputError(problems)
+    if library() != "tensorflow":
+        raise InputError("KERAS_BACKEND: recipes are trained by TensorFlow; leave it out")
     folder = _writable(Path(out))
     sets = load_sets(recipe)
     if recipe.start is not None:
