@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 from keras import layers
 
+from sweep.bench.resnet import residual_network
 from sweep.data.datasets import load_dataset
-from sweep.engine import near_ties, tensors
+from sweep.engine import choice, near_ties, tensors
 from sweep.engine.backends import Plain, Stacked, Subject
 from sweep.engine.choice import entries_of
 from sweep.engine.evaluator import Evaluator
+from sweep.engine.graph import Graph
 from sweep.networks.feeding import Fed
 from sweep.networks.loading import load_network
 
@@ -124,3 +126,18 @@ def test_nothing_within_rounding_is_settled(softmax: bool) -> None:
     np.testing.assert_array_equal(found[settled], scores.argmax(-1)[settled])
     usual = (scores != 0).any(-1) & (np.ptp(near_ties.logits(scores, softmax), axis=-1) > 0.1)
     assert np.mean(~settled & ~close & usual) < 5e-3, "nearly all others are"
+
+
+def test_how_much_a_call_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images whose largest activation has 512 MiB, at most all; passes that fill the card, for a small network many."""
+    monkeypatch.setattr(tensors, "device", lambda: "GPU")
+
+    def ways(model: keras.Model, images: int) -> list[tuple[str, int]]:
+        graph = Graph(model, range(len(model.weights)))
+        return [(way.name, way.trials) for way in choice._ways(None, graph, images)]
+
+    assert ways(network_of("softmax", 5), 10_000) == [("stacked 1x10000x32", 32)]
+    resnet = residual_network()
+    assert 4 * 32 * 32 * 16 * 8192 == 2**29
+    assert ways(resnet, 10_000) == [("stacked 1x8192", 1)]
+    assert ways(resnet, 100) == [("stacked 1x100x16", 16)]
