@@ -6,9 +6,9 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-from sweep.errors import InputError, hint
+from sweep.errors import InputError, Interrupted, hint
 from sweep.reporting.tables.layout import text_table
 from sweep.study.paths import in_run_folder
 
@@ -16,9 +16,11 @@ if TYPE_CHECKING:  # each function imports what it needs: a command's help is th
     from sweep.execution.runner import Runner
     from sweep.preparation.inputs import Prepared
     from sweep.reporting.run import Run
+    from sweep.search.allocation import Allocation
     from sweep.storage.kept import Trust
     from sweep.study.study import Study
 
+Found = TypeVar("Found")
 MANY_TRIALS = 1_000_000  # of a study: to be confirmed
 MOST_TRIALS = 100_000_000  # at a time: the driver holds the list of what is missing, 10 GB then
 RUNS = "results"  # runs lie in a folder of this name below the current directory, unless `out` says otherwise
@@ -248,6 +250,65 @@ def status(place: str | Path, trust_plugins: Trust = False) -> Plan:
     done, means = count_done(found.study, have), Means(found.study, have).said()
     going_on = state(found.store.manifest, missing=bool(remaining(found.study, have)))
     return Plan(found.study, found.store.folder.uri, count_wanted(found.study), done, means, state=going_on)
+
+
+def allocate(
+    study: Study | str | Path,
+    out: str | Path | None = None,
+    *,
+    family: str | None = None,
+    trust_model: bool = False,
+    trust_plugins: Trust = False,
+    tell: Callable[[str], None] | None = None,
+) -> Allocation:
+    """Find, layer by layer, the cheapest setting of a family's swept parameters that keeps the study's `budget`.
+
+    In this process, on its CPU. What is evaluated is kept in the folder: interrupted, the same call goes on, and comes
+    to the same answer.
+
+    Args:
+        study: a study with a budget, or the path of its file.
+        out: the folder of the search, a local path or a URI; default `results/<name>-allocation`.
+        family: which one; None for the only one.
+        trust_model, trust_plugins: as for `run`.
+        tell: is told how far it is, in a line, again and again.
+
+    Returns:
+        The answer, with files in the folder: `allocation.json`, `layers.csv`, `front.csv`, the figure `front`, and
+        `allocated.toml`, a study of what was found. Where no setting keeps the budget, `kept` is False, and it is the
+        best that was found.
+
+    Raises:
+        InputError: every mistake in the study and its files, and costs that are not known, before anything is computed.
+        StoreError, Interrupted: what is evaluated stays, and the same call goes on.
+    """
+    from sweep.search.allocate import allocate as allocated
+
+    return _searched(allocated, "allocation", study, out, family, trust_model, trust_plugins, tell)
+
+
+def _searched(
+    search: Callable[..., Found],
+    what: str,
+    study: Study | str | Path,
+    out: str | Path | None,
+    family: str | None,
+    trust_model: bool,
+    trust_plugins: Trust,
+    tell: Callable[[str], None] | None,
+) -> Found:
+    from sweep import signals
+    from sweep.networks.backend import hide_gpus
+
+    hide_gpus()
+    prepared = _prepared(study, None, None, trust_model, trust_plugins)
+    folder = out or Path(RUNS) / f"{prepared.study.name}-{what}"
+    try:
+        return search(prepared, folder, family, tell or (lambda _: None))
+    except KeyboardInterrupt:
+        signals.stopping()
+        kept = "what was evaluated is kept, and the same command goes on"
+        raise Interrupted(f"stopped; {kept}: {folder}") from None
 
 
 def catalogue(op: str | None = None, plugins: Sequence[str] = ()) -> str:

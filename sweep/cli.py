@@ -151,6 +151,28 @@ def _train(options: argparse.Namespace) -> None:
         print(f"{trained.path}: {trained.quality} of {trained.quality.n_images:,} test images")
 
 
+def _allocate(options: argparse.Namespace) -> None:
+    found = api.allocate(
+        options.study,
+        options.out,
+        family=options.family,
+        trust_model=options.trust_model,
+        trust_plugins=_trust(options),
+        tell=_tell,
+    )
+    print(f"{found}\n\nresults in {found.folder}")
+    if not found.kept:
+        raise SweepError(found.verdict())
+
+
+def _tell(text: str) -> None:
+    """How far a search is: on a terminal in one line, which the next one replaces."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+    else:
+        print(text, file=sys.stderr, flush=True)
+
+
 def _catalogue(options: argparse.Namespace) -> None:
     print(api.catalogue(options.op, options.plugin), end="")
 
@@ -248,6 +270,10 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--seed", type=_natural, metavar="N", help="instead of the recipe's")
     train.add_argument("--seeds", type=_positive, metavar="N", help="train N networks, with seeds from that one on")
 
+    words = "Find what each layer needs to keep the study's budget."
+    allocate = add("allocate", _allocate, words, "sweep allocate jobs/allocation.toml")
+    _search_arguments(allocate)
+
     catalogue = add("catalogue", _catalogue, "Say what every transform does.", "sweep catalogue pcm")
     catalogue.add_argument("op", metavar="OP", nargs="?", help="one transform (default: the whole page)")
     catalogue.add_argument(
@@ -279,6 +305,14 @@ def _study_arguments(parser: _Parser, said: bool = True) -> None:
     parser.add_argument("--seeds", type=_seeds, metavar="N|A:B", help="other seeds: a count, or A to B-1")
     words = "half-width of each mean's 95 %% interval"
     parser.add_argument("--precision", type=_points, metavar="POINTS", help=words)
+    _trust_argument(parser)
+    _plugins_argument(parser)
+
+
+def _search_arguments(parser: _Parser) -> None:
+    parser.add_argument("study", metavar="STUDY", help="study file (TOML) with a [budget]")
+    parser.add_argument("--out", metavar="FOLDER", help="folder of the search (default: results/NAME-…)")
+    parser.add_argument("--family", metavar="NAME", help="which one (default: the only one)")
     _trust_argument(parser)
     _plugins_argument(parser)
 
