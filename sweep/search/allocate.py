@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from sweep.errors import InputError, collected
 from sweep.preparation.inputs import Prepared
-from sweep.randomness import SEARCHED
+from sweep.randomness import CONFIRMED, SEARCHED
 from sweep.search.allocation import READY, Allocation, Point, Share
 from sweep.search.confirmation import Confirmed, confirm
 from sweep.search.costs import UNITS, costs_of
@@ -31,9 +32,16 @@ def allocate(prepared: Prepared, place: str | Path, family: str | None, tell: Ca
     budget = Budget.of(study)
     chosen, model = chosen_family(prepared, family)
     at = f"{study.source}: family[{study.family.index(chosen)}]"
+    if not chosen.swept:
+        raise InputError(f"{at}: sweeps nothing; give a list of values for what may differ by layer")
     space = Space(prepared, chosen, model)
     costs = costs_of(space, budget, prepared.networks[model], at)
-    below = None if isinstance(budget.below, str) else space.at(budget.below)
+    below = None
+    if not isinstance(budget.below, str):
+        with collected(problems := [], f"{study.source}: budget.below: "):
+            below = space.at(budget.below)
+        if problems:
+            raise InputError(problems)
     folder = Folder.at(place)
     folder.check_writable()
     prober = Prober(prepared, model, folder, whole=budget.quantile is not None)
@@ -56,6 +64,7 @@ def allocate(prepared: Prepared, place: str | Path, family: str | None, tell: Ca
     seen = search.front()
     tell(f"the front: {len(seen)} settings")
     few = min(FRONT_CHIPS, fresh[0]) if budget.quantile is None else fresh[0]
+    goal.margins([space.cell(s) for s in seen], range(CONFIRMED, CONFIRMED + few))  # all at once is faster
     front = [point(s, *(fresh if s == confirmed.setting else (few, 0))) for s in seen]
     front = [p for k, p in enumerate(front) if all(p.accuracy.value > q.accuracy.value for q in front[:k])]
     found = Allocation(

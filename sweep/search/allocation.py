@@ -92,7 +92,11 @@ class Allocation:
 
     def verdict(self) -> str:
         """In one line, whether the budget is kept."""
-        chips = f", on {self.chips:,} fresh chips" if self.chips > 1 else ", whatever the chip"
+        chips = (
+            f", on {self.chips:,} fresh chips"
+            if self.answer.loss.low < self.answer.loss.high
+            else ", whatever the chip"
+        )
         loss = f"loses {points(self.answer.loss, self.confidence)}{chips}"
         if self.kept:
             return f"keeps the budget: {loss}"

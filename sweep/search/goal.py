@@ -15,6 +15,7 @@ from sweep.study.budget import Budget
 
 CHIPS = 2_000  # fresh ones, at least
 MOST_CHIPS = 20_000
+EXACT = 2  # where all are equal
 FINE = 20  # half-widths of the answer's interval that fit into the drop, unless that takes too many chips
 ROUND = 1_000_000  # seeds of one round of confirmation
 
@@ -74,7 +75,7 @@ class Goal:
     def chips_for(self, candidate: Candidate, chips: int, half_width: float) -> int:
         """How many fresh ones tell the margin to a half-width (95 %), by those of the search; within bounds."""
         if not candidate.cell.random and (self._below is None or not self._below.cell.random):
-            return 1 if self.budget.quantile is None else CHIPS
+            return EXACT if self.budget.quantile is None else CHIPS
         if self.budget.quantile is not None:
             return CHIPS
         _, (error,) = self.searched([candidate], chips)

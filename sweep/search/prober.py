@@ -56,6 +56,7 @@ class Prober:
         self._found: dict[str, dict[int, float]] = {}
         self._survey: Survey | None = None
         self._like = ""
+        self._load()
 
     def clean(self) -> float:
         """The accuracy of the unperturbed network on all images."""
@@ -79,7 +80,7 @@ class Prober:
             survey = keep_survey(base, survey, images) if missing else survey
             self._like = min((c.cell.id for c in random), key=lambda i: abs(_share(survey, i, images) - limit))
             self._survey = Survey({"": survey.orders[self._like]}, {"": survey.pilots[self._like]})
-        self._load()
+            self._load()
 
     def values(self, candidates: Sequence[Candidate], seeds: range) -> Floats:
         """What each chip says of its accuracy, unbiased; (candidates, seeds).
@@ -123,7 +124,7 @@ class Prober:
         self._take(table)
 
     def _load(self) -> None:
-        """What was evaluated before; a file that is damaged is set aside, and made again."""
+        """What was evaluated before, by chips that see these images; a damaged file is set aside, and made again."""
         folder = self._folder(self._like)
         for name in folder.names(TRIALS):
             content = folder.read(f"{TRIALS}/{name}")

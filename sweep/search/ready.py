@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from sweep.errors import InputError
-from sweep.study.paths import locate, locate_data
+from sweep.files import function_in
+from sweep.study.paths import MARKERS, bases, locate, locate_data
 from sweep.study.study import Study
 
 _DATA = ("dataset", "calibration")
@@ -39,24 +40,24 @@ def _found(value: Any, source: str, place: str, data: bool = False) -> Any:
         return {key: _found(one, source, place, data=True) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return [_found(one, source, place, data) for one in value]
-    look = locate_data if data else locate
     try:
-        path = look(value, source)
+        path = (locate_data if data else locate)(value, source).absolute()
     except InputError:  # in memory
         return value
-    try:
-        same = _whole(look(value, place)) == _whole(path)
-    except InputError:
-        same = False
-    return value if same else str(_whole(path))
+    file = (function_in(value) or (value, ""))[0] if data else value
+    found = next((base / file for base in _bases(place) if (base / file).exists()), None)
+    whole = path.as_posix()
+    return value if found and found.absolute() == Path((function_in(whole) or (whole, ""))[0]) else whole
+
+
+def _bases(place: str) -> list[Path]:
+    """Where paths in a file there count from, whatever the current directory."""
+    above = Path(place).absolute().parent
+    return [b for b in bases(place) if b == above or (b in above.parents and any((b / m).exists() for m in MARKERS))]
 
 
 def _measure(text: str, source: str, place: str) -> str:
     return _found(text, source, place, data=True) if ":" in text else text
-
-
-def _whole(path: Path) -> Path:
-    return path.absolute()
 
 
 def _name(text: str) -> str:

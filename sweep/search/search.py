@@ -15,8 +15,8 @@ from sweep.statistics.estimates import Floats
 
 BATCH = 4  # settings that are looked at together
 WORTH = 0.002  # of the cost: what a look is expected to save at least
-DEPTH = 10  # drops below the limit, from which on the front is of interest
-STEP = 20  # expected improvements of the front that fit into the drop, at least
+DEPTH = 5  # drops below the limit, from which on the front is of interest
+STEP = 10  # expected improvements of the front that fit into the drop, at least
 LOOKS = 20  # settings that are looked at for each layer, beside those of one layer alone, at most
 OPEN = 2.0  # standard errors from the limit within which a decision is open
 AGAIN = 4  # times as many chips for those that are
@@ -50,10 +50,12 @@ class Search:
 
     def look(self, settings: Iterable[Setting], chips: int) -> None:
         """Evaluate settings on so many chips, or as many as before."""
-        for setting in [s for s in dict.fromkeys(settings) if self.chips.get(s, 0) < chips]:
-            centres, errors = self._goal.searched([self._space.cell(setting)], chips)
-            self.chips[setting] = chips
-            self._margin[setting], self._error[setting] = float(centres[0]), float(errors[0])
+        todo = [s for s in dict.fromkeys(settings) if self.chips.get(s, 0) < chips]
+        if todo:
+            centres, errors = self._goal.searched([self._space.cell(s) for s in todo], chips)
+            self.chips |= dict.fromkeys(todo, chips)
+            self._margin |= zip(todo, centres.tolist(), strict=True)
+            self._error |= zip(todo, errors.tolist(), strict=True)
 
     def alone(self, layer: int, option: int) -> Setting:
         """The finest setting, but for one layer."""
@@ -112,8 +114,8 @@ class Search:
             if not opened:
                 return
             self._tell(f"{len(opened)} open: {AGAIN} times as many chips; {self._so_far()}")
-            for setting in opened:
-                self.look([setting], AGAIN * self.chips[setting])
+            for chips in sorted({self.chips[s] for s in opened}):
+                self.look([s for s in opened if self.chips[s] == chips], AGAIN * chips)
 
     def _cheaper(self) -> list[Setting]:
         """Settings that may be cheaper than the best so far and keep the budget: those that promise most."""
@@ -151,7 +153,9 @@ class Search:
         return found
 
     def _predicted(self) -> tuple[Floats, Floats]:
-        seen = list(self.chips)
+        seen = [s for s in self.chips if self._accuracy(s) >= self._floor] or [
+            self.finest
+        ]  # others tell little of these
         logits = np.array([self._logit(s) for s in seen])
         slopes = np.array([self._slope(s) for s in seen])
         self._model.fit(seen, logits, np.array([self._error[s] for s in seen]) * slopes)

@@ -16,7 +16,7 @@ from sweep.statistics.estimates import Floats
 Ints = npt.NDArray[np.int64]
 MOST = 20_000  # settings that are looked at
 REACH = 1.0  # logits of layers' losses over which one setting tells of another
-NUGGET = 0.02  # logits that no other setting tells of
+OWN, NUGGET = 0.3, 0.02  # of what is left of a setting no other tells: this part, and so many logits at least
 LEAST, LARGEST = 0.002, 0.998  # accuracies between which logits are taken
 
 
@@ -40,8 +40,11 @@ class Surrogate:
         """Take in what was measured, in logits with standard errors; (m,) each."""
         self._at = self._losses(np.array(settings))
         self._residual = logits - self._additive(self._at)
-        self._scale = max(float(np.sqrt(np.mean(self._residual**2))), NUGGET)
-        self._among = self._like(self._at, self._at) + np.diag(errors**2 + NUGGET**2)
+        together = np.count_nonzero(self._at, axis=1) > 1  # of one layer alone, nothing is left
+        told = self._residual[together] if together.any() else self._residual
+        self._scale = max(float(np.sqrt(np.mean(told**2))), NUGGET)
+        self._own = NUGGET**2 + (OWN * self._scale) ** 2
+        self._among = self._like(self._at, self._at) + np.diag(errors**2 + self._own)
         self._weights = np.linalg.solve(self._among, self._residual)
 
     def predict(self, settings: Ints) -> tuple[Floats, Floats]:
@@ -49,7 +52,7 @@ class Surrogate:
         at = self._losses(settings)
         like = self._like(at, self._at)
         known = np.einsum("pm,mp->p", like, np.linalg.solve(self._among, like.T))
-        left = np.sqrt(np.maximum(self._scale**2 + NUGGET**2 - known, NUGGET**2))
+        left = np.sqrt(np.maximum(self._scale**2 - known, 0) + self._own)
         return self._additive(at) + like @ self._weights, left
 
     def _losses(self, settings: Ints) -> Floats:

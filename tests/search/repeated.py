@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 
-from sweep.networks.backend import hide_gpus
 from sweep.preparation.inputs import Prepared, prepare
 from sweep.search.allocate import allocate
 from sweep.search.allocation import Allocation
