@@ -10,7 +10,7 @@ from sweep.version import VERSION
 __version__ = VERSION
 
 if TYPE_CHECKING:
-    from sweep.api import Plan, allocate, catalogue, plan, run, status
+    from sweep.api import Plan, allocate, catalogue, plan, run, status, tolerate
     from sweep.errors import InputError, SweepError
     from sweep.reporting.run import Run, open_run
     from sweep.study.family import Family
@@ -38,6 +38,7 @@ __all__ = [
     "plan",
     "run",
     "status",
+    "tolerate",
 ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:  # each function imports what it needs: a command's help is th
     from sweep.preparation.inputs import Prepared
     from sweep.reporting.run import Run
     from sweep.search.allocation import Allocation
+    from sweep.search.tolerance import Tolerance
     from sweep.storage.kept import Trust
     from sweep.study.study import Study
 
@@ -285,6 +287,39 @@ def allocate(
     from sweep.search.allocate import allocate as allocated
 
     return _searched(allocated, "allocation", study, out, family, trust_model, trust_plugins, tell)
+
+
+def tolerate(
+    study: Study | str | Path,
+    out: str | Path | None = None,
+    *,
+    family: str | None = None,
+    precision: float | None = None,
+    trust_model: bool = False,
+    trust_plugins: Trust = False,
+    tell: Callable[[str], None] | None = None,
+) -> Tolerance:
+    """Find the level of a family's swept number that takes the study's `budget`, for all layers and for each alone.
+
+    In this process, on its CPU; what is evaluated is kept, as with `allocate`. Accuracy is taken to fall with it.
+
+    Args:
+        study, family, trust_model, trust_plugins, tell: as for `allocate`; the family sweeps one number, and the list
+            says between which ends its level is sought.
+        out: the folder; default `results/<name>-tolerance`.
+        precision: half-width of the level's interval, as a fraction of the level; None for 0.02.
+
+    Returns:
+        The levels with their intervals; in the folder, `tolerance.json` and `levels.csv`.
+
+    Raises:
+        InputError, StoreError, Interrupted: as `allocate`.
+    """
+    from sweep.search.tolerate import PRECISION
+    from sweep.search.tolerate import tolerate as tolerated
+
+    search = partial(tolerated, precision=precision or PRECISION)
+    return _searched(search, "tolerance", study, out, family, trust_model, trust_plugins, tell)
 
 
 def _searched(

@@ -7,7 +7,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sweep import api, signals
 from sweep.errors import Interrupted, SweepError, printable
@@ -17,6 +17,8 @@ from sweep.version import VERSION
 
 if TYPE_CHECKING:
     from sweep.reporting.run import Run
+    from sweep.search.allocation import Allocation
+    from sweep.search.tolerance import Tolerance
 
 ENGINES = ("plain", "stacked", "compiled")
 
@@ -152,14 +154,20 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _allocate(options: argparse.Namespace) -> None:
-    found = api.allocate(
-        options.study,
-        options.out,
-        family=options.family,
-        trust_model=options.trust_model,
-        trust_plugins=_trust(options),
-        tell=_tell,
-    )
+    _said(api.allocate(options.study, options.out, **_how(options)))
+
+
+def _tolerate(options: argparse.Namespace) -> None:
+    within = None if options.precision is None else options.precision / 100
+    _said(api.tolerate(options.study, options.out, precision=within, **_how(options)))
+
+
+def _how(options: argparse.Namespace) -> dict[str, Any]:
+    trusted = {"trust_model": options.trust_model, "trust_plugins": _trust(options)}
+    return {"family": options.family, "tell": _tell, **trusted}
+
+
+def _said(found: Allocation | Tolerance) -> None:
     print(f"{found}\n\nresults in {found.folder}")
     if not found.kept:
         raise SweepError(found.verdict())
@@ -167,10 +175,8 @@ def _allocate(options: argparse.Namespace) -> None:
 
 def _tell(text: str) -> None:
     """How far a search is: on a terminal in one line, which the next one replaces."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
-    else:
-        print(text, file=sys.stderr, flush=True)
+    begin, end = ("\r\033[K", "") if sys.stderr.isatty() else ("", "\n")
+    print(f"{begin}{text}", end=end, file=sys.stderr, flush=True)
 
 
 def _catalogue(options: argparse.Namespace) -> None:
@@ -271,8 +277,12 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--seeds", type=_positive, metavar="N", help="train N networks, with seeds from that one on")
 
     words = "Find what each layer needs to keep the study's budget."
-    allocate = add("allocate", _allocate, words, "sweep allocate jobs/allocation.toml")
-    _search_arguments(allocate)
+    _search_arguments(add("allocate", _allocate, words, "sweep allocate jobs/allocation.toml"))
+    words = "Find how far one parameter may go within the study's budget."
+    tolerate = add("tolerate", _tolerate, words, "sweep tolerate jobs/tolerance.toml")
+    _search_arguments(tolerate)
+    words = "half-width of a level's interval, in %% of it (default: 2)"
+    tolerate.add_argument("--precision", type=_points, metavar="PERCENT", help=words)
 
     catalogue = add("catalogue", _catalogue, "Say what every transform does.", "sweep catalogue pcm")
     catalogue.add_argument("op", metavar="OP", nargs="?", help="one transform (default: the whole page)")

@@ -152,7 +152,7 @@ def test_the_check_sees_a_method_without_words():
 
 
 COMMANDS = ("run", "plan", "status", "table", "report", "export")
-COMMANDS += ("inspect", "verify", "train", "allocate", "catalogue", "schema", "bench")
+COMMANDS += ("inspect", "verify", "train", "allocate", "tolerate", "catalogue", "schema", "bench")
 LIBRARIES = {"h5py", "jinja2", "keras", "llvmlite", "matplotlib", "numpy", "pandas", "pyarrow", "pydantic"}
 LIBRARIES |= {"ray", "rich", "scipy", "tensorflow"}
 SAY_MODULES = """

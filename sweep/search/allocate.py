@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from sweep.errors import InputError, collected
+from sweep.errors import InputError
 from sweep.preparation.inputs import Prepared
 from sweep.randomness import CONFIRMED, SEARCHED
 from sweep.search.allocation import READY, Allocation, Point, Share
@@ -38,10 +38,10 @@ def allocate(prepared: Prepared, place: str | Path, family: str | None, tell: Ca
     costs = costs_of(space, budget, prepared.networks[model], at)
     below = None
     if not isinstance(budget.below, str):
-        with collected(problems := [], f"{study.source}: budget.below: "):
+        try:
             below = space.at(budget.below)
-        if problems:
-            raise InputError(problems)
+        except InputError as error:
+            raise InputError(f"{study.source}: budget.below: {error}") from None
     folder = Folder.at(place)
     folder.check_writable()
     prober = Prober(prepared, model, folder, whole=budget.quantile is not None)

@@ -13,7 +13,7 @@ import sweep
 from sweep import cli
 from sweep.errors import InputError, Interrupted
 from sweep.preparation.inputs import prepare
-from sweep.search import prober
+from sweep.search import goal, prober
 from sweep.search.allocation import Allocation
 from sweep.search.goal import Goal
 from sweep.search.prober import Prober
@@ -63,9 +63,11 @@ def test_the_answer_is_the_cheapest_of_all_settings_that_keep_the_budget(study: 
     space = Space(one, *chosen_family(one, None))
     other = Prober(one, "net", Folder.at("all"))
     cells = {s: space.cell(s) for s in itertools.product(range(5), repeat=2)}
-    goal = Goal(other, Budget.of(one.study), list(cells.values()), None)
+    asked = Goal(other, Budget.of(one.study), list(cells.values()), None)
     begin = 3_900_000_000  # chips of nobody else
-    margins = dict(zip(cells, goal.margins(list(cells.values()), range(begin, begin + 2000)).mean(axis=1), strict=True))
+    margins = dict(
+        zip(cells, asked.margins(list(cells.values()), range(begin, begin + 2000)).mean(axis=1), strict=True)
+    )
     sizes = np.array([36, 500])
 
     def cost(s: tuple[int, ...]) -> float:
@@ -130,6 +132,7 @@ def plain(found: Allocation) -> dict:
 
 def test_interrupted_anywhere_and_begun_again_it_is_the_same_answer(study: Path, monkeypatch: pytest.MonkeyPatch):
     """Interrupted once after each evaluation, and once before each commit."""
+    monkeypatch.setattr(goal, "CHIPS", 400)
     whole = plain(sweep.allocate("study.toml", "whole"))
     evaluate, commit = prober.evaluate_chunk, prober.commit
     monkeypatch.setattr(prober, "AT_A_TIME", 300)  # more places to be interrupted at
