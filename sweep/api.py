@@ -294,7 +294,7 @@ def tolerate(
     out: str | Path | None = None,
     *,
     family: str | None = None,
-    precision: float | None = None,
+    precision: float = 2.0,
     trust_model: bool = False,
     trust_plugins: Trust = False,
     tell: Callable[[str], None] | None = None,
@@ -307,7 +307,7 @@ def tolerate(
         study, family, trust_model, trust_plugins, tell: as for `allocate`; the family sweeps one number, and the list
             says between which ends its level is sought.
         out: the folder; default `results/<name>-tolerance`.
-        precision: half-width of the level's interval, as a fraction of the level; None for 0.02.
+        precision: half-width of the level's interval, in % of the level.
 
     Returns:
         The levels with their intervals; in the folder, `tolerance.json` and `levels.csv`.
@@ -315,10 +315,9 @@ def tolerate(
     Raises:
         InputError, StoreError, Interrupted: as `allocate`.
     """
-    from sweep.search.tolerate import PRECISION
     from sweep.search.tolerate import tolerate as tolerated
 
-    search = partial(tolerated, precision=precision or PRECISION)
+    search = partial(tolerated, precision=precision / 100)
     return _searched(search, "tolerance", study, out, family, trust_model, trust_plugins, tell)
 
 
@@ -332,8 +331,8 @@ def _searched(
     trust_plugins: Trust,
     tell: Callable[[str], None] | None,
 ) -> Found:
-    from sweep import signals
     from sweep.networks.backend import hide_gpus
+    from sweep.signals import stopping
 
     hide_gpus()
     prepared = _prepared(study, None, None, trust_model, trust_plugins)
@@ -341,7 +340,7 @@ def _searched(
     try:
         return search(prepared, folder, family, tell or (lambda _: None))
     except KeyboardInterrupt:
-        signals.stopping()
+        stopping()
         kept = "what was evaluated is kept, and the same command goes on"
         raise Interrupted(f"stopped; {kept}: {folder}") from None
 

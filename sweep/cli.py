@@ -158,13 +158,12 @@ def _allocate(options: argparse.Namespace) -> None:
 
 
 def _tolerate(options: argparse.Namespace) -> None:
-    within = None if options.precision is None else options.precision / 100
-    _said(api.tolerate(options.study, options.out, precision=within, **_how(options)))
+    _said(api.tolerate(options.study, options.out, precision=options.precision, **_how(options)))
 
 
 def _how(options: argparse.Namespace) -> dict[str, Any]:
-    trusted = {"trust_model": options.trust_model, "trust_plugins": _trust(options)}
-    return {"family": options.family, "tell": _tell, **trusted}
+    how = {"family": options.family, "trust_model": options.trust_model, "trust_plugins": _trust(options)}
+    return how | {"tell": _tell}
 
 
 def _said(found: Allocation | Tolerance) -> None:
@@ -277,12 +276,13 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--seeds", type=_positive, metavar="N", help="train N networks, with seeds from that one on")
 
     words = "Find what each layer needs to keep the study's budget."
-    _search_arguments(add("allocate", _allocate, words, "sweep allocate jobs/allocation.toml"))
+    allocate = add("allocate", _allocate, words, "sweep allocate jobs/allocation.toml")
+    _search_arguments(allocate)
     words = "Find how far one parameter may go within the study's budget."
     tolerate = add("tolerate", _tolerate, words, "sweep tolerate jobs/tolerance.toml")
     _search_arguments(tolerate)
     words = "half-width of a level's interval, in %% of it (default: 2)"
-    tolerate.add_argument("--precision", type=_points, metavar="PERCENT", help=words)
+    tolerate.add_argument("--precision", type=_points, default=2.0, metavar="PERCENT", help=words)
 
     catalogue = add("catalogue", _catalogue, "Say what every transform does.", "sweep catalogue pcm")
     catalogue.add_argument("op", metavar="OP", nargs="?", help="one transform (default: the whole page)")

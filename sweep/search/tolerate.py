@@ -18,8 +18,6 @@ from sweep.search.tolerance import ALL, Level, Tolerance
 from sweep.storage.paths import Folder
 from sweep.study.budget import Budget
 
-PRECISION = 0.02
-"""Of a level: half-width of its interval, as far as chips can tell."""
 _ROUGH = 4  # times as many chips of the search as candidates are looked at first
 _FINER = 20  # parts of the half-width to which a level is found
 _STEPS = 60
@@ -29,9 +27,12 @@ Height = Callable[[float], float]
 
 
 def tolerate(
-    prepared: Prepared, place: str | Path, family: str | None, tell: Callable[[str], None], precision: float = PRECISION
+    prepared: Prepared, place: str | Path, family: str | None, tell: Callable[[str], None], precision: float
 ) -> Tolerance:
-    """Find the levels, and write them into a folder; see `sweep.api.tolerate`."""
+    """Find the levels, and write them into a folder; see `sweep.api.tolerate`.
+
+    `precision` is the half-width of a level's interval, as a fraction of the level, as far as chips can tell.
+    """
     study = prepared.study
     budget = Budget.of(study)
     chosen, model = chosen_family(prepared, family)

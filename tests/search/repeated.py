@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,12 +64,16 @@ class Truth:
         return tuple(options.index(found.answer.options[layer]) for layer, options in pairs)
 
     def loss(self, setting: Setting) -> Estimate:
-        if setting not in self._known:
-            begin = 4_000_000_000
-            rows = self._goal.margins([self.space.cell(setting)], range(begin, begin + self._chips))
-            value, low, high = margin(rows[0])
-            self._known[setting] = Estimate(self._drop - value, self._drop - high, self._drop - low)
+        self.look([setting])
         return self._known[setting]
+
+    def look(self, settings: Iterable[Setting]) -> None:
+        todo, begin = [s for s in settings if s not in self._known], 4_000_000_000
+        if todo:
+            cells = [self.space.cell(s) for s in todo]
+            for setting, row in zip(todo, self._goal.margins(cells, range(begin, begin + self._chips)), strict=True):
+                value, low, high = margin(row)
+                self._known[setting] = Estimate(self._drop - value, self._drop - high, self._drop - low)
 
 
 def main(searches: int = 200, drop: float | None = None) -> None:

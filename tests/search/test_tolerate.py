@@ -102,7 +102,7 @@ def test_more_chips_where_a_level_is_to_be_known_better():
 
 
 def test_the_level_is_where_the_budget_ends(study: Path):
-    found = sweep.tolerate("study.toml", "found", precision=0.05)
+    found = sweep.tolerate("study.toml", "found", precision=5)
     assert [one.where for one in found.levels] == ["all layers", "conv1", "fc"]
     one = prepare(parse_file("study.toml"))
     levels = Levels(one, *chosen_family(one, None), "study.toml: family[0]")
@@ -165,7 +165,7 @@ def test_files_say_what_is_printed(study: Path, capsys: pytest.CaptureFixture[st
 
 def test_interrupted_and_begun_again_it_is_the_same_answer(study: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tolerate, "CHIPS", 150)
-    whole = sweep.tolerate("study.toml", "whole", precision=0.5).to_dict()
+    whole = sweep.tolerate("study.toml", "whole", precision=50).to_dict()
     evaluate, calls = prober.evaluate_chunk, []
 
     def interrupted(*given):
@@ -178,7 +178,7 @@ def test_interrupted_and_begun_again_it_is_the_same_answer(study: Path, monkeypa
     stops = 0
     while True:
         try:
-            found = sweep.tolerate("study.toml", "resumed", precision=0.5).to_dict()
+            found = sweep.tolerate("study.toml", "resumed", precision=50).to_dict()
             break
         except Interrupted:
             stops += 1
