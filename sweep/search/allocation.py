@@ -17,8 +17,10 @@ from sweep.search.space import Option, option_text
 from sweep.statistics.estimates import Estimate
 from sweep.storage.paths import Folder
 from sweep.study.budget import Budget
+from sweep.texts import number
 
 ALLOCATION, LAYERS, FRONT, READY = "allocation.json", "layers.csv", "front.csv", "allocated.toml"
+_HEAD = 40  # letters over a column of settings
 
 
 class Share(NamedTuple):
@@ -108,7 +110,8 @@ class Allocation:
         rows.append(("all", "", f"{self.answer.cost:,.0f}", ""))
         head = f"{self.study}: {self.family}, {self.model}: {self.budget}"
         table = text_table(("layer", "setting", "cost", "loss when alone"), rows, left=2)
-        notes = [f"It {self.verdict()}." if self.kept else f"{self.verdict()}.".capitalize()]
+        verdict = self.verdict()
+        notes = [f"It {verdict}." if self.kept else f"{verdict[0].upper()}{verdict[1:]}."]
         if other is not None and self.saved is not None:
             notes.append(
                 f"All layers alike, {name} is the cheapest that keeps it: {other.cost:,.0f}, "
@@ -121,11 +124,21 @@ class Allocation:
         return f"{head}\n\n{table}\n\n{textwrap.fill(' '.join(notes), WIDTH)}\n\nThe front\n{self._front_table()}"
 
     def _front_table(self) -> str:
+        names = list(self.layers[0].option)
+        several = len(names) > 1 or any(list(s.option) != names for s in self.layers)
+        head = "setting" if several else f"{names[0]} of {', '.join(s.layer for s in self.layers)}"
+
+        def text(point: Point) -> str:
+            values = (_value(value) for option in point.options.values() for value in option.values())
+            return str(point) if several else " ".join(values)
+
         rows = [
-            (str(p), f"{p.cost:,.0f}", f"{100 * p.accuracy.value:.2f}", points(p.loss, self.confidence))
+            (text(p), f"{p.cost:,.0f}", f"{100 * p.accuracy.value:.2f}", points(p.loss, self.confidence))
             for p in self.front
         ]
-        return text_table(("setting", "cost", "accuracy, %", "loss"), rows, left=1)
+        return text_table(
+            (head if len(head) <= _HEAD else "layer by layer", "cost", "accuracy, %", "loss"), rows, left=1
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it; losses and accuracies are fractions with limits."""
@@ -164,6 +177,10 @@ def points(loss: Estimate, confidence: float | None = None) -> str:
         return f"{value:.2f} points"
     sure = "" if confidence is None else f", {100 * confidence:.4g} %"
     return f"{value:.2f} points ({low:.2f} to {high:.2f}{sure})"
+
+
+def _value(value: Any) -> str:
+    return number(value, 6) if isinstance(value, float) else str(value)
 
 
 def _limits(estimate: Estimate) -> dict[str, float]:

@@ -10,8 +10,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sweep.data.datasets import Dataset
+from sweep.data.decisions import shortfall
 from sweep.data.measures import ACCURACY
-from sweep.errors import StoreError
+from sweep.errors import StoreError, UnexpectedError
 from sweep.execution.job import Job
 from sweep.execution.plan import PILOT, SAMPLES_AT_A_TIME, Chunk
 from sweep.execution.sampled import FEWEST
@@ -59,8 +60,12 @@ class Prober:
         self._load()
 
     def clean(self) -> float:
-        """The accuracy of the unperturbed network on all images."""
-        return self._exact(Candidate(Cell(self._model, CLEAN, {}, ()), ()))
+        """The accuracy of the unperturbed network on all images; UnexpectedError where the study expects more."""
+        found = self._exact(Candidate(Cell(self._model, CLEAN, {}, ()), ()))
+        expected = self._prepared.study.expected
+        if expected is not None and (problem := shortfall(self._model, found, expected)):
+            raise UnexpectedError(problem)
+        return found
 
     def begin(self, candidates: Sequence[Candidate], limit: float) -> None:
         """Settle which images chips see: those chosen for the random candidate that is nearest to an accuracy.

@@ -13,7 +13,7 @@ from sweep.search.space import Setting, Space
 from sweep.search.surrogate import Surrogate, front, improvement, logit, pool, total_costs
 from sweep.statistics.estimates import Floats
 
-BATCH = 4  # settings that are looked at together
+BATCH = 4  # settings that are looked at together, or as many as there are layers
 WORTH = 0.002  # of the cost: what a look is expected to save at least
 DEPTH = 5  # drops below the limit, from which on the front is of interest
 STEP = 10  # expected improvements of the front that fit into the drop, at least
@@ -146,7 +146,7 @@ class Search:
         order = np.argsort(-gain, kind="stable")
         found: list[Setting] = []
         for k in order.tolist():
-            if gain[k] < least or len(found) == BATCH:
+            if gain[k] < least or len(found) == max(BATCH, len(self.costs)):
                 break
             if self._keys[k] not in self.chips:
                 found.append(self._keys[k])

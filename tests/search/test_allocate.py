@@ -253,6 +253,13 @@ def test_mistakes_are_said_before_anything_is_computed(
         assert sweep.allocate("study.toml", "found").unit == "multiply-accumulates × bits"
 
 
+def test_a_clean_network_that_is_worse_than_expected_ends_the_search(study: Path, capsys: pytest.CaptureFixture[str]):
+    edit("#KEYS", "expected = 0.99")
+    assert cli.main(["allocate", "study.toml"]) == 1
+    assert "expected" in capsys.readouterr().err
+    assert not Path("results/small-allocation/allocation.json").exists()
+
+
 def test_a_run_of_the_study_passes_over_its_budget(study: Path):
     with_budget = sweep.run("study.toml", "run", runner="inline")
     edit("[budget]\ndrop = 6.0", "")
