@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import math
 from collections.abc import Mapping
 from functools import lru_cache
 
-import numpy as np
-
 from sweep.errors import InputError
-from sweep.perturb.base import Scalar, parameters
+from sweep.perturb.base import Scalar, make, parameters, values_of
 from sweep.perturb.dataflow import DataFlow
 from sweep.preparation.files import layers_of
 from sweep.preparation.inputs import Prepared
@@ -78,22 +75,20 @@ class Levels:
 
     def swept(self) -> list[Candidate]:
         """The cells of the list itself."""
-        return [self.at(None, float(np.float64(str(value)))) for value in self._cells]
+        return [self.at(None, float(str(value))) for value in self._cells]
 
     def below(self, values: Mapping[str, Scalar]) -> Candidate:
         """The cell with these values; InputError where there is none."""
         if set(values) != {self._column} or values[self._column] not in self._cells:
             valid = "; ".join(option_text(cell.values) for cell in self._cells.values())
             raise InputError(f"{dict(values)} is no cell of family {self._family.name!r}; valid: {valid}")
-        return self.at(None, float(np.float64(str(values[self._column]))))
+        return self.at(None, float(str(values[self._column])))
 
     def _at(self, layer: str | None, level: float) -> Candidate:
         """At a level, on one layer or on all."""
         transforms = [choices[0] for choices in self._family.choices]
-        made = copy.copy(transforms[self._position])
-        object.__setattr__(made, self.name, int(level) if self.whole else level)
-        if layer is not None:
-            object.__setattr__(made, "layers", layer)
-        transforms[self._position] = made
+        one = transforms[self._position]
+        values = {**values_of(one), self.name: level, "layers": one.layers if layer is None else layer}
+        transforms[self._position] = make(type(one), values)
         named = f"{self._family.name}/{self.name} {level!r}{'' if layer is None else f' on {layer}'}"
         return Candidate(Cell(self._model, named, {}, tuple(transforms)), self._flow)

@@ -10,7 +10,7 @@ from scipy import optimize
 
 from sweep.errors import InputError
 from sweep.preparation.inputs import Prepared
-from sweep.search.goal import CHIPS, MOST_CHIPS, Goal
+from sweep.search.goal import CHIPS, Goal
 from sweep.search.levels import Levels
 from sweep.search.prober import Prober
 from sweep.search.space import chosen_family
@@ -18,6 +18,8 @@ from sweep.search.tolerance import ALL, Level, Tolerance
 from sweep.storage.paths import Folder
 from sweep.study.budget import Budget
 
+MOST_CHIPS = 10_000
+"""Fresh ones, of each level that is tried; some ten are, for each layer."""
 _ROUGH = 4  # times as many chips of the search as candidates are looked at first
 _FINER = 20  # parts of the half-width to which a level is found
 _STEPS = 60

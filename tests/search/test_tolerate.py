@@ -110,9 +110,9 @@ def test_the_level_is_where_the_budget_ends(study: Path):
     for row in found.levels:
         layer = None if row.where == "all layers" else row.where
         ends = [levels.at(layer, level) for level in (row.sure, row.level, row.most)]
-        near, centre, far = chips.clean() - 0.05 - chips.values(ends, range(3000)).mean(axis=1)
-        assert near < 0.002
-        assert far > -0.002
+        near, centre, far = chips.clean() - 0.05 - chips.values(ends, range(1200)).mean(axis=1)
+        assert near < 0.003
+        assert far > -0.003
         assert abs(centre) < 0.01
         assert row.sure < row.level < row.most
     alone = levels.at("fc", 0.05).cell.transforms[0]
