@@ -153,9 +153,8 @@ class Search:
         return found
 
     def _predicted(self) -> tuple[Floats, Floats]:
-        seen = [s for s in self.chips if self._accuracy(s) >= self._floor] or [
-            self.finest
-        ]  # others tell little of these
+        near = [s for s in self.chips if self._accuracy(s) >= self._floor]  # those far below tell little of these
+        seen = near or [self.finest]
         logits = np.array([self._logit(s) for s in seen])
         slopes = np.array([self._slope(s) for s in seen])
         self._model.fit(seen, logits, np.array([self._error[s] for s in seen]) * slopes)
@@ -177,8 +176,6 @@ class Search:
 
     def _so_far(self) -> str:
         best = self.best()
-        return (
-            "none keeps the budget yet"
-            if best is None
-            else f"the cheapest that keeps the budget costs {self.cost(best):,.0f}"
-        )
+        if best is None:
+            return "none keeps the budget yet"
+        return f"the cheapest that keeps the budget costs {self.cost(best):,.0f}"

@@ -70,10 +70,8 @@ class Space:
 
     def at(self, values: Option) -> Setting:
         """The setting in which all layers have these values; InputError where the family has no such cell."""
-        if (
-            set(values) != set(self.family.swept)
-            or tuple((c, values[c]) for c in self.family.swept) not in self._uniform
-        ):
+        known = set(values) == set(self.family.swept)
+        if not known or tuple((column, values[column]) for column in self.family.swept) not in self._uniform:
             valid = "; ".join(option_text(cell.values) for cell in self._uniform.values())
             raise InputError(f"{dict(values)} is no cell of family {self.family.name!r}; valid: {valid}")
         picks = []
@@ -125,7 +123,7 @@ class Space:
                     like = next(c for c in self._uniform.values() if picked[layer].items() <= c.values.items())
                     flow += [p for p in self._placed(like, t, len(transforms)) if p.layer.layer == layer]
                 transforms.append(made)
-        named = ", ".join(f"{layer} {option_text(option)}" for layer, option in picked.items())
+        named = ", ".join(f"{ly} {name} {value!r}" for ly, o in picked.items() for name, value in o.items())  # in full
         return Candidate(Cell(self.model, f"{self.family.name}/{named}", {}, tuple(transforms)), tuple(flow))
 
     def _placed(self, cell: Cell, position: int, now: int) -> list[Placed]:

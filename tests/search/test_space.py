@@ -94,6 +94,12 @@ def test_values_of_two_parameters_are_a_grid_by_layer(place: Path):
     assert costs(one) == ((3, 2, 1), (6, 5, 4, 3, 2, 1))
 
 
+def test_settings_that_differ_beyond_what_is_shown_are_cells_of_their_own(place: Path):
+    noise = {"op": "gaussian", "scale": [0.10000001, 0.10000002]}
+    space = space_of(prepared([noise], {"cost": {"*": [1, 1]}}))
+    assert space.cell((0, 0)).cell.id != space.cell((1, 1)).cell.id
+
+
 def test_levels_of_the_data_flow_differ_by_layer(place: Path):
     """Against cells of the same transforms, which the study's own path prepares."""
     flow = {"op": "activation_fixed_point", "bits": [6, 1], "layers": ["input", "conv1"]}

@@ -134,6 +134,21 @@ def test_whole_levels_are_those_of_enumeration(study: Path):
         assert row.sure == row.most == row.level  # nothing is random
 
 
+def test_times_are_sought_on_their_logarithm(study: Path):
+    edit('op = "gaussian", scale = [0, 0.1]', 'op = "drift", nu_std = 0.05, time = [1, 1e9]')
+    one = prepare(parse_file("study.toml"))
+    levels = Levels(one, *chosen_family(one, None), "study.toml: family[0]")
+    assert (levels.best, levels.worst) == pytest.approx((0, np.log(1e9)))
+    assert levels.level(levels.place(3e4)) == pytest.approx(3e4)
+    edit("time = [1, 1e9]", "time = [0, 1e9]")
+    one = prepare(parse_file("study.toml"))
+    with pytest.raises(InputError, match="give two, both above 0 on a log axis"):
+        Levels(one, *chosen_family(one, None), "study.toml: family[0]")
+    edit("time = [0, 1e9]", "time = 1e6, nu = [0.02, 0.1]")
+    one = prepare(parse_file("study.toml"))
+    assert Levels(one, *chosen_family(one, None), "").level(0.05) == pytest.approx(0.05)
+
+
 def test_what_lies_outside_the_range_is_said(study: Path, capsys: pytest.CaptureFixture[str]):
     edit("[0, 0.1]", "[0, 0.001]")
     found = sweep.tolerate("study.toml", "beyond")
