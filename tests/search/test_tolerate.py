@@ -96,9 +96,9 @@ def test_intervals_of_levels_hold_as_often_as_they_say():
 
 
 def test_more_chips_where_a_level_is_to_be_known_better():
-    one = tolerate._level(Known(0), Known(0), None, 0.004)  # type: ignore[arg-type]
-    assert one.chips == pytest.approx((1.96 * 0.5 / 2 / 0.004) ** 2, rel=0.3)
-    assert (one.most - one.sure) / 2 / one.level == pytest.approx(0.004, rel=0.2)
+    one = tolerate._level(Known(0), Known(0), None, 0.006)  # type: ignore[arg-type]
+    assert one.chips == pytest.approx((1.96 * 0.5 / 2 / 0.006) ** 2, rel=0.3)
+    assert (one.most - one.sure) / 2 / one.level == pytest.approx(0.006, rel=0.2)
 
 
 def test_the_level_is_where_the_budget_ends(study: Path):
