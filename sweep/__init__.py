@@ -11,6 +11,7 @@ __version__ = VERSION
 
 if TYPE_CHECKING:
     from sweep.api import Plan, catalogue, plan, run, status
+    from sweep.budgeted import allocate, tolerate
     from sweep.errors import InputError, SweepError
     from sweep.reporting.run import Run, open_run
     from sweep.study.family import Family
@@ -22,7 +23,9 @@ _HOMES = {
     "Run": "sweep.reporting.run",
     "Study": "sweep.study.study",
     "SweepError": "sweep.errors",
+    "allocate": "sweep.budgeted",
     "open_run": "sweep.reporting.run",
+    "tolerate": "sweep.budgeted",
 }
 
 __all__ = [
@@ -32,11 +35,13 @@ __all__ = [
     "Run",
     "Study",
     "SweepError",
+    "allocate",
     "catalogue",
     "open_run",
     "plan",
     "run",
     "status",
+    "tolerate",
 ]
 
 

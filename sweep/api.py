@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from sweep.errors import InputError, hint
 from sweep.reporting.tables.layout import text_table
@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # each function imports what it needs: a command's help is th
     from sweep.storage.kept import Trust
     from sweep.study.study import Study
 
+Found = TypeVar("Found")
 MANY_TRIALS = 1_000_000  # of a study: to be confirmed
 MOST_TRIALS = 100_000_000  # at a time: the driver holds what is missing, 12 bytes each, and sorts it
 RUNS = "results"  # runs lie in a folder of this name below the current directory, unless `out` says otherwise
@@ -76,7 +77,7 @@ class Plan:
         )
 
 
-def _prepared(
+def prepared_of(
     study: Study | str | Path,
     seeds: int | Mapping[str, int] | None,
     precision: float | None,
@@ -183,7 +184,7 @@ def run(
         use(backend)
     if runner == "inline" and wish.kind == "cpu":
         hide_gpus()
-    prepared = _prepared(study, seeds, precision, trust_model, trust_plugins)
+    prepared = prepared_of(study, seeds, precision, trust_model, trust_plugins)
     _confirm(prepared, count_wanted(prepared.study), confirm)
     folder = out or Path(RUNS) / prepared.study.name
     room = room_for(prepared, memory, 1 if runner == "inline" else workers, runner == "inline" or address is None)
@@ -231,7 +232,7 @@ def plan(
     from sweep.execution.resume import open_store, present
     from sweep.preparation.reach import reach
 
-    prepared = _prepared(study, seeds, precision, trust_model, trust_plugins)
+    prepared = prepared_of(study, seeds, precision, trust_model, trust_plugins)
     study = prepared.study
     store, growth = open_store(prepared, out or Path(RUNS) / study.name)
     have = present(store, study.main, growth)
@@ -307,7 +308,7 @@ def submit(
         valid = ", ".join(f"{scheme}://" for scheme in OBJECT_STORES)
         raise InputError(f"--out {out}: give a place that the cluster sees, too: {valid}, or an absolute path")
     Wish.of(device, gpus, labels)
-    prepared = _prepared(study, seeds, precision, trust_model, False)
+    prepared = prepared_of(study, seeds, precision, trust_model, False)
     packed = parcel(prepared)
     _confirm(prepared, count_wanted(prepared.study), confirm)
     return submission.submit(packed, ["--out", out, *options, "--yes"], address, insecure_cluster)

@@ -10,6 +10,10 @@ PILOTS = 2_000_000_000
 """The first seed of the chips that tell how to draw such samples, and are in no result."""
 STEPS = 3_000_000_000
 """The first seed of what the steps of a training draw; so no network is trained on chips on which it is measured."""
+SEARCHED = 4_000_000_000
+"""The first seed of the chips on which a search decides."""
+CONFIRMED = 4_100_000_000
+"""The first seed of the chips that confirm its answer, and took no part in it."""
 _OF_IMAGES = 2**32  # no transform has that position
 
 

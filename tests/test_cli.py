@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import sweep
-from sweep import cli, version
+from sweep import cli, parser, version
 from sweep.execution.ray import cluster
 
 COMMANDS = ("run", "plan", "status", "table", "inspect", "train")
@@ -53,7 +53,7 @@ def test_run_table_and_status(place: Path, capsys: pytest.CaptureFixture[str]):
     out = capsys.readouterr().out
     assert "rounded, then noisy" in out
     assert "results in" in out
-    for form in cli.FORMATS:
+    for form in parser.FORMATS:
         assert cli.main(["table", "results/small", "--format", form]) == 0
         table = capsys.readouterr().out
         assert table.strip()
@@ -87,7 +87,7 @@ def test_every_command_is_in_the_help_and_the_readme(root: Path, capsys: pytest.
 
 
 def test_the_version_is_said_from_its_one_home(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(cli, "VERSION", "1.2.3")
+    monkeypatch.setattr(parser, "VERSION", "1.2.3")
     with pytest.raises(SystemExit) as exit_:
         cli.main(["--version"])
     assert exit_.value.code == 0

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sweep import cli
+from sweep import cli, parser
 from sweep.study.study import Study
 
 ROOT = Path(__file__).parent.parent
@@ -76,7 +76,7 @@ def test_commands_in_blocks_are_valid_to_the_last_option():
         for words in (w for kind, text in blocks(page) if kind == "sh" for w in commands(text)):
             name = words[0].removeprefix(".venv/bin/")
             if name == "sweep":
-                cli._parser().parse_args(words[1:])
+                parser.parser().parse_args(words[1:])
             elif name == "make":
                 assert re.search(rf"^{words[1]}:", makefile, re.MULTILINE), f"{page}: {words}"
                 for variable in words[2:]:

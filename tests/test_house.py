@@ -152,7 +152,7 @@ def test_the_check_sees_a_method_without_words():
 
 
 COMMANDS = ("run", "submit", "plan", "status", "cancel", "table", "report", "export")
-COMMANDS += ("inspect", "verify", "train", "catalogue", "schema", "bench")
+COMMANDS += ("inspect", "verify", "train", "allocate", "tolerate", "catalogue", "schema", "bench")
 LIBRARIES = {"h5py", "jinja2", "keras", "llvmlite", "matplotlib", "numpy", "pandas", "pyarrow", "pydantic"}
 LIBRARIES |= {"ray", "rich", "scipy", "tensorflow"}
 SAY_MODULES = """
@@ -180,7 +180,7 @@ def test_what_the_package_offers_is_there(name: str):
 
 
 def test_every_command_is_asked_for_its_help():
-    source = ast.parse((PACKAGE / "cli.py").read_text())
+    source = ast.parse((PACKAGE / "parser.py").read_text())
     calls = [n for n in ast.walk(source) if isinstance(n, ast.Call) and ast.unparse(n.func) == "add"]
     assert [ast.literal_eval(call.args[0]) for call in calls] == list(COMMANDS)
 

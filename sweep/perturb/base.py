@@ -196,6 +196,13 @@ class Transform(ABC):
     def apply(self, weight: Array, variable: Variable, generator: np.random.Generator) -> Array:
         """The perturbed copy of one float32 weight array, of the same shape; `weight` is left as it is."""
 
+    def bits_stored(self, weight: Array, variable: Variable) -> float | None:  # noqa: ARG002
+        """Bits that one of these weights takes in memory once it stands at one of the levels; None where it has none.
+
+        The logarithm of the number of levels where codes have no whole number of bits.
+        """
+        return None
+
     def resolve(self, weight: Array, variable: Variable) -> Resolved:  # noqa: ARG002
         """What `apply` amounts to on this weight array."""
         return Resolved()

@@ -77,6 +77,9 @@ class Binary(Scaled):
 
     gap: ClassVar[int] = 2
 
+    def bits_stored(self, weight: Array, variable: Variable) -> float:  # noqa: ARG002
+        return 1
+
     def apply(self, weight: Array, variable: Variable, generator: np.random.Generator) -> Array:  # noqa: ARG002
         scale = self.scale(weight, variable)[1].astype(np.float32)
         return np.where(weight < 0, -scale, scale)
@@ -104,6 +107,9 @@ class Ternary(Scaled):
     - QKeras `ternary()`: threshold 0.33, magnitude 1.
     - Brevitas `SignedTernaryWeightPerTensorConst`: threshold 0.05, magnitude 0.1.
     """
+
+    def bits_stored(self, weight: Array, variable: Variable) -> float:  # noqa: ARG002
+        return 2
 
     def apply(self, weight: Array, variable: Variable, generator: np.random.Generator) -> Array:  # noqa: ARG002
         beyond, scale = self.scale(weight, variable)
@@ -138,6 +144,9 @@ class PowerOfTwo(Quantizer):
 
     bits: int = parameter("bits of a code, the sign included", minimum=2, maximum=32, worse="low")
     per: str = parameter(PER_TEXT, choices=PER, default="tensor")
+
+    def bits_stored(self, weight: Array, variable: Variable) -> float:  # noqa: ARG002
+        return self.bits
 
     def apply(self, weight: Array, variable: Variable, generator: np.random.Generator) -> Array:
         """In float64, where powers of two and their neighbours' differences are exact."""
@@ -198,6 +207,9 @@ class Floating(Transform):
     def largest(self) -> np.float32:
         """The format's largest finite number."""
         return np.float32(ml_dtypes.finfo(FORMATS[self.format]).max)  # type: ignore[no-untyped-call]
+
+    def bits_stored(self, weight: Array, variable: Variable) -> float:  # noqa: ARG002
+        return float(8 * FORMATS[self.format].itemsize)
 
     def apply(self, weight: Array, variable: Variable, generator: np.random.Generator) -> Array:  # noqa: ARG002
         clipped = np.clip(weight, -self.largest, self.largest)

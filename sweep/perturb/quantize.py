@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from dataclasses import dataclass
 
@@ -100,6 +101,11 @@ class FixedPoint(Even):
     def rounding_step(self) -> float | None:
         return 2.0**-self.bits
 
+    def bits_stored(self, weight: Array, variable: Variable) -> float:
+        """The sign, and what the largest of these weights takes: there is no clipping."""
+        top = float(np.max(np.abs(self.grid(weight, variable).codes(weight)), initial=0))
+        return 1 + math.ceil(math.log2(np.rint(top) + 1))
+
     def grid(self, weight: Array, variable: Variable) -> Levels:  # noqa: ARG002
         return Levels(2.0**-self.bits)
 
@@ -125,6 +131,9 @@ class FixedPointSaturating(Even):
 
     bits: int = parameter("fractional bits", minimum=0, maximum=32, worse="low")
     integer_bits: int = parameter("integer bits, without the sign bit", minimum=0, maximum=16, default=0)
+
+    def bits_stored(self, weight: Array, variable: Variable) -> float:  # noqa: ARG002
+        return 1 + self.integer_bits + self.bits
 
     def grid(self, weight: Array, variable: Variable) -> Levels:  # noqa: ARG002
         return twos_complement(2.0**-self.bits, 1 + self.integer_bits + self.bits)
@@ -154,6 +163,9 @@ class Symmetric(Even):
     bits: int = parameter("bits of a code, the sign included", minimum=2, maximum=32, worse="low")
     per: str = parameter(PER_TEXT, choices=PER, default="tensor")
 
+    def bits_stored(self, weight: Array, variable: Variable) -> float:  # noqa: ARG002
+        return self.bits
+
     def grid(self, weight: Array, variable: Variable) -> Levels:
         return symmetric(largest(weight, variable, self.per), 2.0 ** (self.bits - 1) - 1)
 
@@ -178,6 +190,9 @@ class Affine(Even):
 
     bits: int = parameter("bits of a code", minimum=1, maximum=32, worse="low")
     per: str = parameter(PER_TEXT, choices=PER, default="tensor")
+
+    def bits_stored(self, weight: Array, variable: Variable) -> float:  # noqa: ARG002
+        return self.bits
 
     def grid(self, weight: Array, variable: Variable) -> Levels:
         axes = within(weight, variable) if self.per == "channel" else None
@@ -206,6 +221,9 @@ class ConductanceStates(Even):
 
     states: int = parameter("states of one device, off included", minimum=2, maximum=2**31, worse="low")
     per: str = parameter(PER_TEXT, choices=PER, default="tensor")
+
+    def bits_stored(self, weight: Array, variable: Variable) -> float:  # noqa: ARG002
+        return math.log2(2 * self.states - 1)
 
     def grid(self, weight: Array, variable: Variable) -> Levels:
         return symmetric(largest(weight, variable, self.per), self.states - 1.0)

@@ -10,6 +10,8 @@ from sweep.files import function_in
 
 MANIFEST, STUDY = "manifest.json", "study.toml"
 """The files by which a folder is known as a run folder."""
+MARKERS = (".git", "pyproject.toml")
+"""By one of which a folder is known as a repository."""
 
 
 def locate(place: str, study_file: str) -> Path:
@@ -40,7 +42,7 @@ def bases(study_file: str) -> list[Path]:
     That is the nearest folder from the study file upwards that holds `.git` or `pyproject.toml`.
     """
     above = Path(study_file).absolute().parents
-    marked = (folder for folder in above if (folder / ".git").exists() or (folder / "pyproject.toml").exists())
+    marked = (folder for folder in above if any((folder / name).exists() for name in MARKERS))
     return list(dict.fromkeys([Path.cwd(), above[0], *itertools.islice(marked, 1)]))
 
 

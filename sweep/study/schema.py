@@ -98,6 +98,38 @@ _CLASS = _TEXT | Annotated[int, Field(strict=True)]
 CLASSES = t.some(_CLASS, "a list of labels, names or whole numbers, in the order of the classes", distinct=True)
 _MEASURES = t.some(t.text(FORM, VALID), f"a list of measures: {VALID}", distinct=True)
 _PERCENT = t.number(high=50, above=0, said="points, a number above 0 and up to 50, such as 0.1")
+_VALUES = "a table of values of one of its cells, such as { bits = 8 }"
+_CELL = Annotated[dict[str, bool | int | float | str], Said(_VALUES)]
+_COSTS: Any = t.some(t.number(0), "a list of costs, one for each setting of the layer", least=1)
+_BELOW = f'"clean" or {_VALUES}'
+_COST = "one of memory, operations, or a table of lists such as { conv1 = [8, 4, 2] }"
+_BUDGET = {
+    "drop": (
+        t.number(high=100, above=0, said="points, a number above 0 and up to 100"),
+        ...,
+        "points that may be lost",
+    ),
+    "below": (
+        t.either(Annotated[Literal["clean"], Said(_BELOW)], _CELL, dict),
+        "clean",
+        "what they are lost against: the clean network, or the family's cell with these values",
+    ),
+    "quantile": (
+        t.number(high=0.5, above=0, said="a fraction of the chips above 0 and up to 0.5, such as 0.05"),
+        None,
+        "all chips but this share are to keep the budget, instead of their mean",
+    ),
+    "confidence": (
+        t.number(0.5, 0.9999, "a fraction from 0.5 to 0.9999, such as 0.95"),
+        0.95,
+        "that the answer keeps the budget",
+    ),
+    "cost": (
+        t.either(Annotated[Literal["memory", "operations"], Said(_COST)], dict[str, _COSTS], dict),
+        "memory",
+        "what is to be least: bits of weights; multiply-accumulates times bits; or, by layer, the cost of each setting",
+    ),
+}
 _KEYS = {
     "name": (t.text(r"^\w[\w.-]*$", "a name of letters, digits, '-', '_' and '.'"), ..., "and of the results' folder"),
     "model": (_MODELS, ..., "networks (.keras, .h5), or globs, or weights and what builds their network"),
@@ -121,6 +153,7 @@ _KEYS = {
     "rescale": (t.choice(RESCALES), None, "how whole-number images reach the network"),
     "plugins": (t.some(_TEXT, "a list of Python files", least=0), (), "with transforms of your own"),
     "custom_objects": (t.some(_TEXT, "a list of Python files", least=0), (), "with layers and functions of your own"),
+    "budget": (t.model("budget", _BUDGET), None, "for `sweep allocate` and `sweep tolerate`: what may be lost"),
     "family": (t.some(_KIND, wrong=_FAMILIES), ..., "kinds of perturbation; lists for parameters make a grid"),
 }
 STUDY = t.model("study", _KEYS)
@@ -155,6 +188,8 @@ def _asked(tables: Mapping[str, Any], known: Sequence[Problem]) -> Iterator[tupl
         for key, value in (("precision", None), ("images", "all")):
             if tables.get(key, value) != value:
                 yield (key,), f"serves the mean accuracy, and the first of `measures` is {first}; leave one of them out"
+        if "budget" in tables:
+            yield ("budget",), f"is one of accuracy, and the first of `measures` is {first}; leave one of them out"
     if wrong & {"seeds", "precision", "images"}:
         return
     if "precision" not in tables:

@@ -105,6 +105,7 @@ class Study:
     labels: Sequence[str | int] | None = None
     calibration: str | None = None
     custom_objects: Sequence[str] = ()
+    budget: Mapping[str, Any] | None = None
     source: str = field(default="study", compare=False)
     register: Register | None = field(default=None, compare=False, repr=False)
     memory: Mapping[str, bytes] = field(default_factory=dict, init=False, compare=False, repr=False)
@@ -158,7 +159,7 @@ class Study:
             **{key: value for key in CHIPS if (value := getattr(self, key)) is not None},
             **({"measures": list(self.measures)} if list(self.measures) != [ACCURACY.name] else {}),
             "root_seed": self.root_seed,
-            **{key: value for key in ("rescale", "expected") if (value := getattr(self, key)) is not None},
+            **{key: value for key in ("rescale", "expected", "budget") if (value := getattr(self, key)) is not None},
             **({"plugins": list(self.plugins)} if self.plugins else {}),
             **({"custom_objects": list(self.custom_objects)} if self.custom_objects else {}),
             "family": families,

@@ -20,7 +20,7 @@ import jsonschema
 import pytest
 import yaml
 
-from sweep import cli
+from sweep import parser
 
 ROOT = Path(__file__).parents[2]
 PODS = {"containers", "nodeSelector", "securityContext", "terminationGracePeriodSeconds", "tolerations"}
@@ -120,7 +120,7 @@ def test_a_rayjob_asks_for_a_token_scales_from_zero_and_ends(job: dict[str, Any]
 def test_the_command_of_a_rayjob_is_one_that_sweep_takes(job: dict[str, Any]):
     program, *arguments = shlex.split(job["spec"]["entrypoint"])
     assert program == "sweep"
-    options = cli._parser().parse_args(arguments)
+    options = parser.parser().parse_args(arguments)
     assert (ROOT / options.study).is_file()
     assert options.wait_for_nodes <= sum(group.get("maxReplicas", 0) for group, *_ in groups(job))
     assert options.address == "auto"

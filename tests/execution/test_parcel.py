@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep import api, cli
+from sweep import api, cli, parser
 from sweep.errors import InputError
 from sweep.execution import parcel as module
 from sweep.execution.parcel import CODE, Parcel, parcel
@@ -105,7 +105,7 @@ def test_options_are_given_again_to_the_driver_there(place: Path, monkeypatch, c
     options += ["--device", "gpu:A100", "--label", "market-type=spot", "--label", "zone=!in(a,b)"]
     assert cli.main(["submit", "study.toml", "--address", "http://a:8265", "--out", "/shared/run", *options]) == 0
     _, passed, address, insecure = given[0]
-    again = cli._parser().parse_args(["run", "study.toml", *passed])
+    again = parser.parser().parse_args(["run", "study.toml", *passed])
     assert (again.seeds, again.memory, again.chunk) == ({"start": 2, "count": 7}, 1 << 30, 5)
     assert (again.trust_model, again.wait_for_nodes, again.yes, again.out) == (True, 2, True, "/shared/run")
     assert (again.device, again.label) == ("gpu:A100", [("market-type", "spot"), ("zone", "!in(a,b)")])

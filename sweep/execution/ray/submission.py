@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import importlib.util
 import logging
 import os
@@ -10,7 +11,9 @@ import secrets
 import shlex
 import tempfile
 import time
+import urllib.error
 import urllib.parse
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -91,20 +94,21 @@ def _server_of(address: str) -> str:
 
 def _check_server(server: str, insecure: bool) -> None:
     """Raise what is wrong with it: it does not answer, or it answers anyone. The question shows no token."""
-    import requests
-
     parts = urllib.parse.urlsplit(server)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InputError(f"--address {server}: give http://HOST:8265, where the head's dashboard serves jobs")
     try:
-        answer = requests.get(f"{server.rstrip('/')}/api/version", timeout=ANSWER_SECONDS)
-    except requests.RequestException:
+        with urllib.request.urlopen(f"{server.rstrip('/')}/api/version", timeout=ANSWER_SECONDS):
+            takes_anyone = True
+    except urllib.error.HTTPError:  # it answers, and does not like us
+        takes_anyone = False
+    except (OSError, http.client.HTTPException):
         raise SweepError(
             f"no job server answers at {server}; the head serves jobs at its dashboard's port, 8265 by default, with "
             "the extra noisesweep[cluster] (ray[default]) there"
         ) from None
     port = parts.port or {"http": 80, "https": 443}[parts.scheme]
-    if answer.ok and not insecure and is_remote(f"{parts.hostname}:{port}"):
+    if takes_anyone and not insecure and is_remote(f"{parts.hostname}:{port}"):
         raise InputError(
             f"--address {server}: this cluster takes jobs from anyone who reaches it; start it with "
             "RAY_AUTH_MODE=token, or say --insecure-cluster"
