@@ -27,7 +27,7 @@ OWN_COSTS = "units of your own"
 
 
 def allocate(prepared: Prepared, place: str | Path, family: str | None, tell: Callable[[str], None]) -> Allocation:
-    """Search, confirm, and write the answer into a folder; see `sweep.api.allocate`."""
+    """Search, confirm, and write the answer into a folder; see `sweep.budgeted.allocate`."""
     study = prepared.study
     budget = Budget.of(study)
     chosen, model = chosen_family(prepared, family)

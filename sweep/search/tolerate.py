@@ -31,7 +31,7 @@ Height = Callable[[float], float]
 def tolerate(
     prepared: Prepared, place: str | Path, family: str | None, tell: Callable[[str], None], precision: float
 ) -> Tolerance:
-    """Find the levels, and write them into a folder; see `sweep.api.tolerate`.
+    """Find the levels, and write them into a folder; see `sweep.budgeted.tolerate`.
 
     `precision` is the half-width of a level's interval, as a fraction of the level, as far as chips can tell.
     """
