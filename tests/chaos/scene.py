@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -125,6 +126,18 @@ def started(mark: str) -> dict[int, str]:
         except OSError:  # it has ended
             continue
     return found
+
+
+def kill_worker(mark: str, process: subprocess.Popen[str], rng: random.Random) -> None:
+    """Kill a Ray worker of a running command that is at a task; between two, workers have another title."""
+    workers: list[int] = []
+
+    def found() -> bool:
+        workers[:] = [pid for pid, title in started(mark).items() if title.startswith("ray::task")]
+        return bool(workers)
+
+    until(found, process)
+    os.kill(rng.choice(workers), signal.SIGKILL)
 
 
 def left(mark: str, seconds: float = 30) -> dict[int, str]:

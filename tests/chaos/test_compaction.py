@@ -1,8 +1,6 @@
 """Shards become one file while the run goes on: with stores that fail, drivers that die, and two at a time."""
 
-import os
 import random
-import signal
 from pathlib import Path
 
 import pandas as pd
@@ -74,8 +72,7 @@ def test_a_store_that_fails_and_workers_and_a_driver_that_die(place: Path, monke
         server.rates = RATES
         with scene.running(*arguments, env=env, sweep=EAGER) as process:
             scene.until(lambda: merged(RUN), process)
-            workers = [pid for pid, title in scene.started(env[scene.MARK]).items() if title.startswith("ray::task")]
-            os.kill(random.Random(0).choice(workers), signal.SIGKILL)
+            scene.kill_worker(env[scene.MARK], process, random.Random(0))
             scene.until(lambda: kept(RUN) > 60, process)
             process.kill()
             scene.until(lambda: not scene.started(env[scene.MARK]))

@@ -1,8 +1,6 @@
 """Workers and driver write to a store that fails all the time, and the driver dies: nothing lost, nothing left."""
 
-import os
 import random
-import signal
 from pathlib import Path
 
 import pandas as pd
@@ -28,8 +26,7 @@ def test_a_store_that_fails_and_workers_and_a_driver_that_die(place: Path, monke
         arguments = ("--out", RUN, "--chunk", "10", "--workers", "2")
         with scene.running(*arguments, env=env) as process:
             scene.until(lambda: len([key for key in stored(server) if key.startswith("trials/")]) > 3, process)
-            workers = [pid for pid, title in scene.started(env[scene.MARK]).items() if title.startswith("ray::task")]
-            os.kill(random.Random(0).choice(workers), signal.SIGKILL)
+            scene.kill_worker(env[scene.MARK], process, random.Random(0))
             scene.until(lambda: len([key for key in stored(server) if key.startswith("trials/")]) > 8, process)
             process.kill()
             scene.until(lambda: not scene.started(env[scene.MARK]))
