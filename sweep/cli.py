@@ -151,16 +151,21 @@ def _plan(options: argparse.Namespace) -> None:
 def _status(options: argparse.Namespace) -> None:
     if not options.watch:
         print(api.status(options.run, _trust(options)))
-    elif sys.stdout.isatty():
+        return
+    views, finished = watching.watch(options.run, _trust(options)), False
+    if sys.stdout.isatty():
         from rich.live import Live
         from rich.text import Text
 
         with Live(Text("")) as live:
-            for seen in watching.watch(options.run, _trust(options)):
+            for seen in views:
                 live.update(Text(printable(seen.text)), refresh=True)
+                finished = seen.finished
     else:
-        for line, _ in itertools.groupby(seen.line for seen in watching.watch(options.run, _trust(options))):
+        for (line, finished), _ in itertools.groupby((seen.line, seen.finished) for seen in views):  # noqa: B007
             print(printable(line), flush=True)
+    if not finished:
+        raise SweepError(f"{options.run}: whoever ran it has ended, and trials are missing")
 
 
 def _cancel(options: argparse.Namespace) -> None:
@@ -247,6 +252,9 @@ def _schema(_: argparse.Namespace) -> None:
 
 
 def _bench(options: argparse.Namespace) -> None:
+    from sweep.networks.backend import import_keras
+
+    import_keras()  # before what would have it speak
     from sweep.bench.bench import bench
 
     measured = bench(options.model, options.dataset, network=options.network, seconds=options.seconds)

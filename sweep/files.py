@@ -85,7 +85,7 @@ def reason(error: BaseException, limit: int = 160) -> str:
 def read_tables(path: str | Path) -> dict[str, Any]:
     """The tables of a TOML file; raises InputError when it cannot be read, or is none."""
     try:
-        return tables_of(Path(path).expanduser().read_text(encoding="utf-8-sig"), str(path))
+        return tables_of(require_file(Path(path).expanduser()).read_text(encoding="utf-8-sig"), str(path))
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -26,10 +26,12 @@ class Seen:
     Attributes:
         line: in a line.
         text: in full.
+        finished: whether nothing is missing.
     """
 
     line: str
     text: str
+    finished: bool = False
 
 
 def watch(place: str | Path, trust_plugins: Trust = False, every: float = WATCH_SECONDS) -> Iterator[Seen]:
@@ -63,7 +65,7 @@ def watch(place: str | Path, trust_plugins: Trust = False, every: float = WATCH_
                 seen = Seen("no run yet", f"{folder.uri}: no run yet")
             elif now != before:
                 found = status(place, trust_plugins)
-                seen = Seen(f"{found.done:,}/{found.trials:,} trials; {found.state}", str(found))
+                seen = Seen(f"{found.done:,}/{found.trials:,} trials; {found.state}", str(found), found.finished)
                 over |= found.finished
         if now != before or living:
             yield seen

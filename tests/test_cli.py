@@ -104,7 +104,9 @@ def test_the_dry_run_writes_nothing(place: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_no_study(place: Path, capsys: pytest.CaptureFixture[str]):
-    assert "nothing.toml: cannot be read" in refused(capsys, "run", "nothing.toml")
+    assert f"nothing.toml: no such file (looked for {Path.cwd() / 'nothing.toml'})" in refused(
+        capsys, "run", "nothing.toml"
+    )
 
 
 def test_a_study_that_is_no_toml(place: Path, capsys: pytest.CaptureFixture[str]):

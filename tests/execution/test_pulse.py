@@ -167,7 +167,7 @@ def test_a_watch_ends_with_a_run_that_ends_early_and_says_all_that_is_there(plac
     assert seen[-1].startswith("28/28 trials; done")
 
 
-def test_a_watch_ends_with_a_driver_that_was_killed(place: Path, monkeypatch):
+def test_a_watch_ends_with_a_driver_that_was_killed(place: Path, monkeypatch, capsys):
     monkeypatch.setattr(drivers, "SILENT", 2.0)
     folder = Folder.at("run")
     with monkeypatch.context() as patch:
@@ -175,9 +175,13 @@ def test_a_watch_ends_with_a_driver_that_was_killed(place: Path, monkeypatch):
         with pytest.raises(Interrupted, match=r"^stopped; \d+ trials are kept in"):
             sweep.run("study.toml", "run", runner="inline", chunk_trials=2)
     drivers.write(folder, FOREIGN)
-    seen = [found.line for found in watching.watch("run", every=0.05)]
+    capsys.readouterr()
+    assert cli.main(["status", "run", "--watch"]) == 1
+    said = capsys.readouterr()
+    seen = said.out.splitlines()
     assert seen[0] == "workers start"
     assert "not heard of for" in seen[-1]
+    assert said.err == "sweep: run: whoever ran it has ended, and trials are missing\n"
 
 
 def test_a_store_that_refuses_signs_of_life_stops_nothing(place: Path):
