@@ -20,7 +20,7 @@ SEEDS   ?= 1
 TINY := depthwise residual autoencoder keywords
 REFERENCE := article $(STUDIES) trainings
 
-.PHONY: help install sweep $(STUDIES) trainings hardening allocation tiny report notebook reference train bench bench-gpu test test-chaos test-kinds test-cluster capacity lint docs clean
+.PHONY: help install sweep $(STUDIES) trainings hardening crosssim allocation tiny report notebook reference train bench bench-gpu test test-chaos test-kinds test-cluster capacity lint docs clean
 
 help:  ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -72,6 +72,10 @@ trainings: .venv/installed  ## Train ten networks, then run jobs/trainings.toml:
 hardening: .venv/installed  ## Train the shipped network on, as it was, against noise and with few bits; run jobs/hardening.toml.
 	@for way in $(HARDENING); do $(BIN)/sweep train models/hardening-$$way.toml --seeds $(SEEDS) || exit; done
 	@$(BIN)/sweep run jobs/hardening.toml $(if $(ADDRESS),--address $(ADDRESS)) $(ARGS)
+
+crosssim: .venv/installed  ## Train the network of CrossSim's tutorial as usual and against its devices' errors; run jobs/crosssim.toml.
+	@for way in clean noise; do $(BIN)/sweep train models/crosssim-$$way.toml --seeds $(SEEDS) || exit; done
+	@$(BIN)/sweep run jobs/crosssim.toml $(if $(ADDRESS),--address $(ADDRESS)) $(ARGS)
 
 allocation: .venv/installed  ## Find which layer needs which bits under noise, and how much noise may be: jobs/allocation.toml, tolerance.toml.
 	@$(BIN)/sweep allocate jobs/allocation.toml $(ARGS)

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from sweep.data.datasets import Dataset
 from sweep.errors import InputError, SweepError
-from sweep.files import file_digest
+from sweep.files import file_digest, read_tables
 from sweep.networks.loading import network_of
 from sweep.perturb.base import Transform
 from sweep.perturb.dataflow import ADC, ActivationNoise
@@ -357,3 +357,15 @@ def test_the_three_ways_that_ship_differ_in_the_noise_alone(root: Path):
     }
     (same,) = {repr(dataclasses.replace(one, name="", noise=None)) for one in ways.values()}
     assert "mnist_tf2_fw.h5" in same
+
+
+def test_the_pair_after_crosssim_differs_in_the_noise_alone_which_its_study_has(root: Path):
+    paths = [root / "models" / f"crosssim-{way}.toml" for way in ("clean", "noise")]
+    clean, noise = (read_recipe(path) for path in paths)
+    assert (clean.noise, noise.noise is None) == (None, False)
+    assert repr(dataclasses.replace(clean, name="", noise=None)) == repr(
+        dataclasses.replace(noise, name="", noise=None)
+    )
+    (family,) = read_tables(root / "jobs" / "crosssim.toml")["family"]
+    assert 1.0 in family["perturb"][1].pop("scale")
+    assert family["perturb"] == read_tables(paths[1])["noise"]["perturb"]
