@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from sweep.statistics.estimates import ROUNDING, UPPER, WIDEST, Estimate, Floats, student
+from sweep.statistics.estimates import CONFIDENCE, ROUNDING, WIDEST, Estimate, Floats, student
 
 PILOT = 256
 """Chips of the first stage: fewer do not tell the variance of estimates with unequal weights."""
@@ -20,10 +20,13 @@ FIRST_SHARE = 0.5
 """Of the chips that the pilot asks for, those of the second stage, which tell the variance better."""
 RESERVE = 1.02
 """By so much more than what the variance asks for, the last stage is larger: it is seldom followed by another."""
-SHIFT = 0.2
-"""This part of the variance of the estimates is added to that between chips, of which the rest may be 0 or less."""
+SHIFT = 0.4
+"""This part of the variance of the estimates is added to that between chips, for a scale on which errors are even."""
+FREEDOM = 1.5
+"""Degrees of freedom of the error of a variance, times (kurtosis - 1)/chips: 2 were its kurtosis known."""
+_FEWEST_FREEDOM = 2.0
 _LONGEST = 50.0  # on the log scale; beyond lies no limit that would be used
-_LARGEST_FREEDOM = 1e9
+_NEAR = 1e-9  # standard errors, to which limits are searched for
 
 
 def precise_mean(estimates: ArrayLike) -> Estimate:
@@ -47,11 +50,11 @@ def spread(estimates: ArrayLike, apart: ArrayLike) -> Estimate:
     """The standard deviation between chips, without what the samples of images add, and its 95 % interval.
 
     With e₁, e₂ the estimates of a chip's two half-samples, independent given the chip, the variance between chips is
-    V = Cov(e₁, e₂) = Var((e₁ + e₂)/2) - E(e₁ - e₂)²/4: the mean of one term a chip, which has a standard error. The
-    interval is that of V + `SHIFT` · Var((e₁ + e₂)/2): below by Student's t on the log scale, above by chi-square with
-    Satterthwaite's degrees of freedom, each the wider one on its side. Terms lean to the right, few chips hold their
-    tail, and on the plain scale the truth is above in up to a tenth of samples. Chips cannot vary more than their
-    estimates do, so that the upper limit of these is one as well.
+    V = Cov(e₁, e₂) = Var((e₁ + e₂)/2) - E(e₁ - e₂)²/4: the mean of one term a chip, which has a standard error. Errors
+    grow with V, so that the interval is on the scale log(V + `SHIFT` · Var((e₁ + e₂)/2)). Terms have long tails, and
+    their error is itself an estimate: the quantile is Student's with Satterthwaite's (1946) degrees of freedom,
+    2n/(κ - 1) with κ the kurtosis of the terms, or three quarters of that, as few chips rarely show all of κ. V is
+    never below 0, and where it is near, limits are those of `not_negative`.
 
     Coverage: docs/precision.md.
 
@@ -77,11 +80,46 @@ def spread(estimates: ArrayLike, apart: ArrayLike) -> Estimate:
     if total < ROUNDING**2:
         return Estimate(0.0, 0.0, 0.0)
     variance = float(terms.mean())
-    shift = SHIFT * total
-    centre = max(variance, 0.0) + shift
-    low = centre * math.exp(-min(_reach(terms) / centre, _LONGEST)) - shift
-    limits = (variance, low, min(_upper(centre, terms) - shift, _upper(total, squares)))
-    return Estimate(*(min(math.sqrt(max(v, 0.0)), WIDEST) for v in limits))
+    if np.ptp(terms) < ROUNDING**2:
+        low, high = variance, variance
+    else:
+        error, shift = float(terms.std(ddof=1)) / math.sqrt(n), SHIFT * total
+        kurtosis = float(np.mean(((terms - variance) / terms.std()) ** 4))
+        freedom = min(max(FREEDOM * n / max(kurtosis - 1, ROUNDING), _FEWEST_FREEDOM), n - 1.0)
+        relative = error / (max(variance, 0.0) + shift)
+        at = math.log1p(variance / shift) / relative if variance > 0 else variance / error
+        stretch = student(freedom) / student(math.inf)
+        low, high = (
+            shift * math.expm1(min(limit * stretch * relative, _LONGEST)) for limit in not_negative(at / stretch)
+        )
+    return Estimate(*(min(math.sqrt(max(v, 0.0)), WIDEST) for v in (variance, low, high)))
+
+
+def not_negative(at: float) -> tuple[float, float]:
+    """The 95 % limits of a mean that is 0 or more, of which a normal estimate with standard error 1 is `at`.
+
+    Each mean has those estimates for it that speak for it best, in comparison with the likeliest mean of 0 or more
+    (Feldman & Cousins 1998). Far from 0 the limits are `at` ± 1.96; near it they hold just as often, and are never
+    below it, nor empty, as plain limits cut off at 0 would be.
+    """
+    inside, found = max(at, 0.0), []
+    for outside in (0.0, inside + student(math.inf) + 1):
+        held, missed = inside, outside
+        if outside == 0 and at <= special.ndtri(CONFIDENCE):
+            held, missed = 0.0, 0.0
+        while abs(missed - held) > _NEAR:
+            middle = (held + missed) / 2
+            held, missed = (middle, missed) if _as_far(at, middle) > 1 - CONFIDENCE else (held, middle)
+        found.append(held)
+    return found[0], found[1]
+
+
+def _as_far(at: float, mean: float) -> float:
+    """The probability of an estimate that speaks for this mean, above 0, no more than one at `at` does."""
+    ratio = (at * mean if at < 0 else at * mean - at**2 / 2) - mean**2 / 2  # logarithm of the likelihoods' ratio
+    away = math.sqrt(-2 * min(ratio, 0.0))
+    below = mean - away if away <= mean else ratio / mean + mean / 2
+    return float(special.ndtr(-away) + special.ndtr(below - mean))
 
 
 def chips_for(estimates: ArrayLike, half_width: float, least: int = PILOT, most: int | None = None) -> int:
@@ -123,16 +161,6 @@ def expected_chips(estimates: ArrayLike, half_width: float) -> int:
 def _wanted(values: Floats, half_width: float) -> float:
     """Chips that give this half-width, if the variance is that of these."""
     return float((student(len(values) - 1) * values.std(ddof=1) / half_width) ** 2)
-
-
-def _upper(variance: float, terms: Floats) -> float:
-    """The upper limit of a variance, the mean of terms but for a constant, by chi-square (Satterthwaite 1946)."""
-    error = float(terms.std(ddof=1)) / math.sqrt(terms.size)
-    if np.ptp(terms) < ROUNDING**2:
-        return variance
-    freedom = min(2 * (variance / error) ** 2, _LARGEST_FREEDOM)
-    point = float(special.chdtri(freedom, UPPER))
-    return variance * freedom / point if point > 0 else math.inf
 
 
 def _reach(sample: Floats) -> float:

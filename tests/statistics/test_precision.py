@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from sweep.statistics.estimates import Floats
-from sweep.statistics.precision import PILOT, SHIFT, chips_for, precise_mean, spread
+from sweep.statistics.precision import PILOT, chips_for, not_negative, precise_mean, spread
 from tests.statistics.few_images import HALF, Decisions, held, sampled
 
 FALSE_ALARM = 1e-5
@@ -43,20 +43,20 @@ def test_the_mean_of_few(estimates: list[float], value: float, low: float | None
 
 
 def test_spread_by_hand() -> None:
-    n, mean = 6, sum(ESTIMATES) / 6
-    squares = [(e - mean) ** 2 * n / (n - 1) for e in ESTIMATES]
-    terms = [s - g**2 / 4 for s, g in zip(squares, APART, strict=True)]
+    rng, n = np.random.default_rng(3), 40
+    estimates, apart = rng.normal(0.6, 0.1, n).tolist(), rng.normal(0, 0.05, n).tolist()
+    mean = sum(estimates) / n
+    squares = [(e - mean) ** 2 * n / (n - 1) for e in estimates]
+    terms = [s - g**2 / 4 for s, g in zip(squares, apart, strict=True)]
     variance, total = sum(terms) / n, sum(squares) / n
-    t = 2.570582  # the 97.5 % point of Student's t with 5 degrees of freedom, from a printed table
-    error = math.sqrt(sum((x - variance) ** 2 for x in terms) / (n - 1) / n)
-    error_total = math.sqrt(sum((x - total) ** 2 for x in squares) / (n - 1) / n)
-    shifted = variance + SHIFT * total
-    low = max(shifted * math.exp(-t * error / shifted) - SHIFT * total, 0)
-    freedom = [2 * (shifted / error) ** 2, 2 * (total / error_total) ** 2]
-    factor = [f / stats.chi2.ppf(0.025, f) for f in freedom]
-    high, most = shifted * factor[0] - SHIFT * total, total * factor[1]
-    expected = math.sqrt(variance), math.sqrt(low), math.sqrt(min(high, most))
-    assert spread(ESTIMATES, APART) == pytest.approx(expected, rel=1e-6)
+    away = [x - variance for x in terms]
+    error = math.sqrt(sum(x**2 for x in away) / (n - 1) / n)
+    kurtosis = n * sum(x**4 for x in away) / sum(x**2 for x in away) ** 2
+    t = stats.t.ppf(0.975, 1.5 * n / (kurtosis - 1))
+    assert 2 < 1.5 * n / (kurtosis - 1) < n - 1
+    shift = 0.4 * total
+    low, high = ((variance + shift) * math.exp(s * t * error / (variance + shift)) - shift for s in (-1, 1))
+    assert spread(estimates, apart) == pytest.approx([math.sqrt(v) for v in (variance, low, high)], rel=1e-6)
 
 
 def test_halves_that_differ_as_much_as_chips_tell_of_no_spread() -> None:
@@ -65,6 +65,20 @@ def test_halves_that_differ_as_much_as_chips_tell_of_no_spread() -> None:
     assert 0 < high < 0.1
     assert spread([0.9, 0.9, 0.9], [0, 0, 0]) == (0, 0, 0)
     assert all(map(math.isnan, spread([0.9, 0.8], [0, 0])))
+
+
+def test_limits_of_what_is_not_negative_hold_at_every_truth_alike() -> None:
+    at = np.arange(-6, 14, 2e-3)
+    low, high = np.array([not_negative(x) for x in at.tolist()]).T
+    assert np.all(np.diff(low) >= -1e-8)
+    assert np.all(np.diff(high) >= -1e-8)
+    for truth in (0.02, 0.3, 1.0, 1.9, 2.5, 4.0, 7.0):
+        inside = (low <= truth) & (truth <= high)
+        assert np.sum(stats.norm.pdf(at[inside] - truth)) * 2e-3 == pytest.approx(0.95, abs=1e-3)
+        ratios = stats.norm.logpdf(at - truth) - stats.norm.logpdf(at - np.maximum(at, 0))
+        assert ratios[inside].min() > ratios[~inside & (np.abs(at - truth) < 5)].max() - 0.01
+    assert not_negative(8.0) == pytest.approx((8 - 1.959964, 8 + 1.959964), abs=1e-6)
+    assert not_negative(1.64)[0] == 0 < not_negative(1.65)[0]
 
 
 @given(st.lists(st.tuples(st.floats(-1, 2), st.floats(-3, 3)), min_size=3, max_size=30))
@@ -174,7 +188,7 @@ def test_intervals_hold_what_they_should(noise: float) -> None:
     for found, truth, lowest, highest in (
         ([precise_mean(study) for study in estimates], accuracies.mean(), 94, 96),
         ([precise_mean(study) for study in stopped], accuracies.mean(), 94, 96),
-        ([spread(*study) for study in zip(estimates, apart, strict=True)], accuracies.std(), 92, 98),
+        ([spread(*study) for study in zip(estimates, apart, strict=True)], accuracies.std(), 93, 97),
     ):
         fewest = stats.binom.ppf(FALSE_ALARM, 400, lowest / 100) / 4
         most = stats.binom.ppf(1 - FALSE_ALARM, 400, highest / 100) / 4
