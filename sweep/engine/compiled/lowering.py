@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from keras import layers as kl
 
+from sweep.assembly import lanes
 from sweep.engine.compiled.kernels import Clamp, Convolution, Kernel, Pointwise, Pool, segments
-from sweep.engine.compiled.llvm import lanes
 from sweep.engine.compiled.slots import NO_PADS, Pair, Shape, Slot, as_image, both, read_pads, wanted_pads
 from sweep.engine.extremes import SMALLEST
 from sweep.engine.graph import IDENTITIES, Graph, Unsupported

@@ -14,7 +14,8 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from sweep.engine.compiled import llvm, program
+import sweep.assembly as assembly
+from sweep.engine.compiled import program
 from sweep.engine.compiled.lowering import Array, Lowering, Operation
 from sweep.engine.compiled.packing import Packing
 from sweep.engine.compiled.program import Instruction, Place
@@ -106,7 +107,7 @@ class CompiledNetwork:
         self._packing = packing = Packing(self.graph, lowered.operations)
         rearrange = None
         if packing.order is not None:
-            room = (self.floats // llvm.lanes() + 1) * llvm.lanes()
+            room = (self.floats // assembly.lanes() + 1) * assembly.lanes()
             rearrange = Rearrange(packing.values + len(packing.behind), room)
             self._order, self._packed = np.zeros(room, np.int32), _aligned((room,))
             self._order[: self.floats] = packing.order
@@ -115,7 +116,7 @@ class CompiledNetwork:
 
     def blocks(self, boundary: Sequence[Array]) -> Blocks:
         """The boundary of N images, tensors (N, ...), in the form that `forward` reads."""
-        lanes, arrays, images = llvm.lanes(), [], len(boundary[0])
+        lanes, arrays, images = assembly.lanes(), [], len(boundary[0])
         for slot, values in zip(self.graph.boundary, boundary, strict=True):
             (rows, columns, channels), (top, left, *_) = self._slots[slot].shape, self._slots[slot].pads
             out = _aligned((-(-images // lanes), *self._slots[slot].padded, lanes))
@@ -138,7 +139,7 @@ class CompiledNetwork:
         """
         packed = self._packing.packed(self.rows(zip(*weights, strict=True), len(weights[0])))
         pointers = [array.ctypes.data for array in blocks.arrays]
-        count, lanes, size = len(blocks.arrays[0]), llvm.lanes(), int(np.prod(self._outputs))
+        count, lanes, size = len(blocks.arrays[0]), assembly.lanes(), int(np.prod(self._outputs))
         raw = _aligned((count, size, lanes))
         out = np.empty((len(packed), blocks.images, *self._outputs), np.float32)
         for trial, row in enumerate(packed):
@@ -171,7 +172,7 @@ class CompiledNetwork:
             rows: (T, floats) of `rows`.
         """
         trials, wanted = images.shape
-        lanes, size = llvm.lanes(), int(np.prod(self._outputs))
+        lanes, size = assembly.lanes(), int(np.prod(self._outputs))
         blocks = -(-wanted // lanes)
         numbers = np.zeros((trials, blocks * lanes), np.int32)
         numbers[:, :wanted] = images
