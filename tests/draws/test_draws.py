@@ -16,7 +16,7 @@ from sweep.draws import machine
 from sweep.draws.ziggurat import EDGE, STRIPS, strips
 from sweep.perturb.noise import Gaussian
 from sweep.perturb.shared import Shared
-from sweep.randomness import stream
+from sweep.randomness import _LARGE, stream
 
 KINDS = {"normal": np.float32, "uniform": np.float32, "double": np.float64}
 WIDTHS = (4, 8, 16)
@@ -34,6 +34,10 @@ def laws(request: pytest.FixtureRequest) -> dict[str, machine.Draw]:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "ENOUGH", 0)
+
+
+def numpys_stream(*entropy: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(entropy)))
 
 
 def numpys(generator: np.random.Generator, law: str, size: object) -> np.ndarray:
@@ -59,7 +63,7 @@ def test_any_draws_one_after_the_other(
     laws: dict[str, machine.Draw], entropy: tuple[int, int, int, int], calls: list[tuple[str, int]]
 ) -> None:
     """Long ones have hundreds of each rare case; NumPy is asked from a state of its own, which is compared too."""
-    theirs, at = stream(*entropy), 0
+    theirs, at = numpys_stream(*entropy), 0
     for law, size in calls:
         if law == "double" and at % 2:
             law = "uniform"
@@ -82,7 +86,7 @@ def test_any_draws_one_after_the_other(
 def test_any_shape_from_any_place(
     entropy: tuple[int, int, int, int], shape: tuple[int, ...], law: str, at: int
 ) -> None:
-    theirs = stream(*entropy)
+    theirs = numpys_stream(*entropy)
     theirs.random(at, dtype=np.float32)
     found = machine.draw(entropy, at, law, shape)
     if max(entropy) >= 2**32 or (law == "double" and at % 2):
@@ -189,7 +193,7 @@ def test_machine_code_that_errs_is_not_used(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_tail_decides_whether_it_is_used() -> None:
     """The proof has draws of the tail, which depend on the C library and on how NumPy was compiled."""
     entropy = 0, 1, 2, 3
-    drawn = numpys(stream(*entropy), "normal", machine.PROOF)
+    drawn = numpys(numpys_stream(*entropy), "normal", machine.PROOF)
     assert (np.abs(drawn) > EDGE).sum() > 20
 
 
@@ -224,7 +228,7 @@ def test_what_is_asked_for(
 @pytest.mark.usefixtures("at_once")
 def test_a_stream_goes_on_where_machine_code_ended() -> None:
     """What it does not know, NumPy draws, from where the stream stands."""
-    theirs, ours = stream(3, 1, 0, 2), Shared().stream(3, 1, 0, 2, Gaussian(scale=0.1))
+    theirs, ours = numpys_stream(3, 1, 0, 2), Shared().stream(3, 1, 0, 2, Gaussian(scale=0.1))
     calls: list[Callable[[np.random.Generator], np.ndarray]] = [
         lambda g: g.standard_normal((5, 7), dtype=np.float32),
         lambda g: g.random((3,)),
@@ -233,3 +237,55 @@ def test_a_stream_goes_on_where_machine_code_ended() -> None:
     ]
     for call in calls:
         assert call(ours).tobytes() == call(theirs).tobytes()
+
+
+def asked(law: str, size: int, generator: np.random.Generator) -> np.ndarray:
+    if law == "raw":
+        return np.asarray(generator.bit_generator.random_raw(size))
+    if law == "integers":
+        return generator.integers(7, size=size, dtype=np.uint8)
+    return numpys(generator, law, (size,))
+
+
+@pytest.mark.usefixtures("at_once")
+@settings(max_examples=60, deadline=None)
+@given(
+    entropy=st.tuples(WORD, WORD, WORD, st.integers(0, 2**32)),
+    calls=st.lists(
+        st.tuples(st.sampled_from([*KINDS, "integers", "raw"]), st.integers(0, 9) | st.integers(_LARGE, _LARGE + 99)),
+        max_size=6,
+    ),
+)
+def test_large_draws_of_a_stream(entropy: tuple[int, int, int, int], calls: list[tuple[str, int]]) -> None:
+    """Whatever else is asked for between them; the state behind them is NumPy's, too."""
+    ours, theirs = stream(*entropy), numpys_stream(*entropy)
+    for law, size in calls:
+        assert asked(law, size, ours).tobytes() == asked(law, size, theirs).tobytes()
+        found, expected = (repr(generator.bit_generator.state) for generator in (ours, theirs))
+        assert found == expected
+        state = theirs.bit_generator.state
+        ours.bit_generator.state = state
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_stream_that_is_given_another_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By whoever holds it: of another key, or with a counter that has wrapped around."""
+    drawn: list[object] = []
+    monkeypatch.setattr("sweep.randomness.draw", lambda *given: drawn.append(machine.draw(*given)) or drawn[-1])
+    ours, theirs = stream(0, 1, 2, 3), numpys_stream(9, 9, 9, 9)
+    ours.bit_generator.state = theirs.bit_generator.state
+    assert asked("normal", _LARGE, ours).tobytes() == asked("normal", _LARGE, theirs).tobytes()
+    for counter in ([0, 1, 0, 0], [2**63, 0, 0, 0]):
+        for generator in (ours, theirs):
+            generator.bit_generator.state = {
+                **numpys_stream(0, 1, 2, 3).bit_generator.state,
+                "state": {
+                    "counter": np.array(counter, np.uint64),
+                    "key": numpys_stream(0, 1, 2, 3).bit_generator.state["state"]["key"],
+                },
+            }
+        assert asked("normal", _LARGE, ours).tobytes() == asked("normal", _LARGE, theirs).tobytes()
+    assert drawn == []
+    ours.bit_generator.state = numpys_stream(0, 1, 2, 3).bit_generator.state
+    assert asked("normal", _LARGE, ours).tobytes() == asked("normal", _LARGE, numpys_stream(0, 1, 2, 3)).tobytes()
+    assert len(drawn) == 1
