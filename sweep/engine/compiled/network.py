@@ -6,6 +6,7 @@ that `lowering` knows. It is one native call per trial, in one thread, without P
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,6 +22,7 @@ from sweep.engine.compiled.packing import Packing
 from sweep.engine.compiled.program import Instruction, Place
 from sweep.engine.compiled.seeing import FACTS, Facts, Gather, Rearrange
 from sweep.engine.compiled.slots import Slot
+from sweep.engine.compiled.tuning import best_known, is_due, measure, open_questions
 from sweep.engine.graph import Graph
 from sweep.engine.sites import Site
 
@@ -91,9 +93,14 @@ class CompiledNetwork:
         self.graph = Graph(model, varied, sites)
         self.graph.check_rest()
         self.varied = self.graph.varied
+        self._seconds = 0.0  # of evaluating
+        self._build()
+
+    def _build(self) -> None:
         lowered = Lowering(self.graph)
         self._slots, self._tail = lowered.slots, lowered.tail
         self._outputs = tuple(self.graph.shapes[lowered.output])
+        self._questions = open_questions(operation.kernel for operation in lowered.operations)
         places = _Places(lowered, self.graph.boundary)
         instructions: list[Instruction] = []
         self.floats: int = 0
@@ -113,6 +120,14 @@ class CompiledNetwork:
             self._order[: self.floats] = packing.order
         self._rearranges = rearrange is not None
         self._program = program.build(instructions, gathers, self.floats, rearrange, self._facts)
+
+    def _tune(self) -> None:
+        """Find the fastest tiles, once as much time was spent on evaluating as makes that short."""
+        if is_due(self._questions, self._seconds):
+            for kernel in self._questions:
+                if best_known(kernel).measured is None:  # nor has another network asked since
+                    measure(kernel)
+            self._build()
 
     def blocks(self, boundary: Sequence[Array]) -> Blocks:
         """The boundary of N images, tensors (N, ...), in the form that `forward` reads."""
@@ -138,6 +153,7 @@ class CompiledNetwork:
             (T, N, outputs).
         """
         packed = self._packing.packed(self.rows(zip(*weights, strict=True), len(weights[0])))
+        begun = time.perf_counter()
         pointers = [array.ctypes.data for array in blocks.arrays]
         count, lanes, size = len(blocks.arrays[0]), assembly.lanes(), int(np.prod(self._outputs))
         raw = _aligned((count, size, lanes))
@@ -145,6 +161,7 @@ class CompiledNetwork:
         for trial, row in enumerate(packed):
             self._program.run(row.ctypes.data, self._scratch.ctypes.data, raw.ctypes.data, count, *pointers)
             out[trial] = self._activated(raw.transpose(0, 2, 1).reshape(-1, size)[: blocks.images])
+        self._seconds += time.perf_counter() - begun
         return out
 
     def rows(self, trials: Iterable[Sequence[Array]], count: int) -> Array:
@@ -152,6 +169,7 @@ class CompiledNetwork:
 
         Behind them stands what else is to be packed. A trial is taken once the one before it is stored.
         """
+        self._tune()  # not later: these rows are in the order of what is there then
         values, behind = self._packing.values, self._packing.behind
         rows = np.empty((count, values + len(behind)), np.float32)
         rows[:, values:] = behind
@@ -180,7 +198,9 @@ class CompiledNetwork:
         weights = (rows, self._order, self._packed) if self._rearranges else [self._packing.packed(rows)] * 3
         own = *weights, self._scratch, raw, self._gathered, facts, numbers
         pointers = [[array.ctypes.data for array in arrays] for arrays in (own, tensors)]
+        begun = time.perf_counter()
         self._program.see(*pointers[0], trials, blocks, *pointers[1])
+        self._seconds += time.perf_counter() - begun
         softmax = self._tail is keras.activations.softmax
         known = None
         if self._facts and (softmax or self._tail is None):
