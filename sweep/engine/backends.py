@@ -280,6 +280,10 @@ class Compiled:
         self._subject = subject
         self._extremes = Extremes(subject.network.model, self.varied)
 
+    def tune(self) -> None:
+        """Find the fastest form of each kernel here."""
+        self._network.tune()
+
     @cached_property
     def _pieces(self) -> Pieces[Blocks]:
         return self._subject.pieces(self._network.blocks, assembly.lanes(), self._network.graph)

@@ -121,12 +121,12 @@ class CompiledNetwork:
         self._rearranges = rearrange is not None
         self._program = program.build(instructions, gathers, self.floats, rearrange, self._facts)
 
-    def _tune(self) -> None:
-        """Find the fastest tiles, once as much time was spent on evaluating as makes that short."""
-        if is_due(self._questions, self._seconds):
-            for kernel in self._questions:
-                if best_known(kernel).measured is None:  # nor has another network asked since
-                    measure(kernel)
+    def tune(self) -> None:
+        """Find the fastest tiles of sums that are not known on this machine yet: some seconds."""
+        for kernel in self._questions:
+            if best_known(kernel).measured is None:  # nor has another network asked since
+                measure(kernel)
+        if self._questions:
             self._build()
 
     def blocks(self, boundary: Sequence[Array]) -> Blocks:
@@ -169,7 +169,8 @@ class CompiledNetwork:
 
         Behind them stands what else is to be packed. A trial is taken once the one before it is stored.
         """
-        self._tune()  # not later: these rows are in the order of what is there then
+        if is_due(self._questions, self._seconds):  # not later: these rows are in the order of what is there then
+            self.tune()
         values, behind = self._packing.values, self._packing.behind
         rows = np.empty((count, values + len(behind)), np.float32)
         rows[:, values:] = behind
