@@ -31,9 +31,11 @@ class Stream(np.random.Generator):
         self._entropy = entropy
 
     def standard_normal(self, *given: Any, **named: Any) -> Any:
+        """As NumPy's."""
         return self._large("standard_normal", given, named)
 
     def random(self, *given: Any, **named: Any) -> Any:
+        """As NumPy's."""
         return self._large("random", given, named)
 
     def _large(self, name: str, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
