@@ -201,7 +201,9 @@ def _in_process(task: _Task, notes: list[str]) -> Iterator[Candidate]:
     except Unsupported as reason:
         notes.append(f"stacked did not run: {reason}")
     try:
-        yield ready("compiled", "machine code", ours(Compiled(task.subject, task.varied)), n=1)
+        compiled = Compiled(task.subject, task.varied)
+        compiled.tune()  # as it is once a run has gone on for a while; the workers remember
+        yield ready("compiled", "machine code", ours(compiled), n=1)
     except Unsupported as reason:
         notes.append(f"machine code did not run: {reason}")
 

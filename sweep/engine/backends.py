@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
+import sweep.assembly as assembly
 from sweep.engine import near_ties, tensors
 from sweep.engine.budget import Budget, piece_of, ranges
-from sweep.engine.compiled import llvm
 from sweep.engine.compiled.network import Blocks, CompiledNetwork, Seen
 from sweep.engine.extremes import Extremes
 from sweep.engine.graph import Graph, Unsupported
@@ -280,9 +280,13 @@ class Compiled:
         self._subject = subject
         self._extremes = Extremes(subject.network.model, self.varied)
 
+    def tune(self) -> None:
+        """Find the fastest form of each kernel here."""
+        self._network.tune()
+
     @cached_property
     def _pieces(self) -> Pieces[Blocks]:
-        return self._subject.pieces(self._network.blocks, llvm.lanes(), self._network.graph)
+        return self._subject.pieces(self._network.blocks, assembly.lanes(), self._network.graph)
 
     @property
     def pieces(self) -> Sequence[range]:

@@ -39,7 +39,7 @@ from sweep.execution.job import Job, Outcome, unpacked
 from sweep.execution.plan import FEW, SURVEY, WHOLE, Chunk
 from sweep.execution.travel import Travelling
 from sweep.networks.backend import FOR_GPUS, LIBRARIES, library, use
-from sweep.perturb.perturbation import block_of, reached, reads
+from sweep.perturb.perturbation import KEPT_WEIGHTS, block_of, reached, reads
 from sweep.perturb.shared import Shared
 from sweep.preparation.inputs import ModelFile
 from sweep.preparation.sites import Placed, sites_of
@@ -298,10 +298,12 @@ def _expected(job: Job, network: Network, model: str) -> Mapping[_Kind, float]:
 def _evaluate(job: Job, evaluator: Evaluator, kind: _Kind, trials: list[tuple[Cell, int]]) -> Iterator[dict[str, Any]]:
     host = _host()
     backend = evaluator.backend(kind.varied, kind.block)
+    small = sum(weight.size for weight in evaluator.weights) <= KEPT_WEIGHTS
+    shared = Shared() if small else None
     for start in range(0, len(trials), backend.trials):
         part = trials[start : start + backend.trials]
         begun = time.perf_counter()
-        entries = [_entries(job, evaluator, cell, seed) for cell, seed in part]
+        entries = [_entries(job, evaluator, cell, seed, shared) for cell, seed in part]
         counts = evaluator.count(entries, kind.varied, kind.block)
         seconds = (time.perf_counter() - begun) / len(part)
         for (cell, seed), (correct, nonfinite, values) in zip(part, counts, strict=True):

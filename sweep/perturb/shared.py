@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from sweep.draws.machine import draw, law_of
 from sweep.perturb import seeding
 from sweep.perturb.base import Transform
 from sweep.randomness import stream
@@ -118,6 +119,7 @@ class _Record:
 
     Attributes:
         own: a generator that stands behind the last of it; None as long as the source's will do.
+        words: of 32 bits that it took; None where a generator took them, so that nobody counts.
     """
 
     key: _Key
@@ -125,6 +127,7 @@ class _Record:
     calls: list[tuple[_Call, Any]] = field(default_factory=list)
     bytes: int = 0
     own: np.random.Generator | None = None
+    words: int | None = 0
 
     def behind(self, calls: int) -> np.random.Generator:
         """Another generator, which stands behind the first so many calls."""
@@ -136,7 +139,14 @@ class _Record:
     def extend(self, call: _Call) -> int | None:
         """Draws and records a call, if what it takes and gives can be kept; the bytes of that."""
         name, given, named = call
-        if not (_is_fixed(given) and _is_fixed(named)):
+        law = law_of(name, given, named)
+        if law is not None and self.words is not None and (drawn := draw(self.key, self.words, law, given[0])):
+            numbers, self.words = drawn
+            numbers.flags.writeable = False
+            self.calls.append((call, numbers))
+            return numbers.nbytes
+        self.words = None
+        if law is None and not (_is_fixed(given) and _is_fixed(named)):
             return None
         if self.own is None and not self.calls:
             self.source.begin(self)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sweep.draws import machine
 from sweep.networks.variables import Variable
 from sweep.perturb import REGISTRY, seeding
 from sweep.perturb.base import Array, Random, Transform
@@ -51,10 +52,14 @@ def check(families: Sequence[Sequence[Transform]], seeds: Sequence[int], shared:
 LEVELS = {"scale": 0.05, "rate": 0.07, "bits": 5, "time": 300.0}
 
 
+@pytest.mark.parametrize("machine_code", [True, False])
 @pytest.mark.parametrize("lifetime", ["chip", "read"])
 @pytest.mark.parametrize(("op", "given"), EXAMPLES, ids=NAMES)
-def test_every_transform_of_the_catalogue(op: str, given: dict[str, object], lifetime: str) -> None:
+def test_every_transform_of_the_catalogue(
+    op: str, given: dict[str, object], lifetime: str, machine_code: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """At two levels and, where it draws, twice in one list, the second for blocks twice as long."""
+    monkeypatch.setattr(machine, "ENOUGH", 0 if machine_code else 2**62)
     first = REGISTRY[op](**given)
     level = {name: value for name, value in LEVELS.items() if name in given}
     second = dataclasses.replace(first, **level) if level else first

@@ -13,6 +13,7 @@ Each kernel is a frozen description whose `emit` writes the body of one LLVM fun
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -21,8 +22,11 @@ from typing import Literal
 from sweep.engine.compiled.llvm import Code
 
 # Sums kept in registers at a time: with fewer, a fused multiply-add waits for the one before it (latency 4, two a
-# cycle); with more, sixteen registers do not hold them and what they are made from.
+# cycle); with more, sixteen registers do not hold them and what they are made from. Thirty-two, of AVX-512, hold twice
+# as many, which may be faster: see `tuning`.
 SUMS = 8
+MOST_SUMS = 16
+LARGEST_BODY = 4096  # multiply-adds written out in a row
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ def round_to_levels(code: Code, x: str, levels: Sequence[str]) -> str:
 
 
 Segment = tuple[int, int, int]
+Tile = tuple[int, int, int]
 
 
 def segments(count: int, tile: int) -> list[Segment]:
@@ -72,6 +77,7 @@ class Convolution:
         r_row: the same of a second input that is added, or 0 for none.
         clamp: the activation function.
         rounded: whether results are rounded to levels in the end.
+        measured: the tile that was found to be the fastest; None for the usual one.
     """
 
     rows: int
@@ -87,18 +93,37 @@ class Convolution:
     r_row: int
     clamp: Clamp
     rounded: bool = False
+    measured: Tile | None = None
 
     @property
-    def tile(self) -> tuple[int, int, int]:
-        """Rows, columns and filters whose sums are kept in registers."""
+    def tile(self) -> Tile:
+        """Rows, columns and filters whose sums are kept in registers; sums are the same in any."""
+        return self.measured or self._usual(SUMS)
+
+    @property
+    def tiles(self) -> list[Tile]:
+        """The usual tile, and others that may be faster where there are thirty-two registers."""
+        found = [self._usual(SUMS)]
         if self.pool != (1, 1):
-            filters = 1 if self.channels == 1 else max(1, SUMS // (self.pool[0] * self.pool[1]))
+            rows, columns, filters = found[0]
+            found += [(rows, 2 * columns, filters)] if 2 * columns <= self.columns else []
+        else:
+            found += [self._usual(MOST_SUMS), (1, 1, min(self.filters, MOST_SUMS))]
+        return [tile for tile in dict.fromkeys(found) if self.body(tile) <= LARGEST_BODY]
+
+    def body(self, tile: Tile) -> int:
+        """Multiply-adds that are written out in a row."""
+        return math.prod(self.window) * math.prod(tile)
+
+    def _usual(self, sums: int) -> Tile:
+        if self.pool != (1, 1):
+            filters = 1 if self.channels == 1 else max(1, sums // (self.pool[0] * self.pool[1]))
             return (*self.pool, min(filters, self.filters))
-        filters = min(self.filters, 4 if self.rows * self.columns > 1 else SUMS)
+        filters = min(self.filters, 4 if self.rows * self.columns > 1 else sums)
         if self.rows * self.columns == 1:  # equal shares: a small remainder would wait for its own sums
-            filters = -(-self.filters // -(-self.filters // SUMS))
-        columns = min(self.columns, SUMS // filters)
-        return max(1, min(self.rows, SUMS // filters // columns)), columns, filters
+            filters = -(-self.filters // -(-self.filters // sums))
+        columns = min(self.columns, sums // filters)
+        return max(1, min(self.rows, sums // filters // columns)), columns, filters
 
     @property
     def weights(self) -> int:

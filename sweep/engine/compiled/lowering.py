@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 from keras import layers as kl
 
-from sweep.engine.compiled.kernels import Clamp, Convolution, Kernel, Pointwise, Pool, segments
-from sweep.engine.compiled.llvm import lanes
+from sweep.assembly import lanes
+from sweep.engine.compiled.kernels import LARGEST_BODY, Clamp, Convolution, Kernel, Pointwise, Pool, segments
 from sweep.engine.compiled.slots import NO_PADS, Pair, Shape, Slot, as_image, both, read_pads, wanted_pads
+from sweep.engine.compiled.tuning import best_known
 from sweep.engine.extremes import SMALLEST
 from sweep.engine.graph import IDENTITIES, Graph, Unsupported
 from sweep.engine.sites import Insert
@@ -39,7 +40,6 @@ _CLAMPS = {
     keras.activations.relu6: Clamp(0.0, 6.0),
     keras.activations.leaky_relu: Clamp(0.2),
 }
-_LARGEST_BODY = 4096  # multiply-adds written out in a row
 
 
 @dataclass(frozen=True)
@@ -230,8 +230,8 @@ class Lowering:
         size = rows // ph * ph, columns // pw * pw, channels, filters
         rows_of = self._rows(x, epilogue.y, epilogue.residual)
         shape = *size, window, strides, dilation, epilogue.pool
-        kernel = Convolution(*shape, *rows_of, epilogue.clamp, epilogue.insert is not None)
-        if window[0] * window[1] * np.prod(kernel.tile) > _LARGEST_BODY:
+        kernel = best_known(Convolution(*shape, *rows_of, epilogue.clamp, epilogue.insert is not None))
+        if kernel.body(kernel.tile) > LARGEST_BODY:
             raise Unsupported(f"{step} has a large kernel")
 
         def pack(values: Values) -> Array:

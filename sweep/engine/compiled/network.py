@@ -6,6 +6,7 @@ that `lowering` knows. It is one native call per trial, in one thread, without P
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,12 +15,14 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from sweep.engine.compiled import llvm, program
+import sweep.assembly as assembly
+from sweep.engine.compiled import program
 from sweep.engine.compiled.lowering import Array, Lowering, Operation
 from sweep.engine.compiled.packing import Packing
 from sweep.engine.compiled.program import Instruction, Place
 from sweep.engine.compiled.seeing import FACTS, Facts, Gather, Rearrange
 from sweep.engine.compiled.slots import Slot
+from sweep.engine.compiled.tuning import best_known, is_due, measure, open_questions
 from sweep.engine.graph import Graph
 from sweep.engine.sites import Site
 
@@ -90,9 +93,14 @@ class CompiledNetwork:
         self.graph = Graph(model, varied, sites)
         self.graph.check_rest()
         self.varied = self.graph.varied
+        self._seconds = 0.0  # of evaluating
+        self._build()
+
+    def _build(self) -> None:
         lowered = Lowering(self.graph)
         self._slots, self._tail = lowered.slots, lowered.tail
         self._outputs = tuple(self.graph.shapes[lowered.output])
+        self._questions = open_questions(operation.kernel for operation in lowered.operations)
         places = _Places(lowered, self.graph.boundary)
         instructions: list[Instruction] = []
         self.floats: int = 0
@@ -106,16 +114,24 @@ class CompiledNetwork:
         self._packing = packing = Packing(self.graph, lowered.operations)
         rearrange = None
         if packing.order is not None:
-            room = (self.floats // llvm.lanes() + 1) * llvm.lanes()
+            room = (self.floats // assembly.lanes() + 1) * assembly.lanes()
             rearrange = Rearrange(packing.values + len(packing.behind), room)
             self._order, self._packed = np.zeros(room, np.int32), _aligned((room,))
             self._order[: self.floats] = packing.order
         self._rearranges = rearrange is not None
         self._program = program.build(instructions, gathers, self.floats, rearrange, self._facts)
 
+    def tune(self) -> None:
+        """Find the fastest tiles of sums that are not known on this machine yet: some seconds."""
+        for kernel in self._questions:
+            if best_known(kernel).measured is None:  # nor has another network asked since
+                measure(kernel)
+        if self._questions:
+            self._build()
+
     def blocks(self, boundary: Sequence[Array]) -> Blocks:
         """The boundary of N images, tensors (N, ...), in the form that `forward` reads."""
-        lanes, arrays, images = llvm.lanes(), [], len(boundary[0])
+        lanes, arrays, images = assembly.lanes(), [], len(boundary[0])
         for slot, values in zip(self.graph.boundary, boundary, strict=True):
             (rows, columns, channels), (top, left, *_) = self._slots[slot].shape, self._slots[slot].pads
             out = _aligned((-(-images // lanes), *self._slots[slot].padded, lanes))
@@ -137,13 +153,15 @@ class CompiledNetwork:
             (T, N, outputs).
         """
         packed = self._packing.packed(self.rows(zip(*weights, strict=True), len(weights[0])))
+        begun = time.perf_counter()
         pointers = [array.ctypes.data for array in blocks.arrays]
-        count, lanes, size = len(blocks.arrays[0]), llvm.lanes(), int(np.prod(self._outputs))
+        count, lanes, size = len(blocks.arrays[0]), assembly.lanes(), int(np.prod(self._outputs))
         raw = _aligned((count, size, lanes))
         out = np.empty((len(packed), blocks.images, *self._outputs), np.float32)
         for trial, row in enumerate(packed):
             self._program.run(row.ctypes.data, self._scratch.ctypes.data, raw.ctypes.data, count, *pointers)
             out[trial] = self._activated(raw.transpose(0, 2, 1).reshape(-1, size)[: blocks.images])
+        self._seconds += time.perf_counter() - begun
         return out
 
     def rows(self, trials: Iterable[Sequence[Array]], count: int) -> Array:
@@ -151,6 +169,8 @@ class CompiledNetwork:
 
         Behind them stands what else is to be packed. A trial is taken once the one before it is stored.
         """
+        if is_due(self._questions, self._seconds):  # not later: these rows are in the order of what is there then
+            self.tune()
         values, behind = self._packing.values, self._packing.behind
         rows = np.empty((count, values + len(behind)), np.float32)
         rows[:, values:] = behind
@@ -171,7 +191,7 @@ class CompiledNetwork:
             rows: (T, floats) of `rows`.
         """
         trials, wanted = images.shape
-        lanes, size = llvm.lanes(), int(np.prod(self._outputs))
+        lanes, size = assembly.lanes(), int(np.prod(self._outputs))
         blocks = -(-wanted // lanes)
         numbers = np.zeros((trials, blocks * lanes), np.int32)
         numbers[:, :wanted] = images
@@ -179,7 +199,9 @@ class CompiledNetwork:
         weights = (rows, self._order, self._packed) if self._rearranges else [self._packing.packed(rows)] * 3
         own = *weights, self._scratch, raw, self._gathered, facts, numbers
         pointers = [[array.ctypes.data for array in arrays] for arrays in (own, tensors)]
+        begun = time.perf_counter()
         self._program.see(*pointers[0], trials, blocks, *pointers[1])
+        self._seconds += time.perf_counter() - begun
         softmax = self._tail is keras.activations.softmax
         known = None
         if self._facts and (softmax or self._tail is None):

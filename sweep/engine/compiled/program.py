@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sweep.assembly import compile_assembly, lanes
 from sweep.engine.compiled.kernels import Kernel
-from sweep.engine.compiled.llvm import Code, compile_assembly, lanes
+from sweep.engine.compiled.llvm import Code
 from sweep.engine.compiled.seeing import FACTS, Facts, Gather, Rearrange
 
 

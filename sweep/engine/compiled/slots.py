@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from keras import layers as kl
 
-from sweep.engine.compiled.llvm import lanes
+from sweep.assembly import lanes
 from sweep.engine.graph import IDENTITIES, Graph, Unsupported
 from sweep.engine.steps import Step
 

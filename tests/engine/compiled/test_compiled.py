@@ -10,7 +10,8 @@ import pytest
 from architectures import SimpleBuilder, assert_same, draw_weights, plain, randomize
 from keras import layers as kl
 
-from sweep.engine.compiled import llvm, lowering, program, slots
+from sweep import assembly
+from sweep.engine.compiled import lowering, program, slots, tuning
 from sweep.engine.compiled.network import CompiledNetwork
 from sweep.engine.graph import Unsupported
 
@@ -123,7 +124,7 @@ def test_scores_do_not_depend_on_how_wide_the_processor_is(monkeypatch: pytest.M
     x = rng.standard_normal((37, 12, 12, 3)).astype(np.float32)
     found = []
     for lanes in (4, 8, 16):
-        for module in (llvm, lowering, program, slots):
+        for module in (assembly, lowering, program, slots, tuning):
             monkeypatch.setattr(module, "lanes", lambda lanes=lanes: lanes)
         network = CompiledNetwork(model, varied)
         blocks = network.blocks([x])
