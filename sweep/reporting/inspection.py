@@ -14,7 +14,8 @@ import pandas as pd
 from sweep.data.measures import Measure, Outputs
 from sweep.errors import InputError, StoreError, hint
 from sweep.perturb.base import Array
-from sweep.perturb.perturbation import block_of, perturb, reached, reads
+from sweep.perturb.perturbation import block_of, perturb, reached
+from sweep.preparation.chips import entries
 from sweep.preparation.inputs import Prepared, prepare
 from sweep.preparation.sites import sites_of
 from sweep.reporting.tables.layout import text_table
@@ -149,10 +150,8 @@ class Chip:
         engine = self._stored.get("engine", "plain") if placed else "plain"  # one trial; rounding is by its own way
         study = prepared.study
         evaluator = Evaluator(network, prepared.dataset, engine, sites_of(placed), study.rescale, [measure])
-        flow = [p.entry(study.root_seed, self.seed) for p in placed]
-        drawn = reads(evaluator.weights, network.variables, cell.transforms, study.root_seed, self.seed)
-        entries = ([*weights, *flow] for weights in drawn)
-        evaluator.count([entries], reached(network.variables, cell.transforms), block_of(cell.transforms))
+        given = entries(cell, evaluator.weights, network.variables, placed, study.root_seed, self.seed)
+        evaluator.count([given], reached(network.variables, cell.transforms), block_of(cell.transforms))
         return kept[-1]
 
 
