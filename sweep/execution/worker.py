@@ -39,9 +39,9 @@ from sweep.execution.job import Job, Outcome, unpacked
 from sweep.execution.plan import FEW, SURVEY, WHOLE, Chunk
 from sweep.execution.travel import Travelling
 from sweep.networks.backend import FOR_GPUS, LIBRARIES, library, use
-from sweep.perturb.perturbation import block_of, reached
+from sweep.perturb.perturbation import block_of
 from sweep.perturb.shared import Shared
-from sweep.preparation.chips import entries
+from sweep.preparation.chips import entries, recalibration_of, varied
 from sweep.preparation.inputs import ModelFile
 from sweep.preparation.sites import sites_of
 from sweep.randomness import FIRST_SAMPLED
@@ -278,8 +278,8 @@ def _alike(
 
 
 def _kind(job: Job, network: Network, cell: str) -> _Kind:
-    transforms = job.cells[cell].transforms
-    return _Kind(reached(network.variables, transforms), sites_of(job.flow.get(cell, ())), block_of(transforms))
+    one = job.cells[cell]
+    return _Kind(varied(one, network.variables), sites_of(job.flow.get(cell, ())), block_of(one.transforms))
 
 
 def _expected(job: Job, network: Network, model: str) -> Mapping[_Kind, float]:
@@ -329,8 +329,9 @@ def _evaluate(job: Job, evaluator: Evaluator, kind: _Kind, trials: list[tuple[Ce
 def _entries(
     job: Job, evaluator: Evaluator, cell: Cell, seed: int, shared: Shared | None = None
 ) -> Iterator[list[Entry]]:
-    placed, variables = job.flow.get(cell.id, ()), evaluator.network.variables
-    return entries(cell, evaluator.weights, variables, placed, job.root_seed, seed, shared)
+    network, placed = evaluator.network, job.flow.get(cell.id, ())
+    anew = recalibration_of(cell, network, placed, job.calibration, job.rescale)
+    return entries(cell, evaluator.weights, network.variables, placed, job.root_seed, seed, shared, anew)
 
 
 def _load(job: Job, model: ModelFile) -> Network:

@@ -19,10 +19,10 @@ from sweep.perturb.base import Array, Resolved, Transform, draws
 from sweep.perturb.dataflow import ActivationNoise, DataFlow, Rounding
 from sweep.perturb.selection import select_layers
 from sweep.randomness import stream
-from sweep.study.family import Cell
+from sweep.study.family import CALIBRATION_IMAGES, Cell
 
-CALIBRATION_IMAGES = 1000  # the first of the training images
 STREAMS = 2**32  # the layer at position k of the data flow draws from stream STREAMS + 1 + k; below are variables
+CALIBRATING = 2**33  # likewise, of the images on which statistics are taken
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ class Placed:
     levels: Array | None
     resolved: Resolved
 
-    def entry(self, root_seed: int, seed: int) -> Entry:
-        """What a trial gives this site."""
+    def entry(self, root_seed: int, seed: int, streams: int = STREAMS) -> Entry:
+        """What a trial gives this site; noise on other images has other `streams`."""
         if self.levels is not None:
             return self.levels
-        index = STREAMS + 1 + self.layer.position
+        index = streams + 1 + self.layer.position
         return Noise(self.resolved.sigma or 0.0, lambda: stream(root_seed, seed, self.position, index))
 
 

@@ -95,7 +95,7 @@ def allocate(prepared: Prepared, place: str | Path, family: str | None, tell: Ca
 def _ready(prepared: Prepared, space: Space, families: Mapping[str, Setting], place: str) -> str:
     tables = {name: space.perturb(setting) for name, setting in families.items()}
     study = prepared.study
-    return ready_study(study, tables, place, f"{study.name}-allocated").to_toml()
+    return ready_study(study, tables, space.family, place, f"{study.name}-allocated").to_toml()
 
 
 def _best_uniform(space: Space, search: Search, goal: Goal, confirmed: Confirmed) -> Setting | None:

@@ -91,4 +91,5 @@ class Levels:
         values = {**values_of(one), self.name: level, "layers": one.layers if layer is None else layer}
         transforms[self._position] = make(type(one), values)
         named = f"{self._family.name}/{self.name} {level!r}{'' if layer is None else f' on {layer}'}"
-        return Candidate(Cell(self._model, named, {}, tuple(transforms)), self._flow)
+        cell = Cell(self._model, named, {}, tuple(transforms), self._family.recalibrated)
+        return Candidate(cell, self._flow)
