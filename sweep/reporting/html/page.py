@@ -61,6 +61,12 @@ def report(run: Results, answers: Sequence[Answer] = ()) -> str:
         templates()
         .get_template("page.html.j2")
         .render(
+            name=run.study.name,
+            contents=[
+                *(("results", "Results"), ("figures", "Figures")),
+                *((f"answer-{k}", answer.title) for k, answer in enumerate(answers)),
+                *((key, key.capitalize()) for key in ("methods", "study", "provenance", "references")),
+            ],
             study=run.study,
             subject=f"{measure.label} of perturbed networks, chip by chip.",
             style=Markup(_file("report.css")),
