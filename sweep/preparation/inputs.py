@@ -252,7 +252,7 @@ def _training_images(study: Study, files: Files, problems: list[str]) -> Dataset
     if place is None and not wanting and not any(isinstance(t, DataFlow) for t in every):
         return None
     key, split = ("calibration", "calibration") if place else ("dataset", "train")
-    after = f"; {wanting} needs training images, there or where `calibration` says" if wanting else ""
+    after = f"; {wanting} training images" if wanting else ""
     found: list[str] = []
     with collected(found, f"{study.source}: {key}: ", after):
         wanted = replace(files.wanted, x=files.wanted.x if place else None, y=None, split=split, labelled=False)
@@ -265,10 +265,11 @@ def _training_images(study: Study, files: Files, problems: list[str]) -> Dataset
 
 
 def _calibrated(study: Study) -> str | None:
-    """What first depends on training images."""
+    """What first depends on training images, in words that they follow."""
     every = (t for family in study.family for choices in family.choices for t in choices)
-    ops = [t.op for t in every if isinstance(t, DataFlow) and t.calibrated]
-    return next(iter([*ops, *("recalibrate" for family in study.family if family.recalibrate)]), None)
+    found = [f"{t.op} calibrates on" for t in every if isinstance(t, DataFlow) and t.calibrated]
+    found += ["recalibrate takes statistics of" for family in study.family if family.recalibrate]
+    return next(iter(found), None)
 
 
 def _said(dataset: Dataset) -> str:

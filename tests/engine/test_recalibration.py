@@ -278,7 +278,7 @@ REFUSED = {
     ),
     "no images": (
         {"dataset": "bare.npz"},
-        r"^study: dataset: .*bare.npz: .*; recalibrate needs training images, there or where `calibration` says$",
+        r"^study: dataset: .*bare.npz: .*; recalibrate takes statistics of training images$",
     ),
     "a norm used twice": (
         {"model": "twice.keras"},
