@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ import sweep
 from sweep import cli
 from sweep.errors import InputError, Interrupted
 from sweep.preparation.inputs import prepare
+from sweep.reporting.figures.levels import Bar, levels_picture
 from sweep.search import prober, tolerate
 from sweep.search.goal import CHIPS
 from sweep.search.levels import Levels
@@ -176,6 +178,36 @@ def test_files_say_what_is_printed(study: Path, capsys: pytest.CaptureFixture[st
     for row, one in zip(rows, said["levels"], strict=True):
         assert float(row["level"]) == one["level"]
         assert f"{one['level']:.4g}" in shown
+    assert "<svg" in (folder / "levels.svg").read_text()
+    page = (folder / "report.html").read_text()
+    (table,) = re.findall(r"<table.*?</table>", page, re.S)
+    for one in said["levels"]:
+        row = [one["where"], *(f"{one[key]:.4g}" for key in ("level", "sure", "most"))]
+        assert "".join(f">{text}</t" for text in row) in re.sub(r"(</t)[hd]><t[hd][^>]*", r"\1", table)
+    assert 'id="ref-brent1973"' in page
+    (folder / "report.html").unlink()
+    assert cli.main(["report", str(folder)]) == 0
+    assert (folder / "report.html").read_text() == page
+
+
+def test_levels_beyond_the_range_are_drawn_at_its_ends():
+    """Arrows and words there, a mark with its interval elsewhere."""
+    from matplotlib.figure import Figure
+
+    bars = [
+        Bar("all", 2.0, 1.5, 3.0, ""),
+        Bar("a", None, 5.0, None, "beyond 5"),
+        Bar("b", None, None, None, "before 1"),
+    ]
+    figure = Figure()
+    levels_picture(bars, "scale").draw(figure)
+    (axes,) = figure.axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["all", "a", "b"]
+    assert [text.get_text() for text in axes.texts] == ["beyond 5", "before 1"]
+    marks = {line.get_marker(): (line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines}
+    assert (marks["o"], marks[">"], marks["<"]) == ((2.0, 0), (5.0, 1), (1.5, 2))
+    (segment,) = axes.collections[0].get_segments()
+    assert segment[:, 0].tolist() == [1.5, 3.0]
 
 
 def test_interrupted_and_begun_again_it_is_the_same_answer(study: Path, monkeypatch: pytest.MonkeyPatch):
