@@ -74,7 +74,7 @@ class Job:
             columns=study.columns,
             cells={cell.id: cell for cell in study.cells},
             flow=prepared.flow,
-            calibration=prepared.calibration,
+            calibration=prepared.calibration if any(cell.recalibrated for cell in study.cells) else None,
             trust=prepared.trusted,
             rescale=study.rescale,
             measures=tuple(study.measures),

@@ -27,7 +27,7 @@ from sweep.perturb.selection import selected
 from sweep.preparation.chips import recalibration_of
 from sweep.preparation.files import Files, layers_of, read_files
 from sweep.preparation.sites import Flow, Placed, place, sites_of
-from sweep.study.family import CLEAN, PER_LAYER, Family
+from sweep.study.family import CALIBRATION_IMAGES, CLEAN, PER_LAYER, Family
 from sweep.study.models import code_for, written
 from sweep.study.study import Parsed, Study, digest
 
@@ -61,7 +61,7 @@ class Prepared:
         flow: what acts on the data flow, by cell.
         networks: the models, loaded.
         trusted: whether the model files were loaded unchecked.
-        calibration: training images on which chips are recalibrated, where a family asks for it.
+        calibration: the first training images, where ranges or statistics may be calibrated on them.
     """
 
     study: Study
@@ -125,10 +125,9 @@ def prepare(study: Study | Parsed, trust: bool = False) -> Prepared:
         cells = [cell for cell in study.cells if cell.model == label]
         with collected(problems, f"{study.source}: ", f" ({label})"):
             flow.update(place(cells, network, (files.dataset, training), study.rescale))
-    calibration = None
-    if training is not None and (most := max((family.recalibrated for family in study.family), default=0)):
-        calibration = training.first(most)
-        problems += _unfit_for_recalibration(study, files.networks, flow, calibration)
+    most = max(CALIBRATION_IMAGES, *(family.recalibrated for family in study.family))
+    calibration = None if training is None else training.first(most)
+    problems += _unfit_for_recalibration(study, files.networks, flow, calibration)
     if problems:
         raise InputError(dict.fromkeys(problems))
     models = {}
@@ -222,7 +221,7 @@ def _not_recalibrated(study: Study, networks: Mapping[str, Network]) -> Iterator
 
 
 def _unfit_for_recalibration(
-    study: Study, networks: Mapping[str, Network], flow: Flow, calibration: Dataset
+    study: Study, networks: Mapping[str, Network], flow: Flow, calibration: Dataset | None
 ) -> Iterator[str]:
     """Families likewise, whose networks turn out not to be such that statistics are known."""
     for i, family in enumerate(study.family):

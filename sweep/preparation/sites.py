@@ -60,17 +60,33 @@ def place(cells: Sequence[Cell], network: Network, sets: tuple[Dataset, Dataset 
     `sets` are the test and the training set; the latter is not None where a transform is `calibrated`. Raises
     InputError when a transform selects no layer, or when the network's data flow is not known.
     """
+    samples = observed(cells, network, sets, rescale)
+    return {cell.id: flow_of(cell.transforms, network, samples) for cell in cells} if samples else {}
+
+
+def observed(
+    cells: Sequence[Cell], network: Network, sets: tuple[Dataset, Dataset | None], rescale: str | None
+) -> dict[Site, Array | None]:
+    """What the clean network hands to each site of some cells: (images, ...), None without training images.
+
+    Args and errors as for `place`.
+    """
     from sweep.engine.graph import Unsupported
 
-    chosen = {cell.id: sites_in(cell.transforms, network.layers) for cell in cells}
-    sites = list(dict.fromkeys(site for found in chosen.values() for _, _, _, site in found))
+    sites = list(dict.fromkeys(site for cell in cells for *_, site in sites_in(cell.transforms, network.layers)))
     if not sites:
         return {}
     try:
-        samples = dict(zip(sites, _observe(network, sets, rescale, sites), strict=True))
+        return dict(zip(sites, _observe(network, sets, rescale, sites), strict=True))
     except Unsupported as reason:
         raise InputError(f"transforms of the data flow cannot act here: {reason}") from None
-    return {cell: tuple(placed(*where, samples[where[3]]) for where in found) for cell, found in chosen.items()}
+
+
+def flow_of(
+    transforms: Sequence[Transform], network: Network, samples: Mapping[Site, Array | None]
+) -> tuple[Placed, ...]:
+    """What acts on the data flow under a perturbation all of whose sites were `observed`."""
+    return tuple(placed(*where, samples[where[3]]) for where in sites_in(transforms, network.layers))
 
 
 def _observe(

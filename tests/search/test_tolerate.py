@@ -136,6 +136,35 @@ def test_whole_levels_are_those_of_enumeration(study: Path):
         assert row.sure == row.most == row.level  # nothing is random
 
 
+def test_levels_of_the_data_flow_are_where_the_budget_ends(study: Path, monkeypatch: pytest.MonkeyPatch):
+    """Noise on activations, by a study of the levels that were found, on all images."""
+    monkeypatch.setattr(tolerate, "CHIPS", 150)
+    edit('op = "gaussian", scale = [0, 0.1]', 'op = "activation_noise", layers = "conv1", scale = [0, 2]')
+    (one,) = sweep.tolerate("study.toml", "noise", precision=20).levels
+    ends = f"scale = [{one.sure!r}, {one.level!r}, {one.most!r}]"
+    edit("scale = [0, 2]", ends)
+    edit("seeds = 3", "seeds = 60")
+    means = sweep.run("study.toml", "check", runner="inline").summary().set_index("family")["mean"]
+    near, centre, far = means["clean"] - 0.05 - means["noise"]
+    assert near < 0.006
+    assert far > -0.006
+    assert abs(centre) < 0.012
+
+
+def test_bits_of_converters_are_those_of_enumeration(study: Path):
+    edit('op = "gaussian", scale = [0, 0.1]', 'op = "activation_affine", bits = [1, 8], layers = "conv1"')
+    data = dict(np.load("data.npz"))
+    np.savez("data.npz", x_train=data["x_test"][:100], **data)
+    found = sweep.tolerate("study.toml", "found").levels[0]
+    edit("bits = [1, 8]", "bits = [1, 2, 3, 4, 5, 6, 7, 8]")
+    summary = sweep.run("study.toml", "all", runner="inline").summary()
+    clean = summary.loc[summary["family"] == "clean", "mean"].iloc[0]
+    kept = summary.loc[summary["mean"] >= clean - 0.05].dropna(subset="bits")["bits"].tolist()
+    assert found.level in kept
+    assert found.level - 1 not in kept
+    assert found.level == found.sure == found.most
+
+
 def test_times_are_sought_on_their_logarithm(study: Path):
     edit('op = "gaussian", scale = [0, 0.1]', 'op = "drift", nu_std = 0.05, time = [1, 1e9]')
     one = prepare(parse_file("study.toml"))
@@ -240,7 +269,6 @@ def test_interrupted_and_begun_again_it_is_the_same_answer(study: Path, monkeypa
         ("scale = [0, 0.1]", "scale = [0.1]", "family[0].perturb[0].scale: a level is sought between the ends"),
         ("scale = [0, 0.1]", 'scale = 0.1, basis = ["weight", "layer_max"]', "basis: is no number"),
         ("scale = [0, 0.1]", 'scale = [0, 0.1], basis = ["weight", "layer_max"]', "family[0]: sweeps scale, basis"),
-        ('op = "gaussian"', 'op = "activation_noise"', "acts on the data flow; levels are sought for weights only"),
         ("#BUDGET", "below = { scale = 0.05 }", "budget.below: {'scale': 0.05} is no cell of family 'noise'"),
     ],
 )
