@@ -39,7 +39,7 @@ def _said(cells: Sequence[Cell], network: Network, flow: Flow) -> Iterator[str]:
         yield f"data flow at {_listed(list(places))}"
     if anew:
         layers = dict.fromkeys(network.variables[i].layer for i in statistics_in(network.variables))
-        yield f"then statistics of {_listed(list(layers))} anew, from the first {anew:,} training images"
+        yield f"then statistics of {_listed(list(layers))} anew, from {anew:,} training images at most"
     if not chosen:
         return
     of_all, found = Counter[str](), Counter[str]()  # numbers of weights by layer

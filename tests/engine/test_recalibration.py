@@ -198,7 +198,7 @@ def check_chip(run: sweep.Run, capsys: pytest.CaptureFixture[str]) -> None:
 
 def check_plan(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["plan", "study.toml"]) == 0
-    told = "anew: then statistics of norm1, norm2, norm3 anew, from the first 90 training images; weights of first"
+    told = "anew: then statistics of norm1, norm2, norm3 anew, from 90 training images at most; weights of first"
     out = capsys.readouterr().out
     assert told in " ".join(out.split())
     assert out.count("anew, from") == 1
