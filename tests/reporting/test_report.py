@@ -167,7 +167,7 @@ def test_only_pictures_are_taken_for_markup_as_they_are() -> None:
     """Which `sweep.reporting.figures.inline` escapes; script and style are the package's own files."""
     sources = {path.name: path.read_text() for path in Path(html.__file__).parent.glob("*.j2")}
     found = {name: re.findall(r"(\w[\w.]*)\s*\|\s*safe", text) for name, text in sources.items()}
-    pages = dict.fromkeys(("page.html.j2", "searched.html.j2"), ["drawn.svg"])
+    pages = {name: ["drawn.svg"] for name in ("page.html.j2", "searched.html.j2")}
     assert {name: safe for name, safe in found.items() if safe} == pages
     assert not [text for text in sources.values() if "autoescape" in text]
 
