@@ -86,6 +86,16 @@ def tolerate(
     return _searched(search, "tolerance", study, out, family, trust_model, trust_plugins, tell)
 
 
+def report(place: str | Path) -> str | None:
+    """Write report.html, one page of what searches in a folder have found; returns where, None where none has.
+
+    Raises StoreError where what is there is damaged.
+    """
+    from sweep.search.report import report_of
+
+    return report_of(place)
+
+
 def _searched(
     search: Callable[..., Found],
     what: str,

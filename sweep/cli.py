@@ -179,7 +179,7 @@ def _table(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    print(_opened(options).write_report())
+    print(budgeted.report(options.run) or _opened(options).write_report())
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -232,7 +232,7 @@ def _how(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _said(found: Allocation | Tolerance) -> None:
-    print(f"{found}\n\nresults in {found.folder}")
+    print(f"{found}\n\nresults in {found.folder}; report: {found.folder}/report.html")
     if not found.kept:
         raise SweepError(found.verdict())
 

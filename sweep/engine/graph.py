@@ -13,7 +13,7 @@ from keras import layers as kl
 from keras import ops
 
 from sweep.engine.sites import IDENTITY, Insert, Site
-from sweep.engine.steps import Step, Tensor, run_steps, train_steps
+from sweep.engine.steps import Step, Tensor, Update, run_steps, train_steps
 from sweep.networks.inspection import leaves_of
 
 _FUNCTIONAL = type(keras.Model(inputs := keras.Input((1,)), inputs))
@@ -113,15 +113,15 @@ class Graph:
         slots = run_steps(self.prefix, self._begin(images), [], {})
         return tuple(slots[i] for i in self.boundary)
 
-    def run(self, images: Tensor, values: Sequence[Tensor]) -> Tensor:
+    def run(self, images: Tensor, values: Sequence[Tensor], update: Update | None = None) -> Tensor:
         """The plain forward pass: outputs (B, ...) for the values of `model.weights` and then of the sites.
 
-        Without values for the sites, these let everything through.
+        Without values for the sites, these let everything through; `update` may give variables others on the way.
         """
         mapping = list(zip(self._weights, values, strict=False))
         of_sites = values[len(mapping) :]
         inserted = dict(zip(self.inserts, of_sites, strict=True)) if of_sites else {}
-        return run_steps(self.steps, self._begin(images), mapping, inserted)[self.output]
+        return run_steps(self.steps, self._begin(images), mapping, inserted, update)[self.output]
 
     def train(
         self, images: Tensor, values: Sequence[Tensor]

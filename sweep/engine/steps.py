@@ -13,6 +13,8 @@ from keras import ops
 from sweep.engine.sites import Insert
 
 Tensor = Any
+Update = Callable[[Any, list[Tensor]], Sequence[tuple[Any, Tensor]]]
+"""An operation and what it is about to take → variables of it, with the values that it is to have for this."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,16 @@ def run_steps(
     slots: dict[int, Tensor],
     mapping: list[tuple[Any, Tensor]],
     inserted: Mapping[Insert, Tensor],
+    update: Update | None = None,
 ) -> dict[int, Tensor]:
     """All slots after some steps, as `predict` runs them; sites without a value let everything through."""
-    with keras.StatelessScope(state_mapping=mapping, collect_losses=False):
-        return _through(steps, slots, inserted, training=False)
+    with keras.StatelessScope(state_mapping=mapping, collect_losses=False) as scope:
+
+        def before(operation: Any, inputs: list[Tensor]) -> None:
+            for changed in update(operation, inputs) if update else ():
+                scope.add_update(changed)
+
+        return _through(steps, slots, inserted, training=False, before=before)
 
 
 def train_steps(
@@ -64,7 +72,11 @@ def train_steps(
 
 
 def _through(
-    steps: Sequence[Step], slots: dict[int, Tensor], inserted: Mapping[Insert, Tensor], training: bool
+    steps: Sequence[Step],
+    slots: dict[int, Tensor],
+    inserted: Mapping[Insert, Tensor],
+    training: bool,
+    before: Callable[[Any, list[Tensor]], None] | None = None,
 ) -> dict[int, Tensor]:
     taken: dict[Insert, int] = {}
     for step in steps:
@@ -75,6 +87,8 @@ def _through(
             if value is not None:
                 outputs = [act(step.operation, inputs[0], _share(step, value, taken), training)]
         else:
+            if before:
+                before(step.operation, inputs)
             args, kwargs = step.fill(inputs)
             if isinstance(step.operation, keras.Layer):  # some take the default for training, and are random
                 kwargs = {**kwargs, "training": training}

@@ -135,7 +135,8 @@ def growth_of(store: Store, prepared: Prepared) -> Growth | None:
     plain = not any(table["op"] in own for cell in common for table in new["cells"][cell])
     of_some = {f"{_MODEL}{label}" for label in _labels(old) ^ _labels(new)}
     calibrated = (t for cell in study.cells if cell.id in common for t in cell.transforms if isinstance(t, DataFlow))
-    of_some |= set() if any(t.calibrated for t in calibrated) else {"calibration"}
+    anew = any(cell.recalibrated for cell in study.cells if cell.id in common)
+    of_some |= set() if anew or any(t.calibrated for t in calibrated) else {"calibration"}
     wrong = [change for change in changes if not _is_growth(change, of_some, plain)]
     if wrong or (old["cells"] and not common):
         raise InputError(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from sweep.data.datasets import Dataset
 from sweep.data.measures import ACCURACY
 from sweep.engine.budget import HELD_BYTES
 from sweep.execution.plan import DEADLINE_SECONDS, Chunk
@@ -34,7 +35,8 @@ class Job:
     runs before it meets them; `device` is the kind that evaluates, CPU or GPU, or empty for what there is, and `gpus`
     what each task was given; `survey` says how chips that serve the mean alone sample the images, all of which they see
     where it is None; `expected` is how many trials of a cell, on all images, a worker has probably to do, and empty
-    where nobody knows; `memory` is in bytes, what a worker may take for images; `backend` is the library whose tensors
+    where nobody knows; `memory` is in bytes, what a worker may take for images; `calibration` are the
+    training images on which chips are recalibrated, if any is; `backend` is the library whose tensors
     Keras uses, or empty for what there is.
     """
 
@@ -58,6 +60,7 @@ class Job:
     survey: Survey | None = None
     expected: Mapping[str, float] = field(default_factory=dict)
     memory: int = HELD_BYTES
+    calibration: Dataset | None = None
     backend: str = ""
 
     @classmethod
@@ -71,6 +74,7 @@ class Job:
             columns=study.columns,
             cells={cell.id: cell for cell in study.cells},
             flow=prepared.flow,
+            calibration=prepared.calibration if any(cell.recalibrated for cell in study.cells) else None,
             trust=prepared.trusted,
             rescale=study.rescale,
             measures=tuple(study.measures),

@@ -39,10 +39,11 @@ from sweep.execution.job import Job, Outcome, unpacked
 from sweep.execution.plan import FEW, SURVEY, WHOLE, Chunk
 from sweep.execution.travel import Travelling
 from sweep.networks.backend import FOR_GPUS, LIBRARIES, library, use
-from sweep.perturb.perturbation import KEPT_WEIGHTS, block_of, reached, reads
+from sweep.perturb.perturbation import KEPT_WEIGHTS, block_of
 from sweep.perturb.shared import Shared
+from sweep.preparation.chips import entries, recalibration_of, varied
 from sweep.preparation.inputs import ModelFile
-from sweep.preparation.sites import Placed, sites_of
+from sweep.preparation.sites import sites_of
 from sweep.randomness import FIRST_SAMPLED
 from sweep.statistics.sampling import Design
 from sweep.storage.paths import AccessError, Folder
@@ -245,8 +246,8 @@ def _see(
     shared = Shared()
     cells = {cell.id: cell for cell, _ in trials}.values()
     laws = {cell.id: evaluator.law(cell.transforms) if integrate else None for cell in cells}
-    entries = (_entries(job, evaluator, cell, seed, shared) for cell, seed in trials)
-    return evaluator.see(entries, images, kind.varied, kind.block, [laws[cell.id] for cell, _ in trials])
+    given = (_entries(job, evaluator, cell, seed, shared) for cell, seed in trials)
+    return evaluator.see(given, images, kind.varied, kind.block, [laws[cell.id] for cell, _ in trials])
 
 
 def _alike(
@@ -277,8 +278,8 @@ def _alike(
 
 
 def _kind(job: Job, network: Network, cell: str) -> _Kind:
-    transforms = job.cells[cell].transforms
-    return _Kind(reached(network.variables, transforms), sites_of(job.flow.get(cell, ())), block_of(transforms))
+    one = job.cells[cell]
+    return _Kind(varied(one, network.variables), sites_of(job.flow.get(cell, ())), block_of(one.transforms))
 
 
 def _expected(job: Job, network: Network, model: str) -> Mapping[_Kind, float]:
@@ -303,8 +304,8 @@ def _evaluate(job: Job, evaluator: Evaluator, kind: _Kind, trials: list[tuple[Ce
     for start in range(0, len(trials), backend.trials):
         part = trials[start : start + backend.trials]
         begun = time.perf_counter()
-        entries = [_entries(job, evaluator, cell, seed, shared) for cell, seed in part]
-        counts = evaluator.count(entries, kind.varied, kind.block)
+        given = [_entries(job, evaluator, cell, seed, shared) for cell, seed in part]
+        counts = evaluator.count(given, kind.varied, kind.block)
         seconds = (time.perf_counter() - begun) / len(part)
         for (cell, seed), (correct, nonfinite, values) in zip(part, counts, strict=True):
             accuracy = None if correct is None else correct / evaluator.images
@@ -330,12 +331,9 @@ def _evaluate(job: Job, evaluator: Evaluator, kind: _Kind, trials: list[tuple[Ce
 def _entries(
     job: Job, evaluator: Evaluator, cell: Cell, seed: int, shared: Shared | None = None
 ) -> Iterator[list[Entry]]:
-    """What a trial evaluates, block after block: its weights, then what it has for the sites."""
-    placed: tuple[Placed, ...] = job.flow.get(cell.id, ())
-    flow = [p.entry(job.root_seed, seed) for p in placed]
-    variables = evaluator.network.variables
-    for weights in reads(evaluator.weights, variables, cell.transforms, job.root_seed, seed, shared):
-        yield [*weights, *flow]
+    network, placed = evaluator.network, job.flow.get(cell.id, ())
+    anew = recalibration_of(cell, network, placed, job.calibration, job.rescale)
+    return entries(cell, evaluator.weights, network.variables, placed, job.root_seed, seed, shared, anew)
 
 
 def _load(job: Job, model: ModelFile) -> Network:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -43,6 +44,11 @@ class Variable:
     def size(self) -> int:
         """How many values it holds."""
         return math.prod(self.shape)
+
+
+def statistics_in(variables: Sequence[Variable]) -> list[int]:
+    """Indices of the means and variances that batch normalisation takes from its training."""
+    return [v.index for v in variables if v.name in ("moving_mean", "moving_variance")]
 
 
 @dataclass(frozen=True)

@@ -44,12 +44,15 @@ Of these layers it acts on the kernels, unless it says which `variables`; the da
 Of a vector, as a bias, each value is an output channel of its own. A variance below 0 makes scores that are no numbers,
 as in Keras: trials with such images are reported as void.
 
-A family with `sensitivity = "per-layer"` perturbs one of the selected layers at a time, in a cell of its own.
+A family with `sensitivity = "per-layer"` perturbs one of the selected layers at a time, in a cell of its own. With
+`recalibrate = "batch_norm"`, each chip takes the mean and variance of its batch normalisation anew, from training
+images, once its weights are perturbed ([how](howto/recalibration.md)).
 
 Draws of a transform at position t of its family, for variable i of `model.weights`, come from
 `numpy.random.Generator(numpy.random.Philox(numpy.random.SeedSequence([root_seed, seed, t, i])))`; a data-flow
-transform at the layer of position k uses i = 2³² + 1 + k (the images: 2³²), and what a transform of weights draws for
-all its variables together i = 2³². So levels, models and families share their
+transform at the layer of position k uses i = 2³² + 1 + k (the images: 2³²), on the images of a recalibration 2³³ in
+place of 2³², and what a transform of weights draws for all its variables together i = 2³². So levels, models and
+families share their
 draws. With `lifetime = "chip"`, the default, a seed draws once; with `lifetime = "read"` it draws again for every
 `block` of images, in the order of the test set, going on in the same stream. Both together are two transforms in one
 list. Arithmetic on weights is float32. A cell without randomness has one trial.

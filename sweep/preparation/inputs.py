@@ -20,12 +20,14 @@ from sweep.networks.code import NONE, Code
 from sweep.networks.feeding import DEFAULT, fed, feed, rescale_of
 from sweep.networks.forms import suffix_of
 from sweep.networks.loading import Network, check_shape, task_of
+from sweep.networks.variables import statistics_in
 from sweep.perturb.dataflow import DataFlow
 from sweep.perturb.perturbation import of_weights
 from sweep.perturb.selection import selected
+from sweep.preparation.chips import recalibration_of
 from sweep.preparation.files import Files, layers_of, read_files
-from sweep.preparation.sites import Flow, Placed, place
-from sweep.study.family import CLEAN, PER_LAYER, Family
+from sweep.preparation.sites import Flow, Placed, place, sites_of
+from sweep.study.family import CALIBRATION_IMAGES, CLEAN, PER_LAYER, Family
 from sweep.study.models import code_for, written
 from sweep.study.study import Parsed, Study, digest
 
@@ -59,6 +61,7 @@ class Prepared:
         flow: what acts on the data flow, by cell.
         networks: the models, loaded.
         trusted: whether the model files were loaded unchecked.
+        calibration: the first training images, where ranges or statistics may be calibrated on them.
     """
 
     study: Study
@@ -68,6 +71,7 @@ class Prepared:
     flow: Flow
     networks: Mapping[str, Network]
     trusted: bool = False
+    calibration: Dataset | None = None
 
     @property
     def chance(self) -> dict[str, float]:
@@ -113,7 +117,7 @@ def prepare(study: Study | Parsed, trust: bool = False) -> Prepared:
     if problems:
         raise InputError(problems)
     study = with_layers(study, files.networks)
-    problems = list(dict.fromkeys(misfits(study, files.networks)))
+    problems = list(dict.fromkeys([*misfits(study, files.networks), *_not_recalibrated(study, files.networks)]))
     if problems:
         raise InputError(problems)
     flow: dict[str, tuple[Placed, ...]] = {}
@@ -121,6 +125,9 @@ def prepare(study: Study | Parsed, trust: bool = False) -> Prepared:
         cells = [cell for cell in study.cells if cell.model == label]
         with collected(problems, f"{study.source}: ", f" ({label})"):
             flow.update(place(cells, network, (files.dataset, training), study.rescale))
+    most = max(CALIBRATION_IMAGES, *(family.recalibrated for family in study.family))
+    calibration = None if training is None else training.first(most)
+    problems += _unfit_for_recalibration(study, files.networks, flow, calibration)
     if problems:
         raise InputError(dict.fromkeys(problems))
     models = {}
@@ -137,7 +144,7 @@ def prepare(study: Study | Parsed, trust: bool = False) -> Prepared:
         identity["rescale"] = special
     if matrices := {label: own for label, n in files.networks.items() if (own := _own_matrices(n))}:
         identity["matrices of own layers"] = matrices
-    return Prepared(study, models, files.dataset, identity, flow, files.networks, trust)
+    return Prepared(study, models, files.dataset, identity, flow, files.networks, trust, calibration)
 
 
 def _own_matrices(network: Network) -> list[str]:
@@ -204,22 +211,47 @@ def misfits(study: Study, networks: Mapping[str, Network]) -> Iterator[str]:
                 yield from problems
 
 
+def _not_recalibrated(study: Study, networks: Mapping[str, Network]) -> Iterator[str]:
+    """Families that are to be recalibrated, in networks where nothing can be."""
+    for i, family in enumerate(study.family):
+        for label, network in networks.items():
+            if family.recalibrate and not statistics_in(network.variables):
+                where = f"{study.source}: family[{i}].recalibrate"
+                yield f"{where}: {label} has no batch normalisation, whose statistics could be taken anew; leave it out"
+
+
+def _unfit_for_recalibration(
+    study: Study, networks: Mapping[str, Network], flow: Flow, calibration: Dataset | None
+) -> Iterator[str]:
+    """Families likewise, whose networks turn out not to be such that statistics are known."""
+    for i, family in enumerate(study.family):
+        for label, network in networks.items() if family.recalibrate else ():
+            problems: list[str] = []
+            cells = {sites_of(flow.get(cell.id, ())): cell for cell in family.cells(label)}
+            with collected(problems, f"{study.source}: family[{i}].recalibrate: ", f" ({label})"):
+                for cell in cells.values():
+                    made = recalibration_of(cell, network, flow.get(cell.id, ()), calibration, study.rescale)
+                    if made and not flow.get(cell.id) and (problem := made.problem()):
+                        raise InputError(f"cannot be done here: {problem}")
+            yield from problems
+
+
 def _reached_layers(family: Family, label: str, network: Network) -> list[str]:
     transforms = family.cells(label)[0].transforms
     return list(dict.fromkeys(name for t in transforms for name in layers_of(network, type(t), t.layers, t.variables)))
 
 
 def _training_images(study: Study, files: Files, problems: list[str]) -> Dataset | None:
-    """The training images, if a transform of the data flow may want to know what it acts on.
+    """The training images, if a transform of the data flow may want to know what it acts on, or chips are recalibrated.
 
     Where they cannot be read, this joins the problems if one must know, or if the study names them.
     """
     every = (t for family in study.family for choices in family.choices for t in choices)
     wanting, place = _calibrated(study), files.found.get("calibration")
-    if place is None and not any(isinstance(t, DataFlow) for t in every):
+    if place is None and not wanting and not any(isinstance(t, DataFlow) for t in every):
         return None
     key, split = ("calibration", "calibration") if place else ("dataset", "train")
-    after = f"; {wanting} calibrates on training images" if wanting else ""
+    after = f"; {wanting} training images" if wanting else ""
     found: list[str] = []
     with collected(found, f"{study.source}: {key}: ", after):
         wanted = replace(files.wanted, x=files.wanted.x if place else None, y=None, split=split, labelled=False)
@@ -232,9 +264,11 @@ def _training_images(study: Study, files: Files, problems: list[str]) -> Dataset
 
 
 def _calibrated(study: Study) -> str | None:
-    """The first transform whose results depend on training images."""
+    """What first depends on training images, in words that they follow."""
     every = (t for family in study.family for choices in family.choices for t in choices)
-    return next((t.op for t in every if isinstance(t, DataFlow) and t.calibrated), None)
+    found = [f"{t.op} calibrates on" for t in every if isinstance(t, DataFlow) and t.calibrated]
+    found += ["recalibrate takes statistics of" for family in study.family if family.recalibrate]
+    return next(iter(found), None)
 
 
 def _said(dataset: Dataset) -> str:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from sweep.networks.loading import Network
+from sweep.networks.variables import statistics_in
 from sweep.perturb.perturbation import reached
 from sweep.preparation.sites import Flow
 from sweep.study.family import CLEAN, Cell
@@ -32,9 +33,13 @@ def _said(cells: Sequence[Cell], network: Network, flow: Flow) -> Iterator[str]:
     """What the cells of a family reach, all together."""
     selections = {tuple((t.op, t.layers, t.variables) for t in cell.transforms): cell for cell in cells}
     chosen = {i for cell in selections.values() for i in reached(network.variables, cell.transforms)}
+    anew = max((cell.recalibrated for cell in cells), default=0)
     places = {p.layer.layer: None for cell in cells for p in flow.get(cell.id, ())}
     if places:
         yield f"data flow at {_listed(list(places))}"
+    if anew:
+        layers = dict.fromkeys(network.variables[i].layer for i in statistics_in(network.variables))
+        yield f"then statistics of {_listed(list(layers))} anew, from {anew:,} training images at most"
     if not chosen:
         return
     of_all, found = Counter[str](), Counter[str]()  # numbers of weights by layer

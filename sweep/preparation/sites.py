@@ -19,10 +19,10 @@ from sweep.perturb.base import Array, Resolved, Transform, draws
 from sweep.perturb.dataflow import ActivationNoise, DataFlow, Rounding
 from sweep.perturb.selection import select_layers
 from sweep.randomness import stream
-from sweep.study.family import Cell
+from sweep.study.family import CALIBRATION_IMAGES, Cell
 
-CALIBRATION_IMAGES = 1000  # the first of the training images
 STREAMS = 2**32  # the layer at position k of the data flow draws from stream STREAMS + 1 + k; below are variables
+CALIBRATING = 2**33  # likewise, of the images on which statistics are taken
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ class Placed:
     levels: Array | None
     resolved: Resolved
 
-    def entry(self, root_seed: int, seed: int) -> Entry:
-        """What a trial gives this site."""
+    def entry(self, root_seed: int, seed: int, streams: int = STREAMS) -> Entry:
+        """What a trial gives this site; noise on other images has other `streams`."""
         if self.levels is not None:
             return self.levels
-        index = STREAMS + 1 + self.layer.position
+        index = streams + 1 + self.layer.position
         return Noise(self.resolved.sigma or 0.0, lambda: stream(root_seed, seed, self.position, index))
 
 
@@ -60,17 +60,33 @@ def place(cells: Sequence[Cell], network: Network, sets: tuple[Dataset, Dataset 
     `sets` are the test and the training set; the latter is not None where a transform is `calibrated`. Raises
     InputError when a transform selects no layer, or when the network's data flow is not known.
     """
+    samples = observed(cells, network, sets, rescale)
+    return {cell.id: flow_of(cell.transforms, network, samples) for cell in cells} if samples else {}
+
+
+def observed(
+    cells: Sequence[Cell], network: Network, sets: tuple[Dataset, Dataset | None], rescale: str | None
+) -> dict[Site, Array | None]:
+    """What the clean network hands to each site of some cells: (images, ...), None without training images.
+
+    Args and errors as for `place`.
+    """
     from sweep.engine.graph import Unsupported
 
-    chosen = {cell.id: sites_in(cell.transforms, network.layers) for cell in cells}
-    sites = list(dict.fromkeys(site for found in chosen.values() for _, _, _, site in found))
+    sites = list(dict.fromkeys(site for cell in cells for *_, site in sites_in(cell.transforms, network.layers)))
     if not sites:
         return {}
     try:
-        samples = dict(zip(sites, _observe(network, sets, rescale, sites), strict=True))
+        return dict(zip(sites, _observe(network, sets, rescale, sites), strict=True))
     except Unsupported as reason:
         raise InputError(f"transforms of the data flow cannot act here: {reason}") from None
-    return {cell: tuple(placed(*where, samples[where[3]]) for where in found) for cell, found in chosen.items()}
+
+
+def flow_of(
+    transforms: Sequence[Transform], network: Network, samples: Mapping[Site, Array | None]
+) -> tuple[Placed, ...]:
+    """What acts on the data flow under a perturbation all of whose sites were `observed`."""
+    return tuple(placed(*where, samples[where[3]]) for where in sites_in(transforms, network.layers))
 
 
 def _observe(

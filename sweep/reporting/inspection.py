@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,9 +12,11 @@ import numpy as np
 import pandas as pd
 
 from sweep.data.measures import Measure, Outputs
+from sweep.engine.sites import Entry
 from sweep.errors import InputError, StoreError, hint
 from sweep.perturb.base import Array
-from sweep.perturb.perturbation import block_of, perturb, reached, reads
+from sweep.perturb.perturbation import block_of
+from sweep.preparation.chips import entries, recalibration_of, varied
 from sweep.preparation.inputs import Prepared, prepare
 from sweep.preparation.sites import sites_of
 from sweep.reporting.tables.layout import text_table
@@ -45,11 +47,13 @@ class Chip:
 
     @property
     def weights(self) -> list[Array]:
-        """The perturbed weights, in the order of `model.weights`; those of the first read, where each read draws."""
-        network, cell = self._prepared.networks[self._cell.model], self._cell
+        """The perturbed weights, in the order of `model.weights`; those of the first read, where each read draws.
+
+        With the statistics that batch normalisation gets anew, where the cell is recalibrated.
+        """
+        network = self._prepared.networks[self._cell.model]
         clean = [np.array(weight) for weight in network.model.get_weights()]
-        study = self._prepared.study
-        return perturb(clean, network.variables, cell.transforms, study.root_seed, self.seed)
+        return [np.asarray(entry) for entry in next(self._entries(clean))[: len(clean)]]
 
     def save(self, path: str | Path) -> Path:
         """Write the perturbed network as a Keras file (.keras or .h5); returns where.
@@ -149,11 +153,15 @@ class Chip:
         engine = self._stored.get("engine", "plain") if placed else "plain"  # one trial; rounding is by its own way
         study = prepared.study
         evaluator = Evaluator(network, prepared.dataset, engine, sites_of(placed), study.rescale, [measure])
-        flow = [p.entry(study.root_seed, self.seed) for p in placed]
-        drawn = reads(evaluator.weights, network.variables, cell.transforms, study.root_seed, self.seed)
-        entries = ([*weights, *flow] for weights in drawn)
-        evaluator.count([entries], reached(network.variables, cell.transforms), block_of(cell.transforms))
+        given = self._entries(evaluator.weights)
+        evaluator.count([given], varied(cell, network.variables), block_of(cell.transforms))
         return kept[-1]
+
+    def _entries(self, clean: Sequence[Array]) -> Iterator[list[Entry]]:
+        prepared, cell = self._prepared, self._cell
+        network, placed, study = prepared.networks[cell.model], prepared.flow.get(self.cell, ()), prepared.study
+        anew = recalibration_of(cell, network, placed, prepared.calibration, study.rescale)
+        return entries(cell, clean, network.variables, placed, study.root_seed, self.seed, recalibration=anew)
 
 
 def chip(store: Store, cell: str, seed: int, trust_model: bool = False, trust_plugins: Trust = False) -> Chip:

@@ -15,6 +15,7 @@ from sweep.search.costs import UNITS, costs_of
 from sweep.search.goal import Goal
 from sweep.search.prober import Prober
 from sweep.search.ready import ready_study
+from sweep.search.report import write_report
 from sweep.search.search import Search
 from sweep.search.space import Setting, Space, chosen_family
 from sweep.statistics.estimates import Estimate
@@ -82,6 +83,7 @@ def allocate(prepared: Prepared, place: str | Path, family: str | None, tell: Ca
         confidence=1 - 2 * confirmed.doubt,
         settings=(len(search.chips), math.prod(map(len, costs)), prober.chips),
         folder=folder.uri,
+        made=prober.made,
     )
     found.write(folder)
     families: dict[str, Setting] = {"allocated": confirmed.setting}
@@ -89,13 +91,14 @@ def allocate(prepared: Prepared, place: str | Path, family: str | None, tell: Ca
     families |= {"reference": below} if below is not None and below not in families.values() else {}
     text = _ready(prepared, space, families, f"{folder.uri}/{READY}")
     folder.write(READY, text.encode())
+    write_report(folder)
     return found
 
 
 def _ready(prepared: Prepared, space: Space, families: Mapping[str, Setting], place: str) -> str:
     tables = {name: space.perturb(setting) for name, setting in families.items()}
     study = prepared.study
-    return ready_study(study, tables, place, f"{study.name}-allocated").to_toml()
+    return ready_study(study, tables, space.family, place, f"{study.name}-allocated").to_toml()
 
 
 def _best_uniform(space: Space, search: Search, goal: Goal, confirmed: Confirmed) -> Setting | None:

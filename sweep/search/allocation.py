@@ -7,11 +7,11 @@ import io
 import json
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from sweep.reporting.figures.fronts import front_picture
-from sweep.reporting.figures.pictures import save_figures
+from sweep.reporting.figures.pictures import Picture, save_figures
 from sweep.reporting.tables.layout import WIDTH, text_table
 from sweep.search.space import Option, option_text
 from sweep.statistics.estimates import Estimate
@@ -70,6 +70,7 @@ class Allocation:
         confidence: of its limits, both together.
         settings: that were looked at, of how many there are, and chips that were evaluated for all this.
         folder: with its files.
+        made: what it depends on: versions, and the digest of the study.
     """
 
     study: str
@@ -86,6 +87,29 @@ class Allocation:
     confidence: float
     settings: tuple[int, int, int]
     folder: str
+    made: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, said: Mapping[str, Any]) -> Allocation:
+        """The answer of which `to_dict` said this; KeyError, TypeError or ValueError where it is none."""
+        own = {key: str(said[key]) for key in ("study", "family", "model", "unit", "folder")}
+        alike = said["uniform"]
+        return cls(
+            **own,
+            budget=Budget(**said["budget"]),
+            kept=bool(said["kept"]),
+            answer=_point(said["answer"]),
+            layers=[
+                Share(str(s["layer"]), dict(s["option"]), float(s["cost"]), _estimate(s["alone"]))
+                for s in said["layers"]
+            ],
+            uniform=None if alike is None else (str(alike["name"]), _point(alike)),
+            front=[_point(point) for point in said["front"]],
+            chips=int(said["chips"]),
+            confidence=float(said["confidence"]),
+            settings=tuple(int(said["settings"][key]) for key in ("seen", "there", "chips")),  # type: ignore[arg-type]
+            made={str(key): str(text) for key, text in said.get("made", {}).items()},
+        )
 
     @property
     def saved(self) -> float | None:
@@ -104,12 +128,9 @@ class Allocation:
             return f"keeps the budget: {loss}"
         return f"no setting was found that keeps the budget, {self.budget}: the best, {self.answer}, {loss}"
 
-    def __str__(self) -> str:
-        rows = [(s.layer, option_text(s.option), f"{s.cost:,.0f}", points(s.alone)) for s in self.layers]
+    def words(self) -> str:
+        """The answer in sentences."""
         name, other = self.uniform or ("", None)
-        rows.append(("all", "", f"{self.answer.cost:,.0f}", ""))
-        head = f"{self.study}: {self.family}, {self.model}: {self.budget}"
-        table = text_table(("layer", "setting", "cost", "loss when alone"), rows, left=2)
         verdict = self.verdict()
         notes = [f"It {verdict}." if self.kept else f"{verdict[0].upper()}{verdict[1:]}."]
         if other is not None and self.saved is not None:
@@ -121,7 +142,14 @@ class Allocation:
             notes.append("With all layers alike, no setting keeps it.")
         seen, there, chips = self.settings
         notes.append(f"Cost: {self.unit}. Looked at: {seen:,} of {there:,} settings, {chips:,} chips.")
-        return f"{head}\n\n{table}\n\n{textwrap.fill(' '.join(notes), WIDTH)}\n\nThe front\n{self._front_table()}"
+        return " ".join(notes)
+
+    def __str__(self) -> str:
+        rows = [(s.layer, option_text(s.option), f"{s.cost:,.0f}", points(s.alone)) for s in self.layers]
+        rows.append(("all", "", f"{self.answer.cost:,.0f}", ""))
+        head = f"{self.study}: {self.family}, {self.model}: {self.budget}"
+        table = text_table(("layer", "setting", "cost", "loss when alone"), rows, left=2)
+        return f"{head}\n\n{table}\n\n{textwrap.fill(self.words(), WIDTH)}\n\nThe front\n{self._front_table()}"
 
     def _front_table(self) -> str:
         names = list(self.layers[0].option)
@@ -158,16 +186,14 @@ class Allocation:
         limits = [f"{name}{end}" for name in ("loss", "accuracy") for end in ("", "_low", "_high")]
         rows = [[str(p), p.cost, *p.loss, *p.accuracy] for p in self.front]
         place.write(FRONT, _csv(["setting", "cost", *limits], rows))
+        save_figures([self.picture()], lambda name, content: place.write(name, content))
+
+    def picture(self) -> Picture:
+        """The front."""
         limit = self.answer.accuracy.value + self.answer.loss.value - self.budget.drop / 100
         alike = None if self.uniform is None else (self.uniform[0], self.uniform[1].cost, self.uniform[1].accuracy)
-        picture = front_picture(
-            [(p.cost, p.accuracy) for p in self.front],
-            (self.answer.cost, self.answer.accuracy),
-            alike,
-            limit,
-            self.unit,
-        )
-        save_figures([picture], lambda name, content: place.write(name, content))
+        front = [(p.cost, p.accuracy) for p in self.front]
+        return front_picture(front, (self.answer.cost, self.answer.accuracy), alike, limit, self.unit)
 
 
 def points(loss: Estimate, confidence: float | None = None) -> str:
@@ -181,6 +207,15 @@ def points(loss: Estimate, confidence: float | None = None) -> str:
 
 def _value(value: Any) -> str:
     return number(value, 6) if isinstance(value, float) else str(value)
+
+
+def _estimate(said: Mapping[str, float]) -> Estimate:
+    return Estimate(*(float(said[key]) for key in ("value", "low", "high")))
+
+
+def _point(said: Mapping[str, Any]) -> Point:
+    options = {str(layer): dict(option) for layer, option in said["options"].items()}
+    return Point(options, float(said["cost"]), _estimate(said["loss"]), _estimate(said["accuracy"]))
 
 
 def _limits(estimate: Estimate) -> dict[str, float]:

@@ -9,9 +9,9 @@ from functools import lru_cache
 
 from sweep.errors import InputError
 from sweep.perturb.base import Scalar, make, parameters, values_of
-from sweep.perturb.dataflow import DataFlow
 from sweep.preparation.files import layers_of
 from sweep.preparation.inputs import Prepared
+from sweep.preparation.sites import flow_of, observed
 from sweep.search.space import Candidate, option_text
 from sweep.study.family import Cell, Family
 
@@ -29,7 +29,7 @@ class Levels:
     """
 
     def __init__(self, prepared: Prepared, family: Family, model: str, at: str) -> None:
-        """Raises InputError, which names the family `at`, where it does not sweep one number of weights."""
+        """Raises InputError, which names the family `at`, where it does not sweep one number."""
         if len(family.swept) != 1:
             what = ", ".join(family.swept) or "nothing"
             raise InputError(f"{at}: sweeps {what}; a level is sought of one number, given as a list of two or more")
@@ -38,8 +38,6 @@ class Levels:
         kind = type(choices[0])
         if parameters(kind)[self.name] not in (int, float):
             raise InputError(f"{place}: is no number, of which a level could be sought")
-        if issubclass(kind, DataFlow):
-            raise InputError(f"{place}: acts on the data flow; levels are sought for weights only")
         self.whole = parameters(kind)[self.name] is int
         facts = next(f for f in dataclasses.fields(kind) if f.name == self.name).metadata
         self._spacing, self._sign = facts.get("spacing", "linear"), -1.0 if facts.get("worse") == "low" else 1.0
@@ -52,7 +50,9 @@ class Levels:
         self.layers = tuple(dict.fromkeys(layers_of(prepared.networks[model], kind, first.layers, first.variables)))
         self._family, self._model, self._column = family, model, column
         self._cells = {cell.values[column]: cell for cell in family.cells(model)}
-        self._flow = prepared.flow.get(next(iter(self._cells.values())).id, ())
+        self._network = prepared.networks[model]
+        sets = prepared.dataset, prepared.calibration
+        self._samples = observed([*self._cells.values()], self._network, sets, prepared.study.rescale)
         places = [self.place(value) for value in values]
         self.best, self.worst = min(places), max(places)
         self.at = lru_cache(maxsize=None)(self._at)
@@ -91,4 +91,5 @@ class Levels:
         values = {**values_of(one), self.name: level, "layers": one.layers if layer is None else layer}
         transforms[self._position] = make(type(one), values)
         named = f"{self._family.name}/{self.name} {level!r}{'' if layer is None else f' on {layer}'}"
-        return Candidate(Cell(self._model, named, {}, tuple(transforms)), self._flow)
+        cell = Cell(self._model, named, {}, tuple(transforms), self._family.recalibrated)
+        return Candidate(cell, flow_of(transforms, self._network, self._samples))

@@ -27,6 +27,7 @@ from sweep.storage.shards import TRIALS, commit, sound
 from sweep.storage.surveys import Survey, keep_survey, read_survey
 from sweep.study.family import CLEAN, Cell
 from sweep.study.study import digest
+from sweep.version import VERSION
 
 CHIPS = "chips"
 """The folder of all that was evaluated, in that of a search."""
@@ -58,6 +59,12 @@ class Prober:
         self._survey: Survey | None = None
         self._like = ""
         self._load()
+
+    @property
+    def made(self) -> dict[str, str]:
+        """What all of it depends on: versions, and the digest of the study."""
+        found = {f"version of {name}": text for name, text in self._job.versions.items()}
+        return {"version of noisesweep": VERSION, **found, "SHA-256 of the study": self._digest}
 
     def clean(self) -> float:
         """The accuracy of the unperturbed network on all images; UnexpectedError where the study expects more."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from sweep.errors import InputError
 from sweep.files import function_in
+from sweep.study.family import Family
 from sweep.study.paths import MARKERS, bases, locate, locate_data
 from sweep.study.study import Study
 
@@ -15,12 +16,15 @@ _DATA = ("dataset", "calibration")
 _LISTS = ("plugins", "custom_objects")
 
 
-def ready_study(study: Study, families: Mapping[str, Sequence[Mapping[str, Any]]], place: str, name: str) -> Study:
+def ready_study(
+    study: Study, families: Mapping[str, Sequence[Mapping[str, Any]]], like: Family, place: str, name: str
+) -> Study:
     """The study with other families, of these transforms, and a name of its own; without its budget.
 
     Args:
         study: what was searched.
         families: transforms by the name of the family, without lists.
+        like: the family that was searched, whose chips are recalibrated or not.
         place: the file that it is to be; paths that would not be found from there become absolute.
         name: of the study.
     """
@@ -31,7 +35,10 @@ def ready_study(study: Study, families: Mapping[str, Sequence[Mapping[str, Any]]
     }
     tables["measures"] = [_measure(text, study.source, place) for text in study.measures]
     tables["model"] = _found(tables["model"], study.source, place)
-    tables["family"] = [{"name": _name(n), "perturb": [dict(t) for t in perturb]} for n, perturb in families.items()]
+    anew = {"recalibrate": like.recalibrate} if like.recalibrate else {}
+    tables["family"] = [
+        {"name": _name(n), "perturb": [dict(t) for t in perturb], **anew} for n, perturb in families.items()
+    ]
     return Study.from_dict({**tables, "name": name}, place, study.register)
 
 

@@ -124,7 +124,9 @@ class Space:
                     flow += [p for p in self._placed(like, t, len(transforms)) if p.layer.layer == layer]
                 transforms.append(made)
         named = ", ".join(f"{ly} {name} {value!r}" for ly, o in picked.items() for name, value in o.items())  # in full
-        return Candidate(Cell(self.model, f"{self.family.name}/{named}", {}, tuple(transforms)), tuple(flow))
+        family = self.family
+        cell = Cell(self.model, f"{family.name}/{named}", {}, tuple(transforms), family.recalibrated)
+        return Candidate(cell, tuple(flow))
 
     def _placed(self, cell: Cell, position: int, now: int) -> list[Placed]:
         found = self._flow.get(cell.id, ())

@@ -6,10 +6,12 @@ import csv
 import io
 import json
 import textwrap
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
+from sweep.reporting.figures.levels import Bar, levels_picture
+from sweep.reporting.figures.pictures import Picture, save_figures
 from sweep.reporting.tables.layout import WIDTH, text_table
 from sweep.storage.paths import Folder
 from sweep.study.budget import Budget
@@ -51,6 +53,7 @@ class Tolerance:
         levels: first of all layers together, then of each alone.
         evaluated: chips, for all this.
         folder: with its files.
+        made: what it depends on: versions, and the digest of the study.
     """
 
     study: str
@@ -61,6 +64,24 @@ class Tolerance:
     levels: Sequence[Level]
     evaluated: int
     folder: str
+    made: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, said: Mapping[str, Any]) -> Tolerance:
+        """The answer of which `to_dict` said this; KeyError, TypeError or ValueError where it is none."""
+
+        def known(value: Any) -> float | None:
+            return None if value is None else float(value)
+
+        levels = []
+        for one in said["levels"]:
+            level, sure, most = (known(one[key]) for key in ("level", "sure", "most"))
+            levels.append(Level(str(one["where"]), level, sure, most, str(one["outside"]), int(one["chips"])))
+        own = {key: str(said[key]) for key in ("study", "family", "model", "parameter", "folder")}
+        made = {str(key): str(text) for key, text in said.get("made", {}).items()}
+        if not levels:
+            raise ValueError("no levels")
+        return cls(**own, budget=Budget(**said["budget"]), levels=levels, evaluated=int(said["evaluated"]), made=made)
 
     @property
     def kept(self) -> bool:
@@ -80,11 +101,19 @@ class Tolerance:
         head = f"{self.study}: {self.family}, {self.model}: {self.budget}"
         sure = f"{100 * self.budget.confidence:.4g} %"
         table = text_table(("where", self.parameter, f"{sure} interval", "fresh chips"), rows, left=1)
-        notes = (
+        return f"{head}\n\n{table}\n\n{textwrap.fill(self.words(), WIDTH)}"
+
+    def words(self) -> str:
+        """What the levels are, in sentences."""
+        return (
             "The furthest level that keeps the budget, where accuracy only falls with it. The near end of an interval "
             f"is the level up to which the budget is surely kept. {self.evaluated:,} chips were evaluated."
         )
-        return f"{head}\n\n{table}\n\n{textwrap.fill(notes, WIDTH)}"
+
+    def picture(self) -> Picture:
+        """The levels with their intervals."""
+        bars = [Bar(one.where, one.level, one.sure, one.most, one.outside) for one in self.levels]
+        return levels_picture(bars, self.parameter)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -97,6 +126,7 @@ class Tolerance:
         rows = [["" if v is None else v for v in one] for one in self.levels]
         csv.writer(out, lineterminator="\n").writerows([Level._fields, *rows])
         place.write(LEVELS, out.getvalue().encode())
+        save_figures([self.picture()], lambda name, content: place.write(name, content))
 
 
 def _text(level: float | None) -> str:

@@ -13,6 +13,7 @@ from sweep.preparation.inputs import Prepared
 from sweep.search.goal import CHIPS, Goal
 from sweep.search.levels import Levels
 from sweep.search.prober import Prober
+from sweep.search.report import write_report
 from sweep.search.space import chosen_family
 from sweep.search.tolerance import ALL, Level, Tolerance
 from sweep.storage.paths import Folder
@@ -54,8 +55,10 @@ def tolerate(
         found.append(_level(levels, goal, layer, precision))
         one = found[-1]
         tell(f"{one.where}: {one.outside or f'{levels.name} about {one.level:.4g}'}; {prober.chips:,} chips so far")
-    answer = Tolerance(study.name, chosen.name, model, levels.name, budget, found, prober.chips, folder.uri)
+    of = study.name, chosen.name, model, levels.name
+    answer = Tolerance(*of, budget, found, prober.chips, folder.uri, prober.made)
     answer.write(folder)
+    write_report(folder)
     return answer
 
 

@@ -11,11 +11,15 @@ from functools import cached_property
 from typing import Any
 
 from sweep.errors import InputError
-from sweep.perturb.base import CURVES, REGISTRY, SELECTIONS, Scalar, Transform, draws, make, parameters
+from sweep.perturb.base import CURVES, REGISTRY, SELECTIONS, Scalar, Transform, draws, make, parameters, values_of
+from sweep.perturb.perturbation import is_read
 
 Ops = Mapping[str, type[Transform]]
 """Transforms by name."""
 LARGEST_GRID = 1_000_000  # cells of a family
+CALIBRATION_IMAGES = 1000
+"""The first training images, on which ranges and statistics are calibrated."""
+BATCH_NORM = "batch_norm"
 LAYER = "layer"  # the column of a family with `sensitivity`
 PER_LAYER = "per-layer"
 CLEAN = "clean"  # the family of the unperturbed networks, which every study evaluates
@@ -69,12 +73,14 @@ class Cell:
         family: name of the family it comes from.
         values: swept parameters by column name.
         transforms: the perturbation, in order.
+        recalibrated: from how many training images batch normalisation then gets its statistics anew; 0 for not at all.
     """
 
     model: str
     family: str
     values: Mapping[str, Scalar]
     transforms: tuple[Transform, ...]
+    recalibrated: int = 0
 
     @cached_property
     def id(self) -> str:
@@ -88,9 +94,16 @@ class Cell:
         return any(draws(t) for t in self.transforms)
 
     @property
+    def said(self) -> list[dict[str, Any]]:
+        """What is done to the network, step by step, of types that JSON has."""
+        steps: list[dict[str, Any]] = [{"op": t.op, **values_of(t)} for t in self.transforms]
+        anew = {"op": "recalibrate", "kind": BATCH_NORM, "images": self.recalibrated}
+        return [*steps, anew] if self.recalibrated else steps
+
+    @property
     def is_clean(self) -> bool:
         """Whether it is the unperturbed network: in the family of that name, a run of 0.1.0 may have others."""
-        return self.family == CLEAN and all(t.is_identity for t in self.transforms)
+        return self.family == CLEAN and not self.recalibrated and all(t.is_identity for t in self.transforms)
 
 
 @dataclass(frozen=True)
@@ -102,6 +115,8 @@ class Family:
         perturb: one table a transform: `op`, its parameters (a list is swept), `layers`, `variables`.
         sensitivity: "per-layer", or the names of layers: the perturbation acts on one of them at a time, one cell
             each, in place of the `layers` of its transforms; the column is `layer`.
+        recalibrate: "batch_norm", or a table with that `kind` and how many `images`: batch normalisation gets its
+            statistics anew from so many training images, after the perturbation of each chip.
         published: values from elsewhere to print beside ours: tables of swept parameters and `accuracy`, a fraction;
             of bits, `noise` too: the noise level that is said to cost as much.
         ops: the transforms that `perturb` may name.
@@ -111,12 +126,20 @@ class Family:
     perturb: Sequence[Mapping[str, Any]]
     published: Sequence[Mapping[str, Any]] = ()
     sensitivity: str | Sequence[str] = ()
+    recalibrate: str | Mapping[str, Any] | None = None
     ops: Ops = field(default_factory=lambda: REGISTRY, compare=False, repr=False)
 
     @cached_property
     def swept(self) -> dict[str, tuple[int, str]]:
         """Columns of the swept parameters → (position of the transform, parameter), in the order of the grid."""
         return swept_columns(self.perturb, self.ops)
+
+    @property
+    def recalibrated(self) -> int:
+        """As of its cells."""
+        if isinstance(self.recalibrate, Mapping):
+            return int(self.recalibrate.get("images", CALIBRATION_IMAGES))
+        return CALIBRATION_IMAGES if self.recalibrate else 0
 
     @cached_property
     def axes(self) -> dict[str, list[Any]]:
@@ -145,11 +168,28 @@ class Family:
         cells = []
         for chosen in itertools.product(*choices):
             values = {column: getattr(chosen[t], name) for column, (t, name) in self.swept.items()}
-            cells.append(Cell(model, self.name, {**fixed, **values}, chosen))
+            cells.append(Cell(model, self.name, {**fixed, **values}, chosen, self.recalibrated))
         return cells
 
+    def to_dict(self) -> dict[str, Any]:
+        """The table of its TOML form."""
+        table: dict[str, Any] = {"name": self.name, "perturb": [dict(t) for t in self.perturb]}
+        if self.published:
+            table["published"] = [dict(p) for p in self.published]
+        if self.sensitivity:
+            names = self.sensitivity
+            table["sensitivity"] = names if isinstance(names, str) else list(names)
+        if self.recalibrate:
+            table["recalibrate"] = self.recalibrate if isinstance(self.recalibrate, str) else dict(self.recalibrate)
+        return table
+
     def problems(self) -> Iterator[str]:
-        """Published values of no cell, or twice of one; of a family that is valid otherwise."""
+        """Of a family that is valid otherwise: values published of no cell or twice of one, no chip to recalibrate."""
+        if self.recalibrate and any(is_read(t) for found in self.choices for t in found):
+            yield (
+                'recalibrate: takes the statistics of a chip once, and with lifetime = "read" each read has weights of '
+                "its own; leave one of them out"
+            )
         if self.published and self.sensitivity == PER_LAYER:
             yield 'published: the layers of "per-layer" are not known yet; name them in `sensitivity`'
             return

@@ -17,7 +17,7 @@ from sweep.errors import hint, nearest
 from sweep.perturb.base import KERNELS, REGISTRY, Transform, table_of
 from sweep.randomness import FIRST_SAMPLED
 from sweep.study.described import is_ours
-from sweep.study.family import RESERVED
+from sweep.study.family import BATCH_NORM, CALIBRATION_IMAGES, RESERVED
 from sweep.tables import Problem, Said
 
 
@@ -85,11 +85,18 @@ _PUBLISHED = {
 }
 _POINT = t.model("published", _PUBLISHED, others=True)  # swept parameters
 _PER_LAYER = t.either(Annotated[Literal["per-layer"], Said(_LAYERS)], t.some(_TEXT, _LAYERS, least=0, distinct=True))
+_ANEW = '"batch_norm" or a table such as { kind = "batch_norm", images = 256 }'
+_RECALIBRATED = {
+    "kind": (t.choice((BATCH_NORM,)), BATCH_NORM, "what is taken anew: mean and variance of batch normalisation"),
+    "images": (t.whole(2), CALIBRATION_IMAGES, "the first so many training images"),
+}
+_RECALIBRATE = t.either(Annotated[Literal["batch_norm"], Said(_ANEW)], t.model("recalibrate", _RECALIBRATED), dict)
 _FAMILY = {
     "name": (_NAME, ..., "unique in the study"),
     "perturb": (t.some(Annotated[dict[str, Any], _Perturbed()], wrong=_TRANSFORMS), ..., "transforms, in order"),
     "published": (t.some(_POINT, wrong=_POINTS, least=0), (), "values from elsewhere to print beside ours"),
     "sensitivity": (_PER_LAYER, (), "acts on one layer at a time, a cell each"),
+    "recalibrate": (_RECALIBRATE, None, "takes statistics of each chip anew, on training images"),
 }
 _KIND: Any = Annotated[t.model("family", _FAMILY), Said(wrong="is not a [[family]] table")]
 IMAGES = ("all", "sampled")

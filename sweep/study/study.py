@@ -18,7 +18,7 @@ from sweep.data.measures import ACCURACY, FORM, Measure, further, is_own, measur
 from sweep.data.measures import column as measure_column
 from sweep.errors import InputError, collected
 from sweep.files import read_tables
-from sweep.perturb.base import REGISTRY, parameters, values_of
+from sweep.perturb.base import REGISTRY, parameters
 from sweep.randomness import FIRST_SAMPLED
 from sweep.study.family import CLEAN, LAYER, SAID, Cell, Family, Ops, as_list, read_family
 from sweep.study.models import Named, code_of, from_memory, labelled, models_in
@@ -141,15 +141,6 @@ class Study:
 
     def to_dict(self) -> dict[str, Any]:
         """The tables of its TOML form."""
-        families = []
-        for family in self.family:
-            table: dict[str, Any] = {"name": family.name, "perturb": [dict(t) for t in family.perturb]}
-            if family.published:
-                table["published"] = [dict(p) for p in family.published]
-            if family.sensitivity:
-                names = family.sensitivity
-                table["sensitivity"] = names if isinstance(names, str) else list(names)
-            families.append(table)
         return {
             "name": self.name,
             "model": _plain(self.model) if isinstance(self.model, str | Mapping) else list(map(_plain, self.model)),
@@ -162,7 +153,7 @@ class Study:
             **{key: value for key in ("rescale", "expected", "budget") if (value := getattr(self, key)) is not None},
             **({"plugins": list(self.plugins)} if self.plugins else {}),
             **({"custom_objects": list(self.custom_objects)} if self.custom_objects else {}),
-            "family": families,
+            "family": [family.to_dict() for family in self.family],
         }
 
     def to_toml(self) -> str:
@@ -311,9 +302,7 @@ class Study:
 
         Two studies with equal identities give equal rows for equal (cell, seed).
         """
-        perturbations = {
-            cell.id: [{"op": t.op, **values_of(t)} for t in cell.transforms] for cell in self.cells if cell.transforms
-        }
+        perturbations = {cell.id: cell.said for cell in self.cells if cell.transforms}
         identity = {"root_seed": self.root_seed, "files": dict(digests), "cells": perturbations}
         if self.precision is not None and self.images == "all":
             identity["images"] = {"chips for the mean": "all"}

@@ -20,8 +20,9 @@ from sweep.networks.feeding import feed
 from sweep.networks.loading import Network
 from sweep.perturb.base import Array
 from sweep.perturb.perturbation import plan_of, reached
-from sweep.preparation.sites import CALIBRATION_IMAGES, placed, sites_in
+from sweep.preparation.sites import placed, sites_in
 from sweep.randomness import STEPS, epoch_stream
+from sweep.study.family import CALIBRATION_IMAGES
 from sweep.training.noise import Noise
 
 

@@ -165,9 +165,11 @@ def test_whatever_a_template_is_given_is_text_and_what_it_lacks_is_an_error() ->
 
 def test_only_pictures_are_taken_for_markup_as_they_are() -> None:
     """Which `sweep.reporting.figures.inline` escapes; script and style are the package's own files."""
-    sources = [path.read_text() for path in Path(html.__file__).parent.glob("*.j2")]
-    assert [found for text in sources for found in re.findall(r"(\w[\w.]*)\s*\|\s*safe", text)] == ["drawn.svg"]
-    assert not [text for text in sources if "autoescape" in text]
+    sources = {path.name: path.read_text() for path in Path(html.__file__).parent.glob("*.j2")}
+    found = {name: re.findall(r"(\w[\w.]*)\s*\|\s*safe", text) for name, text in sources.items()}
+    pages = {name: ["drawn.svg"] for name in ("page.html.j2", "searched.html.j2")}
+    assert {name: safe for name, safe in found.items() if safe} == pages
+    assert not [text for text in sources.values() if "autoescape" in text]
 
 
 def test_sources_of_all_transforms_name_references_that_are_known() -> None:

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import itertools
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,54 @@ def test_files_say_what_is_printed(study: Path, capsys: pytest.CaptureFixture[st
     assert said["answer"]["cost"] in costs
     assert "<svg" in (folder / "front.svg").read_text()
     assert (folder / "front.png").stat().st_size > 1000
+    assert "report: " in shown.out
+    check_page(folder, said, costs)
+    check_page_again(folder, capsys)
+
+
+def check_page(folder: Path, said: dict, costs: list[float]) -> None:
+    """The page has the rows of the files, a figure, and the sources of what it says."""
+    page = (folder / "report.html").read_text()
+    layers, front = [rows_of(table) for table in re.findall(r"<table.*?</table>", page, re.S)]
+    assert [row[0] for row in layers] == ["conv1", "fc", "all"]
+    assert [float(row[2].replace(",", "")) for row in layers[:2]] == [layer["cost"] for layer in said["layers"]]
+    for row, layer in zip(layers, said["layers"], strict=False):
+        assert [float(text) for text in row[3:]] == pytest.approx([100 * v for v in layer["alone"].values()], abs=0.005)
+    assert [float(row[2].replace(",", "")) for row in front] == costs
+    for row, point in zip(front, said["front"], strict=True):
+        wanted = [100 * v for limits in (point["accuracy"], point["loss"]) for v in limits.values()]
+        assert [float(text) for text in row[3:]] == pytest.approx(wanted, abs=0.005)
+        assert ("the answer" in row[1]) == (point["options"] == said["answer"]["options"])
+    assert page.count("<svg") == 1
+    assert 'id="ref-bauer1991"' in page
+    assert "m = a − (r − d)" in page
+    assert "name = &#34;small-allocated&#34;" in page
+    assert not re.search(r'(?:src|href)="(?!#|https://doi\.org/)', page)
+
+
+def check_page_again(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`sweep report` makes the same page of the folder, and says in a line what is wrong with one."""
+    before = (folder / "report.html").read_bytes()
+    (folder / "report.html").unlink()
+    assert cli.main(["report", str(folder)]) == 0
+    assert capsys.readouterr().out.strip() == str((folder / "report.html").absolute())
+    assert (folder / "report.html").read_bytes() == before
+    said = json.loads((folder / "allocation.json").read_text())
+    evil = {**said, "model": "<script>alert(1)</script>"}
+    (folder / "allocation.json").write_text(json.dumps(evil))
+    assert cli.main(["report", str(folder)]) == 0
+    assert "<script>alert" not in (folder / "report.html").read_text()
+    for damaged in ("{", "[]", json.dumps({**said, "front": [{}]}), json.dumps({**said, "budget": {"dorp": 1}})):
+        (folder / "allocation.json").write_text(damaged)
+        capsys.readouterr()
+        assert cli.main(["report", str(folder)]) == 1
+        assert "allocation.json: is damaged; the command that made it makes it again" in capsys.readouterr().err
+    assert cli.main(["report", str(folder / "chips")]) == 2, "neither a run nor a search"
+
+
+def rows_of(table: str) -> list[list[str]]:
+    found = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in re.findall(r"<tr.*?</tr>", table, re.S)]
+    return found[1:]
 
 
 def test_the_study_that_is_found_runs_from_anywhere_and_says_the_same(study: Path, monkeypatch: pytest.MonkeyPatch):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ import sweep
 from sweep import cli
 from sweep.errors import InputError, Interrupted
 from sweep.preparation.inputs import prepare
+from sweep.reporting.figures.levels import Bar, levels_picture
 from sweep.search import prober, tolerate
 from sweep.search.goal import CHIPS
 from sweep.search.levels import Levels
@@ -134,6 +136,35 @@ def test_whole_levels_are_those_of_enumeration(study: Path):
         assert row.sure == row.most == row.level  # nothing is random
 
 
+def test_levels_of_the_data_flow_are_where_the_budget_ends(study: Path, monkeypatch: pytest.MonkeyPatch):
+    """Noise on activations, by a study of the levels that were found, on all images."""
+    monkeypatch.setattr(tolerate, "CHIPS", 150)
+    edit('op = "gaussian", scale = [0, 0.1]', 'op = "activation_noise", layers = "conv1", scale = [0, 2]')
+    (one,) = sweep.tolerate("study.toml", "noise", precision=20).levels
+    ends = f"scale = [{one.sure!r}, {one.level!r}, {one.most!r}]"
+    edit("scale = [0, 2]", ends)
+    edit("seeds = 3", "seeds = 60")
+    means = sweep.run("study.toml", "check", runner="inline").summary().set_index("family")["mean"]
+    near, centre, far = means["clean"] - 0.05 - means["noise"]
+    assert near < 0.006
+    assert far > -0.006
+    assert abs(centre) < 0.012
+
+
+def test_bits_of_converters_are_those_of_enumeration(study: Path):
+    edit('op = "gaussian", scale = [0, 0.1]', 'op = "activation_affine", bits = [1, 8], layers = "conv1"')
+    data = dict(np.load("data.npz"))
+    np.savez("data.npz", x_train=data["x_test"][:100], **data)
+    found = sweep.tolerate("study.toml", "found").levels[0]
+    edit("bits = [1, 8]", "bits = [1, 2, 3, 4, 5, 6, 7, 8]")
+    summary = sweep.run("study.toml", "all", runner="inline").summary()
+    clean = summary.loc[summary["family"] == "clean", "mean"].iloc[0]
+    kept = summary.loc[summary["mean"] >= clean - 0.05].dropna(subset="bits")["bits"].tolist()
+    assert found.level in kept
+    assert found.level - 1 not in kept
+    assert found.level == found.sure == found.most
+
+
 def test_times_are_sought_on_their_logarithm(study: Path):
     edit('op = "gaussian", scale = [0, 0.1]', 'op = "drift", nu_std = 0.05, time = [1, 1e9]')
     one = prepare(parse_file("study.toml"))
@@ -176,6 +207,36 @@ def test_files_say_what_is_printed(study: Path, capsys: pytest.CaptureFixture[st
     for row, one in zip(rows, said["levels"], strict=True):
         assert float(row["level"]) == one["level"]
         assert f"{one['level']:.4g}" in shown
+    assert "<svg" in (folder / "levels.svg").read_text()
+    page = (folder / "report.html").read_text()
+    (table,) = re.findall(r"<table.*?</table>", page, re.S)
+    for one in said["levels"]:
+        row = [one["where"], *(f"{one[key]:.4g}" for key in ("level", "sure", "most"))]
+        assert "".join(f">{text}</t" for text in row) in re.sub(r"(</t)[hd]><t[hd][^>]*", r"\1", table)
+    assert 'id="ref-brent1973"' in page
+    (folder / "report.html").unlink()
+    assert cli.main(["report", str(folder)]) == 0
+    assert (folder / "report.html").read_text() == page
+
+
+def test_levels_beyond_the_range_are_drawn_at_its_ends():
+    """Arrows and words there, a mark with its interval elsewhere."""
+    from matplotlib.figure import Figure
+
+    bars = [
+        Bar("all", 2.0, 1.5, 3.0, ""),
+        Bar("a", None, 5.0, None, "beyond 5"),
+        Bar("b", None, None, None, "before 1"),
+    ]
+    figure = Figure()
+    levels_picture(bars, "scale").draw(figure)
+    (axes,) = figure.axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["all", "a", "b"]
+    assert [text.get_text() for text in axes.texts] == ["beyond 5", "before 1"]
+    marks = {line.get_marker(): (line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines}
+    assert (marks["o"], marks[">"], marks["<"]) == ((2.0, 0), (5.0, 1), (1.5, 2))
+    (segment,) = axes.collections[0].get_segments()
+    assert segment[:, 0].tolist() == [1.5, 3.0]
 
 
 def test_interrupted_and_begun_again_it_is_the_same_answer(study: Path, monkeypatch: pytest.MonkeyPatch):
@@ -208,7 +269,6 @@ def test_interrupted_and_begun_again_it_is_the_same_answer(study: Path, monkeypa
         ("scale = [0, 0.1]", "scale = [0.1]", "family[0].perturb[0].scale: a level is sought between the ends"),
         ("scale = [0, 0.1]", 'scale = 0.1, basis = ["weight", "layer_max"]', "basis: is no number"),
         ("scale = [0, 0.1]", 'scale = [0, 0.1], basis = ["weight", "layer_max"]', "family[0]: sweeps scale, basis"),
-        ('op = "gaussian"', 'op = "activation_noise"', "acts on the data flow; levels are sought for weights only"),
         ("#BUDGET", "below = { scale = 0.05 }", "budget.below: {'scale': 0.05} is no cell of family 'noise'"),
     ],
 )

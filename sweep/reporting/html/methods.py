@@ -65,6 +65,20 @@ def _devices(trials: pd.DataFrame) -> Iterator[str]:
         )
 
 
+def _recalibrated(study: Study) -> Iterator[str]:
+    """That chips have statistics of their own, where they have."""
+    names: dict[int, list[str]] = {}
+    for family in study.family:
+        if family.recalibrated:
+            names.setdefault(family.recalibrated, []).append(family.name)
+    for images, families in names.items():
+        yield (
+            f"In {', '.join(families)}, batch normalisation has the mean and variance (Ioffe & Szegedy 2015) of each "
+            f"perturbed chip: one forward pass over the first {images:,} training images takes them anew, layer after "
+            "layer, each from what layers with new statistics hand it (Joshi et al. 2020)."
+        )
+
+
 def paragraphs(
     study: Study, summary: pd.DataFrame, trials: pd.DataFrame | None = None, measure: Measure = ACCURACY
 ) -> list[str]:
@@ -78,6 +92,7 @@ def paragraphs(
     """
     found = [
         _design(study, summary, measure),
+        *_recalibrated(study),
         *(_samples(trials) if has_sampled(summary) and trials is not None else ()),
         *([_CONTROLS] if trials is not None and has_controls(trials) else ()),
         *([_STAGES] if study.precision is not None else ()),

@@ -56,15 +56,21 @@ def report(run: Results, answers: Sequence[Answer] = ()) -> str:
         notes.append(more(len(shown), len(summary)))
     said = [*methods, *notes, *(source for _, _, source in ops), *(answer.note for answer in answers)]
     cited = named("\n".join(said), references())
-    script = _file("report.js")
+    script = resource("report.js")
     page = (
         templates()
         .get_template("page.html.j2")
         .render(
+            name=run.study.name,
+            contents=[
+                *(("results", "Results"), ("figures", "Figures")),
+                *((f"answer-{k}", answer.title) for k, answer in enumerate(answers)),
+                *((key, key.capitalize()) for key in ("methods", "study", "provenance", "references")),
+            ],
             study=run.study,
             subject=f"{measure.label} of perturbed networks, chip by chip.",
-            style=Markup(_file("report.css")),
-            script=Markup(script),
+            style=resource("report.css"),
+            script=script,
             script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
             headline=_headline(run, trials, summary, labels),
             notes=" ".join(notes),
@@ -102,6 +108,11 @@ def templates() -> Environment:
     )
     environment.filters |= {"linked": linked, "to_json": lambda names: json.dumps(names, ensure_ascii=False)}
     return environment
+
+
+def resource(name: str) -> Markup:
+    """A file of the page, which stands in it as it is."""
+    return Markup(_file(name))
 
 
 def _file(name: str) -> str:
