@@ -152,7 +152,8 @@ class CompiledNetwork:
         Returns:
             (T, N, outputs).
         """
-        packed = self._packing.packed(self.rows(zip(*weights, strict=True), len(weights[0])))
+        rows = self.rows(zip(*weights, strict=True), len(weights[0]))  # before which tiles, and so packing, may change
+        packed = self._packing.packed(rows)
         begun = time.perf_counter()
         pointers = [array.ctypes.data for array in blocks.arrays]
         count, lanes, size = len(blocks.arrays[0]), assembly.lanes(), int(np.prod(self._outputs))
