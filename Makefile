@@ -109,8 +109,8 @@ test: .venv/installed-dev  ## Run the tests; COVERAGE=1 measures which branches 
 test-chaos: .venv/installed-dev  ## Kill workers, nodes, drivers; fill disks; damage shards; half an hour (SWEEP_KILL_RUNS=10: more).
 	@SWEEP_LONG=1 $(BIN)/python -m pytest $(CHAOS) $(ARGS)
 
-test-kinds: .venv/installed-dev  ## Hold fifty kinds of networks against plain Keras, instead of every fifth of them; minutes.
-	@SWEEP_KINDS=1 $(BIN)/python -m pytest -n 2 tests/networks/test_kinds.py $(ARGS)
+test-kinds: .venv/installed-dev  ## Hold fifty kinds of networks and every Keras layer against plain Keras, instead of each fifth; minutes.
+	@SWEEP_KINDS=1 $(BIN)/python -m pytest -n 2 tests/networks/test_kinds.py tests/engine/test_keras_layers.py $(ARGS)
 
 test-cluster: .venv/installed-dev  ## Run on a real Slurm, nodes in network namespaces, S3 and Azure servers, as far as they are here.
 	@SWEEP_CLUSTER=1 $(BIN)/python -m pytest tests/cluster $(ARGS)

@@ -205,6 +205,7 @@ except KeyboardInterrupt:
     assert process.communicate(timeout=scene.PATIENCE) == ("stopped True\n", "")
 
 
+@scene.LONG
 def test_nohup_stays_nohup(place: Path):
     run = ("run", "study.toml", "--out", "run", "--runner", "inline")
     where = PHASES["computing"][0]
@@ -324,6 +325,7 @@ assert signal.getsignal(signal.SIGTERM) is own
 """
 
 
+@scene.LONG
 @pytest.mark.parametrize("where", ["main", "thread"])
 def test_a_program_that_runs_a_study_keeps_its_handlers(place: Path, where: str):
     """Python's, and what the kernel has, with a Ray that starts and ends in between."""
@@ -333,6 +335,7 @@ def test_a_program_that_runs_a_study_keeps_its_handlers(place: Path, where: str)
     assert done.returncode == 0, done.stderr
 
 
+@scene.LONG
 def test_rays_processes_can_be_told_to_end(place: Path):
     """What the command blocks for itself is not blocked in the processes that it starts, SIGHUP apart."""
     with command("run", "study.toml", pause="sweep.execution.ray.heartbeat:Heartbeat.room") as (process, mark):

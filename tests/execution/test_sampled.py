@@ -140,7 +140,7 @@ def test_a_small_test_set_is_seen_in_full(precise: Path):
 
 
 def test_bounds_of_the_number_of_chips(precise: Path):
-    few = run("most", precision=0.1, seeds=2).trials()
+    few = run("most", precision=1, seeds=2).trials()
     Path("study.toml").write_text(STUDY.replace("precision = 2", "precision = 40\nmin_seeds = 300"))
     assert set(run("least").trials().query("seed >= 1000000000").groupby("cell").size()) == {300}
     Path("study.toml").write_text(STUDY.replace("precision = 2", "precision = 0.1\nmax_seeds = 40"))
