@@ -37,12 +37,7 @@ def allocate(prepared: Prepared, place: str | Path, family: str | None, tell: Ca
         raise InputError(f"{at}: sweeps nothing; give a list of values for what may differ by layer")
     space = Space(prepared, chosen, model)
     costs = costs_of(space, budget, prepared.networks[model], at)
-    below = None
-    if not isinstance(budget.below, str):
-        try:
-            below = space.at(budget.below)
-        except InputError as error:
-            raise InputError(f"{study.source}: budget.below: {error}") from None
+    below = budget.reference(study, space.at)
     folder = Folder.at(place)
     folder.check_writable()
     prober = Prober(prepared, model, folder, whole=budget.quantile is not None)

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from scipy import optimize
 
-from sweep.errors import InputError
 from sweep.preparation.inputs import Prepared
 from sweep.search.goal import CHIPS, Goal
 from sweep.search.levels import Levels
@@ -40,12 +39,7 @@ def tolerate(
     budget = Budget.of(study)
     chosen, model = chosen_family(prepared, family)
     levels = Levels(prepared, chosen, model, f"{study.source}: family[{study.family.index(chosen)}]")
-    below = None
-    if not isinstance(budget.below, str):
-        try:
-            below = levels.below(budget.below)
-        except InputError as error:
-            raise InputError(f"{study.source}: budget.below: {error}") from None
+    below = budget.reference(study, levels.below)
     folder = Folder.at(place)
     folder.check_writable()
     prober = Prober(prepared, model, folder, whole=budget.quantile is not None)

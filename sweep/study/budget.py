@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from sweep.errors import InputError
 from sweep.perturb.base import Scalar
@@ -12,6 +13,7 @@ from sweep.study.study import Study
 from sweep.texts import number
 
 MEMORY, OPERATIONS = "memory", "operations"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,18 @@ class Budget:
         if study.budget is None:
             raise InputError(f"{study.source}: budget: is missing; say what may be lost: [budget] drop = 1.0")
         return cls(**study.budget)
+
+    def reference(self, study: Study, at: Callable[[Mapping[str, Scalar]], T]) -> T | None:
+        """What `at` makes of the values that losses are counted from; None where these are the clean network's.
+
+        Raises InputError, which says where in the study they stand, where `at` does.
+        """
+        if isinstance(self.below, str):
+            return None
+        try:
+            return at(self.below)
+        except InputError as error:
+            raise InputError(f"{study.source}: budget.below: {error}") from None
 
     def __str__(self) -> str:
         of = "on average" if self.quantile is None else f"for all but {number(100 * self.quantile)} % of the chips"
