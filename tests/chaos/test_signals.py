@@ -53,9 +53,7 @@ CASES = [
 ]
 FEW = [
     ("Ray has started", RAY, "SIGTERM"),
-    ("beginning the folder", INLINE, "SIGTERM"),
-    ("computing", RAY, "SIGTERM"),
-    ("writing the report", INLINE, "SIGHUP"),
+    ("computing", INLINE, "SIGHUP"),
 ]
 
 

@@ -322,7 +322,7 @@ def test_scores_that_are_not_of_their_image_alone_are_refused(layer: type[keras.
 
 
 LONG = pytest.mark.skipif("SWEEP_KINDS" not in os.environ, reason="minutes long: make test-kinds")
-QUICK = {*REFUSED, *list(NETWORKS)[::5]}
+QUICK = {*REFUSED, *list(NETWORKS)[::8]}
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in QUICK else LONG) for name in NETWORKS])

@@ -43,8 +43,9 @@ def some(trials: int, half: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 300, (trials, 2, half))
 
 
-@pytest.mark.parametrize("half", [16, 5, 1])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    ("name", "half"), [*((name, 16) for name in NETWORKS), ("softmax", 5), ("logits, branched", 1)]
+)
 def test_every_way_decides_as_predict(name: str, half: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     model = NETWORKS[name]()
     ours, images, labels = prepared(model, tmp_path, monkeypatch)

@@ -72,7 +72,7 @@ def noisy(model: keras.Model, kernels: list[int], seed: int) -> list[np.ndarray]
 
 
 LONG = pytest.mark.skipif("SWEEP_KINDS" not in os.environ, reason="minutes long: make test-kinds")
-QUICK = {*REFUSED, *list(KINDS)[::5]}
+QUICK = {*REFUSED, *list(KINDS)[::8]}
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in QUICK else LONG) for name in KINDS])
