@@ -20,7 +20,7 @@ SEEDS   ?= 1
 TINY := depthwise residual autoencoder keywords
 REFERENCE := article $(STUDIES) trainings
 
-.PHONY: help install sweep $(STUDIES) trainings hardening crosssim allocation tiny report notebook reference train bench bench-gpu test test-chaos test-kinds test-cluster capacity lint docs clean
+.PHONY: help install sweep $(STUDIES) trainings hardening crosssim allocation residual tiny report notebook reference train bench bench-gpu test test-chaos test-kinds test-cluster capacity lint docs clean
 
 help:  ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -81,6 +81,11 @@ allocation: .venv/installed  ## Find which layer needs which bits under noise, a
 	@$(BIN)/sweep allocate jobs/allocation.toml $(ARGS)
 	@$(BIN)/sweep tolerate jobs/tolerance.toml $(ARGS)
 
+residual: .venv/installed  ## Train a residual network on 32×32 images; how much noise, and which bits where: jobs/resnet8.toml. Half an hour.
+	@$(BIN)/sweep train models/resnet8.toml
+	@$(BIN)/sweep tolerate jobs/resnet8.toml --family gaussian --precision 5 $(ARGS)
+	@$(BIN)/sweep allocate jobs/resnet8.toml --family "bits, then gaussian" $(ARGS)
+
 tiny: .venv/installed  ## Run jobs/tiny-*.toml: networks of the kinds that microcontrollers run.
 	@for name in $(TINY); do \
 	  $(BIN)/sweep run jobs/tiny-$$name.toml $(if $(ADDRESS),--address $(ADDRESS)) $(ARGS) || exit; done
@@ -109,7 +114,7 @@ test: .venv/installed-dev  ## Run the tests; COVERAGE=1 measures which branches 
 test-chaos: .venv/installed-dev  ## Kill workers, nodes, drivers; fill disks; damage shards; half an hour (SWEEP_KILL_RUNS=10: more).
 	@SWEEP_LONG=1 $(BIN)/python -m pytest $(CHAOS) $(ARGS)
 
-test-kinds: .venv/installed-dev  ## Hold fifty kinds of networks and every Keras layer against plain Keras, instead of each fifth; minutes.
+test-kinds: .venv/installed-dev  ## Hold fifty kinds of networks and every Keras layer against plain Keras, not each eighth alone; minutes.
 	@SWEEP_KINDS=1 $(BIN)/python -m pytest -n 2 tests/networks/test_kinds.py tests/engine/test_keras_layers.py $(ARGS)
 
 test-cluster: .venv/installed-dev  ## Run on a real Slurm, nodes in network namespaces, S3 and Azure servers, as far as they are here.
