@@ -13,6 +13,7 @@ from sweep.data.datasets import image_shape
 from sweep.engine.budget import HELD_BYTES
 from sweep.errors import InputError
 from sweep.execution.ray.cluster import available_cores
+from sweep.networks.inspection import largest_activation
 from sweep.preparation.inputs import Prepared
 from sweep.texts import size_text
 
@@ -20,6 +21,8 @@ WORKER_BYTES = 640 * 1024**2
 """What a worker takes beside images and weights: Python, TensorFlow and Ray."""
 WEIGHTS = 12
 """Times a network's file that its weights are in memory: those of eight trials, and what is made of them."""
+RECALIBRATING = 6
+"""Times the largest activation of all calibration images, what a pass over them takes: 2.8 to 5.6 in three networks."""
 LEAST_BYTES = 64 * 1024**2
 """Of images that a worker has room for at least."""
 _FEWEST = 3 * 256  # images likewise: what backends are tried on, in the forms in which they read it
@@ -79,7 +82,12 @@ def room_for(prepared: Prepared, memory: int | None, workers: int | None, local:
     if prepared.study.further:  # which need all scores of a trial
         base += 8 * len(prepared.dataset) * max(n.outputs for n in prepared.networks.values())
     least = max(LEAST_BYTES, _FEWEST * one)
+    anew = max((cell.recalibrated for cell in prepared.study.cells), default=0)
+    passing = RECALIBRATING * anew * max(largest_activation(n.model) for n in prepared.networks.values()) if anew else 0
+    base += passing
     needed = f"a worker takes about {size_text(base + least)}"
+    if passing:
+        needed += f", {size_text(passing)} of them for the pass over {anew:,} calibration images"
     if memory is not None and memory < base + least:
         raise InputError(f"--memory {size_text(memory)}: {needed}; give that or more")
     images = HELD_BYTES if memory is None else memory - base

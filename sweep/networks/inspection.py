@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +93,16 @@ def quantized_of(model: keras.Model) -> str:
             if mode:
                 return f"layer {inner.name} ({type(inner).__name__}) is quantized to {mode}"
     return ""
+
+
+def largest_activation(model: keras.Model) -> int:
+    """Bytes, in float32, of the largest output of a layer for one image; of those whose shape is known."""
+    found = [0]
+    for layer in leaves_of(model):
+        for node in layer._inbound_nodes:
+            shapes = [tensor.shape[1:] for tensor in node.output_tensors]
+            found += [4 * math.prod(shape) for shape in shapes if None not in shape]
+    return max(found)
 
 
 _SCALINGS = ("Rescaling", "Normalization", "Discretization")

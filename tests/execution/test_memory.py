@@ -16,7 +16,7 @@ from sweep.data.formats import npy
 from sweep.engine.budget import HELD_BYTES
 from sweep.errors import InputError, TaskError
 from sweep.execution import memory, travel
-from sweep.execution.memory import LEAST_BYTES, WORKER_BYTES, available, room_for
+from sweep.execution.memory import LEAST_BYTES, WORKER_BYTES, Room, available, room_for
 from sweep.execution.ray import cluster
 from sweep.execution.ray.joining import Members
 from sweep.execution.travel import Travelling, packed, spooled
@@ -37,6 +37,26 @@ def prepared(tmp_path: Path) -> Prepared:
     np.savez(tmp_path / "d.npz", x_test=images, y_test=rng.integers(0, 3, 64))
     noise = Family("noise", [{"op": "gaussian", "scale": 0.1}])
     return prepare(Study("s", str(tmp_path / "m.keras"), str(tmp_path / "d.npz"), 2, [noise], source="s"))
+
+
+def test_the_pass_over_calibration_images_is_counted(tmp_path: Path):
+    """Six times its largest activation, 12×12×8 numbers an image here, which is not the first."""
+    layers = keras.layers
+    norm = [layers.Conv2D(8, 1, name="wide"), layers.BatchNormalization(), layers.MaxPooling2D(4), layers.Flatten()]
+    keras.Sequential([keras.Input((12, 12, 3)), *norm, layers.Dense(3)]).save(tmp_path / "m.keras")
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((600, 12, 12, 3)).astype(np.float32)
+    labels = rng.integers(0, 3, 600)
+    np.savez(tmp_path / "d.npz", x_test=images, y_test=labels, x_train=images)
+
+    def room(**how: object) -> Room:
+        noise = Family("noise", [{"op": "gaussian", "scale": 0.1}], **how)
+        return room_for(
+            prepare(Study("s", str(tmp_path / "m.keras"), str(tmp_path / "d.npz"), 2, [noise])), None, 1, False
+        )
+
+    anew = room(recalibrate={"kind": "batch_norm", "images": 500})
+    assert anew.base - room().base == 6 * 500 * 12 * 12 * 8 * 4
 
 
 @pytest.mark.parametrize(
