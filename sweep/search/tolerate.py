@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from scipy import optimize
 
+from sweep.execution.tasks import Tasks
 from sweep.preparation.inputs import Prepared
 from sweep.search.goal import CHIPS, Goal
 from sweep.search.levels import Levels
@@ -29,7 +30,13 @@ Height = Callable[[float], float]
 
 
 def tolerate(
-    prepared: Prepared, place: str | Path, family: str | None, tell: Callable[[str], None], precision: float
+    prepared: Prepared,
+    place: str | Path,
+    family: str | None,
+    tell: Callable[[str], None],
+    tasks: Tasks | None = None,
+    *,
+    precision: float,
 ) -> Tolerance:
     """Find the levels, and write them into a folder; see `sweep.budgeted.tolerate`.
 
@@ -42,7 +49,7 @@ def tolerate(
     below = budget.reference(study, levels.below)
     folder = Folder.at(place)
     folder.check_writable()
-    prober = Prober(prepared, model, folder, whole=budget.quantile is not None)
+    prober = Prober(prepared, model, folder, budget.quantile is not None, tasks)
     goal = Goal(prober, budget, levels.swept(), below)
     found = []
     for layer in (None, *levels.layers) if len(levels.layers) > 1 else (None,):

@@ -12,9 +12,10 @@ import pytest
 import sweep
 from sweep import cli
 from sweep.errors import InputError, Interrupted
+from sweep.execution import runner, tasks
 from sweep.preparation.inputs import prepare
 from sweep.reporting.figures.levels import Bar, levels_picture
-from sweep.search import prober, tolerate
+from sweep.search import tolerate
 from sweep.search.goal import CHIPS
 from sweep.search.levels import Levels
 from sweep.search.prober import Prober
@@ -242,7 +243,7 @@ def test_levels_beyond_the_range_are_drawn_at_its_ends():
 def test_interrupted_and_begun_again_it_is_the_same_answer(study: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tolerate, "CHIPS", 150)
     whole = sweep.tolerate("study.toml", "whole", precision=50).to_dict()
-    evaluate, calls = prober.evaluate_chunk, []
+    evaluate, calls = runner.run_chunk, []
 
     def interrupted(*given):
         calls.append(1)
@@ -250,7 +251,7 @@ def test_interrupted_and_begun_again_it_is_the_same_answer(study: Path, monkeypa
             raise KeyboardInterrupt
         return evaluate(*given)
 
-    monkeypatch.setattr(prober, "evaluate_chunk", interrupted)
+    monkeypatch.setattr(runner, "run_chunk", interrupted)
     stops = 0
     while True:
         try:
@@ -260,6 +261,16 @@ def test_interrupted_and_begun_again_it_is_the_same_answer(study: Path, monkeypa
             stops += 1
     assert stops > 2
     assert {**found, "folder": ""} == {**whole, "folder": ""}
+
+
+def test_ray_gives_the_same_answer(study: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tolerate, "CHIPS", 150)
+    alone = sweep.tolerate("study.toml", "alone", precision=50, runner="inline").to_dict()
+    monkeypatch.setattr(tasks, "PATIENCE", 0.0)
+    told: list[str] = []
+    shared = sweep.tolerate("study.toml", "shared", precision=50, workers=2, tell=told.append).to_dict()
+    assert told[0] == "Ray starts, to share the work"
+    assert {**shared, "folder": ""} == {**alone, "folder": ""}
 
 
 @pytest.mark.parametrize(
@@ -276,7 +287,7 @@ def test_mistakes_are_said_before_anything_is_computed(
     study: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str, words: str
 ):
     edit(old, new)
-    monkeypatch.setattr(prober, "evaluate_chunk", lambda *_: pytest.fail("something was evaluated"))
+    monkeypatch.setattr(runner, "run_chunk", lambda *_: pytest.fail("something was evaluated"))
     with pytest.raises(InputError) as error:
         sweep.tolerate("study.toml", "found")
     assert words in str(error.value)
