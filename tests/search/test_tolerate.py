@@ -60,7 +60,7 @@ class Known:
     name = "scale"
     best, worst = 0.0, 1.0
     first = 128
-    budget = SimpleNamespace(confidence=0.95, quantile=None)
+    budget = SimpleNamespace(confidence=0.95, quantile=None, drop=2.0)
     truth = np.sqrt(0.1)
 
     def __init__(self, seed: int):
