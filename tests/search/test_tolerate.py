@@ -214,7 +214,7 @@ def test_files_say_what_is_printed(study: Path, capsys: pytest.CaptureFixture[st
     for one in said["levels"]:
         row = [one["where"], *(f"{one[key]:.4g}" for key in ("level", "sure", "most"))]
         assert "".join(f">{text}</t" for text in row) in re.sub(r"(</t)[hd]><t[hd][^>]*", r"\1", table)
-    assert 'id="ref-brent1973"' in page
+    assert 'id="ref-fritschcarlson1980"' in page
     (folder / "report.html").unlink()
     assert cli.main(["report", str(folder)]) == 0
     assert (folder / "report.html").read_text() == page
