@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 from sweep.api import RUNS, prepared_of
 from sweep.errors import Interrupted
 
 if TYPE_CHECKING:  # each function imports what it needs: a command's help is there at once
+    from sweep.execution.runner import Runner
+    from sweep.execution.tasks import Tasks
+    from sweep.preparation.inputs import Prepared
     from sweep.search.allocation import Allocation
     from sweep.search.tolerance import Tolerance
     from sweep.storage.kept import Trust
@@ -24,20 +27,25 @@ def allocate(
     out: str | Path | None = None,
     *,
     family: str | None = None,
+    address: str | None = None,
+    workers: int | None = None,
+    runner: Literal["ray", "inline"] = "ray",
     trust_model: bool = False,
     trust_plugins: Trust = False,
+    insecure_cluster: bool = False,
     tell: Callable[[str], None] | None = None,
 ) -> Allocation:
     """Find, layer by layer, the cheapest setting of a family's swept parameters that keeps the study's `budget`.
 
-    In this process, on its CPU. What is evaluated is kept in the folder: interrupted, the same call goes on, and comes
-    to the same answer.
+    On CPUs: in this process, and where that takes longer than Ray's start, in Ray tasks on every core. What is
+    evaluated is kept in the folder: interrupted, the same call goes on, and comes to the same answer, with any workers.
 
     Args:
         study: a study with a budget, or the path of its file.
         out: the folder of the search, a local path or a URI; default `results/<name>-allocation`.
         family: which one; None for the only one.
-        trust_model, trust_plugins: as for `run`.
+        address, workers, trust_model, trust_plugins, insecure_cluster: as for `run`; a cluster is asked at once.
+        runner: "inline" stays in this process.
         tell: is told how far it is, in a line, again and again.
 
     Returns:
@@ -51,7 +59,8 @@ def allocate(
     """
     from sweep.search.allocate import allocate as allocated
 
-    return _searched(allocated, "allocation", study, out, family, trust_model, trust_plugins, tell)
+    helpers = _Helpers(address, workers, runner, insecure_cluster)
+    return _searched(allocated, "allocation", study, out, family, helpers, trust_model, trust_plugins, tell)
 
 
 def tolerate(
@@ -60,17 +69,22 @@ def tolerate(
     *,
     family: str | None = None,
     precision: float = 2.0,
+    address: str | None = None,
+    workers: int | None = None,
+    runner: Literal["ray", "inline"] = "ray",
     trust_model: bool = False,
     trust_plugins: Trust = False,
+    insecure_cluster: bool = False,
     tell: Callable[[str], None] | None = None,
 ) -> Tolerance:
     """Find the level of a family's swept number that takes the study's `budget`, for all layers and for each alone.
 
-    In this process, on its CPU; what is evaluated is kept, as with `allocate`. Accuracy is taken to fall with it.
+    Evaluated and kept as with `allocate`. Accuracy is taken to fall with it.
 
     Args:
-        study, family, trust_model, trust_plugins, tell: as for `allocate`; the family sweeps one number, and the list
-            says between which ends its level is sought.
+        study, family: as for `allocate`; the family sweeps one number, and the list says between which ends its level
+            is sought.
+        address, workers, runner, trust_model, trust_plugins, insecure_cluster, tell: as for `allocate`.
         out: the folder; default `results/<name>-tolerance`.
         precision: half-width of the level's interval, in % of the level.
 
@@ -83,7 +97,8 @@ def tolerate(
     from sweep.search.tolerate import tolerate as tolerated
 
     search = partial(tolerated, precision=precision / 100)
-    return _searched(search, "tolerance", study, out, family, trust_model, trust_plugins, tell)
+    helpers = _Helpers(address, workers, runner, insecure_cluster)
+    return _searched(search, "tolerance", study, out, family, helpers, trust_model, trust_plugins, tell)
 
 
 def report(place: str | Path) -> str | None:
@@ -96,12 +111,38 @@ def report(place: str | Path) -> str | None:
     return report_of(place)
 
 
+class _Helpers(NamedTuple):
+    """Who evaluates beside this process."""
+
+    address: str | None
+    workers: int | None
+    runner: Literal["ray", "inline"]
+    insecure: bool
+
+    def tasks(self, prepared: Prepared, tell: Callable[[str], None]) -> Tasks:
+        """What evaluates trials of a study."""
+        from sweep.execution.memory import room_for
+        from sweep.execution.tasks import Tasks
+
+        alone = self.address is None and (self.runner == "inline" or self.workers == 1)
+        room = room_for(prepared, None, 1 if alone else self.workers, self.address is None)
+
+        def several() -> Runner:
+            from sweep.execution.ray.cluster import RayRunner
+
+            tell("Ray starts, to share the work")
+            return RayRunner(self.address, room.workers, insecure=self.insecure)
+
+        return Tasks(prepared, None if alone else several, self.address is not None, room.images)
+
+
 def _searched(
     search: Callable[..., Found],
     what: str,
     study: Study | str | Path,
     out: str | Path | None,
     family: str | None,
+    helpers: _Helpers,
     trust_model: bool,
     trust_plugins: Trust,
     tell: Callable[[str], None] | None,
@@ -112,8 +153,10 @@ def _searched(
     hide_gpus()
     prepared = prepared_of(study, None, None, trust_model, trust_plugins)
     folder = out or Path(RUNS) / f"{prepared.study.name}-{what}"
+    told = tell or (lambda _: None)
     try:
-        return search(prepared, folder, family, tell or (lambda _: None))
+        with helpers.tasks(prepared, told) as tasks:
+            return search(prepared, folder, family, told, tasks)
     except KeyboardInterrupt:
         stopping()
         kept = "what was evaluated is kept, and the same command goes on"

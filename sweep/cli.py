@@ -227,8 +227,9 @@ def _tolerate(options: argparse.Namespace) -> None:
 
 
 def _how(options: argparse.Namespace) -> dict[str, Any]:
-    how = {"family": options.family, "trust_model": options.trust_model, "trust_plugins": _trust(options)}
-    return how | {"tell": _tell}
+    named = "family", "address", "workers", "runner", "trust_model", "insecure_cluster"
+    how = {name: getattr(options, name) for name in named}
+    return how | {"trust_plugins": _trust(options), "tell": _tell}
 
 
 def _said(found: Allocation | Tolerance) -> None:

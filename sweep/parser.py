@@ -34,9 +34,7 @@ def parser() -> argparse.ArgumentParser:
     _study_arguments(run, said=False)
     _plugins_argument(run)
     run.add_argument("--dry-run", action="store_true", help="check everything, print the plan, run nothing")
-    run.add_argument(
-        "--address", default=os.environ.get("RAY_ADDRESS") or None, help="Ray cluster (default: $RAY_ADDRESS)"
-    )
+    _address_argument(run)
     run.add_argument(
         "--runner", choices=("ray", "inline"), default="ray", metavar="WHO", help="ray, or inline: in this process"
     )
@@ -172,8 +170,18 @@ def _search_arguments(parser: _Parser) -> None:
     parser.add_argument("study", metavar="STUDY", help="study file (TOML) with a [budget]")
     parser.add_argument("--out", metavar="FOLDER", help="folder of the search (default: results/NAME-…)")
     parser.add_argument("--family", metavar="NAME", help="which one (default: the only one)")
+    _address_argument(parser)
+    parser.add_argument("--workers", type=arguments.positive, metavar="N", help="tasks at a time (default: every core)")
+    words = "ray, where it pays to start it; or inline: stay in this process"
+    parser.add_argument("--runner", choices=("ray", "inline"), default="ray", metavar="WHO", help=words)
+    parser.add_argument("--insecure-cluster", action="store_true", help="also a remote Ray that needs no token")
     _trust_argument(parser)
     _plugins_argument(parser)
+
+
+def _address_argument(parser: _Parser) -> None:
+    there = os.environ.get("RAY_ADDRESS") or None
+    parser.add_argument("--address", default=there, help="Ray cluster (default: $RAY_ADDRESS)")
 
 
 def _run_arguments(parser: _Parser) -> None:

@@ -26,15 +26,11 @@ from sweep.execution.plan import (
     DEADLINE_SECONDS,
     FEW,
     PILOT,
-    WHOLE,
     Chunk,
-    ChunkSize,
     Cutter,
     count_wanted,
     missing,
-)
-from sweep.execution.plan import (
-    SURVEY as SURVEYING,
+    sizes,
 )
 from sweep.execution.progress import Progress
 from sweep.execution.pulse import Pulse
@@ -60,7 +56,6 @@ from sweep.study.paths import STUDY
 from sweep.study.plugins import FOLDER, kept_code, kept_name, scripts_of
 from sweep.version import VERSION
 
-FIRST_FEW = 512  # chips of a worker's first tasks, of those that see few images
 BESIDE = 80  # images whose time such a chip takes beside those that it sees, of a small network
 SAVE_SECONDS = 5.0  # between two writes of the manifest
 SAVE_SHARE = 0.05  # of the time, at most, where these take long
@@ -150,8 +145,7 @@ class _Sweep:
         self._wish = wish or Wish()
         self._shown = Log if log == "json" else Progress
         self._means: Means
-        few = ChunkSize(fixed=chunk_trials, first=FIRST_FEW)
-        self._sizes = {WHOLE: ChunkSize(fixed=chunk_trials), FEW: few, SURVEYING: ChunkSize(fixed=1)}
+        self._sizes = sizes(chunk_trials)
         self._clock = Clock(store.manifest)
         self._failures = Failures(len(job.cells))
         self._nodes = Nodes()

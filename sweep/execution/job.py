@@ -27,17 +27,17 @@ from sweep.study.plugins import loaded, ops_of, run_plugins
 class Job:
     """What the tasks of one run share.
 
-    `study_digest` and `root_seed` are the study's; `columns` its swept parameters; `flow` says what acts on the data
-    flow of a cell; `threads` goes to TensorFlow; `engine` forces a way to evaluate; `versions` are the driver's, and a
-    worker with others refuses to work; `deadline` is in seconds, for one chunk; `trust` loads model files
-    unchecked; `rescale` and `measures` are the study's; `own_measures` are the columns of the user's own among these,
-    with the digests of their files; `plugins` are the files of a user's own transforms and measures, which a worker
-    runs before it meets them; `device` is the kind that evaluates, CPU or GPU, or empty for what there is, and `gpus`
-    what each task was given; `survey` says how chips that serve the mean alone sample the images, all of which they see
-    where it is None; `expected` is how many trials of a cell, on all images, a worker has probably to do, and empty
-    where nobody knows; `memory` is in bytes, what a worker may take for images; `calibration` are the
-    training images on which chips are recalibrated, if any is; `backend` is the library whose tensors
-    Keras uses, or empty for what there is.
+    `folder` is that of the run, or empty where the driver commits; `study_digest` and `root_seed` are the study's;
+    `columns` its swept parameters; `flow` says what acts on the data flow of a cell; `threads` goes to TensorFlow;
+    `engine` forces a way to evaluate; `versions` are the driver's, and a worker with others refuses to work; `deadline`
+    is in seconds, for one chunk; `trust` loads model files unchecked; `rescale` and `measures` are the study's;
+    `own_measures` are the columns of the user's own among these, with the digests of their files; `plugins` are the
+    files of a user's own transforms and measures, which a worker runs before it meets them; `device` is the kind that
+    evaluates, CPU or GPU, or empty for what there is, and `gpus` what each task was given; `survey` says how chips that
+    serve the mean alone sample the images, all of which they see where it is None; `expected` is how many trials of a
+    cell, on all images, a worker has probably to do, and empty where nobody knows; `memory` is in bytes, what a worker
+    may take for images; `calibration` are the training images on which chips are recalibrated, if any is; `backend` is
+    the library whose tensors Keras uses, or empty for what there is.
     """
 
     folder: str

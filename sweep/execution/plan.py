@@ -22,6 +22,7 @@ CHUNKS_PER_SECOND = 50  # that the driver takes in with ease, some times as many
 
 
 WHOLE, FEW, SURVEY = range(3)
+_FIRST_FEW = 512  # chips of a worker's first tasks, of those that see few images
 
 
 def kind_of(trial: Trial) -> int:
@@ -186,3 +187,8 @@ class ChunkSize:
         full = max(self._seconds, slots / CHUNKS_PER_SECOND) / self._per_trial
         least = 1.0 / self._per_trial  # under a second, the task itself costs more than it spreads
         return max(1, int(min(full, max(least, left / (2 * slots)))))
+
+
+def sizes(fixed: int | None = None) -> dict[int, ChunkSize]:
+    """Of the chunks of each kind; `fixed` trials, but for a survey's, where that is given."""
+    return {WHOLE: ChunkSize(fixed=fixed), FEW: ChunkSize(fixed=fixed, first=_FIRST_FEW), SURVEY: ChunkSize(fixed=1)}

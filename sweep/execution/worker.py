@@ -115,7 +115,7 @@ def _committed(job: Job, table: pa.Table, found: Outcome) -> Outcome:
     That is a local folder on another machine, and a folder that this machine may not use: it lacks the credentials of a
     store, a way to it, or the library, or may not write. It is asked again after a while.
     """
-    if time.monotonic() < _out_of_reach.get(job.folder, -inf):
+    if not job.folder or time.monotonic() < _out_of_reach.get(job.folder, -inf):
         return replace(found, table=table)
     folder = Folder(job.folder)
     try:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from sweep.errors import InputError
+from sweep.execution.tasks import Tasks
 from sweep.preparation.inputs import Prepared
 from sweep.randomness import CONFIRMED, SEARCHED
 from sweep.search.allocation import READY, Allocation, Point, Share
@@ -27,7 +28,9 @@ FRONT_CHIPS = 512  # fresh ones, of each point of the front
 OWN_COSTS = "units of your own"
 
 
-def allocate(prepared: Prepared, place: str | Path, family: str | None, tell: Callable[[str], None]) -> Allocation:
+def allocate(
+    prepared: Prepared, place: str | Path, family: str | None, tell: Callable[[str], None], tasks: Tasks | None = None
+) -> Allocation:
     """Search, confirm, and write the answer into a folder; see `sweep.budgeted.allocate`."""
     study = prepared.study
     budget = Budget.of(study)
@@ -40,7 +43,7 @@ def allocate(prepared: Prepared, place: str | Path, family: str | None, tell: Ca
     below = budget.reference(study, space.at)
     folder = Folder.at(place)
     folder.check_writable()
-    prober = Prober(prepared, model, folder, whole=budget.quantile is not None)
+    prober = Prober(prepared, model, folder, budget.quantile is not None, tasks)
     uniform = space.uniform()
     goal = Goal(prober, budget, [space.cell(s) for s in uniform.values()], None if below is None else space.cell(below))
     search = Search(space, costs, goal, tell)

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sweep.data.datasets import Dataset
 from sweep.data.decisions import shortfall
 from sweep.data.measures import ACCURACY
 from sweep.errors import StoreError, UnexpectedError
-from sweep.execution.job import Job
-from sweep.execution.plan import PILOT, SAMPLES_AT_A_TIME, Chunk
+from sweep.execution.job import Job, Outcome
+from sweep.execution.plan import PILOT, SAMPLES_AT_A_TIME
 from sweep.execution.sampled import FEWEST
-from sweep.execution.worker import evaluate_chunk, run_chunk, versions
-from sweep.preparation.inputs import ModelFile, Prepared
+from sweep.execution.tasks import Tasks
+from sweep.execution.trials import Trial
+from sweep.execution.worker import versions
+from sweep.preparation.inputs import Prepared
 from sweep.search.space import Candidate
 from sweep.statistics.estimates import Floats
 from sweep.statistics.sampling import edges
@@ -31,12 +32,10 @@ from sweep.version import VERSION
 
 CHIPS = "chips"
 """The folder of all that was evaluated, in that of a search."""
-AT_A_TIME = 4096  # chips that see a few images, between two commits
-WHOLE_AT_A_TIME = 64  # likewise, that see all
 
 
 class Prober:
-    """Evaluates one network of a study at any candidates, in this process, as workers of a run do.
+    """Evaluates one network of a study at any candidates, as workers of a run do.
 
     All candidates are shown the same images by a chip, and share its draws, so that differences are paired to the last
     image. What was evaluated is committed to a folder, whole or not at all, and taken from there the next time: whoever
@@ -47,12 +46,18 @@ class Prober:
         chips: evaluated for this search, here or before.
     """
 
-    def __init__(self, prepared: Prepared, model: str, place: Folder, whole: bool = False) -> None:
-        """`place` is the search's folder; chips see all images where `whole`, or where these are few."""
+    def __init__(
+        self, prepared: Prepared, model: str, place: Folder, whole: bool = False, tasks: Tasks | None = None
+    ) -> None:
+        """`place` is the search's folder; chips see all images where `whole`, or where these are few.
+
+        `tasks` evaluates; None for this process.
+        """
         study = prepared.study
         self.whole = whole or len(prepared.dataset) < FEWEST or study.images == "all"
         self.chips = 0
         self._model, self._prepared, self._place = model, prepared, place
+        self._tasks = tasks or Tasks(prepared)
         job = Job.of(prepared, versions=versions())
         self._job = replace(job, columns={}, measures=(ACCURACY.name,), own_measures={})
         self._found: dict[str, dict[int, float]] = {}
@@ -84,11 +89,9 @@ class Prober:
             images = len(self._prepared.dataset)
             base = self._folder("")
             survey = read_survey(base, images)
-            missing = [candidate for candidate in random if candidate.cell.id not in survey.pilots]
-            for cell, flow in missing:
-                job = replace(self._job, cells={cell.id: cell}, flow={cell.id: flow}, survey=Survey())
-                found = run_chunk(job, *self._inputs, Chunk(self._model, ((cell.id, PILOT),))).survey
-                survey |= found or Survey()
+            missing = {c.cell.id: c for c in random if c.cell.id not in survey.pilots}
+            for outcome in self._outcomes(missing, [(i, PILOT) for i in missing], Survey()):
+                survey |= outcome.survey or Survey()
             survey = keep_survey(base, survey, images) if missing else survey
             self._like = min((c.cell.id for c in random), key=lambda i: abs(_share(survey, i, images) - limit))
             self._survey = Survey({"": survey.orders[self._like]}, {"": survey.pilots[self._like]})
@@ -104,9 +107,7 @@ class Prober:
         for start in range(seeds.start, seeds.stop, SAMPLES_AT_A_TIME):
             part = range(start, min(start + SAMPLES_AT_A_TIME, seeds.stop))
             todo += [(i, seed) for seed in part for i in random if seed not in self._found.get(i, {})]
-        step = WHOLE_AT_A_TIME if self.whole else AT_A_TIME
-        for first in range(0, len(todo), step):
-            self._evaluate(random, todo[first : first + step])
+        self._evaluate(random, todo)
         rows = []
         for candidate in candidates:
             if candidate.cell.random:
@@ -122,18 +123,22 @@ class Prober:
             self._evaluate({i: candidate}, [(i, FIXED_SEED)])
         return self._found[i][FIXED_SEED]
 
-    def _evaluate(self, candidates: dict[str, Candidate], trials: Sequence[tuple[str, int]]) -> None:
+    def _evaluate(self, candidates: dict[str, Candidate], trials: Sequence[Trial]) -> None:
         own = {i: candidates[i] for i, _ in trials}
         survey = self._survey
         if survey is not None:
             survey = Survey(dict.fromkeys(own, survey.orders[""]), dict.fromkeys(own, survey.pilots[""]))
-        cells, flow = {i: c.cell for i, c in own.items()}, {i: c.flow for i, c in own.items()}
-        job = replace(self._job, cells=cells, flow=flow, survey=survey)
-        chunk = Chunk(self._model, tuple(trials))
-        table, _ = evaluate_chunk(job, *self._inputs, chunk)
-        name = self._digest
-        commit(self._folder(self._like), table, name, chunk.shard_name(name))
-        self._take(table)
+        folder, name = self._folder(self._like), self._digest
+        for outcome in self._outcomes(own, trials, survey):
+            assert outcome.table is not None
+            commit(folder, outcome.table, name, outcome.chunk.shard_name(name))
+            self._take(outcome.table)
+
+    def _outcomes(
+        self, candidates: Mapping[str, Candidate], trials: Sequence[Trial], survey: Survey | None
+    ) -> Iterator[Outcome]:
+        cells, flow = {i: c.cell for i, c in candidates.items()}, {i: c.flow for i, c in candidates.items()}
+        return self._tasks.run(replace(self._job, cells=cells, flow=flow, survey=survey), self._model, trials)
 
     def _load(self) -> None:
         """What was evaluated before, by chips that see these images; a damaged file is set aside, and made again."""
@@ -159,10 +164,6 @@ class Prober:
     @property
     def _digest(self) -> str:
         return self._prepared.digest
-
-    @property
-    def _inputs(self) -> tuple[ModelFile, Dataset]:
-        return self._prepared.models[self._model], self._prepared.dataset
 
 
 def _share(survey: Survey, cell: str, images: int) -> float:

@@ -39,8 +39,8 @@ _SEARCH = (
 _LEVELS = (
     "The level is where the mean margin of fresh chips is 0; its interval ends where the lower and the upper "
     "limit of the margin are 0, the inversion of a test (Casella & Berger 2002, section 9.2.1). Each of the three "
-    "is a smooth function of the level, whose root is found by Brent's method (Brent 1973); of whole levels by "
-    "halving. Levels are in the unit of the parameter that the catalogue says."
+    "is a smooth function of the level, interpolated between those that were looked at by monotone cubics (Fritsch & "
+    "Carlson 1980); of whole levels by halving. Levels are in the unit of the parameter that the catalogue says."
 )
 
 

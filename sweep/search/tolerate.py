@@ -3,33 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from scipy import optimize
 
+from sweep.execution.tasks import Tasks
 from sweep.preparation.inputs import Prepared
+from sweep.search.crossings import Heights, crossings
 from sweep.search.goal import CHIPS, Goal
 from sweep.search.levels import Levels
 from sweep.search.prober import Prober
 from sweep.search.report import write_report
 from sweep.search.space import chosen_family
 from sweep.search.tolerance import ALL, Level, Tolerance
+from sweep.statistics.estimates import Estimate
 from sweep.storage.paths import Folder
 from sweep.study.budget import Budget
 
 MOST_CHIPS = 10_000
 """Fresh ones, of each level that is tried; some ten are, for each layer."""
 _ROUGH = 4  # times as many chips of the search as candidates are looked at first
-_FINER = 20  # parts of the half-width to which a level is found
-_STEPS = 60
-
-Height = Callable[[float], float]
-"""At a place of the axis, how far the budget is kept: falls, and is sought where it is 0."""
+_ROUGHLY = 0.02  # of the axis, where nothing better is known
 
 
 def tolerate(
-    prepared: Prepared, place: str | Path, family: str | None, tell: Callable[[str], None], precision: float
+    prepared: Prepared,
+    place: str | Path,
+    family: str | None,
+    tell: Callable[[str], None],
+    tasks: Tasks | None = None,
+    *,
+    precision: float,
 ) -> Tolerance:
     """Find the levels, and write them into a folder; see `sweep.budgeted.tolerate`.
 
@@ -42,7 +47,7 @@ def tolerate(
     below = budget.reference(study, levels.below)
     folder = Folder.at(place)
     folder.check_writable()
-    prober = Prober(prepared, model, folder, whole=budget.quantile is not None)
+    prober = Prober(prepared, model, folder, budget.quantile is not None, tasks)
     goal = Goal(prober, budget, levels.swept(), below)
     found = []
     for layer in (None, *levels.layers) if len(levels.layers) > 1 else (None,):
@@ -64,20 +69,20 @@ def _level(levels: Levels, goal: Goal, layer: str | None, precision: float) -> L
         centres, errors = goal.searched([levels.at(layer, levels.level(place))], few)
         return float(centres[0]), float(errors[0])
 
-    ends = levels.best, levels.worst
-    rough = _furthest(lambda place: searched(place)[0], levels, *ends, (levels.worst - levels.best) / 200)
+    drop, span = goal.budget.drop / 100, levels.worst - levels.best
+    (rough,) = _furthest(lambda place: searched(place)[:1], levels, drop, _ROUGHLY * span)
     chips = CHIPS if goal.budget.quantile is not None else _chips(levels, rough, few, searched, precision)
     doubt = (1 - goal.budget.confidence) / 2
     if rough is not None and rough < levels.worst and not levels.whole:
         around = [levels.place(levels.level(rough) * (1 + sign * precision)) for sign in (-1, 1)]
         reach = abs(around[1] - around[0]) / 2
     else:
-        rough, reach = None, (levels.worst - levels.best) / 200
+        rough, reach = None, _ROUGHLY * span
 
-    def fresh(which: int) -> Height:
-        return lambda place: goal.fresh(levels.at(layer, levels.level(place)), chips, 0, doubt)[which]
+    def fresh(place: float) -> Estimate:
+        return goal.fresh(levels.at(layer, levels.level(place)), chips, 0, doubt)
 
-    value, sure, most = (_furthest(fresh(which), levels, *ends, reach, rough) for which in range(3))
+    value, sure, most = _furthest(fresh, levels, drop, reach, rough)
     outside = ""
     if value is None:
         outside = f"before {levels.level(levels.best):g}"
@@ -90,33 +95,24 @@ def _level(levels: Levels, goal: Goal, layer: str | None, precision: float) -> L
 
 
 def _furthest(
-    height: Height, levels: Levels, best: float, worst: float, reach: float, near: float | None = None
-) -> float | None:
-    """The furthest place where a height that falls is 0 or more; None where it is below 0 from the beginning.
+    heights: Heights, levels: Levels, scale: float, reach: float, near: float | None = None
+) -> list[float | None]:
+    """The furthest place where each height is 0 or more; None where it is below 0 from the beginning.
 
-    By Brent's method (1973) on the axis, to a small part of the `reach`; of whole levels by halving. With common random
-    numbers the height is a smooth function of the level, whatever the number of chips. `near` is a guess, with an error
-    of about the reach.
+    With common random numbers a height is a smooth function of the level, whatever the number of chips. Of whole levels
+    by halving.
     """
-    if levels.whole:
-        places = levels.between()
+    if not levels.whole:
+        return crossings(heights, levels.best, levels.worst, reach, scale, near)
+    places, seen = levels.between(), lru_cache(maxsize=None)(heights)
+    found: list[float | None] = []
+    for which in range(len(seen(places[0]))):
         first, last = -1, len(places)  # the height is 0 or more at the first, below 0 at the last
         while last - first > 1:
             middle = (first + last) // 2
-            first, last = (middle, last) if height(places[middle]) >= 0 else (first, middle)
-        return places[first] if first >= 0 else None
-    low, high = best, worst
-    if near is not None:
-        low, high, step = max(near - 2 * reach, best), min(near + 2 * reach, worst), 4 * reach
-        while low > best and height(low) < 0:
-            low, high, step = max(low - step, best), low, 2 * step
-        while high < worst and height(high) >= 0:
-            low, high, step = high, min(high + step, worst), 2 * step
-    if height(high) >= 0:
-        return high
-    if height(low) < 0:
-        return None
-    return float(optimize.brentq(height, low, high, xtol=reach / _FINER, rtol=8.9e-16, maxiter=_STEPS))
+            first, last = (middle, last) if seen(places[middle])[which] >= 0 else (first, middle)
+        found.append(places[first] if first >= 0 else None)
+    return found
 
 
 def _chips(

@@ -13,6 +13,8 @@ import pytest
 import sweep
 from sweep import cli
 from sweep.errors import InputError, Interrupted
+from sweep.execution import runner, tasks
+from sweep.execution.plan import FEW, SURVEY, WHOLE, ChunkSize
 from sweep.preparation.inputs import prepare
 from sweep.search import goal, prober
 from sweep.search.allocation import Allocation
@@ -183,8 +185,8 @@ def test_interrupted_anywhere_and_begun_again_it_is_the_same_answer(study: Path,
     """Interrupted once after each evaluation, and once before each commit."""
     monkeypatch.setattr(goal, "CHIPS", 400)
     whole = plain(sweep.allocate("study.toml", "whole"))
-    evaluate, commit = prober.evaluate_chunk, prober.commit
-    monkeypatch.setattr(prober, "AT_A_TIME", 300)  # more places to be interrupted at
+    evaluate, commit = runner.run_chunk, prober.commit
+    monkeypatch.setattr(tasks, "sizes", lambda: {kind: ChunkSize(fixed=300) for kind in (WHOLE, FEW, SURVEY)})
     done = {"evaluated": 0, "committed": 0}
     stop = {"evaluated": 1, "committed": 1}
 
@@ -199,7 +201,7 @@ def test_interrupted_anywhere_and_begun_again_it_is_the_same_answer(study: Path,
 
         return counting
 
-    monkeypatch.setattr(prober, "evaluate_chunk", counted("evaluated", evaluate))
+    monkeypatch.setattr(runner, "run_chunk", counted("evaluated", evaluate))
     monkeypatch.setattr(prober, "commit", counted("committed", commit))
     interruptions = 0
     found = None
@@ -213,11 +215,11 @@ def test_interrupted_anywhere_and_begun_again_it_is_the_same_answer(study: Path,
 
 def test_what_was_evaluated_is_not_evaluated_again(study: Path, monkeypatch: pytest.MonkeyPatch):
     whole = plain(sweep.allocate("study.toml", "found"))
-    evaluate = prober.evaluate_chunk
-    monkeypatch.setattr(prober, "evaluate_chunk", lambda *_: pytest.fail("something was evaluated"))
+    evaluate = runner.run_chunk
+    monkeypatch.setattr(runner, "run_chunk", lambda *_: pytest.fail("something was evaluated"))
     assert plain(sweep.allocate("study.toml", "found")) == whole
     edit("drop = 6.0", "drop = 6.0\nconfidence = 0.94")  # of the same chips
-    monkeypatch.setattr(prober, "evaluate_chunk", evaluate)
+    monkeypatch.setattr(runner, "run_chunk", evaluate)
     assert sweep.allocate("study.toml", "found").confidence == pytest.approx(0.94)
 
 
@@ -293,7 +295,7 @@ def test_mistakes_are_said_before_anything_is_computed(
 ):
     edit(old, new)
     if words:
-        monkeypatch.setattr(prober, "evaluate_chunk", lambda *_: pytest.fail("something was evaluated"))
+        monkeypatch.setattr(runner, "run_chunk", lambda *_: pytest.fail("something was evaluated"))
         with pytest.raises(InputError) as error:
             sweep.allocate("study.toml", "found")
         assert words in str(error.value)

@@ -12,9 +12,10 @@ import pytest
 import sweep
 from sweep import cli
 from sweep.errors import InputError, Interrupted
+from sweep.execution import runner, tasks
 from sweep.preparation.inputs import prepare
 from sweep.reporting.figures.levels import Bar, levels_picture
-from sweep.search import prober, tolerate
+from sweep.search import tolerate
 from sweep.search.goal import CHIPS
 from sweep.search.levels import Levels
 from sweep.search.prober import Prober
@@ -59,7 +60,7 @@ class Known:
     name = "scale"
     best, worst = 0.0, 1.0
     first = 128
-    budget = SimpleNamespace(confidence=0.95, quantile=None)
+    budget = SimpleNamespace(confidence=0.95, quantile=None, drop=2.0)
     truth = np.sqrt(0.1)
 
     def __init__(self, seed: int):
@@ -213,7 +214,7 @@ def test_files_say_what_is_printed(study: Path, capsys: pytest.CaptureFixture[st
     for one in said["levels"]:
         row = [one["where"], *(f"{one[key]:.4g}" for key in ("level", "sure", "most"))]
         assert "".join(f">{text}</t" for text in row) in re.sub(r"(</t)[hd]><t[hd][^>]*", r"\1", table)
-    assert 'id="ref-brent1973"' in page
+    assert 'id="ref-fritschcarlson1980"' in page
     (folder / "report.html").unlink()
     assert cli.main(["report", str(folder)]) == 0
     assert (folder / "report.html").read_text() == page
@@ -242,7 +243,7 @@ def test_levels_beyond_the_range_are_drawn_at_its_ends():
 def test_interrupted_and_begun_again_it_is_the_same_answer(study: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tolerate, "CHIPS", 150)
     whole = sweep.tolerate("study.toml", "whole", precision=50).to_dict()
-    evaluate, calls = prober.evaluate_chunk, []
+    evaluate, calls = runner.run_chunk, []
 
     def interrupted(*given):
         calls.append(1)
@@ -250,7 +251,7 @@ def test_interrupted_and_begun_again_it_is_the_same_answer(study: Path, monkeypa
             raise KeyboardInterrupt
         return evaluate(*given)
 
-    monkeypatch.setattr(prober, "evaluate_chunk", interrupted)
+    monkeypatch.setattr(runner, "run_chunk", interrupted)
     stops = 0
     while True:
         try:
@@ -260,6 +261,16 @@ def test_interrupted_and_begun_again_it_is_the_same_answer(study: Path, monkeypa
             stops += 1
     assert stops > 2
     assert {**found, "folder": ""} == {**whole, "folder": ""}
+
+
+def test_ray_gives_the_same_answer(study: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tolerate, "CHIPS", 150)
+    alone = sweep.tolerate("study.toml", "alone", precision=50, runner="inline").to_dict()
+    monkeypatch.setattr(tasks, "PATIENCE", 0.0)
+    told: list[str] = []
+    shared = sweep.tolerate("study.toml", "shared", precision=50, workers=2, tell=told.append).to_dict()
+    assert told[0] == "Ray starts, to share the work"
+    assert {**shared, "folder": ""} == {**alone, "folder": ""}
 
 
 @pytest.mark.parametrize(
@@ -276,7 +287,7 @@ def test_mistakes_are_said_before_anything_is_computed(
     study: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str, words: str
 ):
     edit(old, new)
-    monkeypatch.setattr(prober, "evaluate_chunk", lambda *_: pytest.fail("something was evaluated"))
+    monkeypatch.setattr(runner, "run_chunk", lambda *_: pytest.fail("something was evaluated"))
     with pytest.raises(InputError) as error:
         sweep.tolerate("study.toml", "found")
     assert words in str(error.value)
