@@ -67,7 +67,7 @@ other() {
 export -f node other answers
 export within host port address
 
-ray=() driver='' again=''
+ray=() driver='' stopped='' again='' before=''
 finish() {
   status=$?
   trap '' TERM USR1
@@ -76,28 +76,37 @@ finish() {
   kill "${ray[@]::1}" 2>/dev/null || true
   for _ in {1..20}; do kill -0 "${ray[@]}" 2>/dev/null && sleep 1 || break; done
   if [ -n "$again" ] && [ "$status" != 0 ]; then
-    echo "job $SLURM_JOB_ID: the time is nearly up; queued again, to go on"
-    scontrol requeue "$SLURM_JOB_ID"
+    if [ "$(done_so_far)" = "$before" ] && [ "${SLURM_RESTART_COUNT:-0}" -ge 2 ]; then
+      echo "job $SLURM_JOB_ID: the time is nearly up, and nothing was finished in it; give it more, by --time"
+    else
+      echo "job $SLURM_JOB_ID: the time is nearly up; queued again, to go on"
+      scontrol requeue "$SLURM_JOB_ID"
+    fi
   fi
 }
-stop() { if [ -n "$driver" ]; then kill -TERM "$driver" 2>/dev/null || true; else exit 1; fi; }
+# Of the run, in a text that changes with every trial.
+done_so_far() { $within sweep status "$out" 2>/dev/null | grep -E '^(trials|means) ' || true; }
+stop() { stopped=1; if [ -n "$driver" ]; then kill -TERM "$driver" 2>/dev/null || true; else exit 1; fi; }
 trap finish EXIT
 trap stop TERM                # scancel
 trap 'again=1; stop' USR1     # the time limit
 
-# Run a command that TERM is passed on to.
+# Run a command that TERM is passed on to, unless TERM was there before.
 attend() {
+  [ -z "$stopped" ] || exit 143
   "$@" &
   driver=$!
+  [ -z "$stopped" ] || stop  # it came just now
   while kill -0 "$driver" 2>/dev/null; do wait "$driver" || true; done
   wait "$driver"
 }
 
-out=results/$(sed -n 's/^name *= *"\(.*\)".*/\1/p' "$study" | head -n 1) before=''
+out=results/$(sed -n 's/^name *= *"\(.*\)".*/\1/p' "$study" | head -n 1) option=''
 for argument; do
-  case $before$argument in --out=*) out=${argument#--out=} ;; --out?*) out=$argument ;; esac
-  before=$([ "$argument" = --out ] && echo --out || true)
+  case $option$argument in --out=*) out=${argument#--out=} ;; --out?*) out=$argument ;; esac
+  option=$([ "$argument" = --out ] && echo --out || true)
 done
+before=$(done_so_far)
 echo "job $SLURM_JOB_ID, start $((${SLURM_RESTART_COUNT:-0} + 1)): $study on $nodes node(s), $SLURM_JOB_NODELIST"
 echo "results in $out; how far: sweep status $out"
 echo "this text in $(scontrol show job "$SLURM_JOB_ID" | grep -oP 'StdOut=\K.*')"

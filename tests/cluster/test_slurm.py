@@ -123,6 +123,22 @@ def test_a_job_at_its_time_limit_is_queued_again(slurm: Slurm, place: Path, monk
     scene.check("run", scene.undisturbed(monkeypatch))
 
 
+def test_a_job_that_finishes_nothing_is_not_queued_for_ever(slurm: Slurm, place: Path) -> None:
+    scene.write_study(3, seconds=900)
+    job = submit(slurm, run=("--out", "run", "--chunk", "1"))
+    for start in (1, 2, 3):
+        scene.until(lambda start=start: output(job).count("have joined") == start)  # type: ignore[misc]
+        scene.until(lambda: Path("run/manifest.json").exists() and trials_kept() > 0)  # the clean network's
+        slurm.ask("scancel", "--batch", "--signal=USR1", job)
+        if start < 3:
+            scene.until(lambda start=start: slurm.field(job, "Restarts") == str(start))  # type: ignore[misc]
+            slurm.ask("scontrol", "update", f"JobId={job}", "StartTime=now+10")
+    assert slurm.ended(job) == "FAILED"
+    text = output(job)
+    assert text.count("queued again") == 2
+    assert "nothing was finished in it; give it more, by --time" in text
+
+
 @pytest.mark.parametrize("node", ["n2", "n1"])
 def test_a_node_dies(slurm: Slurm, place: Path, monkeypatch: pytest.MonkeyPatch, node: str) -> None:
     scene.write_study(300, seconds=0.05)
