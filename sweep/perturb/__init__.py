@@ -4,6 +4,7 @@
 from sweep.perturb import noise, quantize, levels, faults, devices  # isort: skip
 from sweep.perturb.base import REGISTRY, Random, Transform, noise_level, parameter, register
 from sweep.perturb.dataflow import ActivationNoise, Rounding
+from sweep.perturb.flow_faults import ActivationBitFlip, ActivationStuckAt
 from sweep.perturb.grid import Levels
 from sweep.perturb.noise import Additive
 from sweep.perturb.perturbation import perturb
@@ -11,7 +12,9 @@ from sweep.perturb.selection import select
 
 __all__ = [
     "REGISTRY",
+    "ActivationBitFlip",
     "ActivationNoise",
+    "ActivationStuckAt",
     "Additive",
     "Levels",
     "Random",

@@ -36,6 +36,11 @@ class DataFlow(Transform):
     side: ClassVar[Side] = "output"
 
     @property
+    def acts(self) -> bool:
+        """Whether it does anything; a rounding always."""
+        return self.random and not self.is_identity
+
+    @property
     def calibrated(self) -> bool:
         """Whether it needs the range of the activations on training images."""
         return False
@@ -51,6 +56,10 @@ class DataFlow(Transform):
 @dataclass(frozen=True, kw_only=True)
 class Rounding(DataFlow):
     """Activations rounded to levels."""
+
+    @property
+    def acts(self) -> bool:
+        return True
 
     @abstractmethod
     def levels(self, sample: Array | None) -> Levels:
