@@ -6,6 +6,7 @@ from sweep.perturb.base import REGISTRY, Random, Transform, noise_level, paramet
 from sweep.perturb.dataflow import ActivationNoise, Rounding
 from sweep.perturb.flow_faults import ActivationBitFlip, ActivationStuckAt
 from sweep.perturb.grid import Levels
+from sweep.perturb.measured import Measured
 from sweep.perturb.noise import Additive
 from sweep.perturb.perturbation import perturb
 from sweep.perturb.selection import select
@@ -17,6 +18,7 @@ __all__ = [
     "ActivationStuckAt",
     "Additive",
     "Levels",
+    "Measured",
     "Random",
     "Rounding",
     "Transform",
