@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sweep.data.scoring import SOFTMAX, cross_entropy, roc_area
 from sweep.errors import printable
 from sweep.texts import number, percent
 
 Floats = npt.NDArray[np.float64]
 DIGITS = 12  # of a value that is kept: the last ones are those of an order of summing
-EPSILON = 1e-7  # of Keras: probabilities are taken to be no closer to 0 and 1
-SOFTMAX, SIGMOID, LOGITS = "softmax", "sigmoid", "logits"
 MOST_VALUES = 1 << 22  # at a time, of what is computed in double precision
 
 
@@ -173,22 +172,8 @@ def _among(k: int) -> Callable[[Outputs], Floats]:
 
 def _cross_entropy(outputs: Outputs) -> Floats:
     """-log p(label), in nats, as `keras.losses` compute it: probabilities p are clipped to [ε, 1 - ε]."""
-    parts = (_loss_of(outputs.scores[part], outputs.labels[part], outputs.kind) for part in _parts(outputs))
+    parts = (cross_entropy(outputs.scores[part], outputs.labels[part], outputs.kind) for part in _parts(outputs))
     return np.concatenate(list(parts))
-
-
-def _loss_of(some: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], kind: str) -> Floats:
-    scores = some.astype(np.float64)
-    if scores.shape[1] == 1:
-        score, right = scores[:, 0], labels == 1
-        if kind == SIGMOID:
-            p = np.clip(score, EPSILON, 1 - EPSILON)
-            return np.asarray(-np.log(np.where(right, p, 1 - p)))
-        return np.asarray(np.logaddexp(0, np.where(right, -score, score)))
-    if kind == SOFTMAX:
-        scores = np.log(np.clip(scores, EPSILON, 1 - EPSILON))
-    own = np.take_along_axis(scores, labels[:, None], axis=1)[:, 0]
-    return np.asarray(np.logaddexp.reduce(scores, axis=1) - own)
 
 
 def _agrees(outputs: Outputs) -> Floats:
@@ -242,9 +227,9 @@ def _absolutes(outputs: Outputs) -> Floats:
 def _area(outputs: Outputs) -> float:
     """The probability that an image of class 1 has a higher score than one of class 0; equal scores count half.
 
-    By the mean rank of class 1 (Hanley & McNeil 1982, Radiology 143, 29-36). The score is the output for class 1, of
-    two outputs their difference as logits. Of an autoencoder, whose labels are 1 for anomalies, it is the mean squared
-    error of the image, as in MLPerf Tiny's anomaly detection (Banbury et al. 2021, arXiv:2106.07597).
+    The score is the output for class 1, of two outputs their difference as logits. Of an autoencoder, whose labels are
+    1 for anomalies, it is the mean squared error of the image, as in MLPerf Tiny's anomaly detection (Banbury et al.
+    2021, arXiv:2106.07597).
     """
     if not outputs.decisions.size:
         score = _squares(outputs)
@@ -256,11 +241,7 @@ def _area(outputs: Outputs) -> float:
         score = two[:, 1] - two[:, 0]
     if not np.isfinite(score).all():
         return np.nan
-    _, place, count = np.unique(score, return_inverse=True, return_counts=True)
-    rank = (np.cumsum(count) - (count - 1) / 2)[place]
-    ones = outputs.labels == 1
-    m, n = np.count_nonzero(ones), np.count_nonzero(~ones)
-    return float((rank[ones].sum() - m * (m + 1) / 2) / (m * n))
+    return roc_area(score, outputs.labels == 1)
 
 
 def _of_classes(task: Task) -> str:

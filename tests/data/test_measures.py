@@ -12,9 +12,6 @@ from sweep.data.measures import (
     ACCURACY,
     FORM,
     KNOWN,
-    LOGITS,
-    SIGMOID,
-    SOFTMAX,
     Outputs,
     Task,
     column,
@@ -23,6 +20,7 @@ from sweep.data.measures import (
     is_exact,
     measure_of,
 )
+from sweep.data.scoring import LOGITS, SIGMOID, SOFTMAX
 from sweep.networks.backend import import_keras
 
 keras = import_keras()
