@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sweep.data import multilabel
 from sweep.data.scoring import SOFTMAX, cross_entropy, roc_area
 from sweep.errors import printable
 from sweep.texts import number, percent
@@ -33,6 +34,7 @@ class Task:
         targets: how many numbers each image has to be compared with the outputs; 0 where the dataset has none.
         values: of an image.
         sigmoid: whether the outputs are sigmoids.
+        several: whether the targets say of each label, an output each, whether an image has it: numbers 0 and 1.
         held: in words, what the dataset has where it has no class labels.
         remedy: in words, how to say which label is which class, where that may help.
     """
@@ -42,6 +44,7 @@ class Task:
     targets: int
     values: int
     sigmoid: bool = False
+    several: bool = False
     held: str = "others"
     remedy: str = ""
 
@@ -244,6 +247,16 @@ def _area(outputs: Outputs) -> float:
     return roc_area(score, outputs.labels == 1)
 
 
+def _several(function: Callable[..., Any]) -> Callable[[Outputs], Any]:
+    """A function of `multilabel` as a measure computes it."""
+
+    def of(outputs: Outputs) -> Any:
+        assert outputs.targets is not None
+        return function(outputs.scores, outputs.targets == 1, outputs.kind)
+
+    return of
+
+
 def _of_classes(task: Task) -> str:
     return task.no_classes
 
@@ -262,6 +275,10 @@ def _of_two(task: Task) -> str:
     return "" if task.outputs <= 2 else f"the network has {task.outputs} outputs for two classes"
 
 
+def _of_several(task: Task) -> str:
+    return "" if task.several else "several labels for an image are rows of 0 and 1, a column for each output"
+
+
 def _of_probabilities(task: Task) -> str:
     several = task.sigmoid and task.outputs > 1
     return task.no_classes or ("several outputs are sigmoids, which are no probabilities of classes" if several else "")
@@ -277,6 +294,22 @@ KNOWN: Mapping[str, Measure] = {
         Measure("balanced", _recalls, "Balanced accuracy", _of_classes, per_image=False),
         Measure("f1", _f1, "Macro F1", _of_classes, per_image=False),
         Measure("auc", _area, "Area under the ROC curve", _of_two, per_image=False, exact=False),
+        *(
+            Measure(name, of, label, _of_several, fraction, higher=fraction, per_image=per_image, exact=False)
+            for name, of, label, fraction, per_image in (
+                (
+                    "multilabel_accuracy",
+                    _several(multilabel.right_share),
+                    "Share of labels decided rightly",
+                    True,
+                    True,
+                ),
+                ("exact_match", _several(multilabel.all_right), "Share of images with all labels right", True, True),
+                ("multilabel_loss", _several(multilabel.entropy), "Binary cross-entropy", False, True),
+                ("multilabel_f1", _several(multilabel.f1), "Macro F1 of labels", True, False),
+                ("multilabel_auc", _several(multilabel.areas), "Macro area under the ROC curve", True, False),
+            )
+        ),
         Measure("mse", _squares, "Mean squared error", _of_values, fraction=False, higher=False, exact=False),
         Measure("mae", _absolutes, "Mean absolute error", _of_values, fraction=False, higher=False, exact=False),
     )
