@@ -31,7 +31,7 @@ def entropy(scores: Scores, held: Truth, kind: str) -> Floats:
     kind, total = LOGITS if kind == LOGITS else SIGMOID, np.zeros(len(scores))
     for k in range(held.shape[1]):  # one at a time, which takes little memory
         total += cross_entropy(scores[:, k, None], held[:, k].astype(np.int64), kind)
-    return total / held.shape[1]
+    return np.asarray(total / held.shape[1])
 
 
 def f1(scores: Scores, held: Truth, kind: str) -> Floats:

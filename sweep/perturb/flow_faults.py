@@ -27,8 +27,8 @@ from sweep.perturb.grid import Levels
 CHAPTER = "Faults of activations"  # of the catalogue
 
 PROBABILITY = "probability for each bit or value"
-CHUNK = 1024  # distances drawn at a time
-FARTHEST = 2**52  # that are told apart
+LEAST, MOST = 64, 2**20  # distances drawn at a time
+FARTHEST = 2**42  # that are told apart: more than any test set has
 
 Indices = npt.NDArray[np.int64]
 Failing = Callable[[int], tuple[Indices, Indices]]
@@ -139,11 +139,13 @@ def _anew(rate: float, things: int, generator: np.random.Generator) -> Failing:
 
     def following(images: int) -> tuple[Indices, Indices]:
         nonlocal ahead, last
-        end = images * things
+        end, parts = images * things, [ahead]
         while rate and last < end:
-            gaps = np.minimum(np.floor(generator.standard_exponential(CHUNK) / scale), FARTHEST).astype(np.int64) + 1
-            places = last + np.cumsum(gaps)
-            ahead, last = np.concatenate([ahead, places]), int(places[-1])
+            count = min(MOST, LEAST + int(rate * (end - last)))
+            gaps = np.minimum(np.floor(generator.standard_exponential(count) / scale), FARTHEST).astype(np.int64) + 1
+            parts.append(last + np.cumsum(gaps))
+            last = int(parts[-1][-1])
+        ahead = np.concatenate(parts)
         image, thing = np.divmod(ahead[ahead < end], max(things, 1))
         ahead, last = ahead[ahead >= end] - end, last - end
         return image, thing
@@ -208,7 +210,9 @@ class ActivationBitFlip(ActivationFault, ActivationAffine):
         image, thing = failing(images)
         plane, value = np.divmod(thing, max(share.size, 1))
         masks = np.zeros((images, share.size), np.float32)
-        np.add.at(masks, (image, value), np.float32(2.0) ** (plane if self.bit is None else self.bit))
+        for k in range(self.planes):  # each bit of a value once, so that places are different
+            own = plane == k
+            masks[image[own], value[own]] += np.float32(2.0 ** (k if self.bit is None else self.bit))
         return masks
 
     def resolved(self, levels: Levels, sample: Array | None, share: Share) -> Resolved:

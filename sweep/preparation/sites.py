@@ -189,10 +189,10 @@ def placed(where: Sequence[tuple[int, DataFlow, Layer, Site]], seen: Mapping[Sit
     found = []
     totals: dict[int, int] = {}
     for position, *_, site in where:
-        totals[position] = totals.get(position, 0) + seen.get(site, Seen(None)).size
+        totals[position] = totals.get(position, 0) + seen[site].size
     before = dict.fromkeys(totals, 0)
     for position, transform, layer, site in where:
-        sample, size = seen.get(site, Seen(None))
+        sample, size = seen[site]
         share = Share(size, before[position], totals[position])
         before[position] += size
         found.append(_placed(position, transform, layer, site, sample, share))
