@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from sweep.networks.variables import Variable
-from sweep.perturb.base import Array, Transform, noise_level, parameter, register
+from sweep.perturb.base import Array, Transform, draws, noise_level, parameter, register
 from sweep.perturb.grid import Levels, affine
 
 CHAPTER = "The data flow"  # of the catalogue
@@ -37,8 +37,8 @@ class DataFlow(Transform):
 
     @property
     def acts(self) -> bool:
-        """Whether it does anything; a rounding always."""
-        return self.random and not self.is_identity
+        """Whether it does anything, so that it needs a place."""
+        return True
 
     @property
     def calibrated(self) -> bool:
@@ -56,10 +56,6 @@ class DataFlow(Transform):
 @dataclass(frozen=True, kw_only=True)
 class Rounding(DataFlow):
     """Activations rounded to levels."""
-
-    @property
-    def acts(self) -> bool:
-        return True
 
     @abstractmethod
     def levels(self, sample: Array | None) -> Levels:
@@ -219,6 +215,10 @@ class ActivationNoise(DataFlow):
     @property
     def random(self) -> bool:
         return not self.is_identity
+
+    @property
+    def acts(self) -> bool:
+        return draws(self)
 
     @property
     def calibrated(self) -> bool:

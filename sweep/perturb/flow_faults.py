@@ -255,6 +255,10 @@ class ActivationStuckAt(ActivationFault):
         return problems
 
     @property
+    def acts(self) -> bool:
+        return self.random
+
+    @property
     def calibrated(self) -> bool:
         return self.high + self.low > 0
 
