@@ -40,6 +40,7 @@ class Plan:
         memory: what a worker takes of it; likewise.
         running: who runs it now, each line with its heading.
         finished: whether nothing is missing; where only the folder is read.
+        chips: the files that chips are in, a line for each set of them.
         state: of the run, in words, or how the study has changed since it was begun.
     """
 
@@ -54,6 +55,7 @@ class Plan:
     memory: str = ""
     running: Sequence[tuple[str, str]] = ()
     finished: bool = False
+    chips: Sequence[str] = ()
 
     def __str__(self) -> str:
         cells = self.study.cells
@@ -71,6 +73,7 @@ class Plan:
                 *self.running,
                 ("folder", self.folder),
                 *(("images", line) for line in self.images),
+                *(("chips", line) for line in self.chips),
                 *([("memory", self.memory)] if self.memory else []),
                 *(("reached", line) for line in self.reached),
             ],
@@ -240,7 +243,18 @@ def plan(
     reached = reach(study, prepared.networks, prepared.flow)
     changed = str(growth) if growth else ""
     room = str(room_for(prepared, memory, workers, address is None))
-    return Plan(study, store.folder.uri, count_wanted(study), done, means, prepared.fed(), reached, changed, room)
+    return Plan(
+        study,
+        store.folder.uri,
+        count_wanted(study),
+        done,
+        means,
+        prepared.fed(),
+        reached,
+        changed,
+        room,
+        chips=prepared.chips(),
+    )
 
 
 def status(place: str | Path, trust_plugins: Trust = False) -> Plan:

@@ -285,7 +285,8 @@ def test_a_file_without_the_function_is_refused(tmp_path: Path, text: str, probl
 
 
 def test_what_a_function_must_return() -> None:
-    from sweep.data.measures import LOGITS, Outputs, own
+    from sweep.data.measures import Outputs, own
+    from sweep.data.scoring import LOGITS
 
     nothing = np.zeros(0, np.int64)
     outputs = Outputs(np.zeros((4, 2), np.float32), np.zeros(4, np.int64), None, nothing, nothing, LOGITS)
@@ -298,3 +299,46 @@ def test_what_a_function_must_return() -> None:
     share.fraction = True  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match="outside 0 to 1"):
         own("share", share).value(outputs)
+
+
+def several_labels(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Images, rows of labels and the weights of a network of one layer of sigmoids that gives most of them rightly."""
+    rng = np.random.default_rng(6)
+    weights = rng.normal(size=(8, 4)).astype(np.float32)
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, use_bias=False, activation="sigmoid")])
+    model.set_weights([weights])
+    model.save(folder / "n.keras")
+    images = rng.normal(size=(90, 8)).astype(np.float32)
+    rows = ((images @ weights + rng.normal(size=(90, 4))) > 0).astype(np.uint8)
+    np.savez(folder / "d.npz", x_test=images, y_test=rows)
+    return images, rows, weights
+
+
+def test_several_labels_for_an_image(tmp_path: Path) -> None:
+    """Against NumPy, chip by chip; and a study that names no measure is told which there are."""
+    from tests.oracle import draw
+
+    images, rows, weights = several_labels(tmp_path)
+    names = ["multilabel_accuracy", "exact_match", "multilabel_f1", "multilabel_auc", "multilabel_loss"]
+    run = api.run(study_of(tmp_path, measures=names, seeds=4), tmp_path / "run", runner="inline")
+    trials = run.trials()
+    noisy = trials[(trials["family"] == "gaussian") & (trials["scale"] > 0)]
+    assert len(noisy) == 8
+    for row in noisy.itertuples():
+        drawn = draw(0, row.seed, 0, 0).standard_normal(weights.shape, dtype=np.float32)
+        scores = images.astype(np.float64) @ (weights + np.float32(row.scale) * drawn)
+        right = (scores > 0) == (rows == 1)
+        assert row.multilabel_accuracy == pytest.approx(right.mean(), abs=1e-9)
+        assert row.exact_match == pytest.approx(right.all(axis=1).mean(), abs=1e-9)
+        assert row.multilabel_loss == pytest.approx(np.logaddexp(0, np.where(rows, -scores, scores)).mean(), rel=1e-5)
+        f1 = [2 * (p & r).sum() / (p.sum() + r.sum()) for p, r in zip((scores > 0).T, (rows == 1).T, strict=True)]
+        assert row.multilabel_f1 == pytest.approx(np.mean(f1), abs=1e-9)
+        areas = [np.mean(s[r == 1][:, None] > s[r == 0]) for s, r in zip(scores.T, rows.T, strict=True)]
+        assert row.multilabel_auc == pytest.approx(np.mean(areas), abs=2e-3)
+    assert trials[["n_correct", "accuracy"]].isna().all(axis=None)
+    assert "Share of labels decided rightly" in run.report()
+    assert run.summary()["new_low"].notna().any(), "a mean over images of numbers between 0 and 1"
+    with pytest.raises(InputError, match=r'several labels for an image; write measures = \["multilabel_accuracy"\]'):
+        api.plan(study_of(tmp_path))
+    with pytest.raises(InputError, match="several labels for an image"):
+        api.plan(study_of(tmp_path, measures=["f1"]))

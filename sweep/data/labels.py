@@ -68,7 +68,12 @@ def no_classes(y: np.ndarray) -> str:
     found = (
         f"{np.count_nonzero(~single)} rows that are not one-hot (a single 1, else 0), the first at {single.argmin()}"
     )
-    return f"{found}; all of 0 and 1: several labels for an image" if ((y == 0) | (y == 1)).all() else found
+    return f"{found}; all of 0 and 1: several labels for an image" if are_several(y) else found
+
+
+def are_several(y: np.ndarray | None) -> bool:
+    """Whether targets are rows of 0 and 1: several labels for an image, or none."""
+    return y is not None and y.ndim == 2 and bool(((y == 0) | (y == 1)).all())
 
 
 def mapping(names: Sequence[str]) -> str:

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sweep.data import multilabel
+from sweep.data.scoring import SOFTMAX, cross_entropy, roc_area
 from sweep.errors import printable
 from sweep.texts import number, percent
 
 Floats = npt.NDArray[np.float64]
 DIGITS = 12  # of a value that is kept: the last ones are those of an order of summing
-EPSILON = 1e-7  # of Keras: probabilities are taken to be no closer to 0 and 1
-SOFTMAX, SIGMOID, LOGITS = "softmax", "sigmoid", "logits"
 MOST_VALUES = 1 << 22  # at a time, of what is computed in double precision
 
 
@@ -34,6 +34,7 @@ class Task:
         targets: how many numbers each image has to be compared with the outputs; 0 where the dataset has none.
         values: of an image.
         sigmoid: whether the outputs are sigmoids.
+        several: whether the targets say of each label, an output each, whether an image has it: numbers 0 and 1.
         held: in words, what the dataset has where it has no class labels.
         remedy: in words, how to say which label is which class, where that may help.
     """
@@ -43,6 +44,7 @@ class Task:
     targets: int
     values: int
     sigmoid: bool = False
+    several: bool = False
     held: str = "others"
     remedy: str = ""
 
@@ -173,22 +175,8 @@ def _among(k: int) -> Callable[[Outputs], Floats]:
 
 def _cross_entropy(outputs: Outputs) -> Floats:
     """-log p(label), in nats, as `keras.losses` compute it: probabilities p are clipped to [ε, 1 - ε]."""
-    parts = (_loss_of(outputs.scores[part], outputs.labels[part], outputs.kind) for part in _parts(outputs))
+    parts = (cross_entropy(outputs.scores[part], outputs.labels[part], outputs.kind) for part in _parts(outputs))
     return np.concatenate(list(parts))
-
-
-def _loss_of(some: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], kind: str) -> Floats:
-    scores = some.astype(np.float64)
-    if scores.shape[1] == 1:
-        score, right = scores[:, 0], labels == 1
-        if kind == SIGMOID:
-            p = np.clip(score, EPSILON, 1 - EPSILON)
-            return np.asarray(-np.log(np.where(right, p, 1 - p)))
-        return np.asarray(np.logaddexp(0, np.where(right, -score, score)))
-    if kind == SOFTMAX:
-        scores = np.log(np.clip(scores, EPSILON, 1 - EPSILON))
-    own = np.take_along_axis(scores, labels[:, None], axis=1)[:, 0]
-    return np.asarray(np.logaddexp.reduce(scores, axis=1) - own)
 
 
 def _agrees(outputs: Outputs) -> Floats:
@@ -242,9 +230,9 @@ def _absolutes(outputs: Outputs) -> Floats:
 def _area(outputs: Outputs) -> float:
     """The probability that an image of class 1 has a higher score than one of class 0; equal scores count half.
 
-    By the mean rank of class 1 (Hanley & McNeil 1982, Radiology 143, 29-36). The score is the output for class 1, of
-    two outputs their difference as logits. Of an autoencoder, whose labels are 1 for anomalies, it is the mean squared
-    error of the image, as in MLPerf Tiny's anomaly detection (Banbury et al. 2021, arXiv:2106.07597).
+    The score is the output for class 1, of two outputs their difference as logits. Of an autoencoder, whose labels are
+    1 for anomalies, it is the mean squared error of the image, as in MLPerf Tiny's anomaly detection (Banbury et al.
+    2021, arXiv:2106.07597).
     """
     if not outputs.decisions.size:
         score = _squares(outputs)
@@ -256,11 +244,17 @@ def _area(outputs: Outputs) -> float:
         score = two[:, 1] - two[:, 0]
     if not np.isfinite(score).all():
         return np.nan
-    _, place, count = np.unique(score, return_inverse=True, return_counts=True)
-    rank = (np.cumsum(count) - (count - 1) / 2)[place]
-    ones = outputs.labels == 1
-    m, n = np.count_nonzero(ones), np.count_nonzero(~ones)
-    return float((rank[ones].sum() - m * (m + 1) / 2) / (m * n))
+    return roc_area(score, outputs.labels == 1)
+
+
+def _several(function: Callable[..., Any]) -> Callable[[Outputs], Any]:
+    """A function of `multilabel` as a measure computes it."""
+
+    def of(outputs: Outputs) -> Any:
+        assert outputs.targets is not None
+        return function(outputs.scores, outputs.targets == 1, outputs.kind)
+
+    return of
 
 
 def _of_classes(task: Task) -> str:
@@ -281,6 +275,10 @@ def _of_two(task: Task) -> str:
     return "" if task.outputs <= 2 else f"the network has {task.outputs} outputs for two classes"
 
 
+def _of_several(task: Task) -> str:
+    return "" if task.several else "several labels for an image are rows of 0 and 1, a column for each output"
+
+
 def _of_probabilities(task: Task) -> str:
     several = task.sigmoid and task.outputs > 1
     return task.no_classes or ("several outputs are sigmoids, which are no probabilities of classes" if several else "")
@@ -296,6 +294,22 @@ KNOWN: Mapping[str, Measure] = {
         Measure("balanced", _recalls, "Balanced accuracy", _of_classes, per_image=False),
         Measure("f1", _f1, "Macro F1", _of_classes, per_image=False),
         Measure("auc", _area, "Area under the ROC curve", _of_two, per_image=False, exact=False),
+        *(
+            Measure(name, of, label, _of_several, fraction, higher=fraction, per_image=per_image, exact=False)
+            for name, of, label, fraction, per_image in (
+                (
+                    "multilabel_accuracy",
+                    _several(multilabel.right_share),
+                    "Share of labels decided rightly",
+                    True,
+                    True,
+                ),
+                ("exact_match", _several(multilabel.all_right), "Share of images with all labels right", True, True),
+                ("multilabel_loss", _several(multilabel.entropy), "Binary cross-entropy", False, True),
+                ("multilabel_f1", _several(multilabel.f1), "Macro F1 of labels", True, False),
+                ("multilabel_auc", _several(multilabel.areas), "Macro area under the ROC curve", True, False),
+            )
+        ),
         Measure("mse", _squares, "Mean squared error", _of_values, fraction=False, higher=False, exact=False),
         Measure("mae", _absolutes, "Mean absolute error", _of_values, fraction=False, higher=False, exact=False),
     )

@@ -19,7 +19,7 @@ from sweep.engine.extremes import Extremes
 from sweep.engine.graph import Graph, Unsupported
 from sweep.engine.pieces import IMAGES_PER_STEP, Pieces, images_per_step, steps
 from sweep.engine.proof import BATCH
-from sweep.engine.sites import Entry, Noise, Site
+from sweep.engine.sites import Drawn, Entry, Site
 from sweep.engine.stacked.network import StackedNetwork
 from sweep.engine.steps import Tensor
 from sweep.networks.feeding import Fed
@@ -130,7 +130,7 @@ class Plain:
         self._entries: list[Any] = [ops.convert_to_tensor(w) for w in model.get_weights()] + [None] * len(subject.sites)
         self._forward, graph, images_per_step = subject.forward or forward_of(subject)
         self.as_predict = images_per_step == BATCH
-        noisy = [k for k, site in enumerate(subject.sites) if site.kind == "noise"]
+        noisy = [k for k, site in enumerate(subject.sites) if site.drawn]
         self._shapes = {self._first_site + k: graph.shape_at(k) for k in noisy} if graph else {}
         self._subject, self._images_per_step = subject, images_per_step
 
@@ -161,15 +161,15 @@ class Plain:
     def _trial(self, varied: Sequence[Entry], batches: Iterable[Any]) -> Scores:
         entries = list(self._entries)
         for i, entry in zip(self.varied, varied, strict=True):
-            entries[i] = entry if isinstance(entry, Noise) else ops.convert_to_tensor(entry)
+            entries[i] = entry if isinstance(entry, Drawn) else ops.convert_to_tensor(entry)
         scores = []
         for images in batches:
-            values = [self._draw(i, e, len(images)) if isinstance(e, Noise) else e for i, e in enumerate(entries)]
+            values = [self._draw(i, e, len(images)) if isinstance(e, Drawn) else e for i, e in enumerate(entries)]
             scores.append(np.asarray(self._forward(images, values)))
         return np.concatenate(scores)
 
-    def _draw(self, index: int, noise: Noise, images: int) -> Any:
-        return ops.convert_to_tensor(noise.take(images, self._shapes[index]))
+    def _draw(self, index: int, drawn: Drawn, images: int) -> Any:
+        return ops.convert_to_tensor(drawn.take(images, self._shapes[index]))
 
 
 class Settled(NamedTuple):
@@ -298,7 +298,7 @@ class Compiled:
     def rows(self, trials: Iterable[Sequence[Entry]], count: int) -> Array:
         """What differs between so many trials, each with all its entries: (T, floats), as `see` takes it."""
         entries = ([trial[i] for i in self.varied] for trial in trials)
-        return self._network.rows(([e for e in given if not isinstance(e, Noise)] for given in entries), count)
+        return self._network.rows(([e for e in given if not isinstance(e, Drawn)] for given in entries), count)
 
     def entries(self, clean: Sequence[Array], rows: Array, trial: int) -> list[Entry]:
         """All entries of the trial of this number, by the clean weights and `rows`."""
@@ -361,8 +361,8 @@ def _stateless(model: Any) -> Callable[[Tensor, Sequence[Tensor]], Tensor]:
 
 
 def _arrays(entries: Sequence[Sequence[Entry]]) -> list[list[Array]]:
-    """The entries of backends that are never given noise: the evaluator takes the plain pass for it."""
-    return [[value for value in trials if not isinstance(value, Noise)] for trials in entries]
+    """The entries of backends that are never given what is drawn: the evaluator takes the plain pass for it."""
+    return [[value for value in trials if not isinstance(value, Drawn)] for trials in entries]
 
 
 def _rows(raw: Tensor, places: Images) -> Scores:

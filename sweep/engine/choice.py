@@ -135,8 +135,9 @@ class Choice:
         by_rule = self._by_rule or engine is not None or tensors.device() == "GPU"  # whose time a sample does not tell
         if not key and not sites:
             return Chosen(Plain)
-        if any(site.kind == "noise" for site in sites):
-            text = "noise on activations is drawn image by image: evaluating one trial at a time"
+        if drawn := {site.kind for site in sites if site.drawn}:
+            what = "noise on activations is drawn image by image" if drawn == {"noise"} else "faults of activations"
+            text = f"{what}: evaluating one trial at a time"
             return Chosen(Plain, notes=() if engine in (None, PLAIN) else (text,))
         if not _ways(engine):
             return Chosen(Plain)

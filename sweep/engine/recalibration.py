@@ -12,7 +12,7 @@ from keras import ops
 from sweep.engine import tensors
 from sweep.engine.graph import Graph, Unsupported
 from sweep.engine.proof import flow_problem
-from sweep.engine.sites import Entry, Noise, Site
+from sweep.engine.sites import Drawn, Entry, Site
 from sweep.engine.steps import Tensor
 from sweep.networks.loading import Network
 from sweep.networks.variables import statistics_in
@@ -51,7 +51,7 @@ class Recalibration:
         if missed := set(statistics_in(network.variables)) - set(self._varied):
             raise Unsupported(f"layer {network.variables[min(missed)].layer} stands within another, out of sight")
         self._network, self._images = network, ops.convert_to_tensor(images)
-        noisy = [k for k, site in enumerate(sites) if site.kind == "noise"]
+        noisy = [k for k, site in enumerate(sites) if site.drawn]
         self._shapes = {len(model.weights) + k: self._graph.shape_at(k) for k in noisy}
         self._run = tensors.compile_function(self._statistics)
 
@@ -66,9 +66,9 @@ class Recalibration:
             entries: its weights, in the order of `model.weights`, and what there is for each site.
         """
         images = len(self._images)
-        values = [e.take(images, self._shapes[i]) if isinstance(e, Noise) else e for i, e in enumerate(entries)]
+        values = [e.take(images, self._shapes[i]) if isinstance(e, Drawn) else e for i, e in enumerate(entries)]
         found = self._run(self._images, [ops.convert_to_tensor(value) for value in values])
-        weights = [e for e in entries[: len(self._network.variables)] if not isinstance(e, Noise)]
+        weights = [e for e in entries[: len(self._network.variables)] if not isinstance(e, Drawn)]
         for number, value in zip(self._varied, found, strict=True):
             weights[number] = np.asarray(value, np.float32)
         return weights

@@ -99,18 +99,37 @@ def _through(
 
 def _share(step: Step, value: Tensor, taken: dict[Insert, int]) -> Tensor:
     """What one use of a site gets of its value: draws of its own; `taken` counts those that earlier uses have had."""
-    shape = step.shapes[0]
-    if step.operation.site.kind != "noise" or tuple(value.shape[1:]) == shape:
+    shape, site = step.shapes[0], step.operation.site
+    if not site.drawn or tuple(value.shape[1:]) == site.taken(shape):
         return value
-    begin = taken.get(step.operation, 0)
+    head = math.prod(site.taken(shape)) - math.prod(shape)
+    begin = taken.get(step.operation, head)
     taken[step.operation] = end = begin + math.prod(shape)
-    return ops.reshape(value[:, begin:end], [-1, *shape])
+    own = value[:, begin:end]
+    return ops.concatenate([value[:, :head], own], 1) if head else ops.reshape(own, [-1, *shape])
 
 
 def round_to_levels(x: Tensor, offset: Tensor, step: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:
     """clip(rint((x - offset) / step), lowest, highest) * step + offset, ties to even."""
-    codes = ops.minimum(ops.maximum(ops.round((x - offset) / step), lowest), highest)
-    return codes * step + offset
+    return _codes(x, offset, step, lowest, highest) * step + offset
+
+
+def flip_bits(x: Tensor, value: Tensor) -> Tensor:
+    """As `round_to_levels`, with bits of the codes, counted from the lowest, flipped; NaN stays.
+
+    Args:
+        x: (B, ...).
+        value: (B or 1, 4 + values) offset, step, lowest and highest; then the bits, as whole numbers.
+    """
+    offset, step, lowest, highest = (ops.reshape(value[:, k], [-1, *[1] * (len(x.shape) - 1)]) for k in range(4))
+    whole = ops.cast(_codes(x, offset, step, lowest, highest) - lowest, "int32")
+    bits = ops.cast(ops.reshape(value[:, 4:], [-1, *x.shape[1:]]), "int32")
+    codes = ops.cast(ops.bitwise_xor(whole, bits), "float32") + lowest
+    return ops.where(ops.isnan(x), x, codes * step + offset)
+
+
+def _codes(x: Tensor, offset: Tensor, step: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:
+    return ops.minimum(ops.maximum(ops.round((x - offset) / step), lowest), highest)
 
 
 def straight_through(x: Tensor, y: Tensor, where: Tensor | float = 1.0) -> Tensor:
@@ -130,9 +149,12 @@ def act(insert: Insert, x: Tensor, value: Tensor, training: bool = False) -> Ten
     exact = ops.cast(x, "float32")
     if insert.site.kind == "noise":
         y = exact + value
+    elif insert.site.kind == "values":
+        y = ops.where(ops.isnan(value), exact, value)
     else:
-        offset, step, lowest, highest = (value[k] for k in range(4))
-        y = round_to_levels(exact, offset, step, lowest, highest)
+        flips = insert.site.kind == "flips"
+        offset, step, lowest, highest = ((value[0] if flips else value)[k] for k in range(4))
+        y = flip_bits(exact, value) if flips else round_to_levels(exact, offset, step, lowest, highest)
         if training:
             codes = (exact - offset) / step
             within = ops.logical_and(codes >= lowest - 0.5, codes <= highest + 0.5)

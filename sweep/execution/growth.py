@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from sweep.errors import InputError, StoreError
 from sweep.perturb.dataflow import DataFlow
 from sweep.preparation.inputs import Prepared
+from sweep.preparation.measured import files_in, named_in
 from sweep.storage.kept import described, read_study
 from sweep.storage.merge import parts
 from sweep.storage.paths import Folder
@@ -136,6 +137,9 @@ def growth_of(store: Store, prepared: Prepared) -> Growth | None:
     of_some = {f"{_MODEL}{label}" for label in _labels(old) ^ _labels(new)}
     calibrated = (t for cell in study.cells if cell.id in common for t in cell.transforms if isinstance(t, DataFlow))
     anew = any(cell.recalibrated for cell in study.cells if cell.id in common)
+    kept = {files for cell in common for files in files_in(new["cells"][cell])}
+    chips = {key: named_in(key) for key in [*old[_FILES], *new[_FILES]] if named_in(key)}
+    of_some |= {key for key, files in chips.items() if files not in kept or key not in old[_FILES]}
     of_some |= set() if anew or any(t.calibrated for t in calibrated) else {"calibration"}
     wrong = [change for change in changes if not _is_growth(change, of_some, plain)]
     if wrong or (old["cells"] and not common):
@@ -161,6 +165,8 @@ def of_cell(identity: Mapping[str, Any], cell: str, model: str) -> dict[str, Any
     said: dict[str, Any] = {"root_seed": identity["root_seed"], "cell": identity["cells"].get(cell)}
     for part in identity.keys() - {"root_seed", "cells"}:
         said[part] = {key: entry for key, entry in identity[part].items() if key.removeprefix(_MODEL) not in others}
+    own = files_in(said["cell"] or ())
+    said[_FILES] = {key: entry for key, entry in said[_FILES].items() if named_in(key) in {None, *own}}
     return said
 
 
@@ -208,7 +214,7 @@ def _is_growth(change: _Change, of_some: set[str], plain: bool) -> bool:
     network is part of what its digest is of.
     """
     if change.before is not None and change.after is not None:
-        return False
+        return named_in(change.key) is not None and change.key in of_some
     if change.part == "plugins":
         return plain
     return change.part in ("cells", CODE) or {change.key, f"{_MODEL}{change.key}"} & of_some != set()

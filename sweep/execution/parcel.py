@@ -13,8 +13,9 @@ from sweep.data.measures import is_own
 from sweep.errors import InputError, collected
 from sweep.files import function_in, open_file
 from sweep.preparation.inputs import Prepared
+from sweep.preparation.measured import files_of
 from sweep.study.models import code_of, in_memory, written
-from sweep.study.paths import in_run_folder, locate
+from sweep.study.paths import in_run_folder, locate, matching_by_name
 from sweep.texts import size_text
 
 MOST_BYTES = 256 * 1024**2  # of all files; Ray itself takes 500 MiB, and every node keeps a copy
@@ -104,6 +105,9 @@ def _named(prepared: Prepared) -> Iterator[str]:
     yield from map(written, models)
     yield from code_of(models, study.custom_objects)
     yield from study.plugins
+    for files in files_of(study):
+        absolute = Path(files).expanduser().is_absolute()
+        yield from [files] if absolute else matching_by_name(files, study.source)
     for place in [study.dataset, study.calibration, *filter(is_own, study.measures)]:
         if place is not None:
             yield (function_in(place) or (place, ""))[0]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sweep.data.measures import further
-from sweep.engine.sites import Entry, Noise
+from sweep.engine.sites import Drawn, Entry
 from sweep.perturb.base import Array
 from sweep.randomness import PILOTS, image_stream
 from sweep.statistics.sampling import Design, design, draw, edges, estimates_of, starts
@@ -47,7 +47,7 @@ def typical(chips: Iterable[Sequence[Entry]], clean: Sequence[Array]) -> list[En
         with np.errstate(over="ignore", invalid="ignore"):
             weights = [np.asarray(entry, np.float64) for entry in entries[: len(clean)]]
             sums = weights if count == 1 else [a + b for a, b in zip(sums, weights, strict=True)]
-        flow = [Noise(0.0, np.random.default_rng) if isinstance(e, Noise) else e for e in entries[len(clean) :]]
+        flow = [e.quiet() if isinstance(e, Drawn) else e for e in entries[len(clean) :]]
     found: list[Entry] = []
     for total, weight in zip(sums, clean, strict=True):
         mean, most = total / count, FAR * np.max(np.abs(weight), initial=0)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweep.data.datasets import Dataset, fits
-from sweep.data.labels import no_classes, remedy
+from sweep.data.labels import are_several, no_classes, remedy
 from sweep.data.measures import ACCURACY, Task, fitting, is_own, measure_of
 from sweep.errors import InputError
 from sweep.files import copy_file, file_digest, reason, require_file
@@ -113,7 +113,9 @@ def task_of(network: Network, dataset: Dataset) -> Task:
         held = "the images themselves" if dataset.targets is dataset.images else no_classes(dataset.targets)
     said = remedy(dataset.labels, network.outputs) if beyond else ""
     values = math.prod(dataset.images.shape[1:])
-    return Task(network.outputs, labels, targets, values, network.sigmoid, held, said)
+    several = not labels and targets == network.outputs > 1 and dataset.targets is not dataset.images
+    several = several and are_several(dataset.targets)
+    return Task(network.outputs, labels, targets, values, network.sigmoid, several, held, said)
 
 
 def check_fit(network: Network, dataset: Dataset, measures: Sequence[str] = (ACCURACY.name,)) -> list[str]:

@@ -126,6 +126,8 @@ class Transform(ABC):
     op: ClassVar[str]
     of_weights: ClassVar[bool] = True
     """Whether it acts on weights, so that a study can say on which variables of its layers."""
+    in_files: ClassVar[bool] = False
+    """Whether its chips are in files, so that there are only so many, and not drawn."""
     layers: Selection = "*"
     variables: Selection = KERNELS
 
@@ -158,6 +160,10 @@ class Transform(ABC):
     def dealt(self, variables: Sequence[Variable], generator: np.random.Generator) -> Sequence[Transform]:  # noqa: ARG002
         """What acts on each of the variables instead of it, where it is `joint`."""
         return [self] * len(variables)
+
+    def of_chip(self, seed: int) -> Transform:  # noqa: ARG002
+        """What acts on the chip of this seed; by default the same on all, each with draws of its own."""
+        return self
 
     @property
     @abstractmethod

@@ -51,11 +51,11 @@ images, once its weights are perturbed ([how](howto/recalibration.md)).
 Draws of a transform at position t of its family, for variable i of `model.weights`, come from
 `numpy.random.Generator(numpy.random.Philox(numpy.random.SeedSequence([root_seed, seed, t, i])))`; a data-flow
 transform at the layer of position k uses i = 2³² + 1 + k (the images: 2³²), on the images of a recalibration 2³³ in
-place of 2³², and what a transform of weights draws for all its variables together i = 2³². So levels, models and
-families share their
-draws. With `lifetime = "chip"`, the default, a seed draws once; with `lifetime = "read"` it draws again for every
-`block` of images, in the order of the test set, going on in the same stream. Both together are two transforms in one
-list. Arithmetic on weights is float32. A cell without randomness has one trial.
+place of 2³², and what a transform of weights draws for all its variables together i = 2³², one of activations for all
+its layers 2³¹ more than for the images. So levels, models and families share their draws. With `lifetime = "chip"`,
+the default, a seed draws once; with `lifetime = "read"` it draws again for every `block` of images, in the order of
+the test set, going on in the same stream. Both together are two transforms in one list. Arithmetic on weights is
+float32. A cell without randomness has one trial.
 
 `resolved.parquet` in a run's folder has what each transform amounts to in each layer: the absolute σ, the step, the
 range, the saturated share.

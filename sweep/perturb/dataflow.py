@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from sweep.networks.variables import Variable
-from sweep.perturb.base import Array, Transform, noise_level, parameter, register
+from sweep.perturb.base import Array, Transform, draws, noise_level, parameter, register
 from sweep.perturb.grid import Levels, affine
 
 CHAPTER = "The data flow"  # of the catalogue
@@ -34,6 +34,11 @@ class DataFlow(Transform):
 
     of_weights = False
     side: ClassVar[Side] = "output"
+
+    @property
+    def acts(self) -> bool:
+        """Whether it does anything, so that it needs a place."""
+        return True
 
     @property
     def calibrated(self) -> bool:
@@ -210,6 +215,10 @@ class ActivationNoise(DataFlow):
     @property
     def random(self) -> bool:
         return not self.is_identity
+
+    @property
+    def acts(self) -> bool:
+        return draws(self)
 
     @property
     def calibrated(self) -> bool:

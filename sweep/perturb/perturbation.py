@@ -120,6 +120,7 @@ class Plan:
 
         def apply(values: list[Array], steps: Sequence[Step], at: Stream = begun) -> list[Array]:
             for position, transform, chosen in steps:
+                transform = transform.of_chip(seed)
                 parts = shares(transform, [self.variables[i] for i in chosen], partial(at, position, transform))
                 for i, part in zip(chosen, parts, strict=False):
                     values[i] = part.apply(values[i], self.variables[i], at(position, transform, i))

@@ -26,6 +26,7 @@ from sweep.perturb.perturbation import of_weights
 from sweep.perturb.selection import selected
 from sweep.preparation.chips import recalibration_of
 from sweep.preparation.files import Files, layers_of, read_files
+from sweep.preparation.measured import chip_digests, chips_said, with_chips
 from sweep.preparation.sites import Flow, Placed, place, sites_of
 from sweep.study.family import CALIBRATION_IMAGES, CLEAN, PER_LAYER, Family
 from sweep.study.models import code_for, written
@@ -91,6 +92,10 @@ class Prepared:
             lines.setdefault(text, []).append(label)
         return [text if len(lines) == 1 else f"{text} ({', '.join(labels)})" for text, labels in lines.items()]
 
+    def chips(self) -> list[str]:
+        """What files of chips there are, a line for each set."""
+        return chips_said(self.study, self.networks)
+
     @property
     def digest(self) -> str:
         """Digest of all that the results depend on."""
@@ -117,6 +122,9 @@ def prepare(study: Study | Parsed, trust: bool = False) -> Prepared:
     if problems:
         raise InputError(problems)
     study = with_layers(study, files.networks)
+    in_files = any(t.in_files for family in study.family for choices in family.choices for t in choices)
+    if in_files:
+        study = with_chips(study, files.networks)
     problems = list(dict.fromkeys([*misfits(study, files.networks), *_not_recalibrated(study, files.networks)]))
     if problems:
         raise InputError(problems)
@@ -138,6 +146,8 @@ def prepare(study: Study | Parsed, trust: bool = False) -> Prepared:
     digests = {"dataset": files.dataset.digest, **{f"model {m}": f.digest for m, f in models.items()}}
     if training is not None and training.digest != files.dataset.digest and _calibrated(study):
         digests["calibration"] = training.digest
+    if in_files:
+        digests |= chip_digests(study)
     identity = study.identity(digests)
     rescales = {label: rescale_of(n, files.dataset, study.rescale) for label, n in files.networks.items()}
     if special := {label: rescale for label, rescale in rescales.items() if rescale not in (None, DEFAULT)}:

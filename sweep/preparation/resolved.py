@@ -60,6 +60,7 @@ def _of_weights(study: Study, cell: Cell, network: Network, clean: list[Array]) 
         for layer in dict.fromkeys(v.layer for v in network.variables if v.layer not in reached):
             yield {**_names(cell, position, transform.op), "layer": layer, "weights": 0}
         begin = partial(stream, study.root_seed, seed, position)
+        transform = transform.of_chip(seed)
         parts = iter(shares(transform, [network.variables[i] for i in chosen], begin))
         for i in chosen:
             variable, before = network.variables[i], weights[i]

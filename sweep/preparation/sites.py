@@ -2,27 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from inspect import signature
+from typing import NamedTuple
 
 import numpy as np
 
 from sweep.data.datasets import Dataset
-from sweep.engine.sites import Entry, Noise, Site
+from sweep.engine.sites import Drawn, Entry, Faults, Kind, Noise, Site
 from sweep.errors import InputError
 from sweep.networks.feeding import feed
 from sweep.networks.inspection import leaves_of
 from sweep.networks.loading import Network
 from sweep.networks.variables import Layer
-from sweep.perturb.base import Array, Resolved, Transform, draws
+from sweep.perturb.base import Array, Resolved, Transform
 from sweep.perturb.dataflow import ActivationNoise, DataFlow, Rounding
+from sweep.perturb.flow_faults import ActivationBitFlip, ActivationFault, ActivationStuckAt, Share
 from sweep.perturb.selection import select_layers
 from sweep.randomness import stream
 from sweep.study.family import CALIBRATION_IMAGES, Cell
 
 STREAMS = 2**32  # the layer at position k of the data flow draws from stream STREAMS + 1 + k; below are variables
 CALIBRATING = 2**33  # likewise, of the images on which statistics are taken
+TOGETHER = 2**31  # beyond these, of what a transform draws for all its layers together
+
+
+class Seen(NamedTuple):
+    """What the clean network hands to a site.
+
+    Attributes:
+        sample: (images, ...) for the first training images; None without any.
+        size: how many values it is for an image, where what a trial gives the site depends on it; else 0.
+    """
+
+    sample: Array | None
+    size: int = 0
+
+
+class Fails(NamedTuple):
+    """What a fault of activations is at one place.
+
+    Attributes:
+        transform: which.
+        share: of the place.
+        ends: the smallest and the largest value that it may be stuck at.
+    """
+
+    transform: ActivationFault
+    share: Share
+    ends: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -33,8 +63,9 @@ class Placed:
         position: of the transform in the perturbation.
         layer: where.
         site: the same for the engine.
-        levels: (4,) of a rounding.
+        levels: (4,) of a rounding, whether bits of its codes flip or not.
         resolved: what it amounts to; `sigma` of noise is what is drawn.
+        fails: of a fault.
     """
 
     position: int
@@ -42,13 +73,31 @@ class Placed:
     site: Site
     levels: Array | None
     resolved: Resolved
+    fails: Fails | None = None
 
     def entry(self, root_seed: int, seed: int, streams: int = STREAMS) -> Entry:
-        """What a trial gives this site; noise on other images has other `streams`."""
+        """What a trial gives this site; what is drawn for each image has other `streams` for other images."""
+        if self.fails is not None:
+            return self._faults(self.fails, root_seed, seed, streams if self.fails.transform.each_image else STREAMS)
         if self.levels is not None:
             return self.levels
         index = streams + 1 + self.layer.position
         return Noise(self.resolved.sigma or 0.0, lambda: stream(root_seed, seed, self.position, index))
+
+    def _faults(self, fails: Fails, root_seed: int, seed: int, streams: int) -> Drawn:
+        transform, share, ends = fails
+
+        def begin() -> Callable[[int], Array]:
+            own = stream(root_seed, seed, self.position, streams + 1 + self.layer.position)
+            failing = transform.failing(share, own, stream(root_seed, seed, self.position, streams + TOGETHER))
+            if isinstance(transform, ActivationBitFlip):
+                return partial(transform.masks, share=share, failing=failing)
+            assert isinstance(transform, ActivationStuckAt)
+            return lambda _: transform.stuck(share, ends, failing, own)
+
+        if self.levels is not None:
+            return Faults(begin, transform.each_image, 0.0, self.levels)
+        return Faults(begin, transform.each_image, np.nan, np.empty(0, np.float32))
 
 
 Flow = Mapping[str, tuple[Placed, ...]]  # cell ids → what acts on its data flow, in order
@@ -60,14 +109,14 @@ def place(cells: Sequence[Cell], network: Network, sets: tuple[Dataset, Dataset 
     `sets` are the test and the training set; the latter is not None where a transform is `calibrated`. Raises
     InputError when a transform selects no layer, or when the network's data flow is not known.
     """
-    samples = observed(cells, network, sets, rescale)
-    return {cell.id: flow_of(cell.transforms, network, samples) for cell in cells} if samples else {}
+    seen = observed(cells, network, sets, rescale)
+    return {cell.id: flow_of(cell.transforms, network, seen) for cell in cells} if seen else {}
 
 
 def observed(
     cells: Sequence[Cell], network: Network, sets: tuple[Dataset, Dataset | None], rescale: str | None
-) -> dict[Site, Array | None]:
-    """What the clean network hands to each site of some cells: (images, ...), None without training images.
+) -> dict[Site, Seen]:
+    """What the clean network hands to each site of some cells.
 
     Args and errors as for `place`.
     """
@@ -82,19 +131,17 @@ def observed(
         raise InputError(f"transforms of the data flow cannot act here: {reason}") from None
 
 
-def flow_of(
-    transforms: Sequence[Transform], network: Network, samples: Mapping[Site, Array | None]
-) -> tuple[Placed, ...]:
+def flow_of(transforms: Sequence[Transform], network: Network, seen: Mapping[Site, Seen]) -> tuple[Placed, ...]:
     """What acts on the data flow under a perturbation all of whose sites were `observed`."""
-    return tuple(placed(*where, samples[where[3]]) for where in sites_in(transforms, network.layers))
+    return tuple(placed(sites_in(transforms, network.layers), seen))
 
 
 def _observe(
     network: Network, sets: tuple[Dataset, Dataset | None], rescale: str | None, sites: Sequence[Site]
-) -> list[Array | None]:
-    """What the clean network hands to each site, for the first training images: (images, ...) float32.
+) -> list[Seen]:
+    """What the clean network hands to each site.
 
-    None for every site without a training set. Raises Unsupported when the network's data flow is not known, or a site
+    Raises Unsupported when the network's data flow is not known, or a site
     is not part of it.
     """
     from sweep.engine.graph import Graph, Unsupported
@@ -104,15 +151,14 @@ def _observe(
     test, training = sets
     few = feed(network, test.first(IMAGES), rescale)
     graph = Graph(network.model, range(len(network.model.weights)), sites, few.shape[1:])
-    for number, site in enumerate(sites):
-        if site.kind == "noise":
-            graph.shape_at(number)
+    sizes = [int(np.prod(graph.shape_at(number))) if site.drawn else 0 for number, site in enumerate(sites)]
     problem = flow_problem(network, graph, few)
     if problem:
         raise Unsupported(problem)
     if training is None:
-        return [None] * len(sites)
-    return [*over_images(graph, graph.taps, feed(network, training.first(CALIBRATION_IMAGES), rescale))]
+        return [Seen(None, size) for size in sizes]
+    found = over_images(graph, graph.taps, feed(network, training.first(CALIBRATION_IMAGES), rescale))
+    return [Seen(sample, size) for sample, size in zip(found, sizes, strict=True)]
 
 
 def sites_in(transforms: Sequence[Transform], layers: Sequence[Layer]) -> list[tuple[int, DataFlow, Layer, Site]]:
@@ -122,23 +168,53 @@ def sites_in(transforms: Sequence[Transform], layers: Sequence[Layer]) -> list[t
     """
     found = []
     for position, transform in enumerate(transforms):
-        if isinstance(transform, ActivationNoise) and not draws(transform):
-            continue
-        if isinstance(transform, DataFlow):
-            kind = "noise" if isinstance(transform, ActivationNoise) else "levels"
+        if isinstance(transform, DataFlow) and transform.acts:
+            kind = _kind(transform)
             for layer in select_layers(layers, transform.layers, transform.side):
                 side = transform.side if layer.position >= 0 else "output"
-                found.append((position, transform, layer, Site(layer.position, side, kind)))  # type: ignore[arg-type]
+                found.append((position, transform, layer, Site(layer.position, side, kind)))
     return found
 
 
-def placed(position: int, transform: DataFlow, layer: Layer, site: Site, sample: Array | None) -> Placed:
-    """One of `sites_in` in the units of the activations, of which there is a `sample` (any shape) where they count."""
+def _kind(transform: DataFlow) -> Kind:
+    if isinstance(transform, ActivationNoise):
+        return "noise"
+    if isinstance(transform, ActivationStuckAt):
+        return "values"
+    return "flips" if isinstance(transform, ActivationBitFlip) and transform.random else "levels"
+
+
+def placed(where: Sequence[tuple[int, DataFlow, Layer, Site]], seen: Mapping[Site, Seen]) -> list[Placed]:
+    """What `sites_in` has found, in the units of the activations, which are `seen` where they count."""
+    found = []
+    totals: dict[int, int] = {}
+    for position, *_, site in where:
+        totals[position] = totals.get(position, 0) + seen[site].size
+    before = dict.fromkeys(totals, 0)
+    for position, transform, layer, site in where:
+        sample, size = seen[site]
+        share = Share(size, before[position], totals[position])
+        before[position] += size
+        found.append(_placed(position, transform, layer, site, sample, share))
+    return found
+
+
+def _placed(position: int, transform: DataFlow, layer: Layer, site: Site, sample: Array | None, share: Share) -> Placed:
     if isinstance(transform, ActivationNoise):
         return Placed(position, layer, site, None, Resolved(sigma=transform.sigma(sample)))
+    fails = None
+    if isinstance(transform, ActivationFault) and transform.random:
+        if problem := transform.overfull(share):
+            raise InputError(f"{transform.op}: {problem}")
+        ends = transform.ends(sample) if isinstance(transform, ActivationStuckAt) else (0.0, 0.0)
+        fails = Fails(transform, share, ends)
+    if isinstance(transform, ActivationStuckAt):
+        return Placed(position, layer, site, None, transform.resolved(sample, share), fails)
     if not isinstance(transform, Rounding):
         raise InputError(f"{transform.op}: is neither a Rounding nor an ActivationNoise, and cannot act")
     levels = transform.levels(sample)
+    if fails is not None and isinstance(transform, ActivationBitFlip):
+        return Placed(position, layer, site, levels.array(), transform.resolved(levels, sample, share), fails)
     limited = bool(np.isfinite(levels.array()[2:]).any())
     return Placed(position, layer, site, levels.array(), levels.resolved(sample if limited else None))
 

@@ -165,6 +165,9 @@ def chosen_family(prepared: Prepared, name: str | None) -> tuple[Family, str]:
     elif found[0].sensitivity:
         at = f"{study.source}: family[{names.index(found[0].name)}].sensitivity"
         problems.append(f"{at}: acts on one layer at a time, and each layer is tried here anyway; leave it out")
+    elif wrong := next((t.op for choices in found[0].choices for t in choices if t.in_files), None):
+        at = f"{study.source}: family[{names.index(found[0].name)}].perturb"
+        problems.append(f"{at}: {wrong} has a chip for each of its files, and a search draws as many as it needs")
     if problems:
         raise InputError(problems)
     return found[0], next(iter(study.models))

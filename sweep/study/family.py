@@ -31,6 +31,7 @@ RESERVED = {  # columns of trials and summaries that a parameter of that name wo
     *("new_low", "new_high", "min", "q05", "median", "q95", "max", "nonfinite", "published", "loss", "chance"),
     *("networks", "chips", "left_out", "truncated", "measure"),
     *("agreement", "balanced", "f1", "auc", "mse", "mae"),
+    *("exact_match", *(f"multilabel_{name}" for name in ("accuracy", "loss", "f1", "auc"))),
     *("std_trainings", "std_trainings_low", "std_trainings_high", "std_chips", "std_interaction"),
 }
 

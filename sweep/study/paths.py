@@ -48,10 +48,18 @@ def bases(study_file: str) -> list[Path]:
 
 def matching(pattern: str, study_file: str) -> list[Path]:
     """The files that a glob of a study file names, sorted, from the first of `bases` where there are any."""
+    return list(matching_by_name(pattern, study_file).values())
+
+
+def matching_by_name(pattern: str, study_file: str) -> dict[str, Path]:
+    """Likewise, by how a study would name each of them."""
     path = _expanded(pattern)
     if path.is_absolute():
-        return sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
-    return next((found for base in bases(study_file) if (found := sorted(base.glob(str(path))))), [])
+        return {str(found): found for found in sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))}
+    for base in bases(study_file):
+        if found := sorted(base.glob(str(path))):
+            return {one.relative_to(base).as_posix(): one for one in found}
+    return {}
 
 
 def _expanded(place: str) -> Path:

@@ -20,7 +20,7 @@ from sweep.networks.feeding import feed
 from sweep.networks.loading import Network
 from sweep.perturb.base import Array
 from sweep.perturb.perturbation import plan_of, reached
-from sweep.preparation.sites import placed, sites_in
+from sweep.preparation.sites import Seen, placed, sites_in
 from sweep.randomness import STEPS, epoch_stream
 from sweep.study.family import CALIBRATION_IMAGES
 from sweep.training.noise import Noise
@@ -45,7 +45,7 @@ class Imperfections:
             self.graph = Graph(network.model, every, [site for *_, site in self._sites], size)
             watched = [site for _, transform, _, site in self._sites if transform.calibrated]
             self._watched = Graph(network.model, every, list(dict.fromkeys(watched)), size)
-            self._shapes = [self.graph.shape_at(i) for i, (*_, s) in enumerate(self._sites) if s.kind == "noise"]
+            self._shapes = [self.graph.shape_at(i) if s.drawn else () for i, (*_, s) in enumerate(self._sites)]
             problem = flow_problem(network, self.graph, self._images[:IMAGES])
         except Unsupported as reason:
             problem = str(reason)
@@ -73,15 +73,16 @@ class Imperfections:
     def flow(self, step: int, images: int) -> list[Array]:
         """What each site of the graph gets in a step of so many images."""
         entries = [one.entry(self._root_seed, STEPS + step) for one in self._placed]
-        shapes = iter(self._shapes)
-        return [e if isinstance(e, np.ndarray) else e.take(images, next(shapes)) for e in entries]
+        pairs = zip(entries, self._shapes, strict=True)
+        return [e if isinstance(e, np.ndarray) else e.take(images, shape) for e, shape in pairs]
 
     def _calibrate(self) -> None:
-        samples: dict[Any, Array] = {}
+        seen = {site: Seen(None, int(np.prod(s))) for (*_, site), s in zip(self._sites, self._shapes, strict=True)}
         if self._watched.inserts:
             found = over_images(self._watched, self._watched.taps, self._images)
-            samples = dict(zip((insert.site for insert in self._watched.inserts), found, strict=True))
-        self._placed = [placed(*where, samples.get(where[3])) for where in self._now]
+            for insert, sample in zip(self._watched.inserts, found, strict=True):
+                seen[insert.site] = seen[insert.site]._replace(sample=sample)
+        self._placed = placed(self._now, seen)
 
 
 class InOrder(keras.utils.PyDataset):  # type: ignore[misc]
@@ -140,8 +141,8 @@ class Aware(keras.Model):  # type: ignore[misc]
                 lambda s, n: drawn.flow(int(s), int(n)), [step, count], [tf.float32] * len(inserts)
             )
             for number, (insert, entry) in enumerate(zip(inserts, entries, strict=True)):
-                noise = insert.site.kind == "noise"
-                entry.set_shape((None, *drawn.graph.shape_at(number)) if noise else (4,))
+                site = insert.site
+                entry.set_shape((None, *site.taken(drawn.graph.shape_at(number))) if site.drawn else (4,))
                 values.append(entry)
         scores, changed, losses = drawn.graph.train(images, values)
         for variable, value in changed:

@@ -70,12 +70,21 @@ def read_noise(
         for i, t in enumerate(transforms)
         if not t.passes_gradients
     ]
+    problems += [
+        f".perturb[{i}]: {t.op} has chips in files, and each step of a training draws one; leave it out"
+        for i, t in enumerate(transforms)
+        if t.in_files
+    ]
     return Noise(transforms, table.get("warmup", 0), plugins), problems
 
 
 def _valid() -> str:
     usual = Transform.passes_gradients
-    return ", ".join(sorted(op for op, transform in REGISTRY.items() if transform.passes_gradients is usual))
+    return ", ".join(
+        sorted(
+            op for op, transform in REGISTRY.items() if transform.passes_gradients is usual and not transform.in_files
+        )
+    )
 
 
 def told(transforms: Sequence[Mapping[str, Any]]) -> str:

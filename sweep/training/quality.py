@@ -10,7 +10,8 @@ import numpy as np
 
 from sweep.data.datasets import Dataset
 from sweep.data.decisions import decide
-from sweep.data.measures import LOGITS, Outputs, measure_of
+from sweep.data.measures import Outputs, measure_of
+from sweep.data.scoring import LOGITS
 from sweep.networks.inspection import threshold_of
 from sweep.training.recipes import IMAGES, Recipe
 from sweep.training.sets import inputs_of, targets_of

@@ -12,9 +12,6 @@ from sweep.data.measures import (
     ACCURACY,
     FORM,
     KNOWN,
-    LOGITS,
-    SIGMOID,
-    SOFTMAX,
     Outputs,
     Task,
     column,
@@ -23,6 +20,7 @@ from sweep.data.measures import (
     is_exact,
     measure_of,
 )
+from sweep.data.scoring import LOGITS, SIGMOID, SOFTMAX
 from sweep.networks.backend import import_keras
 
 keras = import_keras()
@@ -164,6 +162,10 @@ def test_what_is_no_finite_number_has_no_value() -> None:
         (Task(outputs=784, labels=0, targets=0, values=784), {"mse", "mae"}),
         (Task(outputs=3, labels=0, targets=3, values=8), {"mse", "mae"}),
         (Task(outputs=3, labels=0, targets=4, values=8), set()),
+        (
+            Task(outputs=3, labels=0, targets=3, values=8, several=True),
+            {"mse", "mae", "exact_match", *(f"multilabel_{name}" for name in ("accuracy", "loss", "f1", "auc"))},
+        ),
         (Task(outputs=4, labels=4, targets=0, values=8, sigmoid=True), {"accuracy", "agreement", "balanced", "f1"}),
     ],
 )
@@ -194,3 +196,47 @@ def test_what_people_read() -> None:
     assert KNOWN["mse"].text(0.0123456) + KNOWN["mse"].unit == "0.01235"
     assert KNOWN["mse"].average == "mean squared error"
     assert KNOWN["auc"].average == "mean area under the ROC curve"
+
+
+LABELS = 6
+
+
+@pytest.fixture(name="multilabel", params=[LOGITS, SIGMOID])
+def of_several_labels(request: pytest.FixtureRequest) -> tuple[Outputs, np.ndarray]:
+    """With the targets; no image has the last label, and all have the one before."""
+    rng = np.random.default_rng(8)
+    scores = 3 * rng.standard_normal((IMAGES, LABELS)).astype(np.float32)
+    targets = (rng.random((IMAGES, LABELS)) < 0.3).astype(np.float32)
+    targets[:, -1], targets[:, -2] = 0, 1
+    scores = np.array(keras.ops.sigmoid(scores)) if request.param == SIGMOID else scores
+    none = np.zeros(0, np.int64)
+    return Outputs(scores, none, targets, none, none, request.param), targets
+
+
+def test_measures_of_several_labels_are_those_of_keras(multilabel: tuple[Outputs, np.ndarray]) -> None:
+    found, targets = multilabel
+    threshold = 0.5 if found.kind == SIGMOID else 0.0
+    accuracy = keras.metrics.BinaryAccuracy(threshold=0.5)
+    probabilities = found.scores if found.kind == SIGMOID else np.array(keras.ops.sigmoid(found.scores))
+    accuracy.update_state(targets, probabilities)
+    assert KNOWN["multilabel_accuracy"].value(found) == pytest.approx(float(accuracy.result()), rel=1e-6)
+    f1 = keras.metrics.F1Score(threshold=0.5)
+    f1.update_state(targets, probabilities)
+    assert KNOWN["multilabel_f1"].value(found) == pytest.approx(np.mean(np.asarray(f1.result())[:-1]), rel=1e-5)
+    loss = keras.losses.BinaryCrossentropy(from_logits=found.kind == LOGITS)
+    assert KNOWN["multilabel_loss"].value(found) == pytest.approx(float(loss(targets, found.scores)), rel=1e-5)
+    right = [all((s > threshold) == (t == 1)) for s, t in zip(found.scores, targets, strict=True)]
+    assert KNOWN["exact_match"].value(found) == np.mean(right)
+    areas = [pairs(found.scores[:, k], targets[:, k]) for k in range(LABELS - 2)]
+    assert KNOWN["multilabel_auc"].value(found) == pytest.approx(np.mean(areas), rel=1e-6)
+    whole = np.asarray(KNOWN["multilabel_loss"].of(found))
+    assert whole.shape == (IMAGES,)
+
+
+def test_measures_of_several_labels_are_void_where_a_score_is_no_number() -> None:
+    none, targets = np.zeros(0, np.int64), np.array([[1, 0], [0, 1]], np.float32)
+    found = Outputs(np.array([[np.nan, 1], [1, 2]], np.float32), none, targets, none, none, LOGITS)
+    for name in ("multilabel_accuracy", "exact_match", "multilabel_loss", "multilabel_f1", "multilabel_auc"):
+        assert KNOWN[name].value(found) is None
+    bare = Outputs(np.ones((2, 2), np.float32), none, np.zeros((2, 2), np.float32), none, none, LOGITS)
+    assert [KNOWN[f"multilabel_{name}"].value(bare) for name in ("f1", "auc")] == [None, None], "no label occurs"

@@ -19,6 +19,7 @@ from sweep.perturb.base import Transform
 from sweep.perturb.dataflow import ADC, ActivationNoise
 from sweep.perturb.devices import Drift
 from sweep.perturb.faults import Float32BitFlip, StuckAt
+from sweep.perturb.flow_faults import ActivationBitFlip, ActivationStuckAt
 from sweep.perturb.noise import Gaussian
 from sweep.perturb.perturbation import perturb
 from sweep.perturb.quantize import FixedPoint
@@ -125,6 +126,35 @@ def test_gradients_pass_a_rounding_where_it_does_not_clip():
     within = (codes >= -0.5) & (codes <= 7.5)
     assert 0.2 < within.mean() < 0.9
     expected = [first - RATE * x.T @ ((error @ second.T) * within), second - RATE * rounded.T @ error]
+    made.train_on_batch(IMAGES, ONE_HOT)
+    for got, want in zip(model.get_weights(), expected, strict=True):
+        np.testing.assert_allclose(got, want, rtol=0, atol=2e-6)
+
+
+def test_gradients_pass_bits_that_flip_but_not_values_that_are_stuck():
+    """As above: y = softmax(W₂ s(f(W₁ x))), with f an affine quantizer of whose codes bits flip, s stuck values."""
+    keras.utils.set_random_seed(2)
+    layers = keras.layers
+    dense = [layers.Dense(4, use_bias=False, name="hidden"), layers.Dense(3, use_bias=False, activation="softmax")]
+    model = keras.Sequential([keras.Input((6, 6, 1)), layers.Flatten(), *dense])
+    flips = ActivationBitFlip(bits=3, rate=0.1, range="percentile", percentile=80, layers="hidden")
+    made, drawn = aware(model, flips, ActivationStuckAt(faults=2, high=0.5, layers="hidden"))
+    first, second = (w.astype(np.float64) for w in model.get_weights())
+    x = IMAGES.reshape(48, -1).astype(np.float64)
+    flipped, stuck = drawn.flow(0, 48)
+    (offset, step, lowest, highest), masks = flipped[0, :4].astype(np.float64), flipped[:, 4:].astype(int)
+    assert (offset, highest - lowest) == (0, 7)
+    assert 0.05 < (masks != 0).mean() < 0.5
+    assert np.count_nonzero(np.isnan(stuck)) == 2
+    hidden = x @ first
+    codes = np.clip(np.rint(hidden / step), lowest, highest) - lowest
+    rounded = ((codes.astype(int) ^ masks) + lowest) * step
+    handed = np.where(np.isnan(stuck), rounded, stuck)
+    scores = np.exp(handed @ second)
+    error = (scores / scores.sum(1, keepdims=True) - ONE_HOT) / 48
+    passing = (hidden / step >= lowest - 0.5) & (hidden / step <= highest + 0.5) & np.isnan(stuck)
+    assert 0.1 < passing.mean() < 0.5
+    expected = [first - RATE * x.T @ ((error @ second.T) * passing), second - RATE * handed.T @ error]
     made.train_on_batch(IMAGES, ONE_HOT)
     for got, want in zip(model.get_weights(), expected, strict=True):
         np.testing.assert_allclose(got, want, rtol=0, atol=2e-6)

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 
 from sweep.perturb import REGISTRY
+from sweep.perturb.flow_faults import Share
 from sweep.preparation.sites import STREAMS
-from tests.perturb.peers.checks import many, peer, same_law, same_values
+from tests.perturb.peers.checks import LIMIT, generator, many, peer, same_law, same_values
 
 Array = np.ndarray
 X = (1.5 * np.random.default_rng(5).standard_normal((200, 8))).astype(np.float32)
@@ -157,3 +158,51 @@ def mrfi_noise() -> None:
     """mrfi/error_mode.py."""
     zero, rng = many(np.zeros((6, 4), np.float32))
     same_law(noisy(0.3), rng.standard_normal(zero.shape) * 0.3 + 0 + zero)
+
+
+def flips(size: int, images: int, op: str = "activation_bit_flip", **parameters: Any) -> Array:
+    """(images, size) masks of our transform on one layer."""
+    transform = REGISTRY[op](**parameters)
+    share = Share(size, 0, size)
+    failing = transform.failing(share, generator(1), generator(2))
+    return transform.masks(images, share, failing).astype(np.int64)
+
+
+@peer("activation_bit_flip", "PyTorchFI `random_neuron_single_bit_flip_inj`")
+def pytorchfi_flip() -> None:
+    """pytorchfi/neuron_error_models.py, _flip_bit_signed: a code cut off, one of its 8 bits flipped."""
+    found = flips(12, 40_000, bits=8, faults=1)
+    assert (np.count_nonzero(found, axis=1) == 1).all()
+    shares = np.array([(found == 1 << bit).any(axis=1).mean() for bit in range(8)])
+    assert np.abs(shares - 1 / 8).max() < LIMIT * np.sqrt(1 / 8 / 40_000)
+    largest, value, bit = 2.0, 0.83, 4
+    code = int(value / largest * 128)
+    theirs = (code ^ (1 << bit)) / 128 * largest
+    levels = REGISTRY["activation_bit_flip"](bits=8, faults=1).levels(np.float32([-largest, largest]))
+    ours = levels.values((int(np.rint(value / levels.step) - levels.lowest) ^ (1 << bit)) + levels.lowest)
+    assert abs(abs(theirs - value) - 2**bit * largest / 128) < largest / 128
+    assert abs(abs(ours - value) - 2**bit * levels.step) < levels.step
+
+
+@peer("activation_bit_flip", "MRFI `IntRandomBitFlip`")
+def mrfi_flip() -> None:
+    """mrfi/quantization.py, then mrfi/error_mode.py, on what a ReLU gives."""
+    x, bits = np.maximum(X, 0).astype(np.float64), 4
+    step = x.max() / (2**bits - 1)  # dynamic_range / (2^(bit_width - 1) - 1)
+    codes = np.rint(x / step).astype(np.int64)
+    levels = REGISTRY["activation_bit_flip"](bits=bits, rate=0.1).levels(np.maximum(X, 0))
+    for bit in range(bits):
+        mine = levels.values((np.clip(np.rint(x / levels.step), 0, 15).astype(np.int64)) ^ (1 << bit))
+        same_values(mine, (codes ^ (1 << bit)) * step, ulps=4)
+    assert ((codes ^ -(1 << bits)) * step).min() < 0 <= levels.values(np.arange(16)).min(), "their sign bit"
+
+
+@peer("activation_stuck_at", "TensorFI2 `zeros`")
+def tensorfi_zeros() -> None:
+    """src/tensorfi2.py: floor(Amount · n / 100) values of a layer's output."""
+    w, rng = many()
+    hit = np.argsort(rng.random((len(w), w[0].size)), axis=1).reshape(w.shape) < int(np.floor(25 * w[0].size / 100))
+    transform, share = REGISTRY["activation_stuck_at"](rate=0.25), Share(w.size, 0, w.size)
+    own = generator(1)
+    values = transform.stuck(share, (0.0, 0.0), transform.failing(share, own, generator(2)), own).reshape(w.shape)
+    same_law(np.where(np.isnan(values), w, values), np.where(hit, 0.0, w))
