@@ -10,8 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sweep.data.decisions import chance_warning, is_near_chance, shortfall
 from sweep.data.measures import ACCURACY
 from sweep.engine.budget import HELD_BYTES
@@ -19,6 +17,7 @@ from sweep.errors import Interrupted, NondeterminismError, StoreError, TaskError
 from sweep.execution.devices import DEVICES, Wish, bare, devices_of, joined_by, of_several_widths
 from sweep.execution.failures import Failures, Nodes, said
 from sweep.execution.growth import Growth
+from sweep.execution.hosts import versions
 from sweep.execution.job import Job, Outcome
 from sweep.execution.log import Log
 from sweep.execution.means import Means
@@ -32,6 +31,7 @@ from sweep.execution.plan import (
     Cutter,
     count_wanted,
     missing,
+    of_each_worker,
 )
 from sweep.execution.plan import (
     SURVEY as SURVEYING,
@@ -41,12 +41,10 @@ from sweep.execution.pulse import Pulse
 from sweep.execution.resume import open_store, present, remaining, survey_of
 from sweep.execution.runner import Runner
 from sweep.execution.sampled import HALF
-from sweep.execution.trials import Trial, Trials
-from sweep.execution.worker import versions
+from sweep.execution.trials import Trial
 from sweep.networks.backend import LIBRARIES, library
 from sweep.preparation.inputs import Prepared
 from sweep.preparation.resolved import resolved_table
-from sweep.randomness import FIRST_SAMPLED
 from sweep.signals import stopping, whole
 from sweep.storage.kept import described, described_measures
 from sweep.storage.manifest import Clock
@@ -203,7 +201,7 @@ class _Sweep:
                 for stage in self._stages(full, sampling=bool(few)):
                     several = self._means.wanted + self._means.forecast()
                     progress.expect(count_wanted(study) + several, several)
-                    self._runner.update(replace(self._job, expected=_each(stage, self._runner.slots)))
+                    self._runner.update(replace(self._job, expected=of_each_worker(stage, self._runner.slots)))
                     self._loop(Cutter(study, stage), progress)
                 if not self._failures:
                     progress.finish()
@@ -388,11 +386,3 @@ class _Sweep:
                 continue
             if is_near_chance(correct / images, images, self._prepared.chance[label]):
                 yield chance_warning(label, correct / images, self._prepared.chance[label])
-
-
-def _each(stage: Sequence[Trial], workers: int) -> dict[str, float]:
-    """Trials on all images of each cell that one of so many workers has probably to do."""
-    trials = Trials.of(stage)
-    whole = (trials.seeds >= 0) & (trials.seeds < FIRST_SAMPLED)
-    counts = np.bincount(trials.which[whole], minlength=len(trials.cells)).tolist()
-    return {cell: count / max(1, workers) for cell, count in zip(trials.cells, counts, strict=True) if count}

@@ -120,6 +120,14 @@ def missing(study: Study, present: Collection[Trial]) -> Trials:
     return trials.take(Found.of(present).lacks(trials))
 
 
+def of_each_worker(stage: Iterable[Trial], workers: int) -> dict[str, float]:
+    """Trials on all images of each cell that one of so many workers has probably to do."""
+    trials = Trials.of(stage)
+    whole = (trials.seeds >= 0) & (trials.seeds < FIRST_SAMPLED)
+    counts = np.bincount(trials.which[whole], minlength=len(trials.cells)).tolist()
+    return {cell: count / max(1, workers) for cell, count in zip(trials.cells, counts, strict=True) if count}
+
+
 class Cutter:
     """Hands out the missing trials chunk by chunk, at sizes that may change on the way."""
 
