@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 from sweep.data.decisions import chance_warning, is_near_chance, shortfall
 from sweep.data.measures import ACCURACY
 from sweep.engine.budget import HELD_BYTES
-from sweep.errors import Interrupted, NondeterminismError, StoreError, TaskError, UnexpectedError, VersionError
+from sweep.errors import NondeterminismError, StoreError, TaskError, UnexpectedError, VersionError
 from sweep.execution.devices import DEVICES, Wish, bare, devices_of, joined_by, of_several_widths
 from sweep.execution.failures import Failures, Nodes, said
 from sweep.execution.growth import Growth
@@ -106,24 +105,6 @@ def run(
         folder.withdraw()
         raise
     return store
-
-
-@contextmanager
-def keeping(place: str | Path) -> Iterator[None]:
-    """Turns Ctrl-C within into Interrupted, which says what is kept, where a run folder was begun."""
-    try:
-        yield
-    except KeyboardInterrupt as asked:
-        stopping()
-        store = Store(place)
-        if not store.load():
-            raise
-        with suppress(StoreError):
-            store.tidy()  # what tasks were writing
-        kept = sum(shard.rows for shard in store.shards.values())
-        raise Interrupted(
-            f"{str(asked) or 'stopped'}; {kept:,} trials are kept in {store.folder.uri}, and the same command goes on"
-        ) from None
 
 
 class _Sweep:

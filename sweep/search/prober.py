@@ -13,10 +13,11 @@ from sweep.data.datasets import Dataset
 from sweep.data.decisions import shortfall
 from sweep.data.measures import ACCURACY
 from sweep.errors import StoreError, UnexpectedError
+from sweep.execution.hosts import versions
 from sweep.execution.job import Job
 from sweep.execution.plan import PILOT, SAMPLES_AT_A_TIME, Chunk
 from sweep.execution.sampled import FEWEST
-from sweep.execution.worker import evaluate_chunk, run_chunk, versions
+from sweep.execution.worker import evaluate_chunk, run_chunk
 from sweep.preparation.inputs import ModelFile, Prepared
 from sweep.search.space import Candidate
 from sweep.statistics.estimates import Floats
