@@ -22,7 +22,9 @@ from sweep.execution.log import Log
 from sweep.execution.means import Means
 from sweep.execution.plan import (
     DEADLINE_SECONDS,
+    FACTORS,
     FEW,
+    GRADIENTS,
     PILOT,
     WHOLE,
     Chunk,
@@ -214,8 +216,25 @@ class _Sweep:
             self._job = replace(self._job, survey=keep_survey(store.folder, found, images))
         tried: set[Trial] = set()
         while todo := [trial for trial in self._means.missing() if trial not in tried and self._can(trial[0])]:
+            yield from self._controls()
             tried.update(todo)
-            yield todo
+            yield [trial for trial in todo if self._can(trial[0])]
+
+    def _controls(self) -> Iterator[Sequence[Trial]]:
+        """What finds by which factors the next chips of cells are controlled, where they are to be."""
+        survey = self._job.survey
+        said = {} if survey is None else self._means.uncontrolled(survey.controls.factors)
+        said = {cell: what for cell, what in said.items() if self._can(cell)}
+        if survey is None or not said:
+            return
+        models = {self._job.cells[cell].model: cell for cell in said}
+        lacking = [(cell, GRADIENTS) for model, cell in models.items() if model not in survey.controls.gradients]
+        if lacking:
+            yield lacking
+        self._job = replace(self._job, said=said)
+        yield [(cell, FACTORS) for cell in said if self._can(cell)]
+        kept = keep_survey(self._store.folder, self._job.survey or survey, len(self._prepared.dataset))
+        self._job = replace(self._job, survey=kept, said={})
 
     def _can(self, cell: str) -> bool:
         """Whether chips of a cell that serve the mean alone can be evaluated."""

@@ -30,10 +30,11 @@ from sweep.errors import (
     TaskError,
 )
 from sweep.execution import sampled
+from sweep.execution.controlled import Controlled, fit, none_of
 from sweep.execution.devices import CPU
 from sweep.execution.hosts import check_versions, here
 from sweep.execution.job import Job, Outcome, unpacked
-from sweep.execution.plan import FEW, SURVEY, WHOLE, Chunk
+from sweep.execution.plan import FACTORS, FEW, GRADIENTS, SURVEY, WHOLE, Chunk
 from sweep.execution.travel import Travelling
 from sweep.networks.backend import FOR_GPUS, LIBRARIES, library, use
 from sweep.perturb.perturbation import KEPT_WEIGHTS, block_of
@@ -43,6 +44,7 @@ from sweep.preparation.inputs import ModelFile
 from sweep.preparation.sites import sites_of
 from sweep.randomness import FIRST_SAMPLED
 from sweep.statistics.sampling import Design
+from sweep.storage.controls import Controls
 from sweep.storage.paths import AccessError, Folder
 from sweep.storage.schema import trial_table, values_of
 from sweep.storage.shards import commit
@@ -209,11 +211,20 @@ def _survey(job: Job, model: ModelFile, dataset: Dataset, chunk: Chunk) -> Outco
     notes: list[str] = []
     for kind, trials, evaluator in _alike(job, model, dataset, chunk):
         see = partial(_see, job, evaluator, kind, integrate=False)
-        for cell, _ in trials:
+        for cell, what in trials:
+            if what == GRADIENTS:
+                gradients = evaluator.margin_gradients()
+                found |= Survey(controls=Controls({} if gradients is None else {cell.model: gradients}))
+                continue
+            if what == FACTORS:
+                found |= Survey(controls=fit(job, evaluator, cell))
+                continue
             shared = Shared()
             chips = (next(_entries(job, evaluator, cell, seed, shared)) for seed in sampled.PILOT_SEEDS)
             margins = evaluator.margins(sampled.typical(chips, evaluator.weights), kind.varied, kind.block)
             found |= sampled.pilot(job, cell, margins, see)
+            if evaluator.drawn(cell.transforms) is None:
+                found |= Survey(controls=none_of(cell))
         notes += evaluator.notes
         evaluator.notes = []
     seconds = time.perf_counter() - begun
@@ -229,7 +240,9 @@ def _few(job: Job, evaluator: Evaluator, kind: _Kind, trials: list[tuple[Cell, i
         designs[cell.id] = _kept(_designs, key, _KEPT_DESIGNS, make)
     said = {"engine": evaluator.sees_by(kind.varied, kind.block)}
     said |= {name: text for name, text in here().items() if name in ("host", "device")}
-    return sampled.evaluate(job, trials, designs, partial(_see, job, evaluator, kind), said)
+    controlled = Controlled(job.survey.controls, evaluator, trials)
+    see = partial(_see, job, evaluator, kind, watch=controlled.watch)
+    return sampled.evaluate(job, trials, designs, see, controlled, said)
 
 
 def _see(
@@ -239,12 +252,13 @@ def _see(
     trials: Sequence[tuple[Cell, int]],
     images: npt.NDArray[np.int64],
     integrate: bool = True,
+    watch: Callable[[Iterator[Iterator[Sequence[Entry]]]], Iterator[Iterator[Sequence[Entry]]]] = iter,
 ) -> Looks:
     shared = Shared()
     cells = {cell.id: cell for cell, _ in trials}.values()
     laws = {cell.id: evaluator.law(cell.transforms) if integrate else None for cell in cells}
     given = (_entries(job, evaluator, cell, seed, shared) for cell, seed in trials)
-    return evaluator.see(given, images, kind.varied, kind.block, [laws[cell.id] for cell, _ in trials])
+    return evaluator.see(watch(given), images, kind.varied, kind.block, [laws[cell.id] for cell, _ in trials])
 
 
 def _alike(
