@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sweep.engine.extremes import EXTREME
 from sweep.engine.sites import Entry, Noise
 from sweep.networks.variables import Variable
 from sweep.perturb.base import Array, ErrorLaw, Transform, draws
@@ -107,7 +108,8 @@ def drawn(
     parts, begin = [], 0
     for number in numbers:
         found = known(number, weights, variables, transforms)
-        if found and not found.transform.joint and not is_read(found.transform):
+        usable = found and not found.transform.joint and not is_read(found.transform)
+        if found and usable and np.max(np.abs(found.law.std), initial=0.0) < EXTREME:
             parts.append((number, begin, variables[number], found))
         begin += weights[number].size
     most = sum(k.weight.size for _, _, _, k in parts)
