@@ -101,7 +101,7 @@ class Drawn:
 def drawn(
     numbers: Sequence[int], weights: Sequence[Array], variables: Sequence[Variable], transforms: Sequence[Transform]
 ) -> Drawn | None:
-    """The errors of the variables of these numbers whose law is known; None where there are none, or too many.
+    """The errors of the variables of these numbers whose law is known; None where there are none, or too many floats.
 
     `weights` and `variables` are the clean network's. Errors that are drawn anew for each read are none of a chip.
     """
@@ -112,6 +112,5 @@ def drawn(
         if found and usable and np.max(np.abs(found.law.std), initial=0.0) < EXTREME:
             parts.append((number, begin, variables[number], found))
         begin += weights[number].size
-    most = sum(k.weight.size for _, _, _, k in parts)
-    whole = Drawn(parts) if 0 < most <= MOST_WEIGHTS else None
+    whole = Drawn(parts) if parts and begin <= MOST_WEIGHTS else None
     return whole if whole is not None and whole.stds.any() else None

@@ -24,7 +24,6 @@ from sweep.engine.choice import SAMPLE, Choice, Chosen, Clock, entries_of
 from sweep.engine.compiled.network import Seen
 from sweep.engine.drawn import Drawn, drawn
 from sweep.engine.extremes import Extremes
-from sweep.engine.gradients import Half, margin_gradients
 from sweep.engine.graph import Unsupported
 from sweep.engine.last_layer import Features, Law, Split, law_of, split
 from sweep.engine.looks import Judged, Looks, look
@@ -266,11 +265,6 @@ class Evaluator:
         if self._split is None or self.law(transforms) is None:
             return None
         return drawn(self._split.numbers, self.weights, self.network.variables, transforms)
-
-    def margin_gradients(self) -> Half | None:
-        """See `gradients.margin_gradients`; None where the network is not cut before its last layer."""
-        cut = self._split
-        return cut and margin_gradients(cut, self.weights, self._subject.images, self.labels)
 
     @cached_property
     def _split(self) -> Split | None:

@@ -10,10 +10,12 @@ from keras import ops
 
 from sweep.engine import tensors
 from sweep.engine.backends import stateless
-from sweep.engine.last_layer import Split
+from sweep.engine.last_layer import Split, split
 from sweep.engine.steps import Tensor
 from sweep.networks.feeding import Fed
+from sweep.networks.loading import Network
 from sweep.perturb.base import Array
+from sweep.statistics.controls import MOST_WEIGHTS
 
 Half = npt.NDArray[np.float16]
 
@@ -21,20 +23,23 @@ PAIRS = 90  # of classes, at most: all of 10
 OF_CLASS, OF_ALL = 100, 10_000  # images, at most
 
 
-def margin_gradients(cut: Split, weights: Sequence[Array], images: Array | Fed, labels: npt.NDArray[np.int64]) -> Half:
+def margin_gradients(network: Network, images: Fed, labels: npt.NDArray[np.int64]) -> Half:
     """How the mean margin of one class against another goes with the weights before the last layer.
 
     Args:
-        cut: the network.
-        weights: of the whole, the clean ones.
+        network: with its clean weights.
         images: (n, ...) as it takes them.
         labels: (n,).
 
     Returns:
-        (P, F) of each pair of classes, over up to 100 images of the first, for the weights of `cut.before`, one after
+        (P, F) of each pair of classes, over up to 100 images of the first, for the weights of `Split.before`, one after
         the other; in units of the largest of each. Of many pairs those most often confused, by the network's softmax. A
-        pair without a gradient of finite numbers has none.
+        pair without a gradient of finite numbers has none, nor has a network that is not cut before its last layer or
+        has more than `MOST_WEIGHTS` before it.
     """
+    cut, weights = split(network), network.model.get_weights()
+    if cut is None or sum(weights[number].size for number in cut.numbers) > MOST_WEIGHTS:
+        return np.zeros((0, 0), np.float16)
     kernel = weights[cut.kernel]
     classes = max(2, kernel.shape[1])
     few = max(1, min(OF_CLASS, OF_ALL // classes))
@@ -68,9 +73,7 @@ def _towards(kernel: Array, own: int, other: int) -> Array:
     return np.asarray(kernel[:, own] - kernel[:, other])
 
 
-def _pairs(
-    cut: Split, kernel: Array, images: Array | Fed, chosen: dict[int, npt.NDArray[np.int64]]
-) -> list[tuple[int, int]]:
+def _pairs(cut: Split, kernel: Array, images: Fed, chosen: dict[int, npt.NDArray[np.int64]]) -> list[tuple[int, int]]:
     """Classes that have images, each with one that it could be taken for."""
     classes = range(max(2, kernel.shape[1]))
     every = [(own, other) for own in chosen for other in classes if own != other]

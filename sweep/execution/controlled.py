@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 from sweep.engine.sites import Entry
 from sweep.errors import StoreError
+from sweep.networks.feeding import Fed
+from sweep.preparation.inputs import Prepared
 from sweep.randomness import FIRST_SAMPLED
 from sweep.statistics.controls import Along, controls, directions, factors, features
 from sweep.statistics.estimates import Floats
@@ -40,7 +42,10 @@ class Controlled:
     """Takes down what chips draw on their way to be evaluated."""
 
     def __init__(self, known: Controls, evaluator: Evaluator, trials: Sequence[tuple[Cell, int]]) -> None:
-        """Of `trials`, cells and seeds, in the order in which they will be evaluated."""
+        """Of `trials`, cells and seeds, in the order in which they will be evaluated.
+
+        Raises StoreError where what is known does not go together, or is of another network.
+        """
         self._trials = trials
         self._own: dict[str, _Own] = {}
         for cell in {cell.id: cell for cell, _ in trials}.values():
@@ -48,6 +53,8 @@ class Controlled:
             drawn = evaluator.drawn(cell.transforms) if by and len(by.values) else None
             if by and drawn:
                 self._own[cell.id] = _Own(drawn, _along_of(known, cell.model, drawn), by)
+                if len(by.values) != 2 * len(known.gradients[cell.model]):
+                    raise StoreError(f"{CONTROLS}: the factors of {cell.id} are not of its gradients; move it away")
         self._waiting: dict[str, list[tuple[int, npt.NDArray[np.float32]]]] = {cell: [] for cell in self._own}
         self._found = np.full(len(trials), np.nan)
 
@@ -78,6 +85,17 @@ class Controlled:
             found = features(own.along, own.drawn.errors(np.stack(values)))
             self._found[list(places)] = controls(found, own.factors.values)
             self._waiting[cell] = []
+
+
+def gradients_of(prepared: Prepared, models: Collection[str]) -> Controls:
+    """Those of networks, made in the driver: whatever the workers are, they have the same."""
+    from sweep.engine.gradients import margin_gradients
+
+    found = {}
+    for model in sorted(models):
+        network, dataset = prepared.networks[model], prepared.dataset
+        found[model] = margin_gradients(network, Fed(network, dataset, prepared.study.rescale), dataset.labels)
+    return Controls(found)
 
 
 def none_of(cell: Cell) -> Controls:

@@ -13,6 +13,7 @@ from sweep.data.decisions import chance_warning, is_near_chance, shortfall
 from sweep.data.measures import ACCURACY
 from sweep.engine.budget import HELD_BYTES
 from sweep.errors import NondeterminismError, StoreError, TaskError, UnexpectedError, VersionError
+from sweep.execution.controlled import gradients_of
 from sweep.execution.devices import DEVICES, Wish, bare, devices_of, joined_by, of_several_widths
 from sweep.execution.failures import Failures, Nodes, said
 from sweep.execution.growth import Growth
@@ -24,7 +25,6 @@ from sweep.execution.plan import (
     DEADLINE_SECONDS,
     FACTORS,
     FEW,
-    GRADIENTS,
     PILOT,
     WHOLE,
     Chunk,
@@ -227,12 +227,10 @@ class _Sweep:
         said = {cell: what for cell, what in said.items() if self._can(cell)}
         if survey is None or not said:
             return
-        models = {self._job.cells[cell].model: cell for cell in said}
-        lacking = [(cell, GRADIENTS) for model, cell in models.items() if model not in survey.controls.gradients]
-        if lacking:
-            yield lacking
-        self._job = replace(self._job, said=said)
-        yield [(cell, FACTORS) for cell in said if self._can(cell)]
+        lacking = {self._job.cells[cell].model for cell in said} - survey.controls.gradients.keys()
+        survey |= Survey(controls=gradients_of(self._prepared, lacking))
+        self._job = replace(self._job, survey=survey, said=said)
+        yield [(cell, FACTORS) for cell in said]
         kept = keep_survey(self._store.folder, self._job.survey or survey, len(self._prepared.dataset))
         self._job = replace(self._job, survey=kept, said={})
 

@@ -15,9 +15,7 @@ from sweep.study.study import Study
 
 PILOT = -1
 """In place of a seed: find the order of a cell's images, and what pilot chips decide."""
-GRADIENTS = -2
-"""Likewise: find those of the network's margins, for controls of the draw."""
-FACTORS = -3
+FACTORS = -2
 """Likewise: find by which factors the cell's chips are controlled."""
 DEADLINE_SECONDS = 1800.0  # a chunk is some seconds of work; a worker's first one also loads and compiles
 SEEDS_AT_A_TIME = 32

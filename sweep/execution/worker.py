@@ -34,7 +34,7 @@ from sweep.execution.controlled import Controlled, fit, none_of
 from sweep.execution.devices import CPU
 from sweep.execution.hosts import check_versions, here
 from sweep.execution.job import Job, Outcome, unpacked
-from sweep.execution.plan import FACTORS, FEW, GRADIENTS, SURVEY, WHOLE, Chunk
+from sweep.execution.plan import FACTORS, FEW, SURVEY, WHOLE, Chunk
 from sweep.execution.travel import Travelling
 from sweep.networks.backend import FOR_GPUS, LIBRARIES, library, use
 from sweep.perturb.perturbation import KEPT_WEIGHTS, block_of
@@ -44,7 +44,6 @@ from sweep.preparation.inputs import ModelFile
 from sweep.preparation.sites import sites_of
 from sweep.randomness import FIRST_SAMPLED
 from sweep.statistics.sampling import Design
-from sweep.storage.controls import Controls
 from sweep.storage.paths import AccessError, Folder
 from sweep.storage.schema import trial_table, values_of
 from sweep.storage.shards import commit
@@ -212,10 +211,6 @@ def _survey(job: Job, model: ModelFile, dataset: Dataset, chunk: Chunk) -> Outco
     for kind, trials, evaluator in _alike(job, model, dataset, chunk):
         see = partial(_see, job, evaluator, kind, integrate=False)
         for cell, what in trials:
-            if what == GRADIENTS:
-                gradients = evaluator.margin_gradients()
-                found |= Survey(controls=Controls({} if gradients is None else {cell.model: gradients}))
-                continue
             if what == FACTORS:
                 found |= Survey(controls=fit(job, evaluator, cell))
                 continue

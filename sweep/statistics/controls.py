@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sweep.statistics.estimates import Floats
 
-MOST_WEIGHTS = 2**17  # with errors of a known law: with more, directions take more room than they are worth
+MOST_WEIGHTS = 2**17  # before the last layer: with more, gradients take more room and time than they are worth
 RIDGE = 150.0
 """Chips of no information that are added where factors are fitted: with 256 the best of 25 to 400, by 5 %."""
 WORTH = 0.9

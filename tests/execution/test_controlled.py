@@ -9,7 +9,7 @@ import pytest
 import sweep
 from sweep.errors import Interrupted, StoreError
 from sweep.execution.job import Outcome
-from sweep.execution.plan import FACTORS, GRADIENTS
+from sweep.execution.plan import FACTORS
 from sweep.execution.runner import InlineRunner
 from sweep.execution.verify import verify
 from sweep.randomness import FIRST_SAMPLED
@@ -98,12 +98,12 @@ def test_interruptions_order_and_precision_reached_in_two_steps_change_no_byte(
     wait, caught = InlineRunner.wait, []
 
     def interrupted(runner: InlineRunner, seconds: float) -> Outcome | None:
-        """Once when gradients are found, once when the first factors are, once when chips have controls."""
+        """Once when the first factors are found, once when the others are, once when chips have controls."""
         runner._queue.rotate(1)
         outcome = wait(runner, seconds)
-        seed = outcome.chunk.trials[0][1] if outcome else 0
-        kind = seed if seed < 0 else seed >= FIRST_SAMPLED + 700
-        if kind in (GRADIENTS, FACTORS, True) and kind not in caught:
+        cell, seed = outcome.chunk.trials[0] if outcome else ("", 0)
+        kind = cell if seed == FACTORS else str(seed >= FIRST_SAMPLED + 700)
+        if kind in (*CELLS, "True") and kind not in caught:
             caught.append(kind)
             raise KeyboardInterrupt
         return outcome
@@ -113,7 +113,7 @@ def test_interruptions_order_and_precision_reached_in_two_steps_change_no_byte(
     for _ in range(3):
         with pytest.raises(Interrupted):
             run("resumed", chunk_trials=37)
-    assert set(caught) == {GRADIENTS, FACTORS, True}
+    assert set(caught) == {*CELLS, "True"}
     pd.testing.assert_frame_equal(whole, results(run("resumed", chunk_trials=20)), check_exact=True)
     assert Path("resumed", CONTROLS).read_bytes() == Path("twice", CONTROLS).read_bytes() == content
     assert verify("resumed", sample=200).sound
