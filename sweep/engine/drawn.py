@@ -13,6 +13,7 @@ from sweep.networks.variables import Variable
 from sweep.perturb.base import Array, ErrorLaw, Transform, draws
 from sweep.perturb.perturbation import is_read, of_weights
 from sweep.perturb.selection import selected
+from sweep.perturb.shared import Shared
 from sweep.randomness import stream
 from sweep.statistics.controls import ERROR_UNIT, MOST_WEIGHTS
 
@@ -82,11 +83,13 @@ class Drawn:
         found = [entries[number] for number, _, _, _ in self._parts]
         return np.concatenate([entry.ravel() for entry in found if not isinstance(entry, Noise)])
 
-    def of_seed(self, root_seed: int, seed: int) -> Array:
+    def of_seed(self, root_seed: int, seed: int, shared: Shared) -> Array:
         """(F,) the weights of the chip of this seed, as `perturbation.reads` makes them."""
         return np.concatenate(
             [
-                k.transform.apply(k.weight, variable, stream(root_seed, seed, k.position, number)).ravel()
+                k.transform.apply(
+                    k.weight, variable, shared.stream(root_seed, seed, k.position, number, k.transform)
+                ).ravel()
                 for number, _, variable, k in self._parts
             ]
         )

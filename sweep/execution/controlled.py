@@ -13,6 +13,7 @@ import numpy.typing as npt
 from sweep.engine.sites import Entry
 from sweep.errors import StoreError
 from sweep.networks.feeding import Fed
+from sweep.perturb.shared import Shared
 from sweep.preparation.inputs import Prepared
 from sweep.randomness import FIRST_SAMPLED
 from sweep.statistics.controls import Along, controls, directions, factors, features
@@ -110,11 +111,11 @@ def fit(job: Job, evaluator: Evaluator, cell: Cell) -> Controls:
     known, drawn = job.survey.controls, evaluator.drawn(cell.transforms)
     by = np.zeros(0)
     if drawn is not None and len(known.gradients.get(cell.model, ())):
-        along, parts = _along_of(known, cell.model, drawn), []
+        along, parts, shared = _along_of(known, cell.model, drawn), [], Shared()
         step = min(TOGETHER, max(1, FLOATS // len(drawn.places)))
         for first in range(0, len(values), step):
             seeds = range(FIRST_SAMPLED + first, FIRST_SAMPLED + min(first + step, len(values)))
-            chips = np.stack([drawn.of_seed(job.root_seed, seed) for seed in seeds])
+            chips = np.stack([drawn.of_seed(job.root_seed, seed, shared) for seed in seeds])
             parts.append(features(along, drawn.errors(chips)))
         by = factors(np.concatenate(parts), np.asarray(values))
     return Controls(factors={cell.id: Factors(begin, by)})

@@ -17,6 +17,7 @@ from sweep.perturb.faults import StuckAt
 from sweep.perturb.noise import Gaussian, LogNormal, Uniform, UniformSymmetric
 from sweep.perturb.perturbation import perturb
 from sweep.perturb.quantize import FixedPoint
+from sweep.perturb.shared import Shared
 from sweep.randomness import stream
 from sweep.statistics.controls import ERROR_UNIT
 
@@ -101,8 +102,8 @@ def test_errors_are_what_was_drawn(transforms: tuple[Transform, ...]):
     assert ours.network.variables[conv].layer == "conv"
     assert (drawn.places == np.arange(ours.weights[conv].size)).all()
     chips = [perturb(ours.weights, ours.network.variables, transforms, 0, seed) for seed in range(40)]
-    values = np.stack([drawn.values(chip) for chip in chips])
-    assert (values == np.stack([drawn.of_seed(0, seed) for seed in range(40)])).all()
+    values, shared = np.stack([drawn.values(chip) for chip in chips]), Shared()
+    assert (values == np.stack([drawn.of_seed(0, seed, shared) for seed in range(40)])).all()
     found = drawn.errors(values) * ERROR_UNIT
     last, position = transforms[-1], len(transforms) - 1
     shape = ours.weights[conv].shape
