@@ -176,6 +176,7 @@ def run(
     from sweep.execution.devices import Wish
     from sweep.execution.memory import room_for
     from sweep.execution.plan import count_wanted
+    from sweep.execution.resume import keeping
     from sweep.execution.runner import InlineRunner
     from sweep.networks.backend import hide_gpus, use
     from sweep.reporting.run import Run
@@ -198,7 +199,7 @@ def run(
         from sweep.execution.ray.cluster import RayRunner
 
         chosen = RayRunner(address, room.workers, wish, insecure_cluster, memory or 0, wait_for_nodes or 0)
-    with driver.keeping(folder):
+    with keeping(folder):
         store = driver.run(
             prepared,
             folder,

@@ -81,7 +81,7 @@ def _run(options: argparse.Namespace) -> None:
         log=options.log,
         confirm=None if options.yes else _confirmed,
     )
-    from sweep.execution.driver import keeping
+    from sweep.execution.resume import keeping
 
     with keeping(finished.store.folder.uri):
         print(finished.table(most=FEW_CELLS))

@@ -11,7 +11,7 @@ import pytest
 
 import sweep
 from sweep.errors import InputError, Interrupted, StoreError, SweepError, TaskError, UnexpectedError
-from sweep.execution import worker
+from sweep.execution import hosts
 from sweep.execution.job import Outcome
 from sweep.execution.runner import InlineRunner
 from sweep.execution.verify import verify
@@ -228,7 +228,7 @@ def test_damaged_results_stop_the_run(place: Path):
 def test_a_worker_with_other_versions_refuses(place: Path, monkeypatch: pytest.MonkeyPatch):
     from sweep.execution import driver
 
-    monkeypatch.setattr(driver, "versions", lambda: {**worker.versions(), "numpy": "1.0"})
+    monkeypatch.setattr(driver, "versions", lambda: {**hosts.versions(), "numpy": "1.0"})
     with pytest.raises(SweepError, match=r"versions differ from the driver's: numpy 1\.0 there, .* here"):
         run_inline()
     assert not list(Path("run").glob("trials/*"))

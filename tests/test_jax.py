@@ -27,8 +27,8 @@ def with_jax(*arguments: str, **settings: str) -> subprocess.CompletedProcess[st
 
 
 def test_the_engine_counts_as_keras_does() -> None:
-    """The tests that say what a process with a GPU does, and those of its convolutions, by JAX."""
-    tests = ["tests/engine/test_gpu.py", "tests/engine/stacked/test_taps.py"]
+    """The tests that say what a process with a GPU does, and those of gradients and of its convolutions, by JAX."""
+    tests = ["tests/engine/test_gpu.py", "tests/engine/test_gradients.py", "tests/engine/stacked/test_taps.py"]
     ran = with_jax("pytest", "-q", "-p", "no:cacheprovider", *tests, KERAS_BACKEND="jax")
     assert ran.returncode == 0, ran.stdout[-3000:]
     assert " passed" in ran.stdout

@@ -343,11 +343,11 @@ def forward_of(subject: Subject) -> Forward:
     if subject.sites and graph:
         return Forward(tensors.compile_function(graph.run), graph, images_per_step(graph))
     few = ops.convert_to_tensor(subject.images[:1])
-    run = tensors.compile_batches(_stateless(model), few, model.get_weights())
+    run = tensors.compile_batches(stateless(model), few, model.get_weights())
     return Forward(run, graph, images_per_step(graph))
 
 
-def _stateless(model: Any) -> Callable[[Tensor, Sequence[Tensor]], Tensor]:
+def stateless(model: Any) -> Callable[[Tensor, Sequence[Tensor]], Tensor]:
     """The inference pass of a Keras model as a function of images and of the values of `model.weights`."""
 
     def forward(images: Tensor, weights: Sequence[Tensor]) -> Tensor:

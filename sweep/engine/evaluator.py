@@ -23,6 +23,7 @@ from sweep.engine.backends import Backend, Compiled, Plain, Scores, Settled, Sta
 from sweep.engine.budget import Budget
 from sweep.engine.choice import SAMPLE, Choice, Chosen, Clock, entries_of
 from sweep.engine.compiled.network import Seen
+from sweep.engine.drawn import Drawn, drawn
 from sweep.engine.extremes import Extremes
 from sweep.engine.graph import Unsupported
 from sweep.engine.last_layer import Features, Law, Split, law_of, split
@@ -259,6 +260,12 @@ class Evaluator:
         """The law of the last layer's errors under a perturbation; None where it is not known, as with sites."""
         cut = None if self.sites else self._split
         return cut and law_of(cut, self.weights, self.network.variables, transforms)
+
+    def drawn(self, transforms: Sequence[Transform]) -> Drawn | None:
+        """The errors before the last layer, where that layer's law is known and theirs is, too; None elsewhere."""
+        if self._split is None or self.law(transforms) is None:
+            return None
+        return drawn(self._split.numbers, self.weights, self.network.variables, transforms)
 
     @cached_property
     def _split(self) -> Split | None:

@@ -41,6 +41,11 @@ def compile_batches(function: Callable[..., Any], images: Tensor, weights: Seque
     return compile_function(function)
 
 
+def compile_gradient(function: Callable[..., Tensor]) -> Callable[..., Any]:
+    """As `tf_ops.compile_gradient`."""
+    return compile_function(jax.grad(function))
+
+
 def loop(function: Callable[[list[Tensor]], Tensor], steps: Sequence[Tensor]) -> Tensor:
     """As `tf_ops.loop`."""
     return lax.map(lambda step: function(list(step)), tuple(steps))

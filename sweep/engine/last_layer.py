@@ -13,15 +13,15 @@ from keras import layers as kl
 
 from sweep.engine.backends import Compiled, Images, Plain, Scores, Subject
 from sweep.engine.compiled.network import activate
+from sweep.engine.drawn import known
 from sweep.engine.extremes import EXTREME
 from sweep.engine.graph import IDENTITIES, Graph, Unsupported
 from sweep.engine.sites import Entry
 from sweep.networks.loading import Network
 from sweep.networks.variables import Variable
-from sweep.perturb.base import Array, Transform, draws
+from sweep.perturb.base import Array, Transform
 from sweep.perturb.perturbation import of_weights
 from sweep.perturb.selection import selected
-from sweep.randomness import stream
 from sweep.statistics.estimates import Floats
 from sweep.statistics.integral import probability_right
 
@@ -162,18 +162,12 @@ def law_of(
     It is, where one transform with a known `error_law` is the last that reaches the layer's kernel, and the only random
     one, and where none reaches its bias. `weights` and `variables` are the clean network's.
     """
-    reached = [(k, t, selected(variables, t)) for k, t in of_weights(transforms)]
-    own = [(k, t) for k, t, chosen in reached if cut.kernel in chosen]
-    if not own or any(draws(t) for _, t in own[:-1]) or not draws(own[-1][1]):
+    if any(cut.bias in selected(variables, t) for _, t in of_weights(transforms)):
         return None
-    if any(cut.bias in chosen for _, _, chosen in reached):
+    found = known(cut.kernel, weights, variables, transforms)
+    if found is None:
         return None
-    weight, variable = weights[cut.kernel], variables[cut.kernel]
-    for k, transform in own[:-1]:
-        weight = transform.apply(weight, variable, stream(0, 0, k, cut.kernel))
-    error = own[-1][1].error_law(weight, variable)
-    if error is None:
-        return None
+    weight, error = found.weight, found.law
     bias = np.zeros((), np.float32) if cut.bias is None else weights[cut.bias]
     threshold = 0.0 if weight.shape[-1] == 1 else None  # of the logit
     std = np.asarray(error.std, np.float32)

@@ -11,6 +11,7 @@ if library() == "jax":
     from sweep.engine.jax_ops import (
         compile_batches,
         compile_function,
+        compile_gradient,
         configure,
         convolve,
         device,
@@ -23,6 +24,7 @@ else:
     from sweep.engine.tf_ops import (
         compile_batches,
         compile_function,
+        compile_gradient,
         configure,
         convolve,
         device,
@@ -35,6 +37,7 @@ else:
 __all__ = [
     "compile_batches",
     "compile_function",
+    "compile_gradient",
     "configure",
     "convolve",
     "device",

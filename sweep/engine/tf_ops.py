@@ -56,6 +56,18 @@ def compile_batches(function: Callable[..., Any], images: Tensor, weights: Seque
     return run
 
 
+def compile_gradient(function: Callable[..., Tensor]) -> Callable[..., Any]:
+    """The gradient of a function with respect to its first argument, a list of tensors: one for each, compiled."""
+
+    def gradient(values: Sequence[Tensor], *others: Tensor) -> Any:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(values)
+            found = function(values, *others)
+        return tape.gradient(found, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+
+    return compile_function(gradient)
+
+
 def loop(function: Callable[[list[Tensor]], Tensor], steps: Sequence[Tensor]) -> Tensor:
     """Step by step in one call, where a call for each would cost more than the step: a loop in the graph.
 

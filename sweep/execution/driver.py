@@ -5,31 +5,32 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sweep.data.decisions import chance_warning, is_near_chance, shortfall
 from sweep.data.measures import ACCURACY
 from sweep.engine.budget import HELD_BYTES
-from sweep.errors import Interrupted, NondeterminismError, StoreError, TaskError, UnexpectedError, VersionError
+from sweep.errors import NondeterminismError, StoreError, TaskError, UnexpectedError, VersionError
+from sweep.execution.controlled import gradients_of
 from sweep.execution.devices import DEVICES, Wish, bare, devices_of, joined_by, of_several_widths
 from sweep.execution.failures import Failures, Nodes, said
 from sweep.execution.growth import Growth
+from sweep.execution.hosts import versions
 from sweep.execution.job import Job, Outcome
 from sweep.execution.log import Log
 from sweep.execution.means import Means
 from sweep.execution.plan import (
     DEADLINE_SECONDS,
+    FACTORS,
     FEW,
     PILOT,
     Chunk,
     Cutter,
     count_wanted,
     missing,
+    of_each_worker,
     sizes,
 )
 from sweep.execution.progress import Progress
@@ -37,12 +38,10 @@ from sweep.execution.pulse import Pulse
 from sweep.execution.resume import open_store, present, remaining, survey_of
 from sweep.execution.runner import Runner
 from sweep.execution.sampled import HALF
-from sweep.execution.trials import Trial, Trials
-from sweep.execution.worker import versions
+from sweep.execution.trials import Trial
 from sweep.networks.backend import LIBRARIES, library
 from sweep.preparation.inputs import Prepared
 from sweep.preparation.resolved import resolved_table
-from sweep.randomness import FIRST_SAMPLED
 from sweep.signals import stopping, whole
 from sweep.storage.kept import described, described_measures
 from sweep.storage.manifest import Clock
@@ -103,24 +102,6 @@ def run(
         folder.withdraw()
         raise
     return store
-
-
-@contextmanager
-def keeping(place: str | Path) -> Iterator[None]:
-    """Turns Ctrl-C within into Interrupted, which says what is kept, where a run folder was begun."""
-    try:
-        yield
-    except KeyboardInterrupt as asked:
-        stopping()
-        store = Store(place)
-        if not store.load():
-            raise
-        with suppress(StoreError):
-            store.tidy()  # what tasks were writing
-        kept = sum(shard.rows for shard in store.shards.values())
-        raise Interrupted(
-            f"{str(asked) or 'stopped'}; {kept:,} trials are kept in {store.folder.uri}, and the same command goes on"
-        ) from None
 
 
 class _Sweep:
@@ -197,7 +178,7 @@ class _Sweep:
                 for stage in self._stages(full, sampling=bool(few)):
                     several = self._means.wanted + self._means.forecast()
                     progress.expect(count_wanted(study) + several, several)
-                    self._runner.update(replace(self._job, expected=_each(stage, self._runner.slots)))
+                    self._runner.update(replace(self._job, expected=of_each_worker(stage, self._runner.slots)))
                     self._loop(Cutter(study, stage), progress)
                 if not self._failures:
                     progress.finish()
@@ -229,8 +210,23 @@ class _Sweep:
             self._job = replace(self._job, survey=keep_survey(store.folder, found, images))
         tried: set[Trial] = set()
         while todo := [trial for trial in self._means.missing() if trial not in tried and self._can(trial[0])]:
+            yield from self._controls()
             tried.update(todo)
-            yield todo
+            yield [trial for trial in todo if self._can(trial[0])]
+
+    def _controls(self) -> Iterator[Sequence[Trial]]:
+        """What finds by which factors the next chips of cells are controlled, where they are to be."""
+        survey = self._job.survey
+        said = {} if survey is None else self._means.uncontrolled(survey.controls.factors)
+        said = {cell: what for cell, what in said.items() if self._can(cell)}
+        if survey is None or not said:
+            return
+        lacking = {self._job.cells[cell].model for cell in said} - survey.controls.gradients.keys()
+        survey |= Survey(controls=gradients_of(self._prepared, lacking))
+        self._job = replace(self._job, survey=survey, said=said)
+        yield [(cell, FACTORS) for cell in said]
+        kept = keep_survey(self._store.folder, self._job.survey or survey, len(self._prepared.dataset))
+        self._job = replace(self._job, survey=kept, said={})
 
     def _can(self, cell: str) -> bool:
         """Whether chips of a cell that serve the mean alone can be evaluated."""
@@ -382,11 +378,3 @@ class _Sweep:
                 continue
             if is_near_chance(correct / images, images, self._prepared.chance[label]):
                 yield chance_warning(label, correct / images, self._prepared.chance[label])
-
-
-def _each(stage: Sequence[Trial], workers: int) -> dict[str, float]:
-    """Trials on all images of each cell that one of so many workers has probably to do."""
-    trials = Trials.of(stage)
-    whole = (trials.seeds >= 0) & (trials.seeds < FIRST_SAMPLED)
-    counts = np.bincount(trials.which[whole], minlength=len(trials.cells)).tolist()
-    return {cell: count / max(1, workers) for cell, count in zip(trials.cells, counts, strict=True) if count}

@@ -17,6 +17,7 @@ from sweep.perturb.base import REGISTRY
 from sweep.preparation.inputs import Prepared
 from sweep.preparation.sites import Flow
 from sweep.scripts import Script
+from sweep.statistics.estimates import Floats
 from sweep.storage.shards import Shard
 from sweep.storage.surveys import Survey
 from sweep.study.family import Cell
@@ -34,10 +35,11 @@ class Job:
     `own_measures` are the columns of the user's own among these, with the digests of their files; `plugins` are the
     files of a user's own transforms and measures, which a worker runs before it meets them; `device` is the kind that
     evaluates, CPU or GPU, or empty for what there is, and `gpus` what each task was given; `survey` says how chips that
-    serve the mean alone sample the images, all of which they see where it is None; `expected` is how many trials of a
-    cell, on all images, a worker has probably to do, and empty where nobody knows; `memory` is in bytes, what a worker
-    may take for images; `calibration` are the training images on which chips are recalibrated, if any is; `backend` is
-    the library whose tensors Keras uses, or empty for what there is.
+    serve the mean alone sample the images, all of which they see where it is None; `said` are, of cells whose factors
+    are to be found, how many chips are there and what the first of them say; `expected` is how many trials of a cell,
+    on all images, a worker has probably to do, and empty where nobody knows; `memory` is in bytes, what a worker may
+    take for images; `calibration` are the training images on which chips are recalibrated, if any is; `backend` is the
+    library whose tensors Keras uses, or empty for what there is.
     """
 
     folder: str
@@ -58,6 +60,7 @@ class Job:
     device: str = ""
     gpus: float = 0.0
     survey: Survey | None = None
+    said: Mapping[str, tuple[int, Floats]] = field(default_factory=dict)
     expected: Mapping[str, float] = field(default_factory=dict)
     memory: int = HELD_BYTES
     calibration: Dataset | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from sweep.execution.sampled import FEWEST, HALF
 from sweep.execution.trials import Trial
 from sweep.randomness import FIRST_SAMPLED
 from sweep.statistics.estimates import Floats, student
-from sweep.statistics.precision import expected_chips
+from sweep.statistics.precision import expected_chips, uncontrolled
 from sweep.study.study import MOST_SEEDS, Study
 
 TYPICAL = 0.05  # standard deviation of the estimates of chips, before any is there
@@ -36,6 +36,18 @@ class Means:
     def ranges(self) -> dict[str, range]:
         """The seeds that are needed, by cell, as far as it can be told from what is there."""
         return self._study.samples({cell: _begun(values) for cell, values in self._values.items()})
+
+    def uncontrolled(self, fitted: Collection[str]) -> dict[str, tuple[int, Floats]]:
+        """Cells not yet `fitted` whose next chips are to have controls: how many are there, what the first ones say."""
+        if self._study.precision is None:
+            return {}
+        found = {}
+        for cell, seeds in self.ranges().items():
+            begun = _begun(self._values[cell])
+            count = uncontrolled(begun) or len(seeds)
+            if cell not in fitted and count <= len(begun) and count < len(seeds):
+                found[cell] = max(self._values[cell]) + 1, begun[:count]
+        return found
 
     @property
     def wanted(self) -> int:

@@ -15,6 +15,8 @@ from sweep.study.study import Study
 
 PILOT = -1
 """In place of a seed: find the order of a cell's images, and what pilot chips decide."""
+FACTORS = -2
+"""Likewise: find by which factors the cell's chips are controlled."""
 DEADLINE_SECONDS = 1800.0  # a chunk is some seconds of work; a worker's first one also loads and compiles
 SEEDS_AT_A_TIME = 32
 SAMPLES_AT_A_TIME = 64  # seeds, which share their draws over all cells
@@ -119,6 +121,14 @@ def missing(study: Study, present: Collection[Trial]) -> Trials:
     """The wanted trials that are not present, in the order in which they will run."""
     trials = wanted(study)
     return trials.take(Found.of(present).lacks(trials))
+
+
+def of_each_worker(stage: Iterable[Trial], workers: int) -> dict[str, float]:
+    """Trials on all images of each cell that one of so many workers has probably to do."""
+    trials = Trials.of(stage)
+    whole = (trials.seeds >= 0) & (trials.seeds < FIRST_SAMPLED)
+    counts = np.bincount(trials.which[whole], minlength=len(trials.cells)).tolist()
+    return {cell: count / max(1, workers) for cell, count in zip(trials.cells, counts, strict=True) if count}
 
 
 class Cutter:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from sweep.data.measures import ACCURACY
-from sweep.errors import InputError, StoreError
+from sweep.errors import InputError, Interrupted, StoreError
 from sweep.execution.growth import Growth, growth_of
 from sweep.execution.means import Means
 from sweep.execution.plan import missing
@@ -17,6 +18,7 @@ from sweep.execution.sampled import FEWEST
 from sweep.execution.trials import Found, Trials
 from sweep.preparation.inputs import Prepared, own_clean
 from sweep.preparation.sites import corrected
+from sweep.signals import stopping
 from sweep.storage.paths import Folder
 from sweep.storage.schema import values_of
 from sweep.storage.store import Store
@@ -79,6 +81,24 @@ def survey_of(prepared: Prepared, folder: Folder) -> Survey | None:
 def remaining(study: Study, have: Found) -> int:
     """How many trials a study still needs, as far as it can be told from those that are there."""
     return len(missing(study, have)) + len(Means(study, have.sampled()).missing())
+
+
+@contextmanager
+def keeping(place: str | Path) -> Iterator[None]:
+    """Turns Ctrl-C within into Interrupted, which says what is kept, where a run folder was begun."""
+    try:
+        yield
+    except KeyboardInterrupt as asked:
+        stopping()
+        store = Store(place)
+        if not store.load():
+            raise
+        with suppress(StoreError):
+            store.tidy()  # what tasks were writing
+        kept = sum(shard.rows for shard in store.shards.values())
+        raise Interrupted(
+            f"{str(asked) or 'stopped'}; {kept:,} trials are kept in {store.folder.uri}, and the same command goes on"
+        ) from None
 
 
 def _by_first_version(manifest: Mapping[str, Any]) -> bool:

@@ -21,6 +21,7 @@ from sweep.study.family import Cell
 
 if TYPE_CHECKING:
     from sweep.engine.looks import Looks
+    from sweep.execution.controlled import Controlled
     from sweep.execution.job import Job
 
     See = Callable[[Sequence[tuple[Cell, int]], npt.NDArray[np.int64]], Looks]
@@ -76,7 +77,12 @@ def design_of(survey: Survey, cell: Cell, labels: npt.NDArray[np.int64]) -> Desi
 
 
 def evaluate(
-    job: Job, trials: Sequence[tuple[Cell, int]], designs: Mapping[str, Design], see: See, said: Mapping[str, str]
+    job: Job,
+    trials: Sequence[tuple[Cell, int]],
+    designs: Mapping[str, Design],
+    see: See,
+    controlled: Controlled,
+    said: Mapping[str, str],
 ) -> pa.Table:
     """The rows of chips, each on its own sample of the images.
 
@@ -85,6 +91,7 @@ def evaluate(
         trials: cells and seeds.
         designs: of these cells.
         see: evaluates.
+        controlled: has watched over what `see` evaluates.
         said: host, device and engine, for the rows.
     """
     begun = time.perf_counter()
@@ -104,6 +111,8 @@ def evaluate(
         estimate[own], apart[own] = estimates_of(sample, looks.right[own])
         control[own] = estimate[own] - estimates_of(sample, looks.chances[own])[0]
     control[~looks.integrated] = np.nan
+    taken = controlled.found()
+    control = np.where(np.isnan(taken), control, np.where(looks.integrated, control, 0.0) + taken)
     correct = looks.right.sum(axis=(1, 2))
     seconds = (time.perf_counter() - begun) / len(trials)
     return trial_columns(

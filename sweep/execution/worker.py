@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import faulthandler
 import os
-import platform
 import signal
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.metadata import version
 from math import inf
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -23,7 +21,6 @@ import pyarrow.compute as pc
 from sweep.data.datasets import Dataset
 from sweep.data.measures import ACCURACY, column, further, measure_of
 from sweep.engine.budget import Budget
-from sweep.engine.machine import width
 from sweep.errors import (
     InputError,
     NodeError,
@@ -31,12 +28,13 @@ from sweep.errors import (
     StoreError,
     SweepError,
     TaskError,
-    VersionError,
 )
 from sweep.execution import sampled
+from sweep.execution.controlled import Controlled, fit, none_of
 from sweep.execution.devices import CPU
+from sweep.execution.hosts import check_versions, here
 from sweep.execution.job import Job, Outcome, unpacked
-from sweep.execution.plan import FEW, SURVEY, WHOLE, Chunk
+from sweep.execution.plan import FACTORS, FEW, SURVEY, WHOLE, Chunk
 from sweep.execution.travel import Travelling
 from sweep.networks.backend import FOR_GPUS, LIBRARIES, library, use
 from sweep.perturb.perturbation import KEPT_WEIGHTS, block_of
@@ -97,7 +95,7 @@ def run_chunk(job: Job, model: ModelFile, dataset: Dataset, chunk: Chunk) -> Out
     Raises VersionError when the versions here are not the driver's: counts could differ between workers.
     """
     _use(job)
-    _check_versions(job)
+    check_versions(job.versions)
     if chunk.kind == SURVEY:
         return _survey(job, model, dataset, chunk)
     table, notes = evaluate_chunk(job, model, dataset, chunk)
@@ -105,7 +103,7 @@ def run_chunk(job: Job, model: ModelFile, dataset: Dataset, chunk: Chunk) -> Out
     counts = list(zip(table["n_correct"].to_pylist(), table["n_images"].to_pylist(), strict=True))
     seconds = float(pc.sum(table["seconds"]).as_py())
     values = values_of(table, column(job.measures[0])).tolist()
-    found = Outcome(chunk, seconds, _host(), done, counts, values, notes=notes)
+    found = Outcome(chunk, seconds, here(), done, counts, values, notes=notes)
     return _committed(job, table, found)
 
 
@@ -212,15 +210,20 @@ def _survey(job: Job, model: ModelFile, dataset: Dataset, chunk: Chunk) -> Outco
     notes: list[str] = []
     for kind, trials, evaluator in _alike(job, model, dataset, chunk):
         see = partial(_see, job, evaluator, kind, integrate=False)
-        for cell, _ in trials:
+        for cell, what in trials:
+            if what == FACTORS:
+                found |= Survey(controls=fit(job, evaluator, cell))
+                continue
             shared = Shared()
             chips = (next(_entries(job, evaluator, cell, seed, shared)) for seed in sampled.PILOT_SEEDS)
             margins = evaluator.margins(sampled.typical(chips, evaluator.weights), kind.varied, kind.block)
             found |= sampled.pilot(job, cell, margins, see)
+            if evaluator.drawn(cell.transforms) is None:
+                found |= Survey(controls=none_of(cell))
         notes += evaluator.notes
         evaluator.notes = []
     seconds = time.perf_counter() - begun
-    return Outcome(chunk, seconds, _host(), chunk.trials, notes=tuple(notes), survey=found)
+    return Outcome(chunk, seconds, here(), chunk.trials, notes=tuple(notes), survey=found)
 
 
 def _few(job: Job, evaluator: Evaluator, kind: _Kind, trials: list[tuple[Cell, int]]) -> pa.Table:
@@ -231,8 +234,10 @@ def _few(job: Job, evaluator: Evaluator, kind: _Kind, trials: list[tuple[Cell, i
         key, make = (job.survey.digest, cell.id), partial(sampled.design_of, job.survey, cell, evaluator.labels)
         designs[cell.id] = _kept(_designs, key, _KEPT_DESIGNS, make)
     said = {"engine": evaluator.sees_by(kind.varied, kind.block)}
-    said |= {name: text for name, text in _host().items() if name in ("host", "device")}
-    return sampled.evaluate(job, trials, designs, partial(_see, job, evaluator, kind), said)
+    said |= {name: text for name, text in here().items() if name in ("host", "device")}
+    controlled = Controlled(job.survey.controls, evaluator, trials)
+    see = partial(_see, job, evaluator, kind, watch=controlled.watch)
+    return sampled.evaluate(job, trials, designs, see, controlled, said)
 
 
 def _see(
@@ -242,12 +247,13 @@ def _see(
     trials: Sequence[tuple[Cell, int]],
     images: npt.NDArray[np.int64],
     integrate: bool = True,
+    watch: Callable[[Iterator[Iterator[Sequence[Entry]]]], Iterator[Iterator[Sequence[Entry]]]] = iter,
 ) -> Looks:
     shared = Shared()
     cells = {cell.id: cell for cell, _ in trials}.values()
     laws = {cell.id: evaluator.law(cell.transforms) if integrate else None for cell in cells}
     given = (_entries(job, evaluator, cell, seed, shared) for cell, seed in trials)
-    return evaluator.see(given, images, kind.varied, kind.block, [laws[cell.id] for cell, _ in trials])
+    return evaluator.see(watch(given), images, kind.varied, kind.block, [laws[cell.id] for cell, _ in trials])
 
 
 def _alike(
@@ -297,7 +303,7 @@ def _expected(job: Job, network: Network, model: str) -> Mapping[_Kind, float]:
 
 
 def _evaluate(job: Job, evaluator: Evaluator, kind: _Kind, trials: list[tuple[Cell, int]]) -> Iterator[dict[str, Any]]:
-    host = _host()
+    host = here()
     backend = evaluator.backend(kind.varied, kind.block)
     small = sum(weight.size for weight in evaluator.weights) <= KEPT_WEIGHTS
     shared = Shared() if small else None
@@ -368,29 +374,3 @@ def _check_device(job: Job) -> None:
         f"{name} sees no GPU, though {job.gpus:g} of one was given to the task; install its CUDA libraries "
         f"there (pip install '{FOR_GPUS[library()]}') and NVIDIA's driver, or run on CPUs: --device cpu"
     )
-
-
-def versions() -> dict[str, str]:
-    """Of the packages that results depend on."""
-    return {name: version(name) for name in (library(), "keras", "numpy")}
-
-
-def _check_versions(job: Job) -> None:
-    here = versions()
-    differ = [f"{name} {there} there, {here[name]} here" for name, there in job.versions.items() if here[name] != there]
-    if differ:
-        where = f"worker on {platform.node()}: versions differ from the driver's"
-        raise VersionError(f"{where}: {', '.join(differ)}; install the same everywhere")
-
-
-def _host() -> dict[str, str]:
-    from sweep.engine import tensors
-
-    return {
-        "host": platform.node(),
-        "device": tensors.device(),
-        "machine": platform.machine(),
-        "width": width(),
-        "python": platform.python_version(),
-        **versions(),
-    }

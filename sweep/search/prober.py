@@ -12,12 +12,12 @@ import pyarrow as pa
 from sweep.data.decisions import shortfall
 from sweep.data.measures import ACCURACY
 from sweep.errors import StoreError, UnexpectedError
+from sweep.execution.hosts import versions
 from sweep.execution.job import Job, Outcome
 from sweep.execution.plan import PILOT, SAMPLES_AT_A_TIME
 from sweep.execution.sampled import FEWEST
 from sweep.execution.tasks import Tasks
 from sweep.execution.trials import Trial
-from sweep.execution.worker import versions
 from sweep.preparation.inputs import Prepared
 from sweep.search.space import Candidate
 from sweep.statistics.estimates import Floats

@@ -20,10 +20,17 @@ FIRST_SHARE = 0.5
 """Of the chips that the pilot asks for, those of the second stage, which tell the variance better."""
 RESERVE = 1.02
 """By so much more than what the variance asks for, the last stage is larger: it is seldom followed by another."""
+SECOND_SHARE = 0.25
+"""The same, of the stage behind the chips that a coarse mean takes: controls may have made the others fewer."""
+COARSE = 0.005
+"""A half-width of means that are not worth controls of the draw, whose gradients cost as much as thousands of chips."""
+CAUTION = 1.1
+"""By so much more than what `COARSE` asks for by the pilot's variance, chips are without: it seldom takes more."""
 SHIFT = 0.4
 """This part of the variance of the estimates is added to that between chips, for a scale on which errors are even."""
 FREEDOM = 1.5
 """Degrees of freedom of the error of a variance, times (kurtosis - 1)/chips: 2 were its kurtosis known."""
+_TELL = 64  # chips, whose variance is taken for that of those to come
 _FEWEST_FREEDOM = 2.0
 _LONGEST = 50.0  # on the log scale; beyond lies no limit that would be used
 _NEAR = 1e-9  # standard errors, to which limits are searched for
@@ -122,13 +129,23 @@ def _as_far(at: float, mean: float) -> float:
     return float(special.ndtr(-away) + special.ndtr(below - mean))
 
 
+def uncontrolled(estimates: ArrayLike) -> int | None:
+    """How many chips of a cell go without controls of the draw, and tell by which factors the others have them.
+
+    It depends on the first `PILOT` alone, whatever precision is asked for; None where these are not there.
+    """
+    values = np.asarray(estimates, np.float64)[:PILOT]
+    return max(PILOT, math.ceil(CAUTION * _wanted(values, COARSE))) if len(values) == PILOT else None
+
+
 def chips_for(estimates: ArrayLike, half_width: float, least: int = PILOT, most: int | None = None) -> int:
     """How many chips a half-width asks for, as far as the first ones tell: the mean of so many, or of more, has it.
 
-    Triple sampling (Hall 1981): a pilot; then half of the chips that its variance asks for; then all that the variance
-    so far asks for, and so on while these do not give it. Of the chips that are there, only those count by which the
-    stages would have been decided without the others, so that whoever goes on later, or to a smaller half-width, comes
-    to the same number.
+    Triple sampling (Hall 1981): a pilot; then a part of the chips that its variance asks for; then all that the
+    variance so far asks for, and so on while these do not give it. No stage goes from the `uncontrolled` chips to those
+    behind them, whose variance may be smaller: it is that of the latter that tells how many more it takes. Of the chips
+    that are there, only those count by which the stages would have been decided without the others, so that whoever
+    goes on later, or to a smaller half-width, comes to the same number.
 
     Args:
         estimates: of the chips that are there, in the order in which they are drawn; shape (n,), maybe (0,).
@@ -141,26 +158,44 @@ def chips_for(estimates: ArrayLike, half_width: float, least: int = PILOT, most:
     """
     values = np.asarray(estimates, np.float64)
     bound = math.inf if most is None else most
-    size, share = min(max(least, 2), bound), FIRST_SHARE
-    while size < bound and size <= len(values):
-        wanted = _wanted(values[: int(size)], half_width)
+    coarse, size, share = uncontrolled(values), min(max(least, 2), bound), FIRST_SHARE
+    border = PILOT if coarse is None else coarse
+    while True:
+        if size > border and len(values) < border:
+            return border
+        if size >= bound or size > len(values):
+            return int(size)
+        wanted = _wanted(values[: int(size)], half_width, coarse)
         if wanted <= size:
-            break
-        grown = math.ceil(share * RESERVE * wanted)
-        if grown > size:
-            size = min(grown, bound)
-        share = 1.0
-    return int(size)
+            return int(size)
+        everything = math.ceil(RESERVE * wanted)
+        if size < border < everything:
+            grown = border
+        elif size == border:
+            grown = min(everything, max(2 * border, math.ceil(SECOND_SHARE * everything)))
+        else:
+            grown = math.ceil(share * RESERVE * wanted)
+        size, share = min(max(size, grown), bound), 1.0
 
 
 def expected_chips(estimates: ArrayLike, half_width: float) -> int:
     """How many chips a half-width will probably take, by two or more that are there."""
-    return math.ceil(RESERVE * _wanted(_sample(estimates), half_width))
+    values = _sample(estimates)
+    return math.ceil(RESERVE * _wanted(values, half_width, uncontrolled(values)))
 
 
-def _wanted(values: Floats, half_width: float) -> float:
-    """Chips that give this half-width, if the variance is that of these."""
-    return float((student(len(values) - 1) * values.std(ddof=1) / half_width) ** 2)
+def _wanted(values: Floats, half_width: float, uncontrolled: int | None = None) -> float:
+    """Chips that give this half-width, if the variance of others is that of these, or of those behind `uncontrolled`.
+
+    With n of variance v there and others of variance w to come, the mean of m has the variance (n v + (m - n) w)/m².
+    """
+    n, variance = len(values), float(values.var(ddof=1))
+    weight = (student(n - 1) / half_width) ** 2
+    behind = values[n if uncontrolled is None else uncontrolled :]
+    if len(behind) < _TELL:
+        return weight * variance
+    half = weight * float(behind.var(ddof=1)) / 2
+    return half + math.sqrt(max(half**2 + n * (weight * variance - 2 * half), 0.0))
 
 
 def _reach(sample: Floats) -> float:

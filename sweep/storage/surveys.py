@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from sweep.errors import StoreError
 from sweep.files import reason
+from sweep.storage.controls import Controls, keep_controls, read_controls
 from sweep.storage.pages import sizes
 from sweep.storage.paths import Folder
 from sweep.storage.schema import parquet_bytes
@@ -43,21 +44,24 @@ class Survey:
     Attributes:
         orders: by cell, the numbers of the images in the order of an average chip's margin; (N,) int32.
         pilots: by cell, in each stratum of that order, right decisions of pilot chips and all of them; (strata,) each.
+        controls: of the chips' draws; a file of their own.
     """
 
     orders: Mapping[str, Order] = field(default_factory=dict)
     pilots: Mapping[str, tuple[Ints, Ints]] = field(default_factory=dict)
+    controls: Controls = field(default_factory=Controls)
 
     def __or__(self, other: Survey) -> Survey:
-        return Survey({**self.orders, **other.orders}, {**self.pilots, **other.pilots})
+        orders, pilots = {**self.orders, **other.orders}, {**self.pilots, **other.pilots}
+        return Survey(orders, pilots, self.controls | other.controls)
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of its content, in hex."""
+        """SHA-256 of its content but for the controls, in hex."""
         return hashlib.sha256(self.content()).hexdigest()
 
     def content(self) -> bytes:
-        """As the content of its file."""
+        """As the content of its file, without the controls."""
         rows = [
             {"cell": cell, "order": self.orders[cell], "right": right, "seen": seen}
             for cell, (right, seen) in self.pilots.items()
@@ -75,7 +79,10 @@ def keep_survey(folder: Folder, found: Survey, images: int) -> Survey:
         return whole.content()
 
     folder.update(SURVEY, added)
-    return whole
+    controls = found.controls
+    return replace(
+        whole, controls=keep_controls(folder, controls) if controls.gradients or controls.factors else controls
+    )
 
 
 def read_survey(folder: Folder, images: int) -> Survey:
@@ -84,7 +91,7 @@ def read_survey(folder: Folder, images: int) -> Survey:
     Raises StoreError when its file is damaged, or of other images.
     """
     content = folder.read(SURVEY)
-    return Survey() if content is None else _parsed(content, folder, images)
+    return Survey() if content is None else replace(_parsed(content, folder, images), controls=read_controls(folder))
 
 
 def _parsed(content: bytes, folder: Folder, images: int) -> Survey:

@@ -14,6 +14,7 @@ import sweep
 from sweep.cli import main
 from sweep.engine import machine, tensors, tf_ops
 from sweep.errors import InputError, NodeError
+from sweep.execution import hosts as machine_of_rows
 from sweep.execution import verify as checks
 from sweep.execution import worker
 from sweep.execution.devices import Wish, of_several_widths
@@ -269,7 +270,7 @@ def test_widths_of_processors_are_recorded_told_apart_and_forgiven(
     hosts = json.loads(Path("run/manifest.json").read_text())["hosts"]
     assert [host["width"] for host in hosts] == [machine.width()]
     capsys.readouterr()
-    monkeypatch.setattr(worker, "width", lambda: "wider")
+    monkeypatch.setattr(machine_of_rows, "width", lambda: "wider")
     sweep.run("study.toml", "run", runner="inline")
     hosts = json.loads(Path("run/manifest.json").read_text())["hosts"]
     assert {host["width"] for host in hosts} == {machine.width(), "wider"}

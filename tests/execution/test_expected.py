@@ -6,8 +6,7 @@ import pytest
 
 import sweep
 from sweep.execution import worker
-from sweep.execution.driver import _each
-from sweep.execution.plan import PILOT
+from sweep.execution.plan import PILOT, of_each_worker
 from sweep.randomness import FIRST_SAMPLED
 
 STUDY = """
@@ -26,9 +25,9 @@ perturb = [{ op = "gaussian", scale = 0.1, layers = "fc" }]
 
 def test_trials_on_all_images_are_shared_by_the_workers():
     stage = [("a", 0), ("a", 1), ("a", 2), ("b", 0), ("b", PILOT), ("b", FIRST_SAMPLED), ("c", PILOT)]
-    assert _each(stage, 1) == {"a": 3, "b": 1}
-    assert _each(stage, 4) == {"a": 0.75, "b": 0.25}
-    assert _each([], 4) == _each([("c", PILOT)], 0) == {}
+    assert of_each_worker(stage, 1) == {"a": 3, "b": 1}
+    assert of_each_worker(stage, 4) == {"a": 0.75, "b": 0.25}
+    assert of_each_worker([], 4) == of_each_worker([("c", PILOT)], 0) == {}
 
 
 def test_trials_that_perturb_the_same_variables_count_together(small: Path, tmp_path: Path, monkeypatch):

@@ -7,12 +7,12 @@ import pytest
 
 from sweep.errors import TaskError, VersionError
 from sweep.execution import tasks
+from sweep.execution.hosts import versions
 from sweep.execution.job import Job, Outcome
 from sweep.execution.plan import FEW, SURVEY, WHOLE, Chunk, ChunkSize
 from sweep.execution.runner import InlineRunner
 from sweep.execution.tasks import Tasks
 from sweep.execution.trials import Trial
-from sweep.execution.worker import versions
 from sweep.preparation.inputs import Prepared, prepare
 from sweep.storage.schema import PROVENANCE
 from sweep.study.study import parse_file
