@@ -23,7 +23,6 @@ from sweep.engine.backends import Backend, Compiled, Plain, Scores, Settled, Sta
 from sweep.engine.budget import Budget
 from sweep.engine.choice import SAMPLE, Choice, Chosen, Clock, entries_of
 from sweep.engine.compiled.network import Seen
-from sweep.engine.drawn import Drawn, drawn
 from sweep.engine.extremes import Extremes
 from sweep.engine.graph import Unsupported
 from sweep.engine.last_layer import Features, Law, Split, law_of, split
@@ -32,6 +31,7 @@ from sweep.engine.proof import BATCH as PREDICT_BATCH
 from sweep.engine.proof import predict
 from sweep.engine.reported import Count, Reported, Tally
 from sweep.engine.sites import Entry, Site
+from sweep.engine.weight_errors import WeightErrors, weight_errors
 from sweep.networks.feeding import Fed
 from sweep.networks.loading import Network, task_of
 from sweep.perturb.base import Array, Transform
@@ -261,11 +261,11 @@ class Evaluator:
         cut = None if self.sites else self._split
         return cut and law_of(cut, self.weights, self.network.variables, transforms)
 
-    def drawn(self, transforms: Sequence[Transform]) -> Drawn | None:
+    def weight_errors(self, transforms: Sequence[Transform]) -> WeightErrors | None:
         """The errors before the last layer, where that layer's law is known and theirs is, too; None elsewhere."""
         if self._split is None or self.law(transforms) is None:
             return None
-        return drawn(self._split.numbers, self.weights, self.network.variables, transforms)
+        return weight_errors(self._split.numbers, self.weights, self.network.variables, transforms)
 
     @cached_property
     def _split(self) -> Split | None:

@@ -13,10 +13,10 @@ from keras import layers as kl
 
 from sweep.engine.backends import Compiled, Images, Plain, Scores, Subject
 from sweep.engine.compiled.network import activate
-from sweep.engine.drawn import known
 from sweep.engine.extremes import EXTREME
 from sweep.engine.graph import IDENTITIES, Graph, Unsupported
 from sweep.engine.sites import Entry
+from sweep.engine.weight_errors import known
 from sweep.networks.loading import Network
 from sweep.networks.variables import Variable
 from sweep.perturb.base import Array, Transform

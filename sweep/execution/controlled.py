@@ -22,8 +22,8 @@ from sweep.storage.controls import CONTROLS, Controls, Factors
 from sweep.study.family import Cell
 
 if TYPE_CHECKING:
-    from sweep.engine.drawn import Drawn
     from sweep.engine.evaluator import Evaluator
+    from sweep.engine.weight_errors import WeightErrors
     from sweep.execution.job import Job
 
 TOGETHER, FLOATS = 64, 2**20  # chips whose errors are measured together, and their weights, at most
@@ -34,7 +34,7 @@ _along: OrderedDict[tuple[str, bytes, bytes], tuple[npt.NDArray[np.float16], Alo
 class _Own(NamedTuple):
     """What controls a cell's chips."""
 
-    drawn: Drawn
+    errors: WeightErrors
     along: Along
     factors: Factors
 
@@ -51,9 +51,9 @@ class Controlled:
         self._own: dict[str, _Own] = {}
         for cell in {cell.id: cell for cell, _ in trials}.values():
             by = known.factors.get(cell.id)
-            drawn = evaluator.drawn(cell.transforms) if by and len(by.values) else None
-            if by and drawn:
-                self._own[cell.id] = _Own(drawn, _along_of(known, cell.model, drawn), by)
+            errors = evaluator.weight_errors(cell.transforms) if by and len(by.values) else None
+            if by and errors:
+                self._own[cell.id] = _Own(errors, _along_of(known, cell.model, errors), by)
                 if len(by.values) != 2 * len(known.gradients[cell.model]):
                     raise StoreError(f"{CONTROLS}: the factors of {cell.id} are not of its gradients; move it away")
         self._waiting: dict[str, list[tuple[int, npt.NDArray[np.float32]]]] = {cell: [] for cell in self._own}
@@ -68,8 +68,8 @@ class Controlled:
                 continue
             entries = next(trial)
             waiting = self._waiting[cell.id]
-            waiting.append((k, own.drawn.values(entries)))
-            if len(waiting) >= min(TOGETHER, max(1, FLOATS // len(own.drawn.places))):
+            waiting.append((k, own.errors.values(entries)))
+            if len(waiting) >= min(TOGETHER, max(1, FLOATS // len(own.errors.places))):
                 self._measure(cell.id)
             yield chain([entries], trial)
 
@@ -83,7 +83,7 @@ class Controlled:
         if self._waiting[cell]:
             places, values = zip(*self._waiting[cell], strict=True)
             own = self._own[cell]
-            found = features(own.along, own.drawn.errors(np.stack(values)))
+            found = features(own.along, own.errors.whole(np.stack(values)))
             self._found[list(places)] = controls(found, own.factors.values)
             self._waiting[cell] = []
 
@@ -108,27 +108,27 @@ def fit(job: Job, evaluator: Evaluator, cell: Cell) -> Controls:
     """The factors of a cell, by its chips that are without controls, and what these say."""
     assert job.survey is not None
     begin, values = job.said[cell.id]
-    known, drawn = job.survey.controls, evaluator.drawn(cell.transforms)
+    known, errors = job.survey.controls, evaluator.weight_errors(cell.transforms)
     by = np.zeros(0)
-    if drawn is not None and len(known.gradients.get(cell.model, ())):
-        along, parts, shared = _along_of(known, cell.model, drawn), [], Shared()
-        step = min(TOGETHER, max(1, FLOATS // len(drawn.places)))
+    if errors is not None and len(known.gradients.get(cell.model, ())):
+        along, parts, shared = _along_of(known, cell.model, errors), [], Shared()
+        step = min(TOGETHER, max(1, FLOATS // len(errors.places)))
         for first in range(0, len(values), step):
             seeds = range(FIRST_SAMPLED + first, FIRST_SAMPLED + min(first + step, len(values)))
-            chips = np.stack([drawn.of_seed(job.root_seed, seed, shared) for seed in seeds])
-            parts.append(features(along, drawn.errors(chips)))
+            chips = np.stack([errors.of_seed(job.root_seed, seed, shared) for seed in seeds])
+            parts.append(features(along, errors.whole(chips)))
         by = factors(np.concatenate(parts), np.asarray(values))
     return Controls(factors={cell.id: Factors(begin, by)})
 
 
-def _along_of(known: Controls, model: str, drawn: Drawn) -> Along:
+def _along_of(known: Controls, model: str, errors: WeightErrors) -> Along:
     """The directions of the errors of a cell, the same for all its levels."""
     gradients = known.gradients.get(model, np.zeros((0, 0), np.float16))
-    if gradients.shape[1] <= drawn.places.max():
+    if gradients.shape[1] <= errors.places.max():
         raise StoreError(f"{CONTROLS}: its gradients are of another network than {model}; move it away")
-    key = model, drawn.stds.tobytes(), drawn.places.tobytes()
+    key = model, errors.stds.tobytes(), errors.places.tobytes()
     if key not in _along or _along[key][0] is not gradients:
         while len(_along) >= _KEPT:
             _along.popitem(last=False)
-        _along[key] = gradients, directions(gradients[:, drawn.places], drawn.stds)
+        _along[key] = gradients, directions(gradients[:, errors.places], errors.stds)
     return _along[key][1]

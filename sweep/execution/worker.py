@@ -218,7 +218,7 @@ def _survey(job: Job, model: ModelFile, dataset: Dataset, chunk: Chunk) -> Outco
             chips = (next(_entries(job, evaluator, cell, seed, shared)) for seed in sampled.PILOT_SEEDS)
             margins = evaluator.margins(sampled.typical(chips, evaluator.weights), kind.varied, kind.block)
             found |= sampled.pilot(job, cell, margins, see)
-            if evaluator.drawn(cell.transforms) is None:
+            if evaluator.weight_errors(cell.transforms) is None:
                 found |= Survey(controls=none_of(cell))
         notes += evaluator.notes
         evaluator.notes = []

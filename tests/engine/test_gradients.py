@@ -98,13 +98,13 @@ KNOWN = {
 @pytest.mark.parametrize("transforms", KNOWN.values(), ids=KNOWN)
 def test_errors_are_what_was_drawn(transforms: tuple[Transform, ...]):
     ours = evaluator()
-    drawn, conv = ours.drawn(transforms), 0
+    drawn, conv = ours.weight_errors(transforms), 0
     assert ours.network.variables[conv].layer == "conv"
     assert (drawn.places == np.arange(ours.weights[conv].size)).all()
     chips = [perturb(ours.weights, ours.network.variables, transforms, 0, seed) for seed in range(40)]
     values, shared = np.stack([drawn.values(chip) for chip in chips]), Shared()
     assert (values == np.stack([drawn.of_seed(0, seed, shared) for seed in range(40)])).all()
-    found = drawn.errors(values) * ERROR_UNIT
+    found = drawn.whole(values) * ERROR_UNIT
     last, position = transforms[-1], len(transforms) - 1
     shape = ours.weights[conv].shape
     draws = np.stack([last.draw(shape, stream(0, seed, position, conv)).ravel() for seed in range(40)])
@@ -123,8 +123,8 @@ def test_what_has_no_law_has_no_errors():
     fc = dataclasses.replace(Gaussian(scale=0.1), layers="fc")
     conv = dataclasses.replace(fc, layers="conv")
     read = dataclasses.replace(conv, lifetime="read", block=50)
-    assert ours.drawn((conv, fc)) is not None
+    assert ours.weight_errors((conv, fc)) is not None
     for other in ((fc,), (conv,), (StuckAt(rate=0.1, layers="conv"), fc), (LogNormal(scale=0.1),), (read, fc)):
-        assert ours.drawn(other) is None
-    assert ours.drawn((StuckAt(rate=0.1, layers="conv"), Gaussian(scale=0.1))) is None
-    assert ours.drawn((Gaussian(scale=1e-12),)) is None  # finer than the weights' own rounding
+        assert ours.weight_errors(other) is None
+    assert ours.weight_errors((StuckAt(rate=0.1, layers="conv"), Gaussian(scale=0.1))) is None
+    assert ours.weight_errors((Gaussian(scale=1e-12),)) is None  # finer than the weights' own rounding

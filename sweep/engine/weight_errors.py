@@ -54,7 +54,7 @@ def known(
     return None if law is None else Known(position, last, weight, law)
 
 
-class Drawn:
+class WeightErrors:
     """The errors of a network's first variables, as far as their laws are known.
 
     Attributes:
@@ -94,16 +94,16 @@ class Drawn:
             ]
         )
 
-    def errors(self, values: Array) -> Array:
+    def whole(self, values: Array) -> Array:
         """(T, F) in whole `ERROR_UNIT`s, of chips with `values` (T, F)."""
         found = np.subtract(values, self._centre)
         found *= self._scale
         return np.rint(found, out=found)
 
 
-def drawn(
+def weight_errors(
     numbers: Sequence[int], weights: Sequence[Array], variables: Sequence[Variable], transforms: Sequence[Transform]
-) -> Drawn | None:
+) -> WeightErrors | None:
     """The errors of the variables of these numbers whose law is known; None where there are none, or too many floats.
 
     `weights` and `variables` are the clean network's. Errors that are drawn anew for each read are none of a chip.
@@ -115,5 +115,5 @@ def drawn(
         if found and usable and np.max(np.abs(found.law.std), initial=0.0) < EXTREME:
             parts.append((number, begin, variables[number], found))
         begin += weights[number].size
-    whole = Drawn(parts) if parts and begin <= MOST_WEIGHTS else None
+    whole = WeightErrors(parts) if parts and begin <= MOST_WEIGHTS else None
     return whole if whole is not None and whole.stds.any() else None
