@@ -8,89 +8,41 @@ treated as (rows, columns, channels).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
-import numpy.typing as npt
 from keras import layers as kl
 
 from sweep.assembly import lanes
-from sweep.engine.compiled.kernels import LARGEST_BODY, Clamp, Convolution, Kernel, Pointwise, Pool, segments
+from sweep.engine.compiled.kernels import LARGEST_BODY, Clamp, Convolution, Kernel, Pointwise, Pool
+from sweep.engine.compiled.operations import (
+    LINEAR,
+    Array,
+    Epilogue,
+    Operation,
+    Values,
+    normalization,
+    pack_convolution,
+    side_by_side,
+)
 from sweep.engine.compiled.slots import NO_PADS, Pair, Shape, Slot, as_image, both, read_pads, wanted_pads
 from sweep.engine.compiled.tuning import best_known
-from sweep.engine.extremes import SMALLEST
 from sweep.engine.graph import IDENTITIES, Graph, Unsupported
 from sweep.engine.sites import Insert
 from sweep.engine.steps import Step, Tensor
-
-Array = npt.NDArray[np.float32]
-Values = Callable[[Any], npt.NDArray[Any]]  # from a variable to its values (T or 1, *shape)
 
 _ADDITIONS = {kl.Add, type((keras.Input((1,)) + keras.Input((1,)))._keras_history.operation)}
 _MAX_POOLS = {kl.MaxPooling1D, kl.MaxPooling2D}
 _MEAN_POOLS = {kl.AveragePooling1D, kl.AveragePooling2D}
 _GLOBAL_POOLS = {kl.GlobalMaxPooling1D, kl.GlobalMaxPooling2D}
 _GLOBAL_MEANS = {kl.GlobalAveragePooling1D, kl.GlobalAveragePooling2D}
-_LINEAR = Clamp()
 _CLAMPS = {
-    keras.activations.linear: _LINEAR,
+    keras.activations.linear: LINEAR,
     keras.activations.relu: Clamp(0.0),
     keras.activations.relu6: Clamp(0.0, 6.0),
     keras.activations.leaky_relu: Clamp(0.2),
 }
-
-
-@dataclass(frozen=True)
-class Operation:
-    """A kernel on slots.
-
-    Attributes:
-        kernel: what it does.
-        x, y: slots it reads and writes; r: another that it reads, or None.
-        x_from, y_from, r_from: where in them it begins, in floats.
-        pack: from the values of variables to its packed weights (T or 1, floats), if it has any.
-        variables: those that `pack` reads, by their numbers in the graph.
-        rearranges: whether `pack` gives these values in another order, with zeros among them, and computes nothing.
-        fills: whether it writes all of y; zero padding and concatenation do not.
-    """
-
-    kernel: Kernel
-    x: int
-    y: int
-    x_from: int
-    y_from: int
-    r: int | None = None
-    r_from: int = 0
-    pack: Callable[[Values], Array] | None = None
-    variables: frozenset[int] = frozenset()
-    rearranges: bool = False
-    fills: bool = True
-
-
-@dataclass
-class Epilogue:
-    """What a kernel does to its results before it stores them, in this order; `y` is where they go.
-
-    Max-pooling may stand before or after `clamp` and `insert`, which do not decrease: the order makes no difference.
-    """
-
-    y: int
-    norm: Any = None
-    residual: int | None = None
-    clamp: Clamp = _LINEAR
-    insert: Insert | None = None
-    pool: Pair = (1, 1)
-
-    @property
-    def variables(self) -> list[Any]:
-        """Those that its steps read."""
-        return [*(self.norm.weights if self.norm is not None else []), *([self.insert] if self.insert else [])]
-
-    def levels(self, values: Values) -> list[Array]:
-        """The levels of `insert` (T or 1, 4), if there is one."""
-        return [values(self.insert)] if self.insert else []
 
 
 class Lowering:
@@ -184,7 +136,7 @@ class Lowering:
         """Takes in the steps that alone read the result, as far as they fit the order of an epilogue."""
         while len(users := self._users.get(epilogue.y, [])) == 1 and epilogue.y != self._graph.output:
             step, kind = users[0], type(users[0].operation)
-            free = epilogue.clamp == _LINEAR and epilogue.insert is None and epilogue.pool == (1, 1)
+            free = epilogue.clamp == LINEAR and epilogue.insert is None and epilogue.pool == (1, 1)
             if kind in IDENTITIES:
                 pass
             elif kind is kl.BatchNormalization and free and epilogue.norm is epilogue.residual is None:
@@ -193,7 +145,7 @@ class Lowering:
                 epilogue.norm = step.operation
             elif free and epilogue.residual is None and (other := self._other(step, epilogue.y)) is not None:
                 epilogue.residual = other
-            elif epilogue.clamp == _LINEAR and epilogue.insert is None and (clamp := self._clamp(step)):
+            elif epilogue.clamp == LINEAR and epilogue.insert is None and (clamp := self._clamp(step)):
                 epilogue.clamp = clamp
             elif kind is Insert and epilogue.insert is None:
                 epilogue.insert = step.operation
@@ -238,9 +190,9 @@ class Lowering:
             weights = values(layer.kernel).reshape(-1, *window, channels, filters)
             bias = values(layer.bias) if layer.use_bias else np.zeros((1, filters), np.float32)
             if norm is not None:
-                scale, offset = _normalization(norm, values)
+                scale, offset = normalization(norm, values)
                 weights, bias = weights * scale[:, None, None, None], bias * scale + offset
-            return _side_by_side([*_pack_convolution(weights, bias, kernel.tile[2]), *epilogue.levels(values)])
+            return side_by_side([*pack_convolution(weights, bias, kernel.tile[2]), *epilogue.levels(values)])
 
         top, left, *_ = read_pads(step, self._graph.shapes)
         variables = [*layer.weights, *epilogue.variables]
@@ -265,8 +217,8 @@ class Lowering:
         kernel = Pointwise(*shape, norm is not None, *rows, column, epilogue.clamp, epilogue.insert is not None)
 
         def pack(values: Values) -> Array:
-            affine = _normalization(norm, values) if norm is not None else ()
-            return _side_by_side([*affine, *epilogue.levels(values)])
+            affine = normalization(norm, values) if norm is not None else ()
+            return side_by_side([*affine, *epilogue.levels(values)])
 
         variables = epilogue.variables
         pack_any = pack if variables else None
@@ -283,7 +235,7 @@ class Lowering:
         # Both in the shape of the one that has zeros around it.
         padded = before if any(before.pads) else after
         rows = (padded.row, Slot(padded.shape).row) if padded is before else (Slot(padded.shape).row, padded.row)
-        self._add(Pointwise(*padded.shape, False, *rows, 0, padded.shape[2] * lanes(), _LINEAR), x, y)
+        self._add(Pointwise(*padded.shape, False, *rows, 0, padded.shape[2] * lanes(), LINEAR), x, y)
 
     def _copy(self, step: Step) -> None:
         """Zero padding, concatenation of channels."""
@@ -297,7 +249,7 @@ class Lowering:
         channel, step_of_y = 0, self._slot(y).shape[2] * lanes()
         for x in map(self._at, step.inputs):
             shape = self.slots[x].shape
-            kernel = Pointwise(*shape, False, *self._rows(x, y, None), step_of_y, _LINEAR)
+            kernel = Pointwise(*shape, False, *self._rows(x, y, None), step_of_y, LINEAR)
             self._add(kernel, x, y, y_from=(row, column, channel), fills=False)
             channel += shape[2]
 
@@ -340,28 +292,3 @@ def _tiles(step: Step) -> Pair | None:
         return None
     window = both(layer.pool_size)
     return window if window == both(layer.strides) and window[0] * window[1] <= 9 else None
-
-
-def _normalization(layer: Any, values: Values) -> tuple[Array, Array]:
-    """Scale and offset (T or 1, C) that a BatchNormalization amounts to."""
-    variance = values(layer.moving_variance) + np.float32(layer.epsilon)
-    scale: npt.NDArray[Any] = 1 / np.sqrt(np.maximum(variance, np.float32(SMALLEST)))  # below, Keras's own pass decides
-    if layer.scale:
-        scale = scale * values(layer.gamma)
-    offset = -values(layer.moving_mean) * scale
-    return scale, offset + values(layer.beta) if layer.center else offset
-
-
-def _pack_convolution(kernel: Array, bias: Array, filters: int) -> list[Array]:
-    """Kernels (T or 1, kh, kw, C, F) and biases (T or 1, F), in the parts and the order that `Convolution` reads."""
-    parts = []
-    for first, groups, size in segments(kernel.shape[-1], filters):
-        part = kernel[..., first : first + groups * size].reshape(*kernel.shape[:-1], groups, size)
-        parts.append(part.transpose(0, 4, 3, 1, 2, 5).reshape(len(kernel), -1))
-    return [*parts, bias]
-
-
-def _side_by_side(parts: Sequence[Array]) -> Array:
-    """Arrays (T or 1, n) as one (T or 1, sum of n)."""
-    trials = max(map(len, parts))
-    return np.concatenate([np.broadcast_to(part, (trials, part.shape[1])) for part in parts], 1)

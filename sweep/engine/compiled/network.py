@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 import sweep.assembly as assembly
 from sweep.engine.compiled import program
-from sweep.engine.compiled.lowering import Array, Lowering, Operation
+from sweep.engine.compiled.lowering import Lowering
+from sweep.engine.compiled.operations import Array, Operation
 from sweep.engine.compiled.packing import Packing
 from sweep.engine.compiled.program import Instruction, Place
 from sweep.engine.compiled.seeing import FACTS, Facts, Gather, Rearrange

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sweep.engine.compiled.lowering import Array, Operation
+from sweep.engine.compiled.operations import Array, Operation
 from sweep.engine.graph import Graph
 
 
