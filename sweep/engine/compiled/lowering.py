@@ -15,7 +15,7 @@ import numpy as np
 from keras import layers as kl
 
 from sweep.assembly import lanes
-from sweep.engine.compiled.kernels import LARGEST_BODY, Clamp, Convolution, Kernel, Pointwise, Pool
+from sweep.engine.compiled.kernels import LARGEST_BODY, Clamp, Convolution, Kernel, Pointwise
 from sweep.engine.compiled.operations import (
     LINEAR,
     Array,
@@ -26,6 +26,7 @@ from sweep.engine.compiled.operations import (
     pack_convolution,
     side_by_side,
 )
+from sweep.engine.compiled.pooling import Pool
 from sweep.engine.compiled.slots import NO_PADS, Pair, Shape, Slot, as_image, both, read_pads, wanted_pads
 from sweep.engine.compiled.tuning import best_known
 from sweep.engine.graph import IDENTITIES, Graph, Unsupported
