@@ -82,11 +82,19 @@ class CompiledNetwork:
     Attributes:
         graph: the steps of the model and where they are cut.
         varied: the sorted indices into `model.weights` that trials perturb.
+        beyond: whether it has layers that were not compiled from the first.
         floats: of the packed weights of a trial.
     """
 
-    def __init__(self, model: keras.Model, varied: Collection[int], sites: Sequence[Site] = ()) -> None:
-        """Plans and compiles the pass (about a second); arguments as for `Graph`.
+    def __init__(
+        self, model: keras.Model, varied: Collection[int], sites: Sequence[Site] = (), more: bool = True
+    ) -> None:
+        """Plans and compiles the pass (about a second).
+
+        Args:
+            model, varied, sites: as for `Graph`.
+            more: whether to take also the layers that were not compiled from the first: where more than decisions is
+                asked for, last digits depend on the way, and a study keeps the one that it has had.
 
         Raises:
             Unsupported: as `Graph`, or a layer has no compiled form.
@@ -94,12 +102,13 @@ class CompiledNetwork:
         self.graph = Graph(model, varied, sites)
         self.graph.check_rest()
         self.varied = self.graph.varied
+        self._more = more
         self._seconds = 0.0  # of evaluating
         self._build()
 
     def _build(self) -> None:
-        lowered = Lowering(self.graph)
-        self._slots, self._tail = lowered.slots, lowered.tail
+        lowered = Lowering(self.graph, self._more)
+        self._slots, self._tail, self.beyond = lowered.slots, lowered.tail, lowered.beyond
         self._outputs = tuple(self.graph.shapes[lowered.output])
         self._questions = open_questions(operation.kernel for operation in lowered.operations)
         places = _Places(lowered, self.graph.boundary)

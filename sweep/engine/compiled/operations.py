@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sweep.engine.compiled.kernels import Clamp, Kernel, segments
+from sweep.engine.compiled.functions import LINEAR
+from sweep.engine.compiled.kernels import Function, Kernel, segments
 from sweep.engine.compiled.slots import Pair
 from sweep.engine.extremes import SMALLEST
 from sweep.engine.sites import Insert
 
 Array = npt.NDArray[np.float32]
 Values = Callable[[Any], npt.NDArray[Any]]  # from a variable to its values (T or 1, *shape)
-LINEAR = Clamp()
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Epilogue:
     y: int
     norm: Any = None
     residual: int | None = None
-    clamp: Clamp = LINEAR
+    clamp: Function = LINEAR
     insert: Insert | None = None
     pool: Pair = (1, 1)
 
@@ -80,13 +80,18 @@ def normalization(layer: Any, values: Values) -> tuple[Array, Array]:
     return scale, offset + values(layer.beta) if layer.center else offset
 
 
-def pack_convolution(kernel: Array, bias: Array, filters: int) -> list[Array]:
-    """Kernels (T or 1, kh, kw, C, F) and biases (T or 1, F), in the parts and the order that `Convolution` reads."""
+def pack_convolution(kernel: Array, bias: Array, filters: int, groups: int) -> list[Array]:
+    """Kernels (T or 1, kh, kw, C, F) and biases (T or 1, F), in the parts and the order that `Convolution` reads.
+
+    C is channels of a group, F filters of all groups one after the other.
+    """
+    own = kernel.shape[-1] // groups
+    kernel = kernel.reshape(*kernel.shape[:-1], groups, own)
     parts = []
-    for first, groups, size in segments(kernel.shape[-1], filters):
-        part = kernel[..., first : first + groups * size].reshape(*kernel.shape[:-1], groups, size)
-        parts.append(part.transpose(0, 4, 3, 1, 2, 5).reshape(len(kernel), -1))
-    return [*parts, bias]
+    for first, repeats, size in segments(own, filters):
+        part = kernel[..., first : first + repeats * size].reshape(*kernel.shape[:-1], repeats, size)
+        parts.append(part.transpose(0, 4, 5, 3, 1, 2, 6).reshape(len(kernel), groups, -1))
+    return [np.concatenate(parts, axis=2).reshape(len(kernel), -1), bias]
 
 
 def side_by_side(parts: Sequence[Array]) -> Array:
