@@ -264,7 +264,7 @@ class Lowering:
                 scale, offset = normalization(norm, values)
                 weights, bias = weights * scale[:, None, None, None], bias * scale + offset
             packed = pack_convolution(weights, bias, kernel.tile[2], groups)
-            return side_by_side([*packed, *epilogue.levels(values)])
+            return side_by_side([packed, *epilogue.levels(values)])
 
         variables = [kernel_of, *([] if bias_of is None else [bias_of]), *epilogue.variables]
         self._add(kernel, x, epilogue.y, epilogue.residual, begin, pack, variables, norm is None)

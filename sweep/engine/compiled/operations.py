@@ -80,21 +80,29 @@ def normalization(layer: Any, values: Values) -> tuple[Array, Array]:
     return scale, offset + values(layer.beta) if layer.center else offset
 
 
-def pack_convolution(kernel: Array, bias: Array, filters: int, groups: int) -> list[Array]:
+def pack_convolution(kernel: Array, bias: Array, filters: int, groups: int) -> Array:
     """Kernels (T or 1, kh, kw, C, F) and biases (T or 1, F), in the parts and the order that `Convolution` reads.
 
-    C is channels of a group, F filters of all groups one after the other.
+    C is channels of a group, F filters of all groups one after the other. The filters of a tile are moved as one item:
+    wide networks have millions of weights in each trial.
     """
-    own = kernel.shape[-1] // groups
-    kernel = kernel.reshape(*kernel.shape[:-1], groups, own)
-    parts = []
+    trials, count, own = max(len(kernel), len(bias)), kernel[0].size, kernel.shape[-1] // groups
+    kernel = np.ascontiguousarray(kernel).reshape(*kernel.shape[:-1], groups, own)
+    out = np.empty((trials, count + bias.shape[1]), kernel.dtype)
+    out[:, count:] = bias
+    places, begin = out[:, :count].reshape(trials, groups, -1), 0
     for first, repeats, size in segments(own, filters):
-        part = kernel[..., first : first + repeats * size].reshape(*kernel.shape[:-1], repeats, size)
-        parts.append(part.transpose(0, 4, 5, 3, 1, 2, 6).reshape(len(kernel), groups, -1))
-    return [np.concatenate(parts, axis=2).reshape(len(kernel), -1), bias]
+        item = np.dtype((np.void, size * kernel.itemsize))
+        part = kernel[..., first : first + repeats * size].view(item).transpose(0, 4, 5, 3, 1, 2)
+        end = begin + part[0, 0].size * size
+        places[..., begin:end].view(item).reshape(trials, *part.shape[1:])[...] = part
+        begin = end
+    return out
 
 
 def side_by_side(parts: Sequence[Array]) -> Array:
     """Arrays (T or 1, n) as one (T or 1, sum of n)."""
+    if len(parts) == 1:
+        return parts[0]
     trials = max(map(len, parts))
     return np.concatenate([np.broadcast_to(part, (trials, part.shape[1])) for part in parts], 1)
