@@ -102,8 +102,9 @@ class Lowering:
 
     def _slot(self, number: int) -> Slot:
         """The slot of this number, which is stored from now on."""
-        shape, pads = as_image(self._graph.shapes[number]), self._pads.get(number, NO_PADS)
-        return self.slots.setdefault(number, Slot(shape, pads))
+        if number not in self.slots:
+            self.slots[number] = Slot(as_image(self._graph.shapes[number]), self._pads.get(number, NO_PADS))
+        return self.slots[number]
 
     def _lower(self, step: Step) -> None:
         layer, kind = step.operation, type(step.operation)
