@@ -38,7 +38,7 @@ from sweep.execution.devices import CPU
 from sweep.execution.job import Job, Outcome, unpacked
 from sweep.execution.plan import FEW, SURVEY, WHOLE, Chunk
 from sweep.execution.travel import Travelling
-from sweep.networks.backend import FOR_GPUS, LIBRARIES, library, use
+from sweep.networks.backend import FOR_GPUS, LIBRARIES, library, onednn, use
 from sweep.perturb.perturbation import KEPT_WEIGHTS, block_of
 from sweep.perturb.shared import Shared
 from sweep.preparation.chips import entries, recalibration_of, varied
@@ -391,6 +391,7 @@ def _host() -> dict[str, str]:
         "device": tensors.device(),
         "machine": platform.machine(),
         "width": width(),
+        "onednn": onednn(),
         "python": platform.python_version(),
         **versions(),
     }
