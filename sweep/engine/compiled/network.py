@@ -116,7 +116,7 @@ class CompiledNetwork:
         instructions: list[Instruction] = []
         self.floats: int = 0
         for operation in lowered.operations:
-            instructions.append(places.instruction(operation, self.floats))
+            instructions += places.instructions(operation, self.floats)
             self.floats += operation.kernel.weights
         self._scratch = _aligned((places.scratch,))
         gathers = [_gather(self._slots[slot]) for slot in self.graph.boundary]

@@ -19,7 +19,7 @@ from sweep import assembly
 from sweep.data.datasets import load_dataset
 from sweep.data.measures import measure_of
 from sweep.engine.backends import Compiled
-from sweep.engine.compiled import functions, lowering, program, slots, tuning
+from sweep.engine.compiled import functions, lowering, places, program, slots, tuning
 from sweep.engine.compiled.functions import Curve
 from sweep.engine.compiled.kernels import Convolution, Grouped, Pointwise
 from sweep.engine.compiled.network import CompiledNetwork
@@ -28,6 +28,7 @@ from sweep.engine.compiled.seeing import Gather
 from sweep.engine.evaluator import Evaluator
 from sweep.engine.graph import Unsupported
 from sweep.networks.loading import load_network
+from tests.engine.compiled.test_compiled import NETWORKS as EARLIER
 from tests.engine.compiled.test_compiled import check as forward_is_plain
 from tests.engine.compiled.test_seeing import check as seen_as_forward
 
@@ -258,6 +259,26 @@ def test_every_tile_of_a_depthwise_kernel_gives_the_same_scores(monkeypatch: pyt
         found.append(network.forward(network.blocks([x]), weights))
     np.testing.assert_array_equal(found[0], found[1])
     np.testing.assert_array_equal(found[0], found[2])
+
+
+@pytest.mark.parametrize("name", ["swish", "zeros read by two", "separable", "residual", "same then flatten"])
+def test_where_activations_share_memory_scores_are_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrays of any geometry in one place, with the zeros around them made anew; many blocks, twice, and few images."""
+    model, rng = (NETWORKS | EARLIER)[name](), np.random.default_rng(8)
+    randomize(model, rng)
+    varied = range(len(model.weights))
+    weights = draw_weights(model, varied, 2, rng)
+    x = rng.standard_normal((3 * assembly.lanes() + 1, *model.input_shape[1:])).astype(np.float32)
+    network = CompiledNetwork(model, varied)
+    expected = network.forward(network.blocks([x]), weights)
+    monkeypatch.setattr(places, "LARGE", 0)
+    smaller = CompiledNetwork(model, varied)
+    assert smaller._scratch.nbytes <= network._scratch.nbytes
+    for _ in range(2):
+        np.testing.assert_array_equal(smaller.forward(smaller.blocks([x]), weights), expected)
+    images = np.arange(len(x))[None].repeat(2, 0)
+    few = [one.see([x], images, one.rows(zip(*weights, strict=True), 2)).raw for one in (network, smaller)]
+    np.testing.assert_array_equal(*few)
 
 
 def test_what_came_later_can_be_left_out() -> None:
