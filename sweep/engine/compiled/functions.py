@@ -6,7 +6,6 @@ Every operation is rounded by itself, multiply-adds are fused: results are the s
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -204,15 +203,12 @@ def function_at(step: Step, curves: bool) -> Function | None:
     return _with_number(step) if curves and kind in OPERATORS and len(step.inputs) == 1 else None
 
 
-def _operator(of: Callable[[Any, Any], Any]) -> type:
-    return type(of(keras.Input((1,)), keras.Input((1,)))._keras_history.operation)
-
-
+_X = keras.Input((1,))
 OPERATORS: dict[type, Combination] = {
-    _operator(operator.add): "fadd",
-    _operator(operator.sub): "fsub",
-    _operator(operator.mul): "fmul",
-    _operator(operator.truediv): "fdiv",
+    type((_X + _X)._keras_history.operation): "fadd",
+    type((_X - _X)._keras_history.operation): "fsub",
+    type((_X * _X)._keras_history.operation): "fmul",
+    type((_X / _X)._keras_history.operation): "fdiv",
 }
 """Operations that Python's operators make of tensors, as machine code calls them."""
 

@@ -44,7 +44,6 @@ from sweep.engine.graph import IDENTITIES, Graph, Unsupported
 from sweep.engine.sites import Insert
 from sweep.engine.steps import Step, Tensor
 
-_ADDITIONS = {kl.Add, type((keras.Input((1,)) + keras.Input((1,)))._keras_history.operation)}
 _MAX_POOLS = {kl.MaxPooling1D, kl.MaxPooling2D}
 _MEAN_POOLS = {kl.AveragePooling1D, kl.AveragePooling2D}
 _GLOBAL_POOLS = {kl.GlobalMaxPooling1D, kl.GlobalMaxPooling2D}
@@ -55,6 +54,7 @@ _MERGES: dict[type, Combination] = {
     **{kl.Add: "fadd", kl.Subtract: "fsub", kl.Multiply: "fmul", kl.Maximum: "max", kl.Minimum: "min"},
     **OPERATORS,
 }
+_ADDITIONS = {kind for kind, combination in _MERGES.items() if combination == "fadd"}
 _AT_ONE: tuple[Pair, Pair, Pair] = (1, 1), (1, 1), (1, 1)  # window, strides and dilation
 
 
