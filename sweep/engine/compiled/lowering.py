@@ -163,7 +163,7 @@ class Lowering:
     def _fuse(self, epilogue: Epilogue, pools: bool, sums: bool = True) -> Epilogue:
         """Takes in the steps that alone read the result, as far as they fit the order of an epilogue.
 
-        Of a kernel that can pool, or not; and that can normalise and add, or not.
+        Of a kernel that can pool, or not; and that can normalise, add and round, or not.
         """
         while len(users := self._users.get(epilogue.y, [])) == 1 and epilogue.y != self._graph.output:
             step, kind = users[0], type(users[0].operation)
@@ -178,7 +178,7 @@ class Lowering:
                 epilogue.residual = other
             elif epilogue.clamp == LINEAR and epilogue.insert is None and (clamp := self._function(step)):
                 epilogue.clamp = clamp
-            elif kind is Insert and epilogue.insert is None:
+            elif kind is Insert and sums and epilogue.insert is None:
                 epilogue.insert = step.operation
             elif pools and epilogue.residual is None and epilogue.pool == (1, 1) and (pool := _tiles(step)):
                 if not epilogue.clamp.increases:  # only an increasing function can wait until after the maximum

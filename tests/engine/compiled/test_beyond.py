@@ -27,6 +27,8 @@ from sweep.engine.compiled.program import Instruction, Place, build
 from sweep.engine.compiled.seeing import Gather
 from sweep.engine.evaluator import Evaluator
 from sweep.engine.graph import Unsupported
+from sweep.engine.sites import Site
+from sweep.networks.inspection import leaves_of
 from sweep.networks.loading import load_network
 from tests.engine.compiled.test_compiled import NETWORKS as EARLIER
 from tests.engine.compiled.test_compiled import check as forward_is_plain
@@ -288,6 +290,22 @@ def test_what_came_later_can_be_left_out() -> None:
     model = NETWORKS["groups of two"]()
     with pytest.raises(Unsupported, match="compiled only where nothing but decisions is asked for"):
         CompiledNetwork(model, range(len(model.weights)), more=False)
+
+
+def test_what_a_merge_makes_is_rounded_where_a_site_asks_for_it() -> None:
+    """Levels of whole numbers at the output of a product: exact in float32."""
+    inputs = keras.Input((3, 3, 2))
+    x = kl.Conv2D(2, 1, use_bias=False)(inputs)
+    model = keras.Model(inputs, kl.Flatten()(kl.Multiply()([x, kl.GlobalMaxPooling2D(keepdims=True)(x)])))
+    multiply = next(k for k, layer in enumerate(leaves_of(model)) if isinstance(layer, kl.Multiply))
+    network = CompiledNetwork(model, [0], [Site(multiply)])
+    rng = np.random.default_rng(2)
+    images = rng.integers(-3, 4, (5, 3, 3, 2)).astype(np.float32)
+    kernel = rng.integers(-3, 4, (1, 1, 2, 2)).astype(np.float32)
+    found = network.forward(network.blocks([images]), [kernel[None], np.float32([[0, 4, -5, 5]])])[0]
+    x = images @ kernel[0, 0]
+    products = x * x.max(axis=(1, 2), keepdims=True)
+    np.testing.assert_array_equal(found, 4 * np.clip(np.rint(products / 4), -5, 5).reshape(5, -1))
 
 
 @pytest.fixture(scope="module")
