@@ -269,14 +269,15 @@ class Stacked:
 
 
 class Compiled:
-    """Machine code for this processor; see `compiled`."""
+    """Machine code for this processor; `beyond` and all else in `compiled`."""
 
     name = "compiled"
     trials = 8
 
-    def __init__(self, subject: Subject, varied: Sequence[int]) -> None:
-        self._network = CompiledNetwork(subject.network.model, cut(subject, varied), subject.sites)
-        self.varied = self._network.varied
+    def __init__(self, subject: Subject, varied: Sequence[int], more: bool = True) -> None:
+        """`more` as for `CompiledNetwork`."""
+        self._network = CompiledNetwork(subject.network.model, cut(subject, varied), subject.sites, more)
+        self.varied, self.beyond = self._network.varied, self._network.beyond
         self._subject = subject
         self._extremes = Extremes(subject.network.model, self.varied)
 

@@ -146,7 +146,7 @@ class Choice:
             graph = Graph(self.subject.network.model, reach, sites)
         except Unsupported as reason:
             return Chosen(Plain, notes=(_one_at_a_time(str(reason)),))
-        ways = _ways(engine, graph, len(self.subject.images))
+        ways = _ways(engine, graph, len(self.subject.images), more=not self._by_rule)
         facts = None if by_rule else self._facts(key, block)
         known = facts and recall(facts)
         if known is not None:
@@ -325,12 +325,12 @@ def _sample(work: float) -> int:
     return max(BATCH, int(min(SAMPLE, work / SAMPLES)) // BATCH * BATCH)
 
 
-def _ways(engine: str | None, graph: Graph | None = None, images: int = 0) -> list[Way]:
-    """What may be tried beside the plain way, where that is not what is asked for."""
+def _ways(engine: str | None, graph: Graph | None = None, images: int = 0, more: bool = True) -> list[Way]:
+    """What may be tried beside the plain way, where that is not what is asked for; `more` as for `CompiledNetwork`."""
     gpu = tensors.device() == "GPU"
     ways: list[Way] = []
     if engine in (None, Compiled.name) and not gpu:
-        ways.append(Way(Compiled.name, Compiled, 2))
+        ways.append(Way(Compiled.name, Compiled if more else partial(Compiled, more=False), 2))
     if engine in (None, Stacked.name):
         ways += [_on_gpu(graph, images)] if gpu else [_stack(*sizes) for sizes in CPU_STACKS]
     return ways

@@ -221,7 +221,7 @@ class Evaluator:
         threshold = self.network.threshold
         if entries:
             backend = self.backend(varied, block)
-            if isinstance(backend, Compiled):
+            if isinstance(backend, Compiled) and not backend.beyond:
                 rows = backend.rows([entries], 1)
                 parts = [np.arange(part.start, part.stop)[None] for part in self._subject.parts]
                 seen = [backend.see(rows, part)[0].scores(np.ones(part.shape, bool)) for part in parts]

@@ -185,7 +185,7 @@ class Features:
         self._by: Compiled | Plain
         self._constant: Array | None = None
         if inner:
-            self._by = Compiled(part, inner) if compiled else Plain(part, inner)
+            self._by = Compiled(part, inner, more=False) if compiled else Plain(part, inner)
         else:
             self._by = Plain(dataclasses.replace(part, block=None), ())
             floats = int(np.prod(cut.before.model.output_shape[1:]))

@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 from sweep.engine.machine import width
 from sweep.errors import VersionError
-from sweep.networks.backend import library
+from sweep.networks.backend import library, onednn
 
 
 def versions() -> dict[str, str]:
@@ -34,6 +34,7 @@ def here() -> dict[str, str]:
         "device": tensors.device(),
         "machine": platform.machine(),
         "width": width(),
+        "onednn": onednn(),
         "python": platform.python_version(),
         **versions(),
     }

@@ -50,6 +50,20 @@ def library() -> str:
     return name
 
 
+def onednn() -> str:
+    """Whether TensorFlow computes by oneDNN in this process: "on" or "off", as it says itself; "" of what does not say.
+
+    By itself it does on processors that have instructions for neural networks; TF_ENABLE_ONEDNN_OPTS overrides that.
+    """
+    if library() != "tensorflow":
+        return ""
+    try:
+        from tensorflow.python.util._pywrap_util_port import IsMklEnabled
+    except ImportError:  # another version of TensorFlow
+        return ""
+    return "on" if IsMklEnabled() else "off"
+
+
 def use(name: str) -> None:
     """Have Keras use this one of `LIBRARIES` in this process.
 

@@ -254,3 +254,34 @@ class SimpleBuilder(Builder):
             (kl.SpatialDropout1D if one else kl.SpatialDropout2D)(0.3),
             self.pick([kl.ReLU(max_value=1.0), kl.LeakyReLU(0.2), kl.Activation("relu6")]),
         ]
+
+
+class WiderBuilder(SimpleBuilder):
+    """Draws also layers whose compiled form came later: of each network, most."""
+
+    activations = ("relu6", "gelu", "silu", "tanh", "sigmoid", "hard_silu", "elu", None)
+    convolutions = ("conv", "groups", "depthwise", "depthwise", "separable")
+
+    def branch(self, x: Any) -> Any:
+        kind = self.pick(["gate", "merge", "number", "old"])
+        if kind == "gate" and len(x.shape) > 2:
+            pool = kl.GlobalAveragePooling2D if len(x.shape) == 4 else kl.GlobalAveragePooling1D
+            g = kl.Dense(x.shape[-1], activation=self.pick(["sigmoid", "hard_sigmoid"]))(pool(keepdims=True)(x))
+            return kl.Multiply()([x, g] if self.chance(0.5) else [g, x])
+        if kind == "merge":
+            y = self.keep_shape(x, x.shape[-1])(x)
+            merge = self.pick([kl.Subtract(), kl.Multiply(), kl.Maximum(), kl.Minimum(), None])
+            return x * y if merge is None else merge([y, x])
+        if kind == "number":
+            return self.pick([lambda x: kl.ReLU(6.0)(x + 3.0) * (1 / 6), lambda x: x / 3 - 0.5, lambda x: 2 * x])(x)
+        return super().branch(x)
+
+    def others(self, channels: int, rank: int) -> list[Any]:
+        one, padding = rank == 1, self.pick(["same", "valid"])
+        return [
+            *super().others(channels, rank),
+            (kl.MaxPooling1D if one else kl.MaxPooling2D)(self.pick([2, 3]), self.pick([1, 2, 3]), padding=padding),
+            (kl.AveragePooling1D if one else kl.AveragePooling2D)(3, strides=self.pick([1, 2]), padding="same"),
+            kl.ELU(0.5),
+            kl.Activation(self.pick(self.activations)),
+        ]

@@ -4,6 +4,8 @@ What a GPU computes is not tested here; a process that "has" one evaluates on it
 """
 
 import json
+import os
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -284,6 +286,15 @@ def test_widths_of_processors_are_recorded_told_apart_and_forgiven(
     monkeypatch.setattr(checks, "_evaluated", otherwise)
     verdict = checks.verify("run", 4)
     assert (verdict.sound, len(verdict.moved), verdict.decisions) == (True, 4, 4)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the rule for x86")
+def test_whether_onednn_is_on_is_recorded(place: Path):
+    """By its setting, or by itself where there are instructions for neural networks."""
+    sweep.run("study.toml", "run", runner="inline", seeds=1)
+    (host,) = json.loads(Path("run/manifest.json").read_text())["hosts"]
+    found = "1" if "VNNI" in machine.width() else "0"
+    assert host["onednn"] == {"0": "off", "1": "on"}[os.environ.get("TF_ENABLE_ONEDNN_OPTS", found)]
 
 
 def test_a_second_width_is_said_once():

@@ -17,7 +17,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal
+from typing import Protocol
 
 from sweep.engine.compiled.llvm import Code
 
@@ -29,6 +29,17 @@ MOST_SUMS = 16
 LARGEST_BODY = 4096  # multiply-adds written out in a row
 
 
+class Kernel(Protocol):
+    """See above; frozen, so that two of the same description are one function."""
+
+    @property
+    def weights(self) -> int:
+        """Floats of its packed weights."""
+
+    def emit(self, code: Code) -> None:
+        """One block."""
+
+
 @dataclass(frozen=True)
 class Clamp:
     """The activations a kernel can end with: x -> min(max(x, slope·x), top)."""
@@ -36,12 +47,28 @@ class Clamp:
     slope: float = 1.0
     top: float | None = None
 
+    @property
+    def increases(self) -> bool:
+        """Whether it never decreases, so that it can wait until after a maximum."""
+        return self.slope >= 0
+
     def emit(self, code: Code, x: str) -> str:
         """The clamped value."""
         if self.slope != 1:
             low = "zeroinitializer" if self.slope == 0 else code.binary("fmul", x, code.constant(self.slope))
             x = code.maximum(low, x)
         return x if self.top is None else code.minimum(code.constant(self.top), x)
+
+
+class Function(Protocol):
+    """An activation function."""
+
+    @property
+    def increases(self) -> bool:
+        """Whether it never decreases."""
+
+    def emit(self, code: Code, x: str) -> str:
+        """Its value."""
 
 
 LEVELS = 4  # numbers that say how results are rounded: offset, step, lowest and highest code
@@ -91,9 +118,11 @@ class Convolution:
     x_row: int
     y_row: int
     r_row: int
-    clamp: Clamp
+    clamp: Function
     rounded: bool = False
     measured: Tile | None = None
+
+    groups = 1  # see `Grouped`
 
     @property
     def tile(self) -> Tile:
@@ -128,7 +157,13 @@ class Convolution:
     @property
     def weights(self) -> int:
         """Floats of its packed weights: for each group of filters (C, kh, kw, filters), the biases, the levels."""
-        return (self.channels * self.window[0] * self.window[1] + 1) * self.filters + LEVELS * self.rounded
+        taps = self.channels * self.window[0] * self.window[1]
+        return (taps + 1) * self.filters * self.groups + LEVELS * self.rounded
+
+    @property
+    def pitches(self) -> tuple[int, int]:
+        """Channels of a pixel of the input and of the output."""
+        return self.channels * self.groups, self.filters * self.groups
 
     def emit(self, code: Code) -> None:
         """One block: loops over tiles of rows, columns and filters."""
@@ -142,7 +177,7 @@ class Convolution:
         """All tiles of one height and one width."""
         (row, n_rows, height), (column, n_columns, width) = rows, columns
         (ph, pw), (sh, sw), taps = self.pool, self.strides, self.channels * self.window[0] * self.window[1]
-        x_step, y_step = self.channels * code.lanes * sw, self.filters * code.lanes
+        x_step, y_step = self.pitches[0] * code.lanes * sw, self.pitches[1] * code.lanes
         r_step = y_step if self.r_row else 0
 
         def each_row(i: str) -> None:
@@ -154,16 +189,23 @@ class Convolution:
                 xj = code.at(x, column * x_step, j, width * x_step)
                 yj = code.at(y, column // pw * y_step, j, width // pw * y_step)
                 rj = code.at(r, column * r_step, j, width * r_step)
-                for first, groups, filters in segments(self.filters, self.tile[2]):
 
-                    def each_group(g: str, first: int = first, filters: int = filters) -> None:
-                        w = code.at("%w", first * taps, g, filters * taps)
-                        bias = code.at("%w", self.filters * taps + first, g, filters)
-                        yg = code.at(yj, first * code.lanes, g, filters * code.lanes)
-                        rg = code.at(rj, first * code.lanes, g, filters * code.lanes)
-                        self._emit_tile(code, (height, width, filters), xj, w, bias, rg, yg, levels)
+                def each_group(k: str) -> None:
+                    xk, wk = code.at(xj, 0, k, self.channels * code.lanes), code.at("%w", 0, k, self.filters * taps)
+                    yk, rk = (code.at(p, 0, k, self.filters * code.lanes) for p in (yj, rj))
+                    bk = code.at("%w", 0, k, self.filters)
+                    for first, repeats, filters in segments(self.filters, self.tile[2]):
 
-                    code.loop(groups, each_group)
+                        def each_share(g: str, first: int = first, filters: int = filters) -> None:
+                            w = code.at(wk, first * taps, g, filters * taps)
+                            bias = code.at(bk, self.pitches[1] * taps + first, g, filters)
+                            yg = code.at(yk, first * code.lanes, g, filters * code.lanes)
+                            rg = code.at(rk, first * code.lanes, g, filters * code.lanes)
+                            self._emit_tile(code, (height, width, filters), xk, w, bias, rg, yg, levels)
+
+                        code.loop(repeats, each_share)
+
+                code.loop(self.groups, each_group)
 
             code.loop(n_columns, each_column)
 
@@ -187,7 +229,7 @@ class Convolution:
             for (line, column), entries in sorted(uses.items()):
                 if line != row:  # taps are read again for each row: all of them would not fit in registers
                     row, taps = line, {}
-                pixel = code.load(code.at(xc, line * self.x_row + column * self.channels * code.lanes))
+                pixel = code.load(code.at(xc, line * self.x_row + column * self.pitches[0] * code.lanes))
                 for (to, tap), f in product(entries, range(filters)):
                     k = tap * filters + f
                     if k not in taps:
@@ -206,12 +248,38 @@ class Convolution:
                 for k in pooled[1:]:
                     best = code.maximum(best, sums[k * filters + f])
                 best = code.binary("fadd", best, offset)
-                to = (j * self.filters + f) * code.lanes
+                to = (j * self.pitches[1] + f) * code.lanes
                 if self.r_row:
                     best = code.binary("fadd", best, code.load(code.at(r, i * self.r_row + to)))
                 best = self.clamp.emit(code, best)
                 best = round_to_levels(code, best, levels) if levels else best
                 code.store(best, code.at(y, i * self.y_row + to))
+
+
+@dataclass(frozen=True)
+class Grouped(Convolution):
+    """A convolution whose channels come in groups, each with filters of its own; depthwise with a channel a group.
+
+    Attributes:
+        channels, filters: of a group.
+        groups: how many.
+    """
+
+    groups: int = 1
+
+    @property
+    def tiles(self) -> list[Tile]:
+        """The usual tile, and others that may be faster where there are thirty-two registers."""
+        found = super().tiles
+        if self.filters == self.channels == 1 and self.pool == (1, 1):
+            found += [(min(self.rows, 4), min(self.columns, 4), 1), (1, min(self.columns, SUMS), 1)]
+        return [tile for tile in dict.fromkeys(found) if self.body(tile) <= LARGEST_BODY]
+
+    def _usual(self, sums: int) -> Tile:
+        if self.filters == self.channels == 1 and self.pool == (1, 1):  # in squares, which read the fewest pixels
+            columns = min(self.columns, 4)
+            return max(1, min(self.rows, sums // columns)), columns, 1
+        return super()._usual(sums)
 
 
 @dataclass(frozen=True)
@@ -235,7 +303,7 @@ class Pointwise:
     y_row: int
     r_row: int
     y_column: int
-    clamp: Clamp
+    clamp: Function
     rounded: bool = False
 
     @property
@@ -271,65 +339,3 @@ class Pointwise:
             code.loop(self.columns, each_column)
 
         code.loop(self.rows, each_row)
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Pooling without padding, or over everything.
-
-    Attributes:
-        kind: the largest of the window, or its mean.
-        rows, columns, channels: of the result.
-        window, strides: each (over rows, over columns).
-        x_row, y_row: floats from one row to the next of input and output.
-    """
-
-    kind: Literal["max", "mean"]
-    rows: int
-    columns: int
-    channels: int
-    window: tuple[int, int]
-    strides: tuple[int, int]
-    x_row: int
-    y_row: int
-
-    weights = 0  # floats of its packed weights
-
-    def emit(self, code: Code) -> None:
-        """One block."""
-        step, (height, width) = self.channels * code.lanes, self.window
-
-        def at_position(x: str, y: str) -> None:
-            def each_channel(c: str) -> None:
-                xc = code.at(x, 0, c, code.lanes)
-
-                def each_line(p: str, value: str) -> Sequence[str]:
-                    line = code.at(xc, 0, p, self.x_row)
-
-                    def each_pixel(q: str, value: str) -> list[str]:
-                        pixel = code.load(code.at(line, 0, q, step))
-                        if self.kind == "max":
-                            return [code.maximum(value, pixel)]
-                        return [code.binary("fadd", value, pixel)]
-
-                    return code.loop(width, each_pixel, [value])
-
-                start = code.load(xc) if self.kind == "max" else "zeroinitializer"
-                (value,) = code.loop(height, each_line, [start])
-                if self.kind == "mean":
-                    value = code.binary("fmul", value, code.constant(1 / (height * width)))
-                code.store(value, code.at(y, 0, c, code.lanes))
-
-            code.loop(self.channels, each_channel)
-
-        def each_row(i: str) -> None:
-            x, y = code.at("%x", 0, i, self.strides[0] * self.x_row), code.at("%y", 0, i, self.y_row)
-            code.loop(
-                self.columns,
-                lambda j: at_position(code.at(x, 0, j, self.strides[1] * step), code.at(y, 0, j, step)),
-            )
-
-        code.loop(self.rows, each_row)
-
-
-Kernel = Convolution | Pointwise | Pool

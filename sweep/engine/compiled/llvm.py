@@ -99,6 +99,13 @@ class Code:
         """The nearest whole number, ties to even."""
         return self.let(f"call {self.vector} @llvm.rint.v{self.lanes}f32({self.vector} {x})")
 
+    def power_of_two(self, n: str) -> str:
+        """2^n for whole numbers n from -126 to 127: an exponent put together."""
+        whole = f"<{self.lanes} x i32>"
+        exponent = self.let(f"fptosi {self.vector} {self.binary('fadd', n, self.constant(127))} to {whole}")
+        bits = self.let(f"shl {whole} {exponent}, <{', '.join(['i32 23'] * self.lanes)}>")
+        return self.let(f"bitcast {whole} {bits} to {self.vector}")
+
     def maximum(self, a: str, b: str) -> str:
         """max(a, b); b if either is not a number."""
         chosen = self.let(f"fcmp ogt {self.vector} {a}, {b}")

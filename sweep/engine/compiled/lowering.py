@@ -8,89 +8,54 @@ treated as (rows, columns, channels).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
-import numpy.typing as npt
 from keras import layers as kl
 
 from sweep.assembly import lanes
-from sweep.engine.compiled.kernels import LARGEST_BODY, Clamp, Convolution, Kernel, Pointwise, Pool, segments
-from sweep.engine.compiled.slots import NO_PADS, Pair, Shape, Slot, as_image, both, read_pads, wanted_pads
+from sweep.engine.compiled.functions import LINEAR, OPERATORS, Curve, function_at, function_of
+from sweep.engine.compiled.kernels import LARGEST_BODY, Convolution, Function, Grouped, Kernel, Pointwise
+from sweep.engine.compiled.merging import Combination, Merge
+from sweep.engine.compiled.operations import (
+    Array,
+    Epilogue,
+    Operation,
+    Values,
+    normalization,
+    pack_convolution,
+    side_by_side,
+)
+from sweep.engine.compiled.pooling import Pool
+from sweep.engine.compiled.slots import (
+    NO_PADS,
+    Pair,
+    Shape,
+    Slot,
+    as_image,
+    both,
+    padded_before,
+    read_pads,
+    wanted_pads,
+)
 from sweep.engine.compiled.tuning import best_known
-from sweep.engine.extremes import SMALLEST
 from sweep.engine.graph import IDENTITIES, Graph, Unsupported
 from sweep.engine.sites import Insert
 from sweep.engine.steps import Step, Tensor
 
-Array = npt.NDArray[np.float32]
-Values = Callable[[Any], npt.NDArray[Any]]  # from a variable to its values (T or 1, *shape)
-
-_ADDITIONS = {kl.Add, type((keras.Input((1,)) + keras.Input((1,)))._keras_history.operation)}
 _MAX_POOLS = {kl.MaxPooling1D, kl.MaxPooling2D}
 _MEAN_POOLS = {kl.AveragePooling1D, kl.AveragePooling2D}
 _GLOBAL_POOLS = {kl.GlobalMaxPooling1D, kl.GlobalMaxPooling2D}
 _GLOBAL_MEANS = {kl.GlobalAveragePooling1D, kl.GlobalAveragePooling2D}
-_LINEAR = Clamp()
-_CLAMPS = {
-    keras.activations.linear: _LINEAR,
-    keras.activations.relu: Clamp(0.0),
-    keras.activations.relu6: Clamp(0.0, 6.0),
-    keras.activations.leaky_relu: Clamp(0.2),
+_DEPTHWISE = {kl.DepthwiseConv1D, kl.DepthwiseConv2D}
+_SEPARABLE = {kl.SeparableConv1D, kl.SeparableConv2D}
+_MERGES: dict[type, Combination] = {
+    **{kl.Add: "fadd", kl.Subtract: "fsub", kl.Multiply: "fmul", kl.Maximum: "max", kl.Minimum: "min"},
+    **OPERATORS,
 }
-
-
-@dataclass(frozen=True)
-class Operation:
-    """A kernel on slots.
-
-    Attributes:
-        kernel: what it does.
-        x, y: slots it reads and writes; r: another that it reads, or None.
-        x_from, y_from, r_from: where in them it begins, in floats.
-        pack: from the values of variables to its packed weights (T or 1, floats), if it has any.
-        variables: those that `pack` reads, by their numbers in the graph.
-        rearranges: whether `pack` gives these values in another order, with zeros among them, and computes nothing.
-        fills: whether it writes all of y; zero padding and concatenation do not.
-    """
-
-    kernel: Kernel
-    x: int
-    y: int
-    x_from: int
-    y_from: int
-    r: int | None = None
-    r_from: int = 0
-    pack: Callable[[Values], Array] | None = None
-    variables: frozenset[int] = frozenset()
-    rearranges: bool = False
-    fills: bool = True
-
-
-@dataclass
-class Epilogue:
-    """What a kernel does to its results before it stores them, in this order; `y` is where they go.
-
-    Max-pooling may stand before or after `clamp` and `insert`, which do not decrease: the order makes no difference.
-    """
-
-    y: int
-    norm: Any = None
-    residual: int | None = None
-    clamp: Clamp = _LINEAR
-    insert: Insert | None = None
-    pool: Pair = (1, 1)
-
-    @property
-    def variables(self) -> list[Any]:
-        """Those that its steps read."""
-        return [*(self.norm.weights if self.norm is not None else []), *([self.insert] if self.insert else [])]
-
-    def levels(self, values: Values) -> list[Array]:
-        """The levels of `insert` (T or 1, 4), if there is one."""
-        return [values(self.insert)] if self.insert else []
+_ADDITIONS = {kind for kind, combination in _MERGES.items() if combination == "fadd"}
+_AT_ONE: tuple[Pair, Pair, Pair] = (1, 1), (1, 1), (1, 1)  # window, strides and dilation
 
 
 class Lowering:
@@ -101,13 +66,16 @@ class Lowering:
         operations: in order.
         views: slots that are the array of another under another shape, by that other.
         output: the slot of the last one's result.
+        beyond: whether there are layers that were not compiled from the first.
         tail: a last activation function that kernels do not know, such as softmax.
     """
 
-    def __init__(self, graph: Graph) -> None:
-        """Raises Unsupported for a step that has no compiled form."""
-        self._graph = graph
-        self._pads = wanted_pads(graph)
+    def __init__(self, graph: Graph, more: bool = True) -> None:
+        """Lowers a graph; `more` as for `CompiledNetwork`. Raises Unsupported for a step that has no compiled form."""
+        self._graph, self._more = graph, more
+        self.beyond = False
+        self._padded = padded_before(graph) if more else {}
+        self._pads = wanted_pads(graph, self._padded)
         self.slots: dict[int, Slot] = {}
         for slot in graph.boundary:
             self._slot(slot)
@@ -134,8 +102,9 @@ class Lowering:
 
     def _slot(self, number: int) -> Slot:
         """The slot of this number, which is stored from now on."""
-        shape, pads = as_image(self._graph.shapes[number]), self._pads.get(number, NO_PADS)
-        return self.slots.setdefault(number, Slot(shape, pads))
+        if number not in self.slots:
+            self.slots[number] = Slot(as_image(self._graph.shapes[number]), self._pads.get(number, NO_PADS))
+        return self.slots[number]
 
     def _lower(self, step: Step) -> None:
         layer, kind = step.operation, type(step.operation)
@@ -144,8 +113,13 @@ class Lowering:
             self._names[y] = x
         elif kind in (kl.Conv1D, kl.Conv2D, kl.Dense):
             self._convolve(step)
-        elif kind in (kl.BatchNormalization, Insert) or kind in _ADDITIONS or self._clamp(step):
+        elif kind in _DEPTHWISE | _SEPARABLE:
+            self._need_more(step)
+            self._convolve(step)
+        elif kind in (kl.BatchNormalization, Insert) or self._function(step) or self._adds(step):
             self._pointwise(step)
+        elif kind in _MERGES:
+            self._merge(step)
         elif kind in (kl.Flatten, kl.Reshape):
             self._reshape(step)
         elif kind in (kl.ZeroPadding1D, kl.ZeroPadding2D, kl.Concatenate):
@@ -161,16 +135,22 @@ class Lowering:
         else:
             raise Unsupported(f"{step} is not in the list of compiled layers")
 
-    def _clamp(self, step: Step) -> Clamp | None:
-        """What an activation layer does, if kernels can do it."""
-        layer, kind = step.operation, type(step.operation)
-        if kind is kl.Activation:
-            return _CLAMPS.get(layer.activation)
-        if kind is kl.LeakyReLU and layer.negative_slope <= 1:
-            return Clamp(float(layer.negative_slope))
-        if kind is kl.ReLU and layer.threshold == 0 and layer.negative_slope <= 1:
-            return Clamp(float(layer.negative_slope), None if layer.max_value is None else float(layer.max_value))
-        return None
+    def _need_more(self, step: Step) -> None:
+        if not self._more:
+            raise Unsupported(f"{step} is compiled only where nothing but decisions is asked for")
+        self.beyond = True
+
+    def _function(self, step: Step) -> Function | None:
+        """What an activation layer does, if kernels can do it; a last one is left to `tail`."""
+        last = type(step.operation) is kl.Activation and step.outputs[0] == self._graph.output
+        return self._noted(function_at(step, curves=self._more and not last))
+
+    def _noted(self, function: Function | None) -> Function | None:
+        self.beyond |= isinstance(function, Curve)
+        return function
+
+    def _adds(self, step: Step) -> bool:
+        return self._other(step, step.inputs[0]) is not None
 
     def _other(self, step: Step, slot: int) -> int | None:
         """The second operand of an addition to `slot`, if it is computed already and has the same shape."""
@@ -180,11 +160,14 @@ class Lowering:
         same = self._graph.shapes[other] == self._graph.shapes[slot]
         return self._at(other) if same and self._at(other) in self.slots else None
 
-    def _fuse(self, epilogue: Epilogue, pools: bool) -> Epilogue:
-        """Takes in the steps that alone read the result, as far as they fit the order of an epilogue."""
+    def _fuse(self, epilogue: Epilogue, pools: bool, sums: bool = True) -> Epilogue:
+        """Takes in the steps that alone read the result, as far as they fit the order of an epilogue.
+
+        Of a kernel that can pool, or not; and that can normalise, add and round, or not.
+        """
         while len(users := self._users.get(epilogue.y, [])) == 1 and epilogue.y != self._graph.output:
             step, kind = users[0], type(users[0].operation)
-            free = epilogue.clamp == _LINEAR and epilogue.insert is None and epilogue.pool == (1, 1)
+            free = sums and epilogue.clamp == LINEAR and epilogue.insert is None and epilogue.pool == (1, 1)
             if kind in IDENTITIES:
                 pass
             elif kind is kl.BatchNormalization and free and epilogue.norm is epilogue.residual is None:
@@ -193,12 +176,12 @@ class Lowering:
                 epilogue.norm = step.operation
             elif free and epilogue.residual is None and (other := self._other(step, epilogue.y)) is not None:
                 epilogue.residual = other
-            elif epilogue.clamp == _LINEAR and epilogue.insert is None and (clamp := self._clamp(step)):
+            elif epilogue.clamp == LINEAR and epilogue.insert is None and (clamp := self._function(step)):
                 epilogue.clamp = clamp
-            elif kind is Insert and epilogue.insert is None:
+            elif kind is Insert and sums and epilogue.insert is None:
                 epilogue.insert = step.operation
             elif pools and epilogue.residual is None and epilogue.pool == (1, 1) and (pool := _tiles(step)):
-                if epilogue.clamp.slope < 0:  # only an increasing function can wait until after the maximum
+                if not epilogue.clamp.increases:  # only an increasing function can wait until after the maximum
                     break
                 epilogue.pool = pool
             else:
@@ -211,40 +194,81 @@ class Lowering:
         return step.operation.axis in (-1, len(step.shapes[0]))
 
     def _convolve(self, step: Step) -> None:
-        layer, x = step.operation, self._at(step.inputs[0])
-        window, strides, dilation = (1, 1), (1, 1), (1, 1)
-        if type(layer) is not kl.Dense:
-            window, strides, dilation = both(layer.kernel_size), both(layer.strides), both(layer.dilation_rate)
-            if layer.groups > 1:
-                raise Unsupported(f"{step} has groups, which have no compiled form")
-        rows, columns, filters = as_image(step.shapes[0])
-        channels, epilogue = self.slots[x].shape[2], Epilogue(step.outputs[0])
-        if (clamp := _CLAMPS.get(layer.activation)) is not None:
-            epilogue.clamp = clamp
+        """A convolution of any kind, or a dense layer."""
+        layer, kind, x = step.operation, type(step.operation), self._at(step.inputs[0])
+        epilogue = Epilogue(step.outputs[0])
+        last = epilogue.y == self._graph.output
+        function = self._noted(function_of(layer.activation, self._more and not last))
+        if function is not None:
+            epilogue.clamp = function
             self._fuse(epilogue, pools=True)
-        elif epilogue.y == self._graph.output:
+        elif last:
             self.tail = layer.activation
         else:
             raise Unsupported(f"{step} has an activation function that has no compiled form")
-        norm, (ph, pw) = epilogue.norm, epilogue.pool
-        size = rows // ph * ph, columns // pw * pw, channels, filters
-        rows_of = self._rows(x, epilogue.y, epilogue.residual)
-        shape = *size, window, strides, dilation, epilogue.pool
-        kernel = best_known(Convolution(*shape, *rows_of, epilogue.clamp, epilogue.insert is not None))
+        rows, columns, _ = as_image(step.shapes[0])
+        bias = layer.bias if layer.use_bias else None
+        slide, begin = _AT_ONE, (0, 0)
+        if kind is not kl.Dense:
+            slide = both(layer.kernel_size), both(layer.strides), both(layer.dilation_rate)
+            top, left, *_ = read_pads(step, self._graph.shapes)
+            row, column = self._padded.get(step.inputs[0], (0, 0))
+            begin = -top - row, -left - column
+        groups = self.slots[x].shape[2] if kind in _DEPTHWISE | _SEPARABLE else getattr(layer, "groups", 1)
+        if groups > 1:
+            self._need_more(step)
+        if kind in _SEPARABLE:
+            between = Epilogue(-len(self.slots) - 1)
+            shape = rows, columns, int(np.prod(layer.depthwise_kernel.shape[-2:]))
+            self.slots[between.y] = Slot(shape)
+            self._sums(step, x, (rows, columns), slide, begin, groups, (layer.depthwise_kernel, None), between)
+            x, slide, begin, groups = between.y, _AT_ONE, (0, 0), 1
+        kernel = layer.pointwise_kernel if kind in _SEPARABLE else layer.kernel
+        self._sums(step, x, (rows, columns), slide, begin, groups, (kernel, bias), epilogue)
+
+    def _sums(
+        self,
+        step: Step,
+        x: int,
+        size: Pair,
+        slide: tuple[Pair, Pair, Pair],
+        begin: Pair,
+        groups: int,
+        weights: tuple[Any, Any],
+        epilogue: Epilogue,
+    ) -> None:
+        """The kernel of a convolution.
+
+        Args:
+            step: for what it says of itself.
+            x: the slot that it reads, from the place `begin` on.
+            size: rows and columns of the result.
+            slide: window, strides and dilation.
+            groups: of channels.
+            weights: its variables: the kernel, and the bias or None.
+            epilogue: what follows.
+        """
+        kernel_of, bias_of = weights
+        norm, (ph, pw), window = epilogue.norm, epilogue.pool, slide[0]
+        channels = self.slots[x].shape[2] // groups
+        filters = int(np.prod(kernel_of.shape)) // (window[0] * window[1] * channels * groups)
+        shape = size[0] // ph * ph, size[1] // pw * pw, channels, filters, *slide, epilogue.pool
+        sums = *shape, *self._rows(x, epilogue.y, epilogue.residual), epilogue.clamp, epilogue.insert is not None
+        kernel = best_known(Grouped(*sums, groups=groups) if groups > 1 else Convolution(*sums))
         if kernel.body(kernel.tile) > LARGEST_BODY:
             raise Unsupported(f"{step} has a large kernel")
 
         def pack(values: Values) -> Array:
-            weights = values(layer.kernel).reshape(-1, *window, channels, filters)
-            bias = values(layer.bias) if layer.use_bias else np.zeros((1, filters), np.float32)
+            weights = values(kernel_of).reshape(-1, *window, channels, filters * groups)
+            bias = values(bias_of) if bias_of is not None else np.zeros((1, filters * groups), np.float32)
             if norm is not None:
-                scale, offset = _normalization(norm, values)
+                scale, offset = normalization(norm, values)
                 weights, bias = weights * scale[:, None, None, None], bias * scale + offset
-            return _side_by_side([*_pack_convolution(weights, bias, kernel.tile[2]), *epilogue.levels(values)])
+            packed = pack_convolution(weights, bias, kernel.tile[2], groups)
+            return side_by_side([packed, *epilogue.levels(values)])
 
-        top, left, *_ = read_pads(step, self._graph.shapes)
-        variables = [*layer.weights, *epilogue.variables]
-        self._add(kernel, x, epilogue.y, epilogue.residual, (-top, -left), pack, variables, norm is None)
+        variables = [kernel_of, *([] if bias_of is None else [bias_of]), *epilogue.variables]
+        self._add(kernel, x, epilogue.y, epilogue.residual, begin, pack, variables, norm is None)
 
     def _pointwise(self, step: Step) -> None:
         x, epilogue = self._at(step.inputs[0]), Epilogue(step.outputs[0])
@@ -252,25 +276,42 @@ class Lowering:
             epilogue.norm = step.operation
             if not self._last_axis(step):
                 raise Unsupported(f"{step} normalises another axis than the last")
-        elif type(step.operation) in _ADDITIONS:
+        elif self._adds(step):
             epilogue.residual = self._other(step, step.inputs[0])
-            if epilogue.residual is None:
-                raise Unsupported(f"{step} adds something else than two activations of one shape")
         elif type(step.operation) is Insert:
             epilogue.insert = step.operation
         else:
-            epilogue.clamp = self._clamp(step) or epilogue.clamp
+            epilogue.clamp = self._function(step) or epilogue.clamp
         norm, shape = self._fuse(epilogue, pools=False).norm, self.slots[x].shape
         rows, column = self._rows(x, epilogue.y, epilogue.residual), shape[2] * lanes()
         kernel = Pointwise(*shape, norm is not None, *rows, column, epilogue.clamp, epilogue.insert is not None)
 
         def pack(values: Values) -> Array:
-            affine = _normalization(norm, values) if norm is not None else ()
-            return _side_by_side([*affine, *epilogue.levels(values)])
+            affine = normalization(norm, values) if norm is not None else ()
+            return side_by_side([*affine, *epilogue.levels(values)])
 
         variables = epilogue.variables
         pack_any = pack if variables else None
         self._add(kernel, x, epilogue.y, epilogue.residual, (0, 0), pack_any, variables, norm is None)
+
+    def _merge(self, step: Step) -> None:
+        """Two activations, one of which may have a single row, column or channel where the other has several."""
+        kind, epilogue = type(step.operation), Epilogue(step.outputs[0])
+        ranks = {len(self._graph.shapes[slot]) for slot in step.inputs}
+        if len(step.inputs) != 2 or (len(ranks) > 1 and kind in OPERATORS):
+            raise Unsupported(f"{step} brings together something else than two activations")
+        self._need_more(step)
+        self._fuse(epilogue, pools=False, sums=False)
+        shape = as_image(step.shapes[0])
+        self._slot(epilogue.y)
+        x, r = map(self._at, step.inputs)
+        x_steps, r_steps, y_steps = map(self._steps, (x, r, epilogue.y))
+        self._add(Merge(_MERGES[kind], *shape, x_steps, r_steps, y_steps, epilogue.clamp), x, epilogue.y, r)
+
+    def _steps(self, slot: int) -> Shape:
+        """Floats from one row, pixel and channel of a slot to the next; 0 where it has only one of them."""
+        rows, columns, channels = (n > 1 for n in self.slots[slot].shape)
+        return self.slots[slot].row * rows, self.slots[slot].shape[2] * lanes() * columns, lanes() * channels
 
     def _reshape(self, step: Step) -> None:
         """The same numbers under another shape: copied only where zeros stand around them."""
@@ -283,11 +324,14 @@ class Lowering:
         # Both in the shape of the one that has zeros around it.
         padded = before if any(before.pads) else after
         rows = (padded.row, Slot(padded.shape).row) if padded is before else (Slot(padded.shape).row, padded.row)
-        self._add(Pointwise(*padded.shape, False, *rows, 0, padded.shape[2] * lanes(), _LINEAR), x, y)
+        self._add(Pointwise(*padded.shape, False, *rows, 0, padded.shape[2] * lanes(), LINEAR), x, y)
 
     def _copy(self, step: Step) -> None:
         """Zero padding, concatenation of channels."""
         layer, y, (row, column) = step.operation, step.outputs[0], (0, 0)
+        if y in self._padded:
+            self._names[y] = self._at(step.inputs[0])
+            return
         if type(layer) is kl.ZeroPadding1D:
             column = layer.padding[0]
         elif type(layer) is kl.ZeroPadding2D:
@@ -297,17 +341,23 @@ class Lowering:
         channel, step_of_y = 0, self._slot(y).shape[2] * lanes()
         for x in map(self._at, step.inputs):
             shape = self.slots[x].shape
-            kernel = Pointwise(*shape, False, *self._rows(x, y, None), step_of_y, _LINEAR)
+            kernel = Pointwise(*shape, False, *self._rows(x, y, None), step_of_y, LINEAR)
             self._add(kernel, x, y, y_from=(row, column, channel), fills=False)
             channel += shape[2]
 
     def _pool(self, step: Step, window: Pair, strides: Pair, largest: bool) -> None:
         x, shape = self._at(step.inputs[0]), as_image(step.shapes[0])
-        for size, n, s, w in zip(self.slots[x].shape[:2], shape[:2], strides, window, strict=True):
-            if (n - 1) * s + w > size:
-                raise Unsupported(f"{step} pads its input")
+        size = self.slots[x].shape[:2]
+        kind: Literal["max", "mean"] = "max" if largest else "mean"
         rows = self.slots[x].row, self._slot(step.outputs[0]).row
-        self._add(Pool("max" if largest else "mean", *shape, window, strides, *rows), x, step.outputs[0])
+        beyond = [(n - 1) * s + w - m for n, s, w, m in zip(shape[:2], strides, window, size, strict=True)]
+        if max(beyond) <= 0:
+            pool = Pool(kind, *shape, window, strides, *rows)
+        else:
+            self._need_more(step)
+            top, left = (max(0, n) // 2 for n in beyond)
+            pool = Pool(kind, *shape, window, strides, *rows, size, (top, left))
+        self._add(pool, x, step.outputs[0])
 
     def _rows(self, x: int, y: int, r: int | None) -> tuple[int, int, int]:
         """Floats from one row to the next of the arrays of a kernel; 0 for none."""
@@ -340,28 +390,3 @@ def _tiles(step: Step) -> Pair | None:
         return None
     window = both(layer.pool_size)
     return window if window == both(layer.strides) and window[0] * window[1] <= 9 else None
-
-
-def _normalization(layer: Any, values: Values) -> tuple[Array, Array]:
-    """Scale and offset (T or 1, C) that a BatchNormalization amounts to."""
-    variance = values(layer.moving_variance) + np.float32(layer.epsilon)
-    scale: npt.NDArray[Any] = 1 / np.sqrt(np.maximum(variance, np.float32(SMALLEST)))  # below, Keras's own pass decides
-    if layer.scale:
-        scale = scale * values(layer.gamma)
-    offset = -values(layer.moving_mean) * scale
-    return scale, offset + values(layer.beta) if layer.center else offset
-
-
-def _pack_convolution(kernel: Array, bias: Array, filters: int) -> list[Array]:
-    """Kernels (T or 1, kh, kw, C, F) and biases (T or 1, F), in the parts and the order that `Convolution` reads."""
-    parts = []
-    for first, groups, size in segments(kernel.shape[-1], filters):
-        part = kernel[..., first : first + groups * size].reshape(*kernel.shape[:-1], groups, size)
-        parts.append(part.transpose(0, 4, 3, 1, 2, 5).reshape(len(kernel), -1))
-    return [*parts, bias]
-
-
-def _side_by_side(parts: Sequence[Array]) -> Array:
-    """Arrays (T or 1, n) as one (T or 1, sum of n)."""
-    trials = max(map(len, parts))
-    return np.concatenate([np.broadcast_to(part, (trials, part.shape[1])) for part in parts], 1)

@@ -17,9 +17,11 @@ import numpy.typing as npt
 
 import sweep.assembly as assembly
 from sweep.engine.compiled import program
-from sweep.engine.compiled.lowering import Array, Lowering, Operation
+from sweep.engine.compiled.lowering import Lowering
+from sweep.engine.compiled.operations import Array
 from sweep.engine.compiled.packing import Packing
-from sweep.engine.compiled.program import Instruction, Place
+from sweep.engine.compiled.places import Places
+from sweep.engine.compiled.program import Instruction
 from sweep.engine.compiled.seeing import FACTS, Facts, Gather, Rearrange
 from sweep.engine.compiled.slots import Slot
 from sweep.engine.compiled.tuning import best_known, is_due, measure, open_questions
@@ -81,11 +83,19 @@ class CompiledNetwork:
     Attributes:
         graph: the steps of the model and where they are cut.
         varied: the sorted indices into `model.weights` that trials perturb.
+        beyond: whether it has layers that were not compiled from the first.
         floats: of the packed weights of a trial.
     """
 
-    def __init__(self, model: keras.Model, varied: Collection[int], sites: Sequence[Site] = ()) -> None:
-        """Plans and compiles the pass (about a second); arguments as for `Graph`.
+    def __init__(
+        self, model: keras.Model, varied: Collection[int], sites: Sequence[Site] = (), more: bool = True
+    ) -> None:
+        """Plans and compiles the pass (about a second).
+
+        Args:
+            model, varied, sites: as for `Graph`.
+            more: whether to take also the layers that were not compiled from the first: where more than decisions is
+                asked for, last digits depend on the way, and a study keeps the one that it has had.
 
         Raises:
             Unsupported: as `Graph`, or a layer has no compiled form.
@@ -93,19 +103,20 @@ class CompiledNetwork:
         self.graph = Graph(model, varied, sites)
         self.graph.check_rest()
         self.varied = self.graph.varied
+        self._more = more
         self._seconds = 0.0  # of evaluating
         self._build()
 
     def _build(self) -> None:
-        lowered = Lowering(self.graph)
-        self._slots, self._tail = lowered.slots, lowered.tail
+        lowered = Lowering(self.graph, self._more)
+        self._slots, self._tail, self.beyond = lowered.slots, lowered.tail, lowered.beyond
         self._outputs = tuple(self.graph.shapes[lowered.output])
         self._questions = open_questions(operation.kernel for operation in lowered.operations)
-        places = _Places(lowered, self.graph.boundary)
+        places = Places(lowered, self.graph.boundary)
         instructions: list[Instruction] = []
         self.floats: int = 0
         for operation in lowered.operations:
-            instructions.append(places.instruction(operation, self.floats))
+            instructions += places.instructions(operation, self.floats)
             self.floats += operation.kernel.weights
         self._scratch = _aligned((places.scratch,))
         gathers = [_gather(self._slots[slot]) for slot in self.graph.boundary]
@@ -213,47 +224,6 @@ class CompiledNetwork:
         """Scores (images, floats) as (images, *outputs), after a last activation function that kernels do not know."""
         scores = scores.reshape(-1, *self._outputs)
         return scores if self._tail is None else activate(self._tail, scores)
-
-
-class _Places:
-    """Gives every slot its memory; arrays of one geometry share it when their lives do not overlap."""
-
-    def __init__(self, lowered: Lowering, boundary: Sequence[int]) -> None:
-        slots, operations = lowered.slots, lowered.operations
-        self.scratch = 0
-        self._places = {slot: Place(f"%input{k}", 0, slots[slot].size) for k, slot in enumerate(boundary)}
-        self._places[lowered.output] = Place("%output", 0, slots[lowered.output].size)
-        self._base = {slot: slot for slot in slots}
-        for y, x in lowered.views.items():
-            self._base[y] = self._base[x]
-        reads = [{self._base[s] for s in (o.x, o.r) if s is not None} for o in operations]
-        last = {slot: index for index, slots_read in enumerate(reads) for slot in slots_read}
-        # Zero padding counts on zeros inside its array that another owner would overwrite.
-        kept = {o.y for o in operations if not o.fills}
-        free: dict[Slot, list[Place]] = {}
-        for index, operation in enumerate(operations):
-            slot = operation.y
-            if slot not in self._places:
-                reuse = free.get(slots[slot]) and slot not in kept
-                self._places[slot] = free[slots[slot]].pop() if reuse else self._new(slots[slot])
-            for over in reads[index]:
-                if last[over] == index and over not in kept and self._places[over].pointer == "%scratch":
-                    free.setdefault(slots[over], []).append(self._places[over])
-
-    def _new(self, slot: Slot) -> Place:
-        place = Place("%scratch", self.scratch)
-        self.scratch += slot.size
-        return place
-
-    def instruction(self, operation: Operation, weights: int) -> Instruction:
-        """The operation with its places."""
-        x = self._inside(operation.x, operation.x_from)
-        r = x if operation.r is None else self._inside(operation.r, operation.r_from)
-        return Instruction(operation.kernel, x, r, self._inside(operation.y, operation.y_from), weights)
-
-    def _inside(self, slot: int, offset: int) -> Place:
-        place = self._places[self._base[slot]]
-        return Place(place.pointer, place.start + offset, place.block)
 
 
 def _gather(slot: Slot) -> Gather:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sweep.engine.compiled.lowering import Array, Operation
+from sweep.engine.compiled.operations import Array, Operation
 from sweep.engine.graph import Graph
 
 
@@ -49,6 +49,8 @@ class Packing:
                 self._computed.append((sum(map(len, parts)), operation))
                 parts.append(np.full(operation.kernel.weights, self.values))
         self._order = np.concatenate(parts)
+        ends = [0, *(end for begin, o in self._computed for end in (begin, begin + o.kernel.weights)), len(self._order)]
+        self._taken = [(begin, end) for begin, end in zip(ends[::2], ends[1::2], strict=True) if begin < end]
         self.behind: Array = np.concatenate(self._kept)
         self.order = None if self._computed else self._order
 
@@ -81,7 +83,9 @@ class Packing:
         Args:
             rows: (T, values + behind) the values of the varied weights and sites one after the other, then `behind`.
         """
-        out: Array = np.take(rows, self._order, axis=1)
+        out: Array = np.empty((len(rows), len(self._order)), np.float32)
+        for begin, end in self._taken:
+            out[:, begin:end] = np.take(rows, self._order[begin:end], axis=1)
 
         def of(variable: Any) -> Array:
             number = self._graph.number(variable)

@@ -15,6 +15,10 @@ Pair = tuple[int, int]
 Shape = tuple[int, int, int]
 Pads = tuple[int, int, int, int]
 NO_PADS = (0, 0, 0, 0)
+_SLIDE = {
+    *(kl.Conv1D, kl.Conv2D, kl.DepthwiseConv1D, kl.DepthwiseConv2D),
+    *(kl.SeparableConv1D, kl.SeparableConv2D),
+}
 
 
 @dataclass(frozen=True)
@@ -64,15 +68,38 @@ def both(pair: Sequence[int]) -> Pair:
     return rows, columns
 
 
-def wanted_pads(graph: Graph) -> dict[int, Pads]:
-    """The zeros that convolutions read around the activations in their input slots."""
+def padded_before(graph: Graph) -> dict[int, Pair]:
+    """Results of zero padding that depthwise convolutions alone read: the rows above and columns left that are added.
+
+    They read the zeros around the activation itself, so that nothing has to be copied.
+    """
+    users: dict[int, list[Step]] = {}
+    for step in graph.rest:
+        for slot in step.inputs:
+            users.setdefault(slot, []).append(step)
+    found = {}
+    for step in graph.rest:
+        readers = users.get(step.outputs[0], [])
+        alone = bool(readers) and all(type(r.operation) is kl.DepthwiseConv2D for r in readers)
+        if type(step.operation) is kl.ZeroPadding2D and step.outputs[0] != graph.output and alone:
+            (top, _), (left, _) = step.operation.padding
+            if all(r.operation.padding == "valid" for r in readers):
+                found[step.outputs[0]] = top, left
+    return found
+
+
+def wanted_pads(graph: Graph, padded: Mapping[int, Pair]) -> dict[int, Pads]:
+    """The zeros that convolutions read around the activations in their input slots; `padded` of `padded_before`."""
     found: dict[int, Pads] = {}
     for step in reversed(graph.rest):
         slot = step.inputs[0]
         if type(step.operation) in IDENTITIES:  # its result is what it reads
             wanted = found.get(step.outputs[0], NO_PADS)
-        elif type(step.operation) in (kl.Conv1D, kl.Conv2D):
+        elif type(step.operation) in _SLIDE:
             wanted = read_pads(step, graph.shapes)
+        elif step.outputs[0] in padded:
+            (top, below), (left, right) = step.operation.padding
+            wanted = top, left, below, right
         else:
             continue
         top, left, below, right = map(max, wanted, found.get(slot, NO_PADS))

@@ -10,8 +10,8 @@ import pytest
 from architectures import SimpleBuilder, draw_weights, randomize
 from keras import layers as kl
 
-from sweep.engine.compiled.lowering import Array
 from sweep.engine.compiled.network import CompiledNetwork
+from sweep.engine.compiled.operations import Array
 from tests.engine.compiled.test_compiled import NETWORKS
 
 
