@@ -9,6 +9,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import sweep
@@ -53,6 +54,23 @@ def test_a_study_by_jax_has_the_counts_of_tensorflow(tmp_path: Path) -> None:
     grown = with_jax("sweep", "run", "jobs/smoke.toml", "--seeds", "4", "--backend", "jax", "--out", place)  # by Ray
     assert grown.returncode == 0, grown.stderr
     assert verify(place).sound
+
+
+def test_faults_of_activations_are_those_of_tensorflow(place: Path) -> None:
+    with np.load("data.npz") as data:
+        arrays = dict(data)
+    np.savez("data.npz", **arrays, x_train=arrays["x_test"])
+    Path("flow.toml").write_text(
+        Path("study.toml").read_text().partition("[[family]]")[0]
+        + '[[family]]\nname = "flips"\nperturb = [ { op = "activation_bit_flip", bits = 6, rate = [0.0, 0.01] } ]\n'
+        + '[[family]]\nname = "stuck"\nperturb = [ { op = "activation_stuck_at", rate = 0.05, high = 0.5 } ]\n'
+    )
+    ours = sweep.run("flow.toml", out="tensorflow", runner="inline")
+    said = ("--runner", "inline", "--backend", "jax", "--out", str(place / "jax"))
+    ran = with_jax("sweep", "run", str(place / "flow.toml"), *said)
+    assert ran.returncode == 0, ran.stderr
+    theirs = sweep.open_run("jax")
+    assert theirs.trials().drop(columns=list(PROVENANCE)).equals(ours.trials().drop(columns=list(PROVENANCE)))
 
 
 def test_one_process_uses_one_library() -> None:

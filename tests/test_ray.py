@@ -36,6 +36,8 @@ def mark(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_one_and_two_workers_give_what_one_process_gives(place: Path, mark: str):
+    with Path("study.toml").open("a") as study:  # of the data flow, too
+        study.write('[[family]]\nname = "stuck"\nperturb = [ { op = "activation_stuck_at", rate = [0.0, 0.2] } ]\n')
     sweep.run("study.toml", "inline", runner="inline")
     for workers in ("1", "2"):
         done = subprocess.run(
@@ -45,7 +47,7 @@ def test_one_and_two_workers_give_what_one_process_gives(place: Path, mark: str)
             timeout=PATIENCE,
         )
         assert done.returncode == 0, done.stderr
-        assert re.fullmatch(r"(\d+/28 trials .*\n)+", done.stderr), "progress is all that Ray runs print"
+        assert re.fullmatch(r"(\d+/35 trials .*\n)+", done.stderr), "progress is all that Ray runs print"
         pd.testing.assert_frame_equal(results("inline"), results(workers), check_exact=True)
         assert not left(mark), "the local Ray is gone"
 
