@@ -46,6 +46,11 @@ def compile_gradient(function: Callable[..., Tensor]) -> Callable[..., Any]:
     return compile_function(jax.grad(function))
 
 
+def in_double() -> contextlib.AbstractContextManager[Any]:
+    """Within, tensors may be float64."""
+    return jax.enable_x64(True)  # type: ignore[no-any-return]
+
+
 def loop(function: Callable[[list[Tensor]], Tensor], steps: Sequence[Tensor]) -> Tensor:
     """As `tf_ops.loop`."""
     return lax.map(lambda step: function(list(step)), tuple(steps))

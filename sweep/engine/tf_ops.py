@@ -68,6 +68,11 @@ def compile_gradient(function: Callable[..., Tensor]) -> Callable[..., Any]:
     return compile_function(gradient)
 
 
+def in_double() -> contextlib.AbstractContextManager[Any]:
+    """Within, tensors may be float64, as they may be anywhere here."""
+    return contextlib.nullcontext()
+
+
 def loop(function: Callable[[list[Tensor]], Tensor], steps: Sequence[Tensor]) -> Tensor:
     """Step by step in one call, where a call for each would cost more than the step: a loop in the graph.
 
