@@ -114,8 +114,9 @@ test: .venv/installed-dev  ## Run the tests; COVERAGE=1 measures which branches 
 test-chaos: .venv/installed-dev  ## Kill workers, nodes, drivers; fill disks; damage shards; half an hour (SWEEP_KILL_RUNS=10: more).
 	@SWEEP_LONG=1 $(BIN)/python -m pytest $(CHAOS) $(ARGS)
 
-test-kinds: .venv/installed-dev  ## Hold fifty kinds of networks and every Keras layer against plain Keras, not each eighth alone; minutes.
-	@SWEEP_KINDS=1 $(BIN)/python -m pytest -n 2 tests/networks/test_kinds.py tests/engine/test_keras_layers.py $(ARGS)
+test-kinds: .venv/installed-dev  ## All kinds of networks, Keras layers and transforms, not each eighth or third; JAX's engine; minutes.
+	@SWEEP_KINDS=1 $(BIN)/python -m pytest -n 2 tests/networks/test_kinds.py tests/engine/test_keras_layers.py \
+	  tests/execution/test_sampled_transforms.py tests/test_jax.py $(ARGS)
 
 test-cluster: .venv/installed-dev  ## Run on a real Slurm, nodes in network namespaces, S3 and Azure servers, as far as they are here.
 	@SWEEP_CLUSTER=1 $(BIN)/python -m pytest tests/cluster $(ARGS)

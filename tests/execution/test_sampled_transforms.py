@@ -1,5 +1,9 @@
-"""Estimates from few images are unbiased for every random transform and in the data flow: chips in full tell it."""
+"""Estimates from few images are unbiased for every random transform and in the data flow: chips in full tell it.
 
+All of them by `make test-kinds`, every third by `make test`.
+"""
+
+import os
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +43,7 @@ def families() -> str:
             table = ", ".join([f'op = "{op}"', *(f"{name} = {value(v)}" for name, v in given.items())])
             texts.append(FAMILY.format(name=f"{k} {op}", tables=f"{{ {table} }}"))
     texts += [FAMILY.format(name=name, tables=tables) for name, tables in FLOW]
-    return "\n".join(texts)
+    return "\n".join(texts if "SWEEP_KINDS" in os.environ else texts[::3])
 
 
 def test_every_random_transform(place: Path):
@@ -52,7 +56,7 @@ def test_every_random_transform(place: Path):
     full = sweep.run("full.toml", "full", runner="inline").trials()
     both = few.merge(full, on=["cell", "seed"], suffixes=("", "_full"))
     both = both[both["seed"] >= FIRST_SAMPLED]
-    assert both["cell"].nunique() == families().count("[[family]]") > 20
+    assert both["cell"].nunique() == families().count("[[family]]") > (20 if "SWEEP_KINDS" in os.environ else 9)
     assert both.groupby("cell").size().ge(256).all(), "chips that are all equal stop there"
     wrong = {}
     for name, cell in both.groupby("cell"):
