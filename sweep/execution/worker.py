@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from threadpoolctl import threadpool_limits
 
 from sweep.data.datasets import Dataset
 from sweep.data.measures import ACCURACY, column, further, measure_of
@@ -96,9 +97,10 @@ def run_chunk(job: Job, model: ModelFile, dataset: Dataset, chunk: Chunk) -> Out
     """
     _use(job)
     check_versions(job.versions)
-    if chunk.kind == SURVEY:
-        return _survey(job, model, dataset, chunk)
-    table, notes = evaluate_chunk(job, model, dataset, chunk)
+    with threadpool_limits(job.threads, user_api="blas"):  # as in Ray: of NumPy's small products, more make no haste
+        if chunk.kind == SURVEY:
+            return _survey(job, model, dataset, chunk)
+        table, notes = evaluate_chunk(job, model, dataset, chunk)
     done = tuple(zip(table["cell"].to_pylist(), table["seed"].to_pylist(), strict=True))
     counts = list(zip(table["n_correct"].to_pylist(), table["n_images"].to_pylist(), strict=True))
     seconds = float(pc.sum(table["seconds"]).as_py())
