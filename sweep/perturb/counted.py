@@ -22,3 +22,18 @@ def distinct(count: int, total: int, generator: np.random.Generator) -> npt.NDAr
         taken.append(moved.get(place, place))
         moved[place] = moved.get(k, k)
     return np.array(taken, np.int64)
+
+
+def either(rate: float | None, faults: int | None) -> list[str]:
+    """What is wrong where not exactly one of a rate and a number of faults is given."""
+    given = [value for value in (rate, faults) if value is not None]
+    if len(given) == 1:
+        return []
+    return [f"rate, faults: {'both are' if given else 'neither is'} given; give the one or the other"]
+
+
+def too_many(faults: int | None, total: int) -> str:
+    """What keeps so many of a total from failing, in words; empty for nothing."""
+    if faults is None or faults <= total:
+        return ""
+    return f"faults: {faults:,} is more than there is to fail, {total:,}"

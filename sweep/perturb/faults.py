@@ -23,7 +23,7 @@ import numpy.typing as npt
 from sweep.networks.variables import Variable
 from sweep.perturb.base import Array, Random, Resolved, Transform, parameter, register
 from sweep.perturb.basis import root_mean_square
-from sweep.perturb.counted import distinct
+from sweep.perturb.counted import distinct, either, too_many
 from sweep.perturb.grid import Doubles, Levels, twos_complement
 
 CHAPTER = "Faults of weights"  # of the catalogue
@@ -58,10 +58,7 @@ class Fault(Random):
     _dealt: ClassVar[tuple[Indices, float] | None] = None  # of a variable: which fail, and the chance of each
 
     def joint_problems(self) -> list[str]:
-        given = [name for name in ("rate", "faults") if getattr(self, name) is not None]
-        if len(given) == 1:
-            return []
-        return [f"rate, faults: {'both are' if given else 'neither is'} given; give the one or the other"]
+        return either(self.rate, self.faults)
 
     @property
     def fails(self) -> bool:
@@ -78,9 +75,7 @@ class Fault(Random):
 
     def misfit(self, variables: Sequence[Variable]) -> str:
         total = sum(math.prod(self.places(variable)) for variable in variables)
-        if self.faults is None or self.faults <= total:
-            return ""
-        return f"faults: {self.faults:,} is more than there is to fail, {total:,}"
+        return too_many(self.faults, total)
 
     def dealt(self, variables: Sequence[Variable], generator: np.random.Generator) -> Sequence[Transform]:
         """The same, each with those faults that fall to its variable."""

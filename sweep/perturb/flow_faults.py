@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sweep.perturb.base import Array, Resolved, parameter, register
-from sweep.perturb.counted import distinct
+from sweep.perturb.counted import distinct, either, too_many
 from sweep.perturb.dataflow import ActivationAffine, DataFlow
 from sweep.perturb.grid import Levels
 
@@ -72,10 +72,7 @@ class ActivationFault(DataFlow):
     )
 
     def joint_problems(self) -> list[str]:
-        given = [name for name in ("rate", "faults") if getattr(self, name) is not None]
-        if len(given) == 1:
-            return []
-        return [f"rate, faults: {'both are' if given else 'neither is'} given; give the one or the other"]
+        return either(self.rate, self.faults)
 
     @property
     def random(self) -> bool:
@@ -93,10 +90,7 @@ class ActivationFault(DataFlow):
 
     def overfull(self, share: Share) -> str:
         """What keeps so many from failing, in words; empty for nothing."""
-        total = self.planes * share.total
-        if self.faults is None or self.faults <= total:
-            return ""
-        return f"faults: {self.faults:,} is more than there is to fail, {total:,}"
+        return too_many(self.faults, self.planes * share.total)
 
     def chance(self, share: Share) -> float:
         """Of a fault, for each thing that can fail."""
