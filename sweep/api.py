@@ -60,12 +60,14 @@ class Plan:
     def __str__(self) -> str:
         cells = self.study.cells
         random = sum(cell.random for cell in cells)
+        sizes = {"models": self.study.models, "test sets": self.study.datasets, "families": self.study.family}
+        said = [f"{name} {len(there)}" for name, there in sizes.items() if name != "test sets" or len(there) > 1]
         seeds = len(self.study.seed_range)
         chips = f"{random} with {seeds} seeds each" if seeds else f"{random} with random chips"
         return text_table(
             (),
             [
-                ("study", f"{self.study.name}: models {len(self.study.models)}, families {len(self.study.family)}"),
+                ("study", f"{self.study.name}: {', '.join(said)}"),
                 ("cells", f"{len(cells)}: {chips}, {len(cells) - random} without randomness, one trial each"),
                 ("trials", f"{self.trials:,}: {self.done:,} done, {self.trials - self.done:,} to do"),
                 *(("means", line) for line in self.means),
@@ -240,7 +242,7 @@ def plan(
     study = prepared.study
     store, growth = open_store(prepared, out or Path(RUNS) / study.name)
     have = present(store, study.main, growth)
-    means, done = Means(study, have.sampled()).said(len(prepared.dataset)), count_done(study, have)
+    means, done = Means(study, have.sampled()).said([*map(len, prepared.datasets.values())]), count_done(study, have)
     reached = reach(study, prepared.networks, prepared.flow)
     changed = str(growth) if growth else ""
     room = str(room_for(prepared, memory, workers, address is None))

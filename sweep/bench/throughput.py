@@ -38,7 +38,7 @@ class Throughput:
         self._store.save(name=study.name)
         job = Job.of(prepared, self._store.folder.uri)
         self._runner = runner
-        self._runner.start(job, prepared.models, prepared.dataset)
+        self._runner.start(job, prepared.models, prepared.datasets)
         self._seeds = {cell: itertools.count() for cell in self._cells}
         self._batch: dict[str, int] = {}  # trials that are best run together,
         self._seconds: dict[str, float] = {}  # and what they take

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -53,8 +53,8 @@ class Controlled:
             by = known.factors.get(cell.id)
             errors = evaluator.weight_errors(cell.transforms) if by and len(by.values) else None
             if by and errors:
-                self._own[cell.id] = _Own(errors, _along_of(known, cell.model, errors), by)
-                if len(by.values) != 2 * len(known.gradients[cell.model]):
+                self._own[cell.id] = _Own(errors, _along_of(known, cell.subject, errors), by)
+                if len(by.values) != 2 * len(known.gradients[cell.subject]):
                     raise StoreError(f"{CONTROLS}: the factors of {cell.id} are not of its gradients; move it away")
         self._waiting: dict[str, list[tuple[int, npt.NDArray[np.float32]]]] = {cell: [] for cell in self._own}
         self._found = np.full(len(trials), np.nan)
@@ -88,14 +88,14 @@ class Controlled:
             self._waiting[cell] = []
 
 
-def gradients_of(prepared: Prepared, models: Collection[str]) -> Controls:
-    """Those of networks, made in the driver: whatever the workers are, they have the same."""
+def gradients_of(prepared: Prepared, cells: Iterable[Cell]) -> Controls:
+    """Those of the subjects of cells, made in the driver: whatever the workers are, they have the same."""
     from sweep.engine.gradients import margin_gradients
 
     found = {}
-    for model in sorted(models):
-        network, dataset = prepared.networks[model], prepared.dataset
-        found[model] = margin_gradients(network, Fed(network, dataset, prepared.study.rescale), dataset.labels)
+    for subject, cell in sorted({cell.subject: cell for cell in cells}.items()):
+        network, dataset = prepared.networks[cell.model], prepared.datasets[cell.dataset]
+        found[subject] = margin_gradients(network, Fed(network, dataset, prepared.study.rescale), dataset.labels)
     return Controls(found)
 
 
@@ -110,8 +110,8 @@ def fit(job: Job, evaluator: Evaluator, cell: Cell) -> Controls:
     begin, values = job.said[cell.id]
     known, errors = job.survey.controls, evaluator.weight_errors(cell.transforms)
     by = np.zeros(0)
-    if errors is not None and len(known.gradients.get(cell.model, ())):
-        along, parts, shared = _along_of(known, cell.model, errors), [], Shared()
+    if errors is not None and len(known.gradients.get(cell.subject, ())):
+        along, parts, shared = _along_of(known, cell.subject, errors), [], Shared()
         step = min(TOGETHER, max(1, FLOATS // len(errors.places)))
         for first in range(0, len(values), step):
             seeds = range(FIRST_SAMPLED + first, FIRST_SAMPLED + min(first + step, len(values)))
@@ -121,12 +121,12 @@ def fit(job: Job, evaluator: Evaluator, cell: Cell) -> Controls:
     return Controls(factors={cell.id: Factors(begin, by)})
 
 
-def _along_of(known: Controls, model: str, errors: WeightErrors) -> Along:
+def _along_of(known: Controls, subject: str, errors: WeightErrors) -> Along:
     """The directions of the errors of a cell, the same for all its levels."""
-    gradients = known.gradients.get(model, np.zeros((0, 0), np.float16))
+    gradients = known.gradients.get(subject, np.zeros((0, 0), np.float16))
     if gradients.shape[1] <= errors.places.max():
-        raise StoreError(f"{CONTROLS}: its gradients are of another network than {model}; move it away")
-    key = model, errors.stds.tobytes(), errors.places.tobytes()
+        raise StoreError(f"{CONTROLS}: its gradients are of another network than {subject}; move it away")
+    key = subject, errors.stds.tobytes(), errors.places.tobytes()
     if key not in _along or _along[key][0] is not gradients:
         while len(_along) >= _KEPT:
             _along.popitem(last=False)

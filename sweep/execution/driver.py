@@ -37,7 +37,7 @@ from sweep.execution.progress import Progress
 from sweep.execution.pulse import Pulse
 from sweep.execution.resume import open_store, present, remaining, survey_of
 from sweep.execution.runner import Runner
-from sweep.execution.sampled import HALF
+from sweep.execution.sampled import FEWEST, HALF
 from sweep.execution.trials import Trial
 from sweep.networks.backend import LIBRARIES, library
 from sweep.preparation.inputs import Prepared
@@ -91,7 +91,7 @@ def run(
         store, growth = open_store(prepared, place)
         how = {"threads": threads, "engine": engine, "deadline": deadline or DEADLINE_SECONDS, "memory": memory}
         how["backend"] = library()
-        job = Job.of(prepared, folder.uri, versions=versions(), survey=survey_of(prepared, folder), **how)
+        job = Job.of(prepared, folder.uri, versions=versions(), survey=survey_of(prepared, folder, growth), **how)
         ran = _Sweep(prepared, store, runner, job, chunk_trials, growth, wish, log).run()
         merge(store, job.study_digest, job.columns, list(job.cells))
         store.tidy()
@@ -153,8 +153,8 @@ class _Sweep:
             self._begin()
             return 0
         done = count_wanted(study) - len(full) + self._means.wanted - len(few)
-        images = len(self._prepared.dataset)
-        light = 1.0 if self._job.survey is None else min(1.0, (2 * HALF + BESIDE) / images)
+        images = [len(dataset) for dataset in self._prepared.datasets.values()]
+        light = 1.0 if self._job.survey is None else min(1.0, (2 * HALF + BESIDE) * len(images) / sum(images))
         total = done + len(full) + len(few)
         progress = self._shown(
             list(job.cells), done, total, target=study.precision, light=light, measure=study.measure_called(study.main)
@@ -200,10 +200,11 @@ class _Sweep:
 
         Whoever reads on has run what was given.
         """
-        survey, store, images = self._job.survey, self._store, len(self._prepared.dataset)
+        survey, store, images = self._job.survey, self._store, self._prepared.sizes
         pilots: list[Trial] = []
         if sampling and survey is not None:
-            pilots = [(c.id, PILOT) for c in self._job.cells.values() if c.random and c.id not in survey.pilots]
+            random = [cell.id for cell in self._job.cells.values() if cell.random]
+            pilots = [(c, PILOT) for c in random if images[c] >= FEWEST and c not in survey.pilots]
         yield [*pilots, *full] if pilots else full
         found = self._job.survey
         if pilots and found:
@@ -218,20 +219,22 @@ class _Sweep:
         """What finds by which factors the next chips of cells are controlled, where they are to be."""
         survey = self._job.survey
         said = {} if survey is None else self._means.uncontrolled(survey.controls.factors)
-        said = {cell: what for cell, what in said.items() if self._can(cell)}
+        said = {cell: what for cell, what in said.items() if self._can(cell) and self._prepared.sizes[cell] >= FEWEST}
         if survey is None or not said:
             return
-        lacking = {self._job.cells[cell].model for cell in said} - survey.controls.gradients.keys()
+        cells = (self._job.cells[cell] for cell in said)
+        lacking = [cell for cell in cells if cell.subject not in survey.controls.gradients]
         survey |= Survey(controls=gradients_of(self._prepared, lacking))
         self._job = replace(self._job, survey=survey, said=said)
         yield [(cell, FACTORS) for cell in said]
-        kept = keep_survey(self._store.folder, self._job.survey or survey, len(self._prepared.dataset))
+        kept = keep_survey(self._store.folder, self._job.survey or survey, self._prepared.sizes)
         self._job = replace(self._job, survey=kept, said={})
 
     def _can(self, cell: str) -> bool:
         """Whether chips of a cell that serve the mean alone can be evaluated."""
         survey = self._job.survey
-        return cell not in self._failures.given_up and (survey is None or cell in survey.pilots)
+        few = survey if self._prepared.sizes[cell] >= FEWEST else None
+        return cell not in self._failures.given_up and (few is None or cell in few.pilots)
 
     def _begin(self, **clock: Any) -> None:
         """Write what says of what study the folder is, with the entries of the clock where there is work to do."""
@@ -257,7 +260,7 @@ class _Sweep:
 
     def _start(self, progress: Progress) -> None:
         runner, prepared = self._runner, self._prepared
-        runner.start(self._job, prepared.models, prepared.dataset)
+        runner.start(self._job, prepared.models, prepared.datasets)
         joined = f"{runner.joined} joined; " if runner.joined else ""
         where = f"on {self._job.device}s, " if self._wish.kind != "cpu" else ""
         progress.note(

@@ -1,7 +1,8 @@
 """A study that has changed since its run was begun: what stays, what is hidden, what comes back, and what is refused.
 
-A level, a family or a network more or less changes which cells there are, and no trial of the others. Trials of cells
-that the study no longer has are moved to the folder `hidden`, and counted again when it has them once more.
+A level, a family, a network or a test set more or less changes which cells there are, and no trial of the others.
+Trials of cells that the study no longer has are moved to the folder `hidden`, and counted again when it has them once
+more.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sweep.errors import InputError, StoreError
+from sweep.execution.renamed import FILES, Renamed, sets_of
 from sweep.perturb.dataflow import DataFlow
 from sweep.preparation.inputs import Prepared
 from sweep.preparation.measured import files_in, named_in
@@ -23,10 +25,12 @@ from sweep.storage.paths import Folder
 from sweep.storage.schema import Expected, rows_of
 from sweep.storage.shards import Shard, commit, sound
 from sweep.storage.store import HIDDEN, Store
-from sweep.study.family import Cell
+from sweep.storage.surveys import keep_survey, read_survey
+from sweep.study.family import Cell, subject
+from sweep.study.sets import key_of
 from sweep.study.study import CODE, Study, digest
 
-_FILES, _MODEL = "files", "model "
+_FILES, _MODEL = FILES, "model "
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class Growth:
         new: ids of cells that the run does not have.
         gone: of cells that the study does not have.
         back: of new ones, those whose trials are hidden in the run, by the file that has them.
+        renamed: what is called otherwise now.
     """
 
     before: Study
@@ -48,9 +53,11 @@ class Growth:
     new: tuple[str, ...]
     gone: tuple[str, ...]
     back: Mapping[str, str]
+    renamed: Renamed
 
     def __str__(self) -> str:
         counts = {"new": len(self.new) - len(self.back), "back": len(self.back), "hidden": len(self.gone)}
+        counts["called otherwise"] = len(self.renamed.cells)
         cells = [f"{count:,} {what}" for what, count in counts.items() if count]
         return f"the study has changed since the run was begun; cells: {', '.join(cells)}"
 
@@ -76,6 +83,8 @@ class Growth:
         """
         now, before = digest(self.identity), store.manifest["study_digest"]
         others = {*store.manifest.get("others", [])}
+        if self.renamed.cells and (known := read_survey(store.folder, {})).pilots:
+            keep_survey(store.folder, self.renamed.survey(known), {})
         store.save(others=sorted({*others, now} - {before}))  # whose shards are of no use if this is interrupted
         done = False
         while not done:  # another driver may have committed meanwhile
@@ -85,6 +94,7 @@ class Growth:
             stay = [cell.id for cell in self.study.cells]
             tables, hidden = [], {**store.manifest.get(HIDDEN, {})}
             if table is not None:
+                table = self.renamed.table(table)
                 stays = pc.is_in(table["cell"], pa.array(stay))
                 tables.append(rows_of(table.filter(stays), self._cells(stay), self.study))
                 hidden |= self._hide(store, table.filter(pc.invert(stays)), before)
@@ -111,11 +121,11 @@ class Growth:
         """Put trials aside; what the manifest is to say of their cells."""
         if not table.num_rows:
             return {}
-        found, models = {}, {cell.id: cell.model for cell in self.before.cells}
+        found, cells = {}, {cell.id: cell for cell in self.before.cells}
         for name, part in parts(table, before, list(self.gone)).items():
             commit(store.folder, part, before, name, HIDDEN)
             for cell in part["cell"].unique().to_pylist():
-                own = digest(of_cell(store.manifest["identity"], cell, models[cell]))
+                own = digest(of_cell(store.manifest["identity"], cells[cell]))
                 found[cell] = {"file": name, "identity": own}
         return found
 
@@ -126,15 +136,20 @@ def growth_of(store: Store, prepared: Prepared) -> Growth | None:
     Raises InputError, with the differences, where trials of cells that both have would not be the same, or where they
     have no cell in common.
     """
-    old, new = store.manifest["identity"], prepared.identity
-    changes = list(_changes(old, new))
-    if not changes:
+    study, new = prepared.study, prepared.identity
+    if store.manifest["identity"] == new:
         return None
-    study = prepared.study
+    renamed = Renamed.of(store.manifest["identity"], new, study)
+    old = renamed.identity(store.manifest["identity"], new)
+    changes = list(_changes(old, new))
+    if not changes and not renamed.sets:
+        return None
     common = old["cells"].keys() & new["cells"].keys()
     own = {*store.manifest.get("ops", {}), *described(study)}  # transforms of plugins
     plain = not any(table["op"] in own for cell in common for table in new["cells"][cell])
     of_some = {f"{_MODEL}{label}" for label in _labels(old) ^ _labels(new)}
+    of_some |= (_subjects(old) ^ _subjects(new)) - _labels(old) - _labels(new)
+    of_some |= {key_of(label) for label in sets_of(old).keys() ^ sets_of(new).keys()}
     calibrated = (t for cell in study.cells if cell.id in common for t in cell.transforms if isinstance(t, DataFlow))
     anew = any(cell.recalibrated for cell in study.cells if cell.id in common)
     kept = {files for cell in common for files in files_in(new["cells"][cell])}
@@ -148,21 +163,24 @@ def growth_of(store: Store, prepared: Prepared) -> Growth | None:
             f"{_listed(wrong or changes)}\n  give this study another name, or another folder with --out"
         )
     before = read_study(store)
-    there, now = ({cell.id: cell.model for cell in found.cells} for found in (before, study))
-    fresh = tuple(cell for cell in now if cell not in there)
+    there, now = {cell.id for cell in before.cells}, {cell.id: cell for cell in study.cells}
+    stay = {renamed.cells.get(cell, cell) for cell in there}
+    fresh = tuple(cell for cell in now if cell not in stay)
+    gone = tuple(cell.id for cell in before.cells if renamed.cells.get(cell.id, cell.id) not in now)
     hidden = store.manifest.get(HIDDEN, {})
     back = {
         cell: hidden[cell]["file"]
         for cell in fresh
-        if cell in hidden and hidden[cell]["identity"] == digest(of_cell(new, cell, now[cell]))
+        if cell in hidden and hidden[cell]["identity"] == digest(of_cell(new, now[cell]))
     }
-    return Growth(before, study, new, fresh, tuple(cell for cell in there if cell not in now), back)
+    return Growth(before, study, new, fresh, gone, back, renamed)
 
 
-def of_cell(identity: Mapping[str, Any], cell: str, model: str) -> dict[str, Any]:
+def of_cell(identity: Mapping[str, Any], cell: Cell) -> dict[str, Any]:
     """All that the trials of one cell depend on, seeds apart."""
-    others = _labels(identity) - {model}
-    said: dict[str, Any] = {"root_seed": identity["root_seed"], "cell": identity["cells"].get(cell)}
+    others = (_labels(identity) - {cell.model}) | (_subjects(identity) - {cell.subject})
+    others |= {key_of(label) for label in sets_of(identity) if label != cell.dataset}
+    said: dict[str, Any] = {"root_seed": identity["root_seed"], "cell": identity["cells"].get(cell.id)}
     for part in identity.keys() - {"root_seed", "cells"}:
         said[part] = {key: entry for key, entry in identity[part].items() if key.removeprefix(_MODEL) not in others}
     own = files_in(said["cell"] or ())
@@ -222,6 +240,10 @@ def _is_growth(change: _Change, of_some: set[str], plain: bool) -> bool:
 
 def _labels(identity: Mapping[str, Any]) -> set[str]:
     return {name.removeprefix(_MODEL) for name in identity[_FILES] if name.startswith(_MODEL)}
+
+
+def _subjects(identity: Mapping[str, Any]) -> set[str]:
+    return {subject(model, label) for model in _labels(identity) for label in sets_of(identity)}
 
 
 def _listed(changes: list[_Change]) -> str:

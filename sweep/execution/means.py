@@ -65,16 +65,17 @@ class Means:
             more += max(0, min(probable, self._study.max_seeds or MOST_SEEDS) - len(seeds))
         return more
 
-    def said(self, images: int | None = None) -> list[str]:
-        """In words: what is asked for, what is there, what it will probably take; of a test set of so many images."""
+    def said(self, sizes: Collection[int] = ()) -> list[str]:
+        """In words: what is asked for, what is there, what it will probably take; of test sets of so many images."""
         study, cells = self._study, len(self._values)
         if not self.wanted:
             return []
-        done = sum(map(len, self._values.values()))
-        few = 2 * HALF if images is None or (study.images != "all" and images >= FEWEST) else images
+        done, images = sum(map(len, self._values.values())), max(sizes) if len({*sizes}) == 1 else None
+        seen = sorted({2 * HALF if study.images != "all" and n >= FEWEST else n for n in sizes} or {2 * HALF})
+        few, each = seen[0], f"{seen[0]:,}" if len(seen) == 1 else f"{seen[0]:,} to {seen[-1]:,}"
         if study.precision is None:
-            return [f"{self.wanted:,} chips on {few:,} images each: {done:,} done"]
-        lines = [f"each to ±{study.precision:g} points (95 %), from chips of their own on {few:,} images each"]
+            return [f"{self.wanted:,} chips on {each} images each: {done:,} done"]
+        lines = [f"each to ±{study.precision:g} points (95 %), from chips of their own on {each} images each"]
         total = self.wanted + self.forecast()
         if done < self.wanted and not done:
             typical = cells * _typical(study.precision / 100)

@@ -65,7 +65,7 @@ class Room:
 
 
 def room_for(prepared: Prepared, memory: int | None, workers: int | None, local: bool) -> Room:
-    """How many workers have room, and for how much of the images each.
+    """How many workers have room, and for how much of the images each; of several test sets, of the largest.
 
     Args:
         prepared: the study.
@@ -76,14 +76,18 @@ def room_for(prepared: Prepared, memory: int | None, workers: int | None, local:
     Raises:
         InputError: a worker does not fit into `memory`, or into what this machine has.
     """
-    shapes = [image_shape(prepared.dataset.images.shape, n.input_shape) for n in prepared.networks.values()]
-    one = 4 * max(int(np.prod(shape)) for shape in shapes)
+    networks, datasets = prepared.networks.values(), prepared.datasets.values()
+    ones = [
+        4 * max(int(np.prod(image_shape(dataset.images.shape, n.input_shape))) for n in networks)
+        for dataset in datasets
+    ]
+    one, every = max(ones), max(one * len(dataset) for one, dataset in zip(ones, datasets, strict=True))
     base = WORKER_BYTES + WEIGHTS * max(model.content.nbytes for model in prepared.models.values())
     if prepared.study.further:  # which need all scores of a trial
-        base += 8 * len(prepared.dataset) * max(n.outputs for n in prepared.networks.values())
+        base += 8 * max(map(len, datasets)) * max(n.outputs for n in networks)
     least = max(LEAST_BYTES, _FEWEST * one)
     anew = max((cell.recalibrated for cell in prepared.study.cells), default=0)
-    passing = RECALIBRATING * anew * max(largest_activation(n.model) for n in prepared.networks.values()) if anew else 0
+    passing = RECALIBRATING * anew * max(largest_activation(n.model) for n in networks) if anew else 0
     base += passing
     needed = f"a worker takes about {size_text(base + least)}"
     if passing:
@@ -91,7 +95,7 @@ def room_for(prepared: Prepared, memory: int | None, workers: int | None, local:
     if memory is not None and memory < base + least:
         raise InputError(f"--memory {size_text(memory)}: {needed}; give that or more")
     images = HELD_BYTES if memory is None else memory - base
-    room = Room(workers, base, max(least, images), one * len(prepared.dataset))
+    room = Room(workers, base, max(least, images), every)
     there = available() if local else None
     if there is None:
         return room

@@ -108,7 +108,7 @@ def _named(prepared: Prepared) -> Iterator[str]:
     for files in files_of(study):
         absolute = Path(files).expanduser().is_absolute()
         yield from [files] if absolute else matching_by_name(files, study.source)
-    for place in [study.dataset, study.calibration, *filter(is_own, study.measures)]:
+    for place in [*study.datasets.values(), study.calibration, *filter(is_own, study.measures)]:
         if place is not None:
             yield (function_in(place) or (place, ""))[0]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -34,10 +34,11 @@ def kind_of(trial: Trial) -> int:
 
 @dataclass(frozen=True)
 class Chunk:
-    """The trials that one task runs, all of one model and kind."""
+    """The trials that one task runs, all of one model, test set and kind."""
 
     model: str
     trials: tuple[Trial, ...]
+    dataset: str = ""
 
     @property
     def kind(self) -> int:
@@ -54,27 +55,26 @@ class Chunk:
         cells: dict[str, list[Trial]] = {}
         for trial in self.trials:
             cells.setdefault(trial[0], []).append(trial)
-        return [Chunk(self.model, tuple(trials)) for trials in cells.values()]
+        return [replace(self, trials=tuple(trials)) for trials in cells.values()]
 
     def without(self, cell: str) -> Chunk:
         """The same trials but those of a cell; there may be none."""
-        return Chunk(self.model, tuple(trial for trial in self.trials if trial[0] != cell))
+        return replace(self, trials=tuple(trial for trial in self.trials if trial[0] != cell))
 
     def halves(self) -> list[Chunk]:
         """The same trials, in two chunks."""
         middle = len(self.trials) // 2
-        return [Chunk(self.model, self.trials[:middle]), Chunk(self.model, self.trials[middle:])]
+        return [replace(self, trials=self.trials[:middle]), replace(self, trials=self.trials[middle:])]
 
 
 def wanted(study: Study) -> Trials:
-    """Every trial of a study: some seeds at a time through all cells of a model, so that all cells advance together.
+    """Every trial of a study: some seeds at a time through all cells of a model on a test set.
 
-    Seeds of one cell follow each other, because what a worker prepares for a cell serves them all.
+    So these advance together. Seeds of one cell follow each other, because what a worker prepares for a cell serves them all.
     """
     seeds = np.array(study.seed_range, np.int64)
     which, of_each = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)]
-    for model in study.models:
-        own = [i for i, cell in enumerate(study.cells) if cell.model == model]
+    for own in _by_place(study):
         fixed = [i for i in own if not study.cells[i].random]
         random = np.array([i for i in own if study.cells[i].random], np.int32)
         which.append(np.array(fixed, np.int32))
@@ -87,18 +87,27 @@ def wanted(study: Study) -> Trials:
 
 
 def sampled(study: Study, ranges: Mapping[str, range]) -> list[Trial]:
-    """Trials of chips that serve the mean alone, some seeds at a time through all cells of a model.
+    """Trials of chips that serve the mean alone, some seeds at a time through all cells of a model on a test set.
 
     `ranges` are the seeds of each cell, and may be empty.
     """
     trials: list[Trial] = []
-    for model in study.models:
-        own = {cell.id: ranges[cell.id] for cell in study.cells if cell.model == model and ranges.get(cell.id)}
+    for places in _by_place(study):
+        ids = [study.cells[i].id for i in places]
+        own = {cell: ranges[cell] for cell in ids if ranges.get(cell)}
         last = max((seeds.stop for seeds in own.values()), default=0)
         for start in range(FIRST_SAMPLED, last, SAMPLES_AT_A_TIME):
             for seed in range(start, start + SAMPLES_AT_A_TIME):
                 trials += [(cell, seed) for cell, seeds in own.items() if seed in seeds]
     return trials
+
+
+def _by_place(study: Study) -> list[list[int]]:
+    """Positions of the cells of each model on each test set."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for i, cell in enumerate(study.cells):
+        found.setdefault((cell.model, cell.dataset), []).append(i)
+    return list(found.values())
 
 
 def count_wanted(study: Study) -> int:
@@ -135,7 +144,7 @@ class Cutter:
     """Hands out the missing trials chunk by chunk, at sizes that may change on the way."""
 
     def __init__(self, study: Study, trials: Iterable[Trial]) -> None:
-        self._model = {cell.id: cell.model for cell in study.cells}
+        self._place = {cell.id: (cell.model, cell.dataset) for cell in study.cells}
         self._trials = Trials.of(trials)
         self._next = 0
 
@@ -150,17 +159,17 @@ class Cutter:
         return kind_of(self._trials[self._next])
 
     def cut(self, size: int) -> Chunk:
-        """The next chunk: at most `size` trials of one model and kind."""
+        """The next chunk: at most `size` trials of one model, test set and kind."""
         start = self._next
-        model = self._model[self._trials[start][0]]
+        model, dataset = place = self._place[self._trials[start][0]]
         kind = kind_of(self._trials[start])
         chosen = []
         for trial in self._trials[start : start + size]:
-            if self._model[trial[0]] != model or kind_of(trial) != kind:
+            if self._place[trial[0]] != place or kind_of(trial) != kind:
                 break
             chosen.append(trial)
         self._next = start + len(chosen)
-        return Chunk(model, tuple(chosen))
+        return Chunk(model, tuple(chosen), dataset)
 
     def drop(self, cell: str) -> int:
         """Hand out no more trials of a cell; returns how many were left."""

@@ -62,7 +62,9 @@ def present(store: Store, measure: str = ACCURACY.name, growth: Growth | None = 
     """The committed trials, and those that come back; what each says of its chip's accuracy, or another measure."""
     names = list(dict.fromkeys(["cell", "seed", "accuracy", "estimate", "control", measure]))
     returning = growth.returning(store.folder) if growth else None
-    tables = [table.select(names) for table in (store.table(names), returning) if table is not None]
+    there = store.table(names)
+    there = there if there is None or growth is None else growth.renamed.table(there)
+    tables = [table.select(names) for table in (there, returning) if table is not None]
     if not tables:
         return Found.of(())
     table = pa.concat_tables(tables)
@@ -71,11 +73,13 @@ def present(store: Store, measure: str = ACCURACY.name, growth: Growth | None = 
     return Found(trials, values_of(table, measure))
 
 
-def survey_of(prepared: Prepared, folder: Folder) -> Survey | None:
+def survey_of(prepared: Prepared, folder: Folder, growth: Growth | None = None) -> Survey | None:
     """What a run's folder knows of its images; None where no chip is to see a sample of them."""
-    if prepared.study.images == "all" or len(prepared.dataset) < FEWEST or not prepared.study.samples({}):
+    largest = max(map(len, prepared.datasets.values()))
+    if prepared.study.images == "all" or largest < FEWEST or not prepared.study.samples({}):
         return None
-    return read_survey(folder, len(prepared.dataset))
+    found = read_survey(folder, prepared.sizes)
+    return growth.renamed.survey(found) if growth else found
 
 
 def remaining(study: Study, have: Found) -> int:

@@ -26,8 +26,8 @@ class Runner(Protocol):
     def gather(self, tell: Callable[[str], None]) -> None:
         """Wait for those that are to run them, and `tell` how far that is; raises SweepError where they do not come."""
 
-    def start(self, job: Job, models: Mapping[str, ModelFile], dataset: Dataset) -> None:
-        """Make what all tasks share reachable for them."""
+    def start(self, job: Job, models: Mapping[str, ModelFile], datasets: Mapping[str, Dataset]) -> None:
+        """Make what tasks share reachable for them; models and test sets by label."""
 
     def update(self, job: Job) -> None:
         """Give this to the tasks to come, in place of the job that they were started with."""
@@ -93,8 +93,8 @@ class InlineRunner:
     def gather(self, tell: Callable[[str], None]) -> None:
         pass
 
-    def start(self, job: Job, models: Mapping[str, ModelFile], dataset: Dataset) -> None:
-        self._shared = (job, models, dataset)
+    def start(self, job: Job, models: Mapping[str, ModelFile], datasets: Mapping[str, Dataset]) -> None:
+        self._shared = (job, models, datasets)
 
     def update(self, job: Job) -> None:
         self._shared = (job, *self._shared[1:])
@@ -113,9 +113,9 @@ class InlineRunner:
         """Run the oldest chunk to its end."""
         if not self._queue:
             return None
-        job, models, dataset = self._shared
+        job, models, datasets = self._shared
         chunk = self._queue.popleft()
-        return run_chunk(job, models[chunk.model], dataset, chunk)
+        return run_chunk(job, models[chunk.model], datasets[chunk.dataset], chunk)
 
     def __enter__(self) -> Self:
         return self

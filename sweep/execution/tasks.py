@@ -106,7 +106,7 @@ class Tasks:
         if self._begun:
             self._runner.update(job)
         else:
-            self._runner.start(job, self._prepared.models, self._prepared.dataset)
+            self._runner.start(job, self._prepared.models, self._prepared.datasets)
             self._begun = True
 
     def _hand_over(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from sweep.data.datasets import Dataset
 from sweep.data.places import Place
 from sweep.errors import TaskError
 
-SPOOLED_FROM = 64 * 1024**2  # bytes of images that are written to a file, for workers of this machine to map
+SPOOLED_FROM = 64 * 1024**2  # bytes of all images that are written to files, for workers of this machine to map
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,19 @@ def packed(dataset: Dataset, whole: Any = None) -> Travelling | None:
     return Travelling(rest, dataset.place, reconstructs, whole)
 
 
-def spooled(dataset: Dataset, folder: str) -> Dataset:
-    """The dataset with a place: large images that have none are written to a file in this folder, if it has room."""
-    if dataset.place is not None or dataset.images.nbytes < SPOOLED_FROM:
+def spooled(datasets: Mapping[str, Dataset], folder: str) -> dict[str, Dataset]:
+    """Datasets with places: images that have none, and are large together, go into files in this folder, with room."""
+    held = sum(dataset.images.nbytes for dataset in datasets.values() if dataset.place is None)
+    if held < SPOOLED_FROM:
+        return dict(datasets)
+    return {label: _spooled(one, Path(folder) / f"images{i}.bin") for i, (label, one) in enumerate(datasets.items())}
+
+
+def _spooled(dataset: Dataset, path: Path) -> Dataset:
+    if dataset.place is not None:
         return dataset
-    images, path = dataset.images, Path(folder) / "images.bin"
-    step = max(1, SPOOLED_FROM * len(images) // images.nbytes)
+    images = dataset.images
+    step = max(1, SPOOLED_FROM * len(images) // max(1, images.nbytes))
     try:
         with path.open("wb") as file:
             for first in range(0, len(images), step):

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -151,10 +151,11 @@ def _again(store: Store, study: Study, sample: int, trust: bool) -> _Again:
     rows = [rows[i * len(rows) // sample] for i in range(sample)] if len(rows) > sample else rows
     stored = {(row["cell"], row["seed"]): row for row in rows}
     cells = {cell.id: cell for cell in study.cells}
-    groups: dict[tuple[str, str], list[Trial]] = {}
+    groups: dict[tuple[str, str, str], list[Trial]] = {}
     for row in rows:
         engine = row["engine"] if prepared.flow.get(row["cell"]) else "plain"
-        groups.setdefault((cells[row["cell"]].model, engine), []).append((row["cell"], row["seed"]))
+        cell = cells[row["cell"]]
+        groups.setdefault((cell.model, cell.dataset, engine), []).append((row["cell"], row["seed"]))
     different: list[tuple[Trial, str, str, int | None]] = []
     here = width()
     others = {
@@ -162,10 +163,10 @@ def _again(store: Store, study: Study, sample: int, trust: bool) -> _Again:
         for h in store.manifest.get("hosts", [])
         if h.get("width", here) != here or ("jax" in h) is not (library() == "jax")
     }
-    for (label, engine), trials in groups.items():
-        expected = Counter(cell for cell, _ in trials)
+    for (*place, engine), trials in groups.items():
+        expected = Counter(name for name, _ in trials)
         job = Job.of(prepared, engine=engine, survey=survey_of(prepared, store.folder), expected=expected)
-        for row in _evaluated(job, prepared, label, trials):
+        for row in _evaluated(job, prepared, place, trials):
             trial = (row["cell"], row["seed"])
             was = stored[trial]
             changed = [name for name in ("n_correct", *study.further) if not _same(name, was, row)]
@@ -195,7 +196,9 @@ def _apart(name: str, stored: Mapping[str, Any], now: Mapping[str, Any]) -> int 
     return apart if apart <= max(1, ROUNDED * images) else None
 
 
-def _evaluated(job: Job, prepared: Prepared, label: str, trials: list[Trial]) -> Iterator[dict[str, Any]]:
+def _evaluated(job: Job, prepared: Prepared, place: Sequence[str], trials: list[Trial]) -> Iterator[dict[str, Any]]:
+    """Trials of the model and the test set of these two labels."""
+    model, dataset = place
     for _, alike in itertools.groupby(sorted(trials, key=kind_of), kind_of):
-        chunk = Chunk(label, tuple(alike))
-        yield from evaluate_chunk(job, prepared.models[label], prepared.dataset, chunk)[0].to_pylist()
+        chunk = Chunk(model, tuple(alike), dataset)
+        yield from evaluate_chunk(job, prepared.models[model], prepared.datasets[dataset], chunk)[0].to_pylist()

@@ -74,7 +74,7 @@ _designs: OrderedDict[tuple[str, str], Design] = OrderedDict()
 _shared: OrderedDict[Any, Any] = OrderedDict()
 _networks: OrderedDict[str, Network] = OrderedDict()  # one process serves many chunks
 _evaluators: OrderedDict[tuple[object, ...], Evaluator] = OrderedDict()
-_expectations: OrderedDict[tuple[int, str], tuple[Mapping[str, float], Mapping[_Kind, float]]] = OrderedDict()
+_expectations: OrderedDict[tuple[object, ...], tuple[Mapping[str, float], Mapping[_Kind, float]]] = OrderedDict()
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ def evaluate_chunk(job: Job, model: ModelFile, dataset: Dataset, chunk: Chunk) -
     tables: list[pa.Table] = []
     notes: list[str] = []
     for kind, trials, evaluator in _alike(job, model, dataset, chunk):
-        if chunk.kind == FEW and job.survey is not None:
+        if chunk.kind == FEW and job.survey is not None and len(dataset) >= sampled.FEWEST:
             tables.append(_few(job, evaluator, kind, trials))
         else:
             rows, counted = list(_evaluate(job, evaluator, kind, trials)), ACCURACY.name in job.measures
@@ -281,7 +281,7 @@ def _alike(
         make = partial(Evaluator, network, dataset, *how, measures, budget)
         evaluator = _kept(_evaluators, key, _KEPT_EVALUATORS, make)
         many = chunk.kind != WHOLE or not job.expected
-        evaluator.backend(kind.varied, kind.block, inf if many else _expected(job, network, chunk.model).get(kind, inf))
+        evaluator.backend(kind.varied, kind.block, inf if many else _expected(job, network, chunk).get(kind, inf))
         yield kind, trials, evaluator
 
 
@@ -290,18 +290,19 @@ def _kind(job: Job, network: Network, cell: str) -> _Kind:
     return _Kind(varied(one, network.variables), sites_of(job.flow.get(cell, ())), block_of(one.transforms))
 
 
-def _expected(job: Job, network: Network, model: str) -> Mapping[_Kind, float]:
-    """How many trials of each kind, on all images, this worker has probably to do with a network."""
+def _expected(job: Job, network: Network, chunk: Chunk) -> Mapping[_Kind, float]:
+    """How many trials of each kind, on all images, this worker has probably to do with a network and a test set."""
+    place = chunk.model, chunk.dataset
 
     def sums() -> tuple[Mapping[str, float], Mapping[_Kind, float]]:
         found: dict[_Kind, float] = {}
         for cell, trials in job.expected.items():
-            if job.cells[cell].model == model:
+            if (job.cells[cell].model, job.cells[cell].dataset) == place:
                 kind = _kind(job, network, cell)
                 found[kind] = found.get(kind, 0.0) + trials
         return job.expected, found  # kept together, so that no other mapping gets this one's id
 
-    return _kept(_expectations, (id(job.expected), model), _KEPT_NETWORKS, sums)[1]
+    return _kept(_expectations, (id(job.expected), place), _KEPT_NETWORKS, sums)[1]
 
 
 def _evaluate(job: Job, evaluator: Evaluator, kind: _Kind, trials: list[tuple[Cell, int]]) -> Iterator[dict[str, Any]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from sweep.data.datasets import RESCALES, Dataset, load_dataset
 from sweep.data.formats.functions import has_run
@@ -18,9 +20,13 @@ from sweep.networks.loading import Network, check_fit, check_order, load_network
 from sweep.perturb.base import KERNELS, Selection, Transform
 from sweep.perturb.dataflow import DataFlow
 from sweep.perturb.selection import select, select_layers
+from sweep.study.family import subject
 from sweep.study.models import Named, code_for, in_memory, labelled, written
 from sweep.study.paths import in_run_folder, locate, locate_data, matching
+from sweep.study.sets import key_of, sets_labelled
 from sweep.study.study import Parsed
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -29,16 +35,19 @@ class Files:
 
     Attributes:
         models: by label, with what globs stand for.
-        found: the paths of their files, as `dataset` and `model LABEL`; models in memory have none.
-        dataset: the test set, or None.
-        wanted: what was read of it, for a further set of images.
+        sets: the paths of test sets by label, likewise.
+        found: the paths of their files, as `dataset` (of several `dataset LABEL`) and `model LABEL`; models in memory
+            have none.
+        datasets: the test sets that could be read, by label.
+        wanted: what was read of them, for a further set of images.
         networks: by label.
         problems: what is wrong with the others, and with the layers that the study selects.
     """
 
     models: Mapping[str, Named]
+    sets: Mapping[str, str]
     found: Mapping[str, Path]
-    dataset: Dataset | None
+    datasets: Mapping[str, Dataset]
     wanted: Wanted
     networks: Mapping[str, Network]
     problems: Sequence[str]
@@ -49,11 +58,13 @@ def read_files(named: Parsed, trust: bool) -> Files:
     found: dict[str, Path] = {}
     networks: dict[str, Network] = {}
     problems: list[str] = []
-    models = labelled(_expand(named, problems))
-    calibration = named.data.get("calibration")
-    data = [(key, path) for key, path in (("dataset", named.dataset), ("calibration", calibration)) if path is not None]
-    for key, path in data:
-        with collected(problems, f"{key}: "):
+    models = labelled(_models(named, problems))
+    sets = sets_labelled(_sets(named, problems))
+    data = [("dataset", key_of(label), path) for label, path in sets.items()]
+    if (calibration := named.data.get("calibration")) is not None:
+        data.append(("calibration", "calibration", calibration))
+    for said, key, path in data:
+        with collected(problems, f"{said}: "):
             found[key] = _allowed(locate_data(path, named.source), named)
     broken: dict[str, list[str]] = {label: [] for label in models}
     for label, model in models.items():
@@ -66,22 +77,24 @@ def read_files(named: Parsed, trust: bool) -> Files:
             with collected(broken[label], "model: "):
                 code = code_for(model, named.custom_objects, named.code)
                 networks[label] = _loaded(found.get(f"model {label}") or model, named.memory, trust, code)
-    images: Dataset | None = None
+    datasets: dict[str, Dataset] = {}
     wanted = Wanted(x=named.data.get("x"), y=named.data.get("y"), channels=_channels(networks.values()))
-    if "dataset" in found:
-        with collected(problems, "dataset: "):
-            images = load_dataset(found["dataset"], wanted, named.data.get("labels"))
+    for label in sets:
+        if key_of(label) in found:
+            with collected(problems, "dataset: "):
+                datasets[label] = load_dataset(found[key_of(label)], wanted, named.data.get("labels"))
     for label in models:
         problems += broken[label]
         if label not in networks:
             continue
         network, file = networks[label], found.get(f"model {label}") or written(models[label])
-        if images is not None:
-            problems += [f"model: {file}: {problem}" for problem in check_fit(network, images, named.measures)]
+        for dataset, images in datasets.items():
+            on = f" ({dataset})" if dataset else ""
+            problems += [f"model: {file}: {problem}{on}" for problem in check_fit(network, images, named.measures)]
             order = check_order(network, images, "labels" in named.data)
-            problems += [f"labels: {problem} ({label})" for problem in order]
+            problems += [f"labels: {problem} ({subject(label, dataset)})" for problem in order]
             if named.rescale in (None, *RESCALES):  # what else it may be is told elsewhere
-                with collected(problems, after=f" ({label})"):
+                with collected(problems, after=f" ({subject(label, dataset)})"):
                     rescale_of(network, images, named.rescale)
         missed: list[str] = []
         for (at, table_at), transform, layers, which in named.layers:
@@ -91,7 +104,8 @@ def read_files(named: Parsed, trust: bool) -> Files:
                 with collected(missed, f"{at}: ", f" ({label})"):
                     layers_of(network, transform, layers, which)
         problems += dict.fromkeys(missed)
-    return Files(models, found, images, wanted, networks, [f"{named.source}: {problem}" for problem in problems])
+    problems = [f"{named.source}: {problem}" for problem in problems]
+    return Files(models, sets, found, datasets, wanted, networks, problems)
 
 
 def _allowed(path: Path, named: Parsed) -> Path:
@@ -122,19 +136,45 @@ def _loaded(file: Path | Named, memory: Mapping[str, bytes], trust: bool, code: 
     return load_network_bytes(memory[written(file)], ".keras", trust, code, shown=written(file))
 
 
-def _expand(named: Parsed, problems: list[str]) -> list[Named]:
-    """The paths, with the files that globs among them name; globs that name none, or one again, are `problems`."""
-    paths: list[Named] = []
-    for model in named.models:
-        if not isinstance(model, str) or in_memory(model) or not any(c in model for c in "*?["):
-            paths.append(model)
-            continue
+def _models(named: Parsed, problems: list[str]) -> list[Named]:
+    """The networks, with the files that globs among them name; globs that name none, or one again, are `problems`."""
+
+    def stands_for(model: Named) -> list[Named]:
+        if not isinstance(model, str) or in_memory(model) or not _is_glob(model):
+            return [model]
         matches = [path for path in matching(model, named.source) if path.suffix in SUFFIXES]
         if not matches:
             problems.append(f"model: {model!r} matches no file ({', '.join(SUFFIXES)})")
-        paths += [_shown(path) for path in matches]
-    once = [model for i, model in enumerate(paths) if model not in paths[:i]]
-    problems += [f"model: {model!r} is listed twice" for model in once if paths.count(model) > 1]
+        return [_shown(path) for path in matches]
+
+    return _once("model", named.models, stands_for, problems)
+
+
+def _sets(named: Parsed, problems: list[str]) -> list[str]:
+    """The test sets, likewise; a path of a file that is there is no glob."""
+
+    def stands_for(place: str) -> list[str]:
+        if not _is_glob(place):
+            return [place]
+        with contextlib.suppress(InputError):
+            locate_data(place, named.source)
+            return [place]
+        matches = matching(place, named.source)
+        if not matches:
+            problems.append(f"dataset: {place!r} matches no file")
+        return [_shown(path) for path in matches]
+
+    return _once("dataset", named.datasets, stands_for, problems)
+
+
+def _is_glob(place: str) -> bool:
+    return any(c in place for c in "*?[")
+
+
+def _once(key: str, named: Sequence[T], stands_for: Callable[[T], list[T]], problems: list[str]) -> list[T]:
+    paths = [path for one in named for path in stands_for(one)]
+    once = [path for i, path in enumerate(paths) if path not in paths[:i]]
+    problems += [f"{key}: {path!r} is listed twice" for path in once if paths.count(path) > 1]
     return once
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +30,9 @@ from sweep.preparation.chips import recalibration_of
 from sweep.preparation.files import Files, layers_of, read_files
 from sweep.preparation.measured import chip_digests, chips_said, with_chips
 from sweep.preparation.sites import Flow, Placed, place, sites_of
-from sweep.study.family import CALIBRATION_IMAGES, CLEAN, PER_LAYER, Family
+from sweep.study.family import CALIBRATION_IMAGES, CLEAN, PER_LAYER, Family, subject
 from sweep.study.models import code_for, written
+from sweep.study.sets import key_of
 from sweep.study.study import Parsed, Study, digest
 
 
@@ -57,7 +60,7 @@ class Prepared:
     Attributes:
         study: with globs and "per-layer" written out.
         models: by label.
-        dataset: the test set.
+        datasets: the test sets by label, which is empty of the only one.
         identity: all that the results depend on.
         flow: what acts on the data flow, by cell.
         networks: the models, loaded.
@@ -67,7 +70,7 @@ class Prepared:
 
     study: Study
     models: Mapping[str, ModelFile]
-    dataset: Dataset
+    datasets: Mapping[str, Dataset]
     identity: dict[str, Any]
     flow: Flow
     networks: Mapping[str, Network]
@@ -75,22 +78,38 @@ class Prepared:
     calibration: Dataset | None = None
 
     @property
+    def dataset(self) -> Dataset:
+        """The only test set, or the first of several."""
+        return next(iter(self.datasets.values()))
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """How many images the test set of each cell has, by the cell's id."""
+        return {cell.id: len(self.datasets[cell.dataset]) for cell in self.study.cells}
+
+    @property
     def chance(self) -> dict[str, float]:
-        """The accuracy by chance of each model whose outputs are classes, by label."""
+        """The accuracy by chance of models whose outputs are classes, by label; of several test sets on each."""
         return {
-            label: chance(self.dataset.labels, network.outputs)
+            subject(label, name): chance(dataset.labels, network.outputs)
             for label, network in self.networks.items()
-            if not task_of(network, self.dataset).no_classes
+            for name, dataset in self.datasets.items()
+            if not task_of(network, dataset).no_classes
         }
 
     def fed(self) -> list[str]:
         """What goes into the networks and what they are asked for, a line for those of which the same is true."""
-        lines: dict[str, list[str]] = {}
-        labels = _said(self.dataset)
-        for label, network in self.networks.items():
-            text = f"{fed(network, self.dataset, self.study.rescale)}; {labels}, {network.outputs} outputs"
-            lines.setdefault(text, []).append(label)
-        return [text if len(lines) == 1 else f"{text} ({', '.join(labels)})" for text, labels in lines.items()]
+        found = []
+        for name, dataset in self.datasets.items():
+            lines: dict[str, list[str]] = {}
+            head, labels = f"{name}: {len(dataset):,} " if name else "", _said(dataset)
+            for label, network in self.networks.items():
+                text = f"{head}{fed(network, dataset, self.study.rescale)}; {labels}, {network.outputs} outputs"
+                lines.setdefault(text, []).append(label)
+            found += [text if len(lines) == 1 else f"{text} ({', '.join(of)})" for text, of in lines.items()]
+        if len(self.datasets) > 1 and self.study.calibration is None and _calibrated(self.study):
+            found.append(f"for ranges and statistics the training images of {next(iter(self.datasets))}, the first")
+        return found
 
     def chips(self) -> list[str]:
         """What files of chips there are, a line for each set."""
@@ -112,13 +131,14 @@ def prepare(study: Study | Parsed, trust: bool = False) -> Prepared:
     found, training = parsed.study, None
     files = read_files(parsed, trust)
     problems = [*parsed.problems, *files.problems]
-    if found is not None and files.dataset is not None:
+    if found is not None and next(iter(files.sets), None) in files.datasets:
         training = _training_images(found, files, problems)
-    if problems or found is None or files.dataset is None:
+    if problems or found is None:
         raise InputError(dict.fromkeys(problems))
-    paths = list(files.models.values())  # what globs stand for
+    paths, sets = list(files.models.values()), list(files.sets.values())  # what globs stand for
     study = found if paths == list(found.models.values()) else found.but(model=paths)
-    problems = [f"{study.source}: {problem}" for problem in _unsteady(study, files.networks, files.dataset)]
+    study = study if sets == list(study.datasets.values()) else study.but(dataset=sets)
+    problems = [f"{study.source}: {problem}" for problem in _unsteady(study, files.networks, files.datasets)]
     if problems:
         raise InputError(problems)
     study = with_layers(study, files.networks)
@@ -129,10 +149,10 @@ def prepare(study: Study | Parsed, trust: bool = False) -> Prepared:
     if problems:
         raise InputError(problems)
     flow: dict[str, tuple[Placed, ...]] = {}
-    for label, network in files.networks.items():
-        cells = [cell for cell in study.cells if cell.model == label]
-        with collected(problems, f"{study.source}: ", f" ({label})"):
-            flow.update(place(cells, network, (files.dataset, training), study.rescale))
+    for (label, network), (name, dataset) in itertools.product(files.networks.items(), files.datasets.items()):
+        cells = [cell for cell in study.cells if (cell.model, cell.dataset) == (label, name)]
+        with collected(problems, f"{study.source}: ", f" ({subject(label, name)})"):
+            flow.update(place(cells, network, (dataset, training), study.rescale))
     most = max(CALIBRATION_IMAGES, *(family.recalibrated for family in study.family))
     calibration = None if training is None else training.first(most)
     problems += _unfit_for_recalibration(study, files.networks, flow, calibration)
@@ -143,18 +163,23 @@ def prepare(study: Study | Parsed, trust: bool = False) -> Prepared:
         content = parsed.memory.get(written(files.models[label]))
         code = code_for(files.models[label], parsed.custom_objects, parsed.code or {})
         models[label] = _model_file(files.found.get(f"model {label}"), content, network, code)
-    digests = {"dataset": files.dataset.digest, **{f"model {m}": f.digest for m, f in models.items()}}
-    if training is not None and training.digest != files.dataset.digest and _calibrated(study):
+    digests = {key_of(name): dataset.digest for name, dataset in files.datasets.items()}
+    digests |= {f"model {m}": f.digest for m, f in models.items()}
+    if training is not None and _calibrated(study) and training.digest != digests.get(key_of("")):
         digests["calibration"] = training.digest
     if in_files:
         digests |= chip_digests(study)
     identity = study.identity(digests)
-    rescales = {label: rescale_of(n, files.dataset, study.rescale) for label, n in files.networks.items()}
+    rescales = {
+        subject(label, name): rescale_of(network, dataset, study.rescale)
+        for label, network in files.networks.items()
+        for name, dataset in files.datasets.items()
+    }
     if special := {label: rescale for label, rescale in rescales.items() if rescale not in (None, DEFAULT)}:
         identity["rescale"] = special
     if matrices := {label: own for label, n in files.networks.items() if (own := _own_matrices(n))}:
         identity["matrices of own layers"] = matrices
-    return Prepared(study, models, files.dataset, identity, flow, files.networks, trust, calibration)
+    return Prepared(study, models, files.datasets, identity, flow, files.networks, trust, calibration)
 
 
 def _own_matrices(network: Network) -> list[str]:
@@ -165,11 +190,11 @@ def _own_matrices(network: Network) -> list[str]:
 _steady: set[tuple[str, str, str | None]] = set()  # networks whose scores were found to be their own, with their data
 
 
-def _unsteady(study: Study, networks: Mapping[str, Network], dataset: Dataset) -> Iterator[str]:
+def _unsteady(study: Study, networks: Mapping[str, Network], datasets: Mapping[str, Dataset]) -> Iterator[str]:
     """Networks whose scores are not a function of their image alone; asked once a process."""
     from sweep.engine.proof import IMAGES, inference_problem
 
-    for label, network in networks.items():
+    for (label, network), dataset in itertools.product(networks.items(), datasets.values()):
         key = (network.digest, dataset.digest, study.rescale)
         if key in _steady:
             continue
@@ -237,7 +262,8 @@ def _unfit_for_recalibration(
     for i, family in enumerate(study.family):
         for label, network in networks.items() if family.recalibrate else ():
             problems: list[str] = []
-            cells = {sites_of(flow.get(cell.id, ())): cell for cell in family.cells(label)}
+            own = [cell for cell in study.cells if (cell.model, cell.family) == (label, family.name)]
+            cells = {sites_of(flow.get(cell.id, ())): cell for cell in own}
             with collected(problems, f"{study.source}: family[{i}].recalibrate: ", f" ({label})"):
                 for cell in cells.values():
                     made = recalibration_of(cell, network, flow.get(cell.id, ()), calibration, study.rescale)
@@ -254,18 +280,20 @@ def _reached_layers(family: Family, label: str, network: Network) -> list[str]:
 def _training_images(study: Study, files: Files, problems: list[str]) -> Dataset | None:
     """The training images, if a transform of the data flow may want to know what it acts on, or chips are recalibrated.
 
-    Where they cannot be read, this joins the problems if one must know, or if the study names them.
+    Of several test sets, those of the first, unless the study names others. Where they cannot be read, this joins the
+    problems if one must know, or if the study names them.
     """
     every = (t for family in study.family for choices in family.choices for t in choices)
     wanting, place = _calibrated(study), files.found.get("calibration")
     if place is None and not wanting and not any(isinstance(t, DataFlow) for t in every):
         return None
     key, split = ("calibration", "calibration") if place else ("dataset", "train")
+    first = files.found[key_of(next(iter(files.sets)))]
     after = f"; {wanting} training images" if wanting else ""
     found: list[str] = []
     with collected(found, f"{study.source}: {key}: ", after):
         wanted = replace(files.wanted, x=files.wanted.x if place else None, y=None, split=split, labelled=False)
-        training = load_dataset(place or files.found["dataset"], wanted)
+        training = load_dataset(place or first, wanted)
         if wrong := [p for network in files.networks.values() for p in check_shape(network, training)]:
             raise InputError(dict.fromkeys(wrong))
         return training

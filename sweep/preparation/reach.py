@@ -18,10 +18,11 @@ _NAMED = 8  # layers; of more, only the kinds are told
 
 def reach(study: Study, networks: Mapping[str, Network], flow: Flow) -> list[str]:
     """Lines such as "gaussian, uniform: weights of conv1 72, fc 4,000 of 4,010; nothing of bn"."""
-    lines = []
+    lines, first = [], next(iter(study.datasets))
     for label, network in networks.items():
         families: dict[str, list[str]] = {}
-        own = (cell for cell in study.cells if cell.model == label and cell.family != CLEAN)
+        on_one = (cell for cell in study.cells if (cell.model, cell.dataset) == (label, first))
+        own = (cell for cell in on_one if cell.family != CLEAN)
         for family, cells in itertools.groupby(own, lambda cell: cell.family):
             families.setdefault("; ".join(_said(list(cells), network, flow)), []).append(family)
         where = f" ({label})" if len(networks) > 1 else ""

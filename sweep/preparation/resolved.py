@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from sweep.networks.loading import Network
-from sweep.perturb.base import Array
+from sweep.perturb.base import Array, Transform
 from sweep.perturb.dataflow import DataFlow
 from sweep.perturb.perturbation import shares
 from sweep.perturb.selection import selected
@@ -42,9 +42,12 @@ def resolved_table(study: Study, networks: Mapping[str, Network], flow: Flow) ->
     rows: list[dict[str, Any]] = []
     for label, network in networks.items():
         weights = [np.asarray(w) for w in network.model.get_weights()]
+        known: dict[tuple[Transform, ...], list[dict[str, Any]]] = {}  # the same on each test set
         for cell in study.cells:
             if cell.model == label:
-                rows += _of_weights(study, cell, network, weights)
+                if cell.transforms not in known:
+                    known[cell.transforms] = list(_of_weights(study, cell, network, weights))
+                rows += [{**row, **_names(cell, row["position"], row["op"])} for row in known[cell.transforms]]
                 rows += _of_activations(cell, flow)
     return pa.Table.from_pylist(rows, SCHEMA)
 

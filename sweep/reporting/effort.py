@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from sweep.reporting.chips import is_whole, precise_values
-from sweep.reporting.summary import KEYS
+from sweep.reporting.summary import KEYS, subjects_of
 from sweep.statistics.estimates import ROUNDING, student
 from sweep.texts import duration, number
 
@@ -18,7 +18,7 @@ def effort(trials: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame | None:
 
     With s the standard deviation between chips, a 95 % interval of half-width h asks for (t · s/h)² chips, t of the
     sampled ones. One such chip takes the median time of the cell's trials, where it has none of those of all random
-    cells of its network, or else of the run.
+    cells of its network (on its test set, where there are several), or else of the run.
 
     Args:
         trials: of a run, as in `chips.is_whole`; of `seconds`, those that are there.
@@ -35,9 +35,11 @@ def effort(trials: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame | None:
         return None
     whole = is_whole(trials)
     times = trials["seconds"] if "seconds" in trials else pd.Series(np.nan, trials.index)
-    full, random = trials[["model", "cell"]][whole].assign(seconds=times[whole]), summary["trials"].gt(1)
+    full, random = trials[["cell"]][whole].assign(seconds=times[whole]), summary["trials"].gt(1)
     full = full[full["cell"].isin(summary.loc[random | summary["sampled"].gt(0), "cell"])]
-    of_cell, of_model = (full.groupby(key)["seconds"].median() for key in ("cell", "model"))
+    subjects = subjects_of(summary, set(summary.columns)).set_axis(summary["cell"])
+    of_cell = full.groupby("cell")["seconds"].median()
+    of_subject = full.groupby(full["cell"].map(subjects))["seconds"].median()
     few = trials[["cell", "n_images"]][~whole].assign(seconds=times[~whole], value=precise_values(trials)[~whole])
     rows, of_cells = [], {row["cell"]: row for row in summary.to_dict("records")}
     for cell, group in few.groupby("cell", sort=False):
@@ -49,7 +51,7 @@ def effort(trials: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame | None:
         wanted = (student(chips - 1) * row["std"] / reach) ** 2 if reach > 0 else np.nan
         wanted = max(np.ceil(wanted), _FEWEST) if np.isfinite(wanted) else np.nan
         seconds = float(group["seconds"].sum(min_count=chips))
-        typical = (of_cell.get(cell), of_model.get(row["model"]), full["seconds"].median())
+        typical = (of_cell.get(cell), of_subject.get(subjects[cell]), full["seconds"].median())
         whole_seconds = wanted * next((each for each in typical if each is not None and each > 0), np.nan)
         times_as_much = whole_seconds / seconds if seconds > 0 else np.nan
         if np.isnan(times_as_much) and not pd.isna(row["n_images"]):

@@ -18,7 +18,7 @@ from sweep.reporting.published import compare_families, fits, percentiles
 from sweep.reporting.tables.frames import Answer
 from sweep.statistics.inversion import check_claims, equivalent_levels, thresholds
 from sweep.statistics.monotone import Curve, curve_of
-from sweep.study.family import Family
+from sweep.study.family import DATASET, Family
 from sweep.study.study import Study
 from sweep.texts import percent
 
@@ -29,7 +29,7 @@ SHARES = (0.1, 0.2, 0.5)
 
 
 class _Swept(NamedTuple):
-    """A family that sweeps one number.
+    """A family that sweeps one number, of one network on one test set, whose label is empty where it is the only one.
 
     Attributes:
         curve: of what the means come from.
@@ -38,6 +38,7 @@ class _Swept(NamedTuple):
     """
 
     model: str
+    dataset: str
     family: Family
     parameter: str
     curve: Curve
@@ -70,8 +71,9 @@ def fixed_cells(study: Study) -> list[str]:
 
 def _thresholds(study: Study, trials: pd.DataFrame, measure: Measure) -> Iterator[Answer]:
     parts, labels = [], parameter_labels(study)
-    for model, family, parameter, curve, chips in _curves(study, trials, measure):
-        clean, label = _clean(study, trials, model, measure), labels[family.name, parameter]
+    for swept in _curves(study, trials, measure):
+        _, _, family, parameter, curve, chips = swept
+        clean, label = _clean(study, trials, swept, measure), labels[family.name, parameter]
         lowest = {"linear": -math.inf, "square": 0.0, "log": math.ulp(0.0)}[label.spacing]
         if clean is None or curve.levels.min() < lowest or not (measure.fraction or clean):
             continue
@@ -82,7 +84,7 @@ def _thresholds(study: Study, trials: pd.DataFrame, measure: Measure) -> Iterato
                 continue
             found = thresholds(of, sign * clean, drops, quantile, label.worse == "low", label.spacing)
             found = [row._replace(limit=sign * row.limit) for row in found]
-            names = {"model": model, "family": family.name, "parameter": parameter, "of": statistic}
+            names = {**_place(swept), "family": family.name, "parameter": parameter, "of": statistic}
             parts.append(_named(pd.DataFrame(found), **names))
     if not parts:
         return
@@ -106,10 +108,10 @@ def _equivalence(study: Study, trials: pd.DataFrame, measure: Measure) -> Iterat
     several = len({r.family.name for r in rounding}) > 1
     levels, claims = [], []
     for (n, std), r in itertools.product(noise, rounding):
-        if n.model != r.model:
+        if _place(n) != _place(r):
             continue
         found = equivalent_levels(n.curve, r.curve, std)
-        names = {"model": n.model, "noise": n.family.name} | ({"rounding": r.family.name} if several else {})
+        names = {**_place(n), "noise": n.family.name} | ({"rounding": r.family.name} if several else {})
         table = pd.DataFrame(found._asdict())
         if measure.name != ACCURACY.name:
             table = table.rename(columns={"accuracy": measure.name})
@@ -141,6 +143,10 @@ def _equivalence(study: Study, trials: pd.DataFrame, measure: Measure) -> Iterat
             "within the interval.",
             ("difference",),
         )
+
+
+def _place(swept: _Swept) -> dict[str, str]:
+    return {"model": swept.model, **({DATASET: swept.dataset} if swept.dataset else {})}
 
 
 def _named(table: pd.DataFrame, **names: str) -> pd.DataFrame:
@@ -212,21 +218,22 @@ def _curves(study: Study, trials: pd.DataFrame, measure: Measure) -> Iterator[_S
         few = rows.get(FEW, False)
         return curve_of(rows[parameter], rows["seed"], values, rows["cell"].isin(fixed), few, bounded)
 
-    for model in study.models:
-        for family in study.family:
-            swept = list(family.swept)
-            if family.sensitivity or len(swept) != 1 or study.columns[swept[0]] not in (int, float):
-                continue
-            own = [t[(t["model"] == model) & (t["family"] == family.name)] for t in (means, counted)]
-            of_means, of_chips = (curve(rows, swept[0]) for rows in own)
-            if of_means is not None:
-                yield _Swept(model, family, swept[0], of_means, of_chips)
+    for model, dataset, family in itertools.product(study.models, study.datasets, study.family):
+        swept = list(family.swept)
+        if family.sensitivity or len(swept) != 1 or study.columns[swept[0]] not in (int, float):
+            continue
+        own = [t[(t["model"] == model) & (t["family"] == family.name)] for t in (means, counted)]
+        own = [t[t[DATASET] == dataset] for t in own] if dataset else own
+        of_means, of_chips = (curve(rows, swept[0]) for rows in own)
+        if of_means is not None:
+            yield _Swept(model, dataset, family, swept[0], of_means, of_chips)
 
 
-def _clean(study: Study, trials: pd.DataFrame, model: str, measure: Measure) -> float | None:
+def _clean(study: Study, trials: pd.DataFrame, swept: _Swept, measure: Measure) -> float | None:
     """The value without perturbation: the clean network's, or in an older run that at scale or rate 0 or 32 bits."""
     for cell in study.cells:
-        if cell.model == model and all(t.is_identity for t in cell.transforms):
+        place = cell.model, cell.dataset
+        if place == (swept.model, swept.dataset) and all(t.is_identity for t in cell.transforms):
             found = trials.loc[trials["cell"] == cell.id, measure.name]
             if len(found):
                 return float(found.iloc[0])

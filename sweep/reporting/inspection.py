@@ -136,7 +136,7 @@ class Chip:
         )
 
     def _name(self, label: Any) -> str:
-        return str(dict(enumerate(self._prepared.dataset.classes)).get(int(label), label))
+        return str(dict(enumerate(self._prepared.datasets[self._cell.dataset].classes)).get(int(label), label))
 
     @property
     def _cell(self) -> Cell:
@@ -152,7 +152,8 @@ class Chip:
         measure = Measure("kept", lambda outputs: kept.append(outputs) or 0.0, "")  # type: ignore[func-returns-value]
         engine = self._stored.get("engine", "plain") if placed else "plain"  # one trial; rounding is by its own way
         study = prepared.study
-        evaluator = Evaluator(network, prepared.dataset, engine, sites_of(placed), study.rescale, [measure])
+        dataset = prepared.datasets[cell.dataset]
+        evaluator = Evaluator(network, dataset, engine, sites_of(placed), study.rescale, [measure])
         given = self._entries(evaluator.weights)
         evaluator.count([given], varied(cell, network.variables), block_of(cell.transforms))
         return kept[-1]
@@ -176,7 +177,7 @@ def chip(store: Store, cell: str, seed: int, trust_model: bool = False, trust_pl
     store.expect(prepared.study)
     table = store.table()
     rows = [] if table is None else table.select(["cell", "seed", "n_correct", "n_images", "engine"]).to_pylist()
-    whole = len(prepared.dataset)
+    whole = prepared.sizes[cell]
     stored = [row for row in rows if (row["cell"], row["seed"], row["n_images"]) == (cell, seed, whole)]
     return Chip(cell, seed, prepared, stored[0] if stored else {})
 

@@ -51,7 +51,7 @@ def log_to_mlflow(run: Results, experiment: str | None = None) -> str:
             {
                 "study": study.name,
                 "models": ", ".join(study.models)[:_LONGEST_VALUE],
-                "dataset": study.dataset[:_LONGEST_VALUE],
+                "dataset": ", ".join(study.datasets.values())[:_LONGEST_VALUE],
                 "seeds": f"{seeds.start} to {seeds.start + len(seeds) - 1}" if len(seeds) else "none",
                 **precise,
                 "root_seed": study.root_seed,

@@ -16,7 +16,7 @@ from sweep.statistics import estimates
 from sweep.statistics.estimates import ROUNDING
 from sweep.statistics.precision import precise_mean, spread
 from sweep.statistics.variance_components import Components, decompose
-from sweep.study.family import CLEAN
+from sweep.study.family import CLEAN, DATASET, subject
 
 KEYS = ("model", "family", "cell")
 """The columns that name a cell; they open every summary, before the swept parameters."""
@@ -64,7 +64,8 @@ def summarise(
         parameters: names of the columns of swept parameters.
         deterministic: ids of the cells without randomness. Their one trial is exact for this test set: standard
             deviation 0, intervals of no width; on new images they have Wilson's interval.
-        chance: accuracy (a fraction) by chance, by model, where it is known.
+        chance: accuracy (a fraction) by chance, where it is known, by model, or of several test sets by model and set
+            (`sweep.study.family.subject`).
         clean: ids of the cells of unperturbed networks; None for those of the family `clean` without randomness.
         published: accuracy (a fraction) that someone else reported for a cell, by cell id; ids of cells that
             have no trials yet are passed over.
@@ -100,7 +101,8 @@ def summarise(
     summary = trials.loc[~trials.duplicated(keys), [*keys, *parameters]].reset_index(drop=True)
     whole, precise = is_whole(trials), precise_values(trials)
     accuracies, sizes = trials[measure.name].to_numpy(dtype=np.float64), trials["n_images"].to_numpy()
-    of_run = _only(sizes[whole])
+    sets = trials[DATASET].to_numpy() if DATASET in parameters else np.zeros(len(trials), np.int8)
+    of_sets = {name: _only(sizes[whole & (sets == name)]) for name in np.unique(sets)}
     counts: list[tuple[int, int]] = []
     images: list[int | None] = []
     rows: list[tuple[float, ...]] = []
@@ -109,7 +111,7 @@ def summarise(
         seen, values = at[whole[at]], precise[at]
         accuracy = accuracies[seen]
         counts.append((len(seen), len(at) - len(seen)))
-        images.append(_only(sizes[seen]) if len(seen) else of_run)
+        images.append(_only(sizes[seen]) if len(seen) else of_sets[sets[at[0]]])
         disagrees.append(np.nan)
         if cell in deterministic:
             rows.append(_exact(str(cell), accuracy, images[-1], measure))
@@ -128,20 +130,28 @@ def summarise(
         summary["nonfinite"] = summary["cell"].map(void).astype(np.int64)
     of_clean = summary["family"].eq(CLEAN) & summary["cell"].isin(list(deterministic if clean is None else clean))
     if of_clean.any():
-        unperturbed = summary[of_clean].drop_duplicates("model").set_index("model")["mean"]
-        without = summary["model"].map(unperturbed)
+        subjects = subjects_of(summary, parameters)
+        unperturbed = summary["mean"][of_clean].set_axis(subjects[of_clean])
+        without = subjects.map(unperturbed[~unperturbed.index.duplicated()])
         lost = without - summary["mean"]
         if not measure.exact:
             lost = lost.where(lost.abs() > LAST_DIGITS * without.abs(), 0.0)
         summary["loss"] = (lost if measure.higher else -lost).where(~of_clean)
         if measure.name == ACCURACY.name:
-            summary["chance"] = summary["model"].map(dict(chance or {})).astype(np.float64).where(of_clean)
+            summary["chance"] = subjects.map(dict(chance or {})).astype(np.float64).where(of_clean)
     if not np.isnan(disagrees).all():
         summary["disagrees"] = np.array(disagrees)
     if published is not None:
         given = [published.get(cell) for cell in summary["cell"]]
         summary["published"] = pd.array(given, dtype="Float64")
     return summary
+
+
+def subjects_of(cells: pd.DataFrame, parameters: Collection[str]) -> pd.Series:
+    """What each row is of: its model, with the test set where a study has several (`sweep.study.family.subject`)."""
+    if DATASET not in parameters:
+        return cells["model"]
+    return cells["model"].combine(cells[DATASET], subject)
 
 
 def components(

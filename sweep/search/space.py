@@ -157,6 +157,8 @@ def chosen_family(prepared: Prepared, name: str | None) -> tuple[Family, str]:
     names = [family.name for family in study.family]
     if len(study.models) > 1:
         problems.append(f"{study.source}: model: names {len(study.models)} networks; give one")
+    if len(study.datasets) > 1:
+        problems.append(f"{study.source}: dataset: names {len(study.datasets)} test sets; give one")
     found = [family for family in study.family if name in (None, family.name)]
     if not found:
         problems.append(f"{study.source}: family: none is called {name!r}; valid: {', '.join(names)}")

@@ -49,7 +49,7 @@ class Controls:
     """Gradients and factors, made once for a run and kept with it: rows do not depend on who made them.
 
     Attributes:
-        gradients: by network, (P, F) of margins.
+        gradients: by network, of several test sets on each (`Cell.subject`), (P, F) of margins.
         factors: by cell.
     """
 

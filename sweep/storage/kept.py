@@ -13,7 +13,7 @@ from sweep.perturb.base import REGISTRY, Transform
 from sweep.scripts import Script
 from sweep.storage.store import Store
 from sweep.study.described import describe, is_ours, stand_in
-from sweep.study.family import swept_columns
+from sweep.study.family import as_list, swept_columns
 from sweep.study.paths import MANIFEST, STUDY
 from sweep.study.plugins import FOLDER, Register, have_run, keep, kept_code, kept_name, run_plugins
 from sweep.study.study import CODE, Study
@@ -81,7 +81,7 @@ def trusted_study(store: Store, trust: Trust, otherwise: str = "") -> Study:
         StoreError: a file is not the one that the run was made with.
     """
     tables, plugins, code = _tables(store), _digests(store), _code(store)
-    named = [tables.get(key) for key in ("dataset", "calibration")]
+    named = [place for key in ("dataset", "calibration") for place in as_list(tables.get(key))]
     makes_data = [str(place) for place in named if isinstance(place, str) and function_in(place)]
     kept = {kept_name(*item): item[1] for item in plugins.items()} if tables.get("plugins") or _own(tables) else {}
     of_networks = {kept_code(*item): item[1] for item in code.items()} if _names_code(tables) else {}
@@ -179,7 +179,7 @@ def _check_size(store: Store, tables: Mapping[str, Any], ops: Mapping[str, type[
         for position, name in swept_columns(perturb, ops).values():
             cells *= len(perturb[position][name])
         count += cells * (len(family["sensitivity"]) if isinstance(family.get("sensitivity"), list) else 1)
-    count *= len(models) if isinstance(models, list) else 1
+    count *= len(as_list(models)) * len(as_list(tables.get("dataset")))
     if count > len(known):
         raise StoreError(
             f"{_source(store)}: makes {count:,} cells, and {MANIFEST} lists {len(known):,}; it is not the study of "

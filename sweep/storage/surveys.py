@@ -69,8 +69,11 @@ class Survey:
         return parquet_bytes(pa.Table.from_pylist(rows, schema=_SCHEMA))
 
 
-def keep_survey(folder: Folder, found: Survey, images: int) -> Survey:
-    """Add what was found to the survey of a run folder; what is there already, of another driver, is kept."""
+def keep_survey(folder: Folder, found: Survey, images: int | Mapping[str, int]) -> Survey:
+    """Add what was found to the survey of a run folder; what is there already, of another driver, is kept.
+
+    `images` as for `read_survey`.
+    """
     whole = found
 
     def added(content: bytes | None) -> bytes:
@@ -85,16 +88,17 @@ def keep_survey(folder: Folder, found: Survey, images: int) -> Survey:
     )
 
 
-def read_survey(folder: Folder, images: int) -> Survey:
-    """The survey of a run folder, of a test set of so many images; empty where there is none.
+def read_survey(folder: Folder, images: int | Mapping[str, int]) -> Survey:
+    """The survey of a run folder; empty where there is none.
 
-    Raises StoreError when its file is damaged, or of other images.
+    `images` is the size of the test set, or of each cell's by its id; cells that are not there are passed over. Raises
+    StoreError when its file is damaged, or of other images.
     """
     content = folder.read(SURVEY)
     return Survey() if content is None else replace(_parsed(content, folder, images), controls=read_controls(folder))
 
 
-def _parsed(content: bytes, folder: Folder, images: int) -> Survey:
+def _parsed(content: bytes, folder: Folder, images: int | Mapping[str, int]) -> Survey:
     try:
         size = sizes(content).unpacked
         if size > MOST_UNPACKED:
@@ -112,10 +116,13 @@ def _parsed(content: bytes, folder: Folder, images: int) -> Survey:
     raise StoreError(f"{folder.uri}/{SURVEY}: is damaged: {problem}; move it away, and `sweep run` makes it anew")
 
 
-def _problems(orders: Mapping[str, Order], pilots: Mapping[str, tuple[Ints, Ints]], images: int) -> Iterator[str]:
+def _problems(
+    orders: Mapping[str, Order], pilots: Mapping[str, tuple[Ints, Ints]], images: int | Mapping[str, int]
+) -> Iterator[str]:
     for cell, order in orders.items():
-        if not np.array_equal(np.sort(order), np.arange(images)):
-            yield f"the order of {cell} is none of {images:,} images"
+        size = images if isinstance(images, int) else images.get(cell)
+        if size is not None and not np.array_equal(np.sort(order), np.arange(size)):
+            yield f"the order of {cell} is none of {size:,} images"
     for cell, (right, seen) in pilots.items():
         if right.ndim != 1 or right.shape != seen.shape or np.any((right < 0) | (right > seen)):
             yield f"the counts of {cell} are none"

@@ -6,7 +6,7 @@ import copy
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -21,11 +21,12 @@ CALIBRATION_IMAGES = 1000
 """The first training images, on which ranges and statistics are calibrated."""
 BATCH_NORM = "batch_norm"
 LAYER = "layer"  # the column of a family with `sensitivity`
+DATASET = "dataset"  # the column of a study with several test sets
 PER_LAYER = "per-layer"
 CLEAN = "clean"  # the family of the unperturbed networks, which every study evaluates
 SAID = ("accuracy", "noise")  # of a published point, beside where it is
 RESERVED = {  # columns of trials and summaries that a parameter of that name would hide
-    *("model", "family", "cell", "layer", "seed", "n_images", "n_correct", "accuracy", "n_nonfinite"),
+    *("model", "family", "cell", "dataset", "layer", "seed", "n_images", "n_correct", "accuracy", "n_nonfinite"),
     *("seconds", "host", "device", "engine", "trials", "mean", "std", "mean_low", "mean_high", "std_low", "std_high"),
     *("estimate", "half_difference", "control", "sampled", "disagrees"),
     *("new_low", "new_high", "min", "q05", "median", "q95", "max", "nonfinite", "published", "loss", "chance"),
@@ -75,6 +76,8 @@ class Cell:
         values: swept parameters by column name.
         transforms: the perturbation, in order.
         recalibrated: from how many training images batch normalisation then gets its statistics anew; 0 for not at all.
+        dataset: label of the test set, unique in its study, where that has several, and then among the `values`; empty
+            where it has one.
     """
 
     model: str
@@ -82,12 +85,23 @@ class Cell:
     values: Mapping[str, Scalar]
     transforms: tuple[Transform, ...]
     recalibrated: int = 0
+    dataset: str = ""
 
     @cached_property
     def id(self) -> str:
         """Stable and readable: model, family and swept values; unique in its study."""
         swept = ",".join(f"{name}={_text(value)}" for name, value in self.values.items())
         return "/".join(part for part in (self.model, self.family, swept) if part)
+
+    @property
+    def subject(self) -> str:
+        """What is perturbed and evaluated, whatever the perturbation."""
+        return subject(self.model, self.dataset)
+
+    def on(self, dataset: str) -> Cell:
+        """The same, on the test set of this label."""
+        others = {name: value for name, value in self.values.items() if name != DATASET or not self.dataset}
+        return replace(self, values={**_named(dataset), **others}, dataset=dataset)
 
     @cached_property
     def random(self) -> bool:
@@ -105,6 +119,15 @@ class Cell:
     def is_clean(self) -> bool:
         """Whether it is the unperturbed network: in the family of that name, a run of 0.1.0 may have others."""
         return self.family == CLEAN and not self.recalibrated and all(t.is_identity for t in self.transforms)
+
+
+def subject(model: str, dataset: str) -> str:
+    """A network, with the test set where a study has several."""
+    return f"{model} on {dataset}" if dataset else model
+
+
+def _named(dataset: str) -> dict[str, Scalar]:
+    return {DATASET: dataset} if dataset else {}
 
 
 @dataclass(frozen=True)
@@ -153,23 +176,27 @@ class Family:
         """For each position of the perturbation the transforms that its own lists make, the last varying fastest."""
         return [transforms_of(table, self.ops) for table in self.perturb]
 
-    def cells(self, model: str) -> list[Cell]:
+    def cells(self, model: str, dataset: str = "") -> list[Cell]:
         """The grid over the layers of `sensitivity` and all swept lists, the last list varying fastest.
 
-        While "per-layer" stands for names that only the networks know, all layers are perturbed at once.
+        Of one network on one test set, whose label is empty where the study has but one. While "per-layer" stands for
+        names that only the networks know, all layers are perturbed at once.
         """
         if isinstance(self.sensitivity, str) or not self.sensitivity:
-            return self._grid(model, {}, self.choices)
+            return self._grid(model, dataset, {}, self.choices)
         cells = []
         for layer in self.sensitivity:
-            cells += self._grid(model, {LAYER: layer}, [[_on(layer, t) for t in found] for found in self.choices])
+            choices = [[_on(layer, t) for t in found] for found in self.choices]
+            cells += self._grid(model, dataset, {LAYER: layer}, choices)
         return cells
 
-    def _grid(self, model: str, fixed: Mapping[str, Scalar], choices: Sequence[Sequence[Transform]]) -> list[Cell]:
-        cells = []
+    def _grid(
+        self, model: str, dataset: str, fixed: Mapping[str, Scalar], choices: Sequence[Sequence[Transform]]
+    ) -> list[Cell]:
+        cells, fixed = [], {**_named(dataset), **fixed}
         for chosen in itertools.product(*choices):
             values = {column: getattr(chosen[t], name) for column, (t, name) in self.swept.items()}
-            cells.append(Cell(model, self.name, {**fixed, **values}, chosen, self.recalibrated))
+            cells.append(Cell(model, self.name, {**fixed, **values}, chosen, self.recalibrated, dataset))
         return cells
 
     def to_dict(self) -> dict[str, Any]:

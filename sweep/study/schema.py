@@ -101,6 +101,7 @@ _FAMILY = {
 _KIND: Any = Annotated[t.model("family", _FAMILY), Said(wrong="is not a [[family]] table")]
 IMAGES = ("all", "sampled")
 DATA = t.text(said="the path of a dataset (.npz, .parquet, .arrow, .csv, a folder) or my_data.py:function")
+_SETS = t.either(DATA, t.some(_TEXT, "the path of a dataset or a list of paths", distinct=True))
 _CLASS = _TEXT | Annotated[int, Field(strict=True)]
 CLASSES = t.some(_CLASS, "a list of labels, names or whole numbers, in the order of the classes", distinct=True)
 _MEASURES = t.some(t.text(FORM, VALID), f"a list of measures: {VALID}", distinct=True)
@@ -140,7 +141,11 @@ _BUDGET = {
 _KEYS = {
     "name": (t.text(r"^\w[\w.-]*$", "a name of letters, digits, '-', '_' and '.'"), ..., "and of the results' folder"),
     "model": (_MODELS, ..., "networks (.keras, .h5), or globs, or weights and what builds their network"),
-    "dataset": (DATA, ..., "images and labels: .npz, .parquet, .arrow, .csv, a folder, or my_data.py:function"),
+    "dataset": (
+        _SETS,
+        ...,
+        "images and labels: .npz, .parquet, .arrow, .csv, a folder, my_data.py:function; a list or a glob of several",
+    ),
     "x": (t.text(said="the name of an array or column"), None, "the images; x_test or, in a table, image by default"),
     "y": (t.text(said="the name of an array or column"), None, "their labels; y_test or, in a table, label by default"),
     "labels": (CLASSES, None, "class k is the k-th of these labels"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -20,10 +21,11 @@ from sweep.errors import InputError, collected
 from sweep.files import read_tables
 from sweep.perturb.base import REGISTRY, parameters
 from sweep.randomness import FIRST_SAMPLED
-from sweep.study.family import CLEAN, LAYER, SAID, Cell, Family, Ops, as_list, read_family
+from sweep.study.family import CLEAN, DATASET, LAYER, SAID, Cell, Family, Ops, as_list, read_family
 from sweep.study.models import Named, code_of, from_memory, labelled, models_in
 from sweep.study.plugins import Register, digest_of, have_run, load_code, load_plugins, own_measure
 from sweep.study.selections import Selected, selections
+from sweep.study.sets import sets_in, sets_labelled
 
 if TYPE_CHECKING:
     from sweep.statistics.estimates import Floats
@@ -45,7 +47,7 @@ class Parsed(NamedTuple):
         memory: the bytes of models that are in no file, by what stands for them among the `models`.
         custom_objects: files with layers and functions of the user's own.
         code: SHA-256 in hex of all files that networks need, by name; None where some are missing.
-        dataset: a path, or None.
+        datasets: paths and globs as written; none where it is not clear.
         rescale: how images reach the networks, whether it is valid or not.
         layers: what its transforms select.
         data: of the keys `DATA`, those that are there and valid.
@@ -56,7 +58,7 @@ class Parsed(NamedTuple):
     problems: tuple[str, ...]
     source: str
     models: list[Named]
-    dataset: str | None
+    datasets: list[str]
     rescale: Any
     layers: list[Selected]
     data: Mapping[str, Any]
@@ -88,7 +90,7 @@ class Study:
 
     name: str
     model: Any  # a path, a table of `build` and `weights`, a keras.Model, or a list of these
-    dataset: str
+    dataset: str | Sequence[str]
     seeds: int | Mapping[str, int] = 0
     family: Sequence[Family] = ()
     precision: float | None = None
@@ -144,7 +146,7 @@ class Study:
         return {
             "name": self.name,
             "model": _plain(self.model) if isinstance(self.model, str | Mapping) else list(map(_plain, self.model)),
-            "dataset": self.dataset,
+            "dataset": self.dataset if isinstance(self.dataset, str) else list(self.dataset),
             **{key: value for key in DATA if (value := getattr(self, key)) is not None},
             **({"seeds": self.seeds if isinstance(self.seeds, int) else dict(self.seeds)} if self.seeds else {}),
             **{key: value for key in CHIPS if (value := getattr(self, key)) is not None},
@@ -214,27 +216,33 @@ class Study:
         return labelled(as_list(self.model))
 
     @cached_property
+    def datasets(self) -> dict[str, str]:
+        """Labels → test sets, as of `sets_labelled`: the only one has the empty label."""
+        return sets_labelled(as_list(self.dataset))
+
+    @cached_property
     def cells(self) -> tuple[Cell, ...]:
-        """Every cell, by model, then family, then grid; first of each model the clean network.
+        """Every cell, by model, test set, family, then grid; first of each model and set the clean network.
 
         A family of the study's own that is called `clean` takes its place.
         """
         own = any(family.name == CLEAN for family in self.family)
         cells = []
-        for model in self.models:
-            cells += [] if own else [Cell(model, CLEAN, {}, ())]
-            cells += [cell for family in self.family for cell in family.cells(model)]
+        for model, dataset in itertools.product(self.models, self.datasets):
+            cells += [] if own else [Cell(model, CLEAN, {}, ()).on(dataset)]
+            cells += [cell for family in self.family for cell in family.cells(model, dataset)]
         return tuple(cells)
 
     @cached_property
     def clean(self) -> dict[str, str]:
-        """Ids of the clean networks' cells → labels of their models."""
-        return {cell.id: cell.model for cell in self.cells if cell.is_clean}
+        """Ids of the clean networks' cells → their subjects, which are labels of models where there is one test set."""
+        return {cell.id: cell.subject for cell in self.cells if cell.is_clean}
 
     @cached_property
     def columns(self) -> dict[str, type]:
         """Swept parameters by column name → type, in order of first appearance."""
-        types: dict[str, type] = {LAYER: str} if any(family.sensitivity for family in self.family) else {}
+        types: dict[str, type] = {DATASET: str} if len(self.datasets) > 1 else {}
+        types |= {LAYER: str} if any(family.sensitivity for family in self.family) else {}
         for family in self.family:
             for column, (position, name) in family.swept.items():
                 kind = parameters(family.ops[family.perturb[position]["op"]])[name]
@@ -273,13 +281,13 @@ class Study:
 
     @cached_property
     def published(self) -> dict[str, float]:
-        """Cell ids → published accuracy, a fraction."""
-        points = {family.name: family.published for family in self.family}
+        """Cell ids → published accuracy, a fraction; of several test sets it is that on the first."""
+        points, first = {family.name: family.published for family in self.family}, next(iter(self.datasets))
         return {
             cell.id: float(point["accuracy"])
             for cell in self.cells
-            for point in points.get(cell.family, ())
-            if {key: value for key, value in point.items() if key not in SAID} == dict(cell.values)
+            for point in (points.get(cell.family, ()) if cell.dataset == first else ())
+            if {key: value for key, value in point.items() if key not in SAID} == dict(cell.on("").values)
         }
 
     @cached_property
@@ -383,7 +391,7 @@ def _parsed(
     """With what stands in the tables of what a study names; a `rescale` may be wrong there."""
     data = {key: tables[key] for key in DATA if tables.get(key) is not None}
     measures = [name for name in tables.get("measures", [ACCURACY.name]) if name is not None]
-    rest = tables.get("dataset"), tables.get("rescale"), selections(tables, ops), data, measures
+    rest = sets_in(tables), tables.get("rescale"), selections(tables, ops), data, measures
     memory = {} if study is None else study.memory
     own = tuple(tables.get("custom_objects", ()))
     return Parsed(study, tuple(problems), source, models, *rest, memory, own, code)

@@ -99,7 +99,7 @@ def test_what_a_broken_study_names_is_known_as_far_as_it_makes_sense():
     found = parse(tables, "my.toml")
     assert found.study is None
     assert all(problem.startswith("my.toml: ") for problem in found.problems)
-    assert (found.models, found.dataset, found.rescale) == (["a.h5"], "data.npz", None)
+    assert (found.models, found.datasets, found.rescale) == (["a.h5"], ["data.npz"], None)
     assert [(at[0], transform.op, layers) for at, transform, layers, _ in found.layers] == [
         ("family[0].perturb[0].layers", "gaussian", "*"),
         ("family[0].perturb[1].layers", "fixed_point", "*"),

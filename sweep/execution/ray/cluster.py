@@ -127,14 +127,14 @@ class RayRunner:
     def gather(self, tell: Callable[[str], None]) -> None:
         self._joined.gather(tell)
 
-    def start(self, job: Job, models: Mapping[str, ModelFile], dataset: Dataset) -> None:
+    def start(self, job: Job, models: Mapping[str, ModelFile], datasets: Mapping[str, Dataset]) -> None:
         put = self._ray.put
         self.update(job)
         self._models = {label: put(model) for label, model in models.items()}
-        if self._scratch:
-            dataset = spooled(dataset, self._scratch.path)
-        travelling = packed_dataset(dataset, None if self._scratch or dataset.place is None else put(dataset))
-        self._dataset = put(travelling or dataset)
+        self._datasets = {}
+        for label, dataset in (spooled(datasets, self._scratch.path) if self._scratch else datasets).items():
+            travelling = packed_dataset(dataset, None if self._scratch or dataset.place is None else put(dataset))
+            self._datasets[label] = put(travelling or dataset)
         # max_calls=0: Ray would otherwise end a GPU worker after each task, and load the network again.
         self._task = self._ray.remote(**self._share.options, max_calls=0, max_retries=RETRIES)(by_value())
 
@@ -180,7 +180,7 @@ class RayRunner:
         elif self._avoided:
             others = {"ray.io/node-id": f"!in({','.join(sorted(self._avoided))})"}
             task = task.options(label_selector={**self._share.labels, **others})
-        shared = [self._job, self._models[chunk.model], self._dataset]
+        shared = [self._job, self._models[chunk.model], self._datasets[chunk.dataset]]
         reference = task.remote(mark, shared, pickle.dumps(chunk))
         self._pending[reference] = chunk, mark
 

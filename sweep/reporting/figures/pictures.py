@@ -116,7 +116,7 @@ def answer_pictures(answers: Iterable[Answer], measure: Measure = ACCURACY) -> l
         if answer.name != "equivalent-bits":
             continue
         known = answer.table[answer.table["level"] > 0]
-        keys = [key for key in ("family", "model", "rounding") if key == "family" or key in known]
+        keys = [key for key in ("family", "model", "dataset", "rounding") if key == "family" or key in known]
         found = list(_panels_of(known.rename(columns={"noise": "family"}), keys, {}))
         if 0 < len(found) <= _MOST_OF_ANSWER:
             draw = partial(equivalence_curve, measure=measure)

@@ -14,6 +14,7 @@ import pandas as pd
 from sweep.data.decisions import chance_warning, is_near_chance
 from sweep.data.measures import ACCURACY, Measure
 from sweep.reporting.tables.layout import Value
+from sweep.study.family import DATASET, subject
 from sweep.texts import percent
 
 
@@ -143,7 +144,8 @@ def near_chance(cells: pd.DataFrame) -> Iterator[str]:
         return
     for cell in cells[cells["chance"].notna() & cells["n_images"].notna()].to_dict("records"):
         if is_near_chance(cell["mean"], cell["n_images"], cell["chance"]):
-            yield f"WARNING: {chance_warning(cell['model'], cell['mean'], cell['chance'])}"
+            of = subject(cell["model"], str(cell.get(DATASET, "")))
+            yield f"WARNING: {chance_warning(of, cell['mean'], cell['chance'])}"
 
 
 def notes(
