@@ -58,16 +58,15 @@ class Plan:
     chips: Sequence[str] = ()
 
     def __str__(self) -> str:
-        cells = self.study.cells
+        study, cells = self.study, self.study.cells
+        sets = f", test sets {len(study.datasets)}" if len(study.datasets) > 1 else ""
         random = sum(cell.random for cell in cells)
-        sizes = {"models": self.study.models, "test sets": self.study.datasets, "families": self.study.family}
-        said = [f"{name} {len(there)}" for name, there in sizes.items() if name != "test sets" or len(there) > 1]
-        seeds = len(self.study.seed_range)
+        seeds = len(study.seed_range)
         chips = f"{random} with {seeds} seeds each" if seeds else f"{random} with random chips"
         return text_table(
             (),
             [
-                ("study", f"{self.study.name}: {', '.join(said)}"),
+                ("study", f"{study.name}: models {len(study.models)}{sets}, families {len(study.family)}"),
                 ("cells", f"{len(cells)}: {chips}, {len(cells) - random} without randomness, one trial each"),
                 ("trials", f"{self.trials:,}: {self.done:,} done, {self.trials - self.done:,} to do"),
                 *(("means", line) for line in self.means),

@@ -70,7 +70,8 @@ class Chunk:
 def wanted(study: Study) -> Trials:
     """Every trial of a study: some seeds at a time through all cells of a model on a test set.
 
-    So these advance together. Seeds of one cell follow each other, because what a worker prepares for a cell serves them all.
+    So these advance together. Seeds of one cell follow each other, because what a worker prepares for a cell serves
+    them all.
     """
     seeds = np.array(study.seed_range, np.int64)
     which, of_each = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)]

@@ -14,6 +14,7 @@ from sweep.reporting.chips import has_controls, is_whole
 from sweep.reporting.summary import FEWEST_TO_CHECK
 from sweep.reporting.tables.columns import has_sampled, has_void
 from sweep.statistics.sampling import FLOOR
+from sweep.study.family import DATASET
 from sweep.study.study import Study
 from sweep.texts import number
 
@@ -68,13 +69,14 @@ def _devices(trials: pd.DataFrame) -> Iterator[str]:
 def _recalibrated(study: Study) -> Iterator[str]:
     """That chips have statistics of their own, where they have."""
     names: dict[int, list[str]] = {}
+    of = f" of {next(iter(study.datasets))}" if len(study.datasets) > 1 and study.calibration is None else ""
     for family in study.family:
         if family.recalibrated:
             names.setdefault(family.recalibrated, []).append(family.name)
     for images, families in names.items():
         yield (
             f"In {', '.join(families)}, batch normalisation has the mean and variance (Ioffe & Szegedy 2015) of each "
-            f"perturbed chip: one forward pass over the first {images:,} training images takes them anew, layer after "
+            f"perturbed chip: one forward pass over the first {images:,} training images{of} takes them anew, layer after "
             "layer, each from what layers with new statistics hand it (Joshi et al. 2020)."
         )
 
@@ -143,8 +145,15 @@ def _design(study: Study, summary: pd.DataFrame, measure: Measure) -> str:
     random = summary[summary["trials"] > 1]
     sizes = summary["n_images"].dropna().unique().tolist()
     images = f"{sizes[0]:,} images" if len(sizes) == 1 else "the images"
+    on = ""
+    if len(study.datasets) > 1:
+        seen = summary.dropna(subset="n_images").groupby(DATASET, sort=False)["n_images"].first()
+        each = ", ".join(f"{name}: {size:,} images" for name, size in seen.items())
+        on = (
+            f" on one of {len(study.datasets)} test sets ({each}), and losses are against the clean network on that set"
+        )
     return (
-        f"Each cell is a network under one fully fixed perturbation. A chip is a seed: its draws come from Philox "
+        f"Each cell is a network under one fully fixed perturbation{on}. A chip is a seed: its draws come from Philox "
         f"streams (Salmon et al. 2011) that depend on the root seed ({study.root_seed}), the seed, the position of the "
         f"transform and the variable, so that cells share their draws. The study asks for "
         f"{' and '.join(asked) or 'chips'}; {_counts(random['trials'].tolist(), has_sampled(summary))} "

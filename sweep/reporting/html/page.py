@@ -127,6 +127,7 @@ def _headline(run: Results, trials: pd.DataFrame, summary: pd.DataFrame, labels:
     void, of = _void(summary), run.measure
     return {
         "networks": ", ".join(run.study.models),
+        **({"test sets": ", ".join(run.study.datasets)} if len(run.study.datasets) > 1 else {}),
         "cells": f"{len(summary)} of {len(run.study.cells)}, in {summary['family'].nunique()} families",
         "trials": seen,
         **({"chips that saw a few": f"{len(few):,}, {few.mean():.3g} test images each"} if len(few) else {}),
