@@ -9,6 +9,7 @@ import time
 import uuid
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -36,8 +37,14 @@ def mark(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_one_and_two_workers_give_what_one_process_gives(place: Path, mark: str):
-    with Path("study.toml").open("a") as study:  # of the data flow, too
-        study.write('[[family]]\nname = "stuck"\nperturb = [ { op = "activation_stuck_at", rate = [0.0, 0.2] } ]\n')
+    """On two test sets, of which each task gets its own."""
+    more = np.load("data.npz")
+    np.savez("more.npz", x_test=more["x_test"][:200, ::-1], y_test=more["y_test"][:200])
+    study = Path("study.toml").read_text().replace('"data.npz"', '["data.npz", "more.npz"]')
+    study += (
+        '[[family]]\nname = "stuck"\nperturb = [ { op = "activation_stuck_at", rate = [0.0, 0.2] } ]\n'  # data flow
+    )
+    Path("study.toml").write_text(study)
     sweep.run("study.toml", "inline", runner="inline")
     for workers in ("1", "2"):
         done = subprocess.run(
@@ -47,7 +54,7 @@ def test_one_and_two_workers_give_what_one_process_gives(place: Path, mark: str)
             timeout=PATIENCE,
         )
         assert done.returncode == 0, done.stderr
-        assert re.fullmatch(r"(\d+/35 trials .*\n)+", done.stderr), "progress is all that Ray runs print"
+        assert re.fullmatch(r"(\d+/70 trials .*\n)+", done.stderr), "progress is all that Ray runs print"
         pd.testing.assert_frame_equal(results("inline"), results(workers), check_exact=True)
         assert not left(mark), "the local Ray is gone"
 

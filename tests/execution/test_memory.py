@@ -100,14 +100,14 @@ def test_scores_that_measures_need_are_counted(prepared: Prepared):
 
 
 def test_large_images_ask_for_more(prepared: Prepared):
-    """Those that backends are tried on, in three forms."""
+    """Those that backends are tried on, in three forms; of several sets, the largest."""
     large = np.broadcast_to(np.float32(0), (64, 300, 300, 1))
-    data = dataclasses.replace(prepared.dataset, images=large)
+    sets = {"small": prepared.dataset, "large": dataclasses.replace(prepared.dataset, images=large)}
     assert (
-        room_for(dataclasses.replace(prepared, dataset=data), WORKER_BYTES + GIB, 1, local=False).images > LEAST_BYTES
+        room_for(dataclasses.replace(prepared, datasets=sets), WORKER_BYTES + GIB, 1, local=False).images > LEAST_BYTES
     )
     with pytest.raises(InputError, match="a worker takes about 9"):
-        room_for(dataclasses.replace(prepared, dataset=data), WORKER_BYTES + 2 * LEAST_BYTES, 1, local=False)
+        room_for(dataclasses.replace(prepared, datasets=sets), WORKER_BYTES + 2 * LEAST_BYTES, 1, local=False)
 
 
 def test_the_memory_that_is_there(tmp_path: Path):
@@ -211,13 +211,15 @@ def test_a_file_that_is_not_as_it_was(mapped: Dataset, tmp_path: Path):
 
 def test_large_images_without_a_file_are_written_to_one(mapped: Dataset, tmp_path: Path, monkeypatch):
     own = dataclasses.replace(mapped, place=None)
-    assert spooled(own, str(tmp_path)) is own, "they are few"
+    assert spooled({"": own}, str(tmp_path))[""] is own, "they are few"
     assert packed(own) is None
     monkeypatch.setattr(travel, "SPOOLED_FROM", 1000)
-    assert spooled(mapped, str(tmp_path)) is mapped
-    written = spooled(dataclasses.replace(own, images=mapped.images[:, ::2]), str(tmp_path))
-    np.testing.assert_array_equal(arrived(written).images, mapped.images[:, ::2])
-    assert spooled(own, str(tmp_path / "none")) is own, "no room there"
+    assert spooled({"": mapped}, str(tmp_path))[""] is mapped
+    several = {"even": dataclasses.replace(own, images=mapped.images[:, ::2]), "all": own}
+    written = spooled(several, str(tmp_path))
+    for label, dataset in several.items():
+        np.testing.assert_array_equal(arrived(written[label]).images, dataset.images)
+    assert spooled({"": own}, str(tmp_path / "none"))[""] is own, "no room there"
 
 
 def test_a_cluster_is_asked_for_memory():

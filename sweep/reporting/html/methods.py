@@ -76,8 +76,8 @@ def _recalibrated(study: Study) -> Iterator[str]:
     for images, families in names.items():
         yield (
             f"In {', '.join(families)}, batch normalisation has the mean and variance (Ioffe & Szegedy 2015) of each "
-            f"perturbed chip: one forward pass over the first {images:,} training images{of} takes them anew, layer after "
-            "layer, each from what layers with new statistics hand it (Joshi et al. 2020)."
+            f"perturbed chip: one forward pass over the first {images:,} training images{of} takes them anew, layer "
+            "after layer, each from what layers with new statistics hand it (Joshi et al. 2020)."
         )
 
 
@@ -149,9 +149,7 @@ def _design(study: Study, summary: pd.DataFrame, measure: Measure) -> str:
     if len(study.datasets) > 1:
         seen = summary.dropna(subset="n_images").groupby(DATASET, sort=False)["n_images"].first()
         each = ", ".join(f"{name}: {size:,} images" for name, size in seen.items())
-        on = (
-            f" on one of {len(study.datasets)} test sets ({each}), and losses are against the clean network on that set"
-        )
+        on = f" on one of {len(study.datasets)} test sets ({each}); losses are against the clean network on that set"
     return (
         f"Each cell is a network under one fully fixed perturbation{on}. A chip is a seed: its draws come from Philox "
         f"streams (Salmon et al. 2011) that depend on the root seed ({study.root_seed}), the seed, the position of the "
