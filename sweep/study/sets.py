@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -12,9 +12,9 @@ from sweep.study.family import DATASET, as_list
 _SUFFIXES = (".npz", ".parquet", ".arrow", ".feather", ".csv")
 
 
-def sets_in(tables: Mapping[str, Any]) -> list[str]:
-    """The paths of a study's tables, as far as these are right."""
-    return list(dict.fromkeys(path for path in as_list(tables.get("dataset")) if isinstance(path, str) and path))
+def sets_in(named: Any) -> list[str]:
+    """The paths that a study names, as far as they are right."""
+    return list(dict.fromkeys(path for path in as_list(named) if isinstance(path, str) and path))
 
 
 def sets_labelled(paths: Sequence[str]) -> dict[str, str]:

@@ -391,7 +391,7 @@ def _parsed(
     """With what stands in the tables of what a study names; a `rescale` may be wrong there."""
     data = {key: tables[key] for key in DATA if tables.get(key) is not None}
     measures = [name for name in tables.get("measures", [ACCURACY.name]) if name is not None]
-    rest = sets_in(tables), tables.get("rescale"), selections(tables, ops), data, measures
+    rest = sets_in(tables.get("dataset")), tables.get("rescale"), selections(tables, ops), data, measures
     memory = {} if study is None else study.memory
     own = tuple(tables.get("custom_objects", ()))
     return Parsed(study, tuple(problems), source, models, *rest, memory, own, code)
