@@ -55,16 +55,17 @@ class Renamed:
     def identity(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
         """The identity of the run, in the names of the study's.
 
-        That of a study with one test set does not say that training images are those of its file.
+        That of a study with one test set does not say that training images are of its file, where they are.
         """
         if not self.sets:
             return dict(old)
         found = {part: _called(old[part], names) for part, names in self._named.items() if part in old}
         files = _called(old[FILES], {key_of(was): key_of(now) for was, now in self.sets.items()})
-        alone = old[FILES].get(key_of(""), new[FILES].get(key_of("")))
-        if alone is not None and alone in (old[FILES].get(_CALIBRATION), new[FILES].get(_CALIBRATION)):
-            files = {key: entry for key, entry in files.items() if key != _CALIBRATION}
-            files |= {_CALIBRATION: alone} if _CALIBRATION in new[FILES] else {}
+        was, now = (identity[FILES].get(_CALIBRATION) for identity in (old, new))
+        if was is None and now is not None and now == old[FILES].get(key_of("")):
+            files[_CALIBRATION] = now
+        elif now is None and was is not None and was == new[FILES].get(key_of("")):
+            del files[_CALIBRATION]
         return {**old, **found, FILES: files}
 
     @property
