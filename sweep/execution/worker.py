@@ -64,6 +64,7 @@ V = TypeVar("V")
 
 _KEPT_NETWORKS = 2
 _KEPT_EVALUATORS = 4
+_FORMS = 3  # of all images, as float32, that one of them may hold
 _KEPT_REFERENCES = 6
 _KEPT_DESIGNS = 64
 _REACH_SECONDS = 300.0  # until a run folder that was out of reach is tried again
@@ -279,10 +280,18 @@ def _alike(
         key = (network.digest, dataset.digest, *how, tuple(job.measures), *own.values())
         budget = _kept(_budgets, job.memory, 1, partial(Budget, job.memory))
         make = partial(Evaluator, network, dataset, *how, measures, budget)
+        _make_room(job, dataset)
         evaluator = _kept(_evaluators, key, _KEPT_EVALUATORS, make)
         many = chunk.kind != WHOLE or not job.expected
         evaluator.backend(kind.varied, kind.block, inf if many else _expected(job, network, chunk).get(kind, inf))
         yield kind, trials, evaluator
+
+
+def _make_room(job: Job, dataset: Dataset) -> None:
+    """Let go of what evaluates on other test sets, where images of one are a large part of what may be held."""
+    if 4 * _FORMS * dataset.images.size * _KEPT_EVALUATORS > job.memory:
+        for key in [key for key in _evaluators if dataset.digest not in key]:
+            del _evaluators[key]
 
 
 def _kind(job: Job, network: Network, cell: str) -> _Kind:
