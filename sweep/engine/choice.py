@@ -135,8 +135,13 @@ class Choice:
         by_rule = self._by_rule or engine is not None or tensors.device() == "GPU"  # whose time a sample does not tell
         if not key and not sites:
             return Chosen(Plain)
-        if drawn := {site.kind for site in sites if site.drawn}:
-            what = "noise on activations is drawn image by image" if drawn == {"noise"} else "faults of activations"
+        if alone := {(site.side == "sums", site.kind) for site in sites if site.alone}:
+            what = (
+                "noise on activations is drawn image by image"
+                if alone == {(False, "noise")}
+                else "faults of activations"
+            )
+            what = "layers are read array by array" if any(sums for sums, _ in alone) else what
             text = f"{what}: evaluating one trial at a time"
             return Chosen(Plain, notes=() if engine in (None, PLAIN) else (text,))
         if not _ways(engine):
