@@ -1,4 +1,4 @@
-"""Layers on arrays of limited size, end to end, against a plain Keras network of which they are made of explicit arrays."""
+"""Layers on arrays of limited size, end to end, against a Keras network whose layers are made of explicit arrays."""
 
 import re
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 
 import sweep
@@ -110,10 +111,10 @@ def test_what_each_layer_gets_is_told(data: Any):  # noqa: F811
         "run",
         runner="inline",
     )
-    found = run.resolved().query("op == 'tile_adc'")
+    found = pd.read_parquet("run/resolved.parquet").query("op == 'tile_adc'")
     whole = arrays_in(data[0], 20, 2, 4)
     for name, group in found.groupby("layer"):
-        step = float(np.mean([layer.steps for layer in whole.layers if layer.name == name][0]))
+        step = float(np.mean(next(layer.steps for layer in whole.layers if layer.name == name)))
         assert set(group["variable"]) == {"sums"}
         assert len(group) == 3, "levels of both cells, and the noise of one"
         assert np.allclose(group["step"].dropna(), step, rtol=1e-5)
