@@ -110,6 +110,16 @@ class Graph:
             _check(step)
 
     @property
+    def largest(self) -> int:
+        """Values of the largest tensor that a pass makes of an image, where that is known."""
+        own = [math.prod(n or 1 for n in shape) for shape in self.shapes.values()]
+        for step in self.steps:
+            if step.arrays:
+                places = math.prod(n or 1 for n in step.shapes[0][:-1])
+                own.append(places * max(tiles.values_at(step.operation, i.site) for i in step.arrays))
+        return max(own)
+
+    @property
     def has_prefix(self) -> bool:
         """False if the boundary is just the images, so that there is nothing to keep."""
         return self.boundary != (self.input,)

@@ -52,6 +52,12 @@ def arrays_of(layer: Any, site: Site) -> list[int]:
     return rows * 2 if site.digital else rows
 
 
+def values_at(layer: Any, site: Site) -> int:
+    """What a place of the output takes: what all rows are handed, or the sums of all arrays."""
+    rows = math.prod(layer.kernel.shape) // columns_of(layer) * groups_of(layer)
+    return int(max(rows, len(arrays_of(layer, site)) * columns_of(layer)))
+
+
 def sums(layer: Any, x: Tensor, site: Site) -> Iterator[tuple[float, Tensor]]:
     """What each array of a layer gives: whether it is to be added, 1, or subtracted, -1; and (B, ..., columns).
 

@@ -58,9 +58,9 @@ class TileADC(DataFlow):
 
     range_t comes from the clean network on training images, never from the test set, by `range`: `max`, the largest
     |s|; `percentile`, the p-th percentile of |s|; `sigma`, `sigmas` times the root mean square of s, both of these from
-    up to 2^14 sums of an image, at places evenly spaced; `full`, what cannot be exceeded, rows of the array · max|x| ·
-    max|W|. With `range = "bound"` it is `bound`, without training images. It is one range `per` array, per column of
-    an array, or for all arrays of the layer.
+    up to 2^14 sums of an image, at places evenly spaced; `full`, the largest that could be, rows of the array · max|x|
+    · max|W|. With `range = "bound"` it is `bound`, without training images. One range is that of an array, of a column
+    of an array, or of all arrays of the layer, as `per` says. What is larger is clipped.
 
     A weight is a pair of devices, one for max(W, 0) and one for max(−W, 0). With pair = "analog", the default, their
     currents are subtracted before the converter. With pair = "digital" each side has a converter, and Q_t(x_t · W_t)
@@ -75,9 +75,10 @@ class TileADC(DataFlow):
 
     Peers:
 
-    - aihwkit `mapping.max_input_size`: rows, max_output_size = columns, the same arrays of a linear layer; with
-      `forward.out_res` = 1 / (2^b − 2) and no noise or bound management, range "bound", bound = out_bound for weights
-      and inputs that are not scaled. Its convolutions have their rows by channel first.
+    - aihwkit `mapping.max_input_size`: rows, with max_output_size = columns: the same arrays of a linear layer; those
+      of its convolutions have all places of the window for the first channel, then for the next.
+    - aihwkit `forward.out_res`: 1 / (2^b − 2), with no noise or bound management: range "bound", bound = out_bound, for
+      weights and inputs that are not scaled.
     - CrossSim `SignMagnitudeADC`: rows = rows_max, columns = cols_max, bits, range "bound", bound = calibrated_range[1]
       for weights and inputs that are not scaled; the same arrays where rows and columns part evenly.
     - CrossSim `ADCRangeLimits.MAX`: range "full", with max|x| = 1 and max|W| = 1.
@@ -85,8 +86,8 @@ class TileADC(DataFlow):
 
     side: ClassVar[Side] = "sums"
 
-    rows: int = parameter("rows of an array, at most", minimum=1, default=128, worse="low")
-    columns: int = parameter("columns of an array, at most", minimum=1, default=128, worse="low")
+    rows: int = parameter("rows of an array, at most", minimum=1, default=128)
+    columns: int = parameter("columns of an array, at most", minimum=1, default=128)
     bits: int = parameter("bits of a converter", minimum=2, maximum=24, worse="low")
     range: str = parameter(
         "how the range is found", choices=("max", "percentile", "sigma", "full", "bound"), default="max"
@@ -99,7 +100,6 @@ class TileADC(DataFlow):
         default=None,
         label="Range of a converter",
         unit="units of the sums",
-        worse="low",
     )
     per: str = parameter("what has one range", choices=("array", "column", "layer"), default="array")
     pair: str = parameter(
