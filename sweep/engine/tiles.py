@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from keras import layers as kl
 from keras import ops
 
 from sweep.engine.sites import Site
+from sweep.engine.tensors import convolve
 from sweep.perturb.tiles import HEAD, split
 
 Tensor = Any
@@ -53,9 +53,8 @@ def arrays_of(layer: Any, site: Site) -> list[int]:
 
 
 def values_at(layer: Any, site: Site) -> int:
-    """What a place of the output takes: what all rows are handed, or the sums of all arrays."""
-    rows = math.prod(layer.kernel.shape) // columns_of(layer) * groups_of(layer)
-    return int(max(rows, len(arrays_of(layer, site)) * columns_of(layer)))
+    """How many sums there are at a place of the output."""
+    return len(arrays_of(layer, site)) * columns_of(layer)
 
 
 def sums(layer: Any, x: Tensor, site: Site) -> Iterator[tuple[float, Tensor]]:
@@ -68,60 +67,64 @@ def sums(layer: Any, x: Tensor, site: Site) -> Iterator[tuple[float, Tensor]]:
     """
     x = ops.cast(x, "float32")
     kernel = ops.cast(ops.convert_to_tensor(layer.kernel), "float32")
-    groups, columns, sides = groups_of(layer), columns_of(layer), 1 + site.digital
-    matrix = ops.reshape(kernel, [-1, groups, columns // groups])
-    windows = _windows(layer, x)
-    middle, channels = windows[0].shape[1:-1], windows[0].shape[-1] // groups
-    rows = arrays_of(layer, site)
-    ends = list(itertools.accumulate(rows[: len(rows) // sides]))
-    seen = [_rows(windows, begin, end, groups, channels) for begin, end in itertools.pairwise([0, *ends])]
-    for side in range(sides):
-        weights = ops.relu(matrix * (-1.0 if side else 1.0)) if site.digital else matrix
-        for (begin, end), inputs in zip(itertools.pairwise([0, *ends]), seen, strict=True):
-            y = _product(inputs, weights[begin:end])
-            yield (-1.0 if side else 1.0), ops.reshape(y, [-1, *middle, columns])
+    if not isinstance(layer, kl.Dense):
+        x = _padded(layer, x)
+    for side in (1.0, -1.0)[: 1 + site.digital]:
+        weights = ops.relu(kernel * side) if site.digital else kernel
+        begin = 0
+        for rows in split(math.prod(kernel.shape) // columns_of(layer), site.rows):
+            yield side, _product(layer, x, weights, range(begin, begin + rows))
+            begin += rows
 
 
-def _product(inputs: Tensor, weights: Tensor) -> Tensor:
-    """(n, groups, columns) for inputs (n, groups, rows) and weights (rows, groups, columns)."""
-    if inputs.shape[1] == 1:
-        return ops.matmul(inputs[:, 0], weights[:, 0])
-    y = ops.matmul(ops.transpose(inputs, [1, 0, 2]), ops.transpose(weights, [1, 0, 2]))
-    return ops.transpose(y, [1, 0, 2])
-
-
-def _rows(windows: Sequence[Tensor], begin: int, end: int, groups: int, channels: int) -> Tensor:
-    """(B·places, groups, rows) what the rows of an array are handed."""
-    parts = []
-    for place in range(begin // channels, -(-end // channels)):
-        first, last = max(begin - place * channels, 0), min(end - place * channels, channels)
-        parts.append(ops.reshape(windows[place], [-1, groups, channels])[:, :, first:last])
-    return parts[0] if len(parts) == 1 else ops.concatenate(parts, -1)
-
-
-def _windows(layer: Any, x: Tensor) -> list[Tensor]:
-    """What each place of the window of a layer sees: (B, ..., channels) for each."""
-    if isinstance(layer, kl.Dense):
-        return [x]
-    sizes, strides, dilations = layer.kernel_size, layer.strides, layer.dilation_rate
-    spans = [(size - 1) * dilation + 1 for size, dilation in zip(sizes, dilations, strict=True)]
-    before = [0] * len(sizes)
-    after = list(before)
+def _padded(layer: Any, x: Tensor) -> Tensor:
+    """What a convolution is handed, with what it puts around it, so that "valid" is all that is left to do."""
+    spans = [(size - 1) * dilation + 1 for size, dilation in zip(layer.kernel_size, layer.dilation_rate, strict=True)]
     if layer.padding == "causal":
-        before = [span - 1 for span in spans]
-    elif layer.padding == "same":
-        around = zip(x.shape[1:-1], spans, strides, strict=True)
-        missing = [max((-(-length // stride) - 1) * stride + span - length, 0) for length, span, stride in around]
-        before = [m // 2 for m in missing]
-        after = [m - m // 2 for m in missing]
-    x = ops.pad(x, [[0, 0], *zip(before, after, strict=True), [0, 0]])
-    counts = [(n - span) // stride + 1 for n, span, stride in zip(x.shape[1:-1], spans, strides, strict=True)]
-    found = []
-    for place in itertools.product(*map(range, sizes)):
-        along = zip(place, dilations, strides, counts, strict=True)
-        index = [slice(p * d, p * d + (count - 1) * stride + 1, stride) for p, d, stride, count in along]
-        found.append(x[(slice(None), *index)])
-    return found
+        return ops.pad(x, [[0, 0], [spans[0] - 1, 0], [0, 0]])
+    if layer.padding == "valid":
+        return x
+    around = zip(x.shape[1:-1], spans, layer.strides, strict=True)
+    missing = [max((-(-length // stride) - 1) * stride + span - length, 0) for length, span, stride in around]
+    return ops.pad(x, [[0, 0], *([m // 2, m - m // 2] for m in missing), [0, 0]])
+
+
+def _product(layer: Any, x: Tensor, kernel: Tensor, rows: range) -> Tensor:
+    """The sums of some rows of a layer's matrix: of the smallest part of its window that has them, the others 0."""
+    if isinstance(layer, kl.Dense):
+        return ops.matmul(x[..., rows.start : rows.stop], kernel[rows.start : rows.stop])
+    depthwise = isinstance(layer, kl.DepthwiseConv1D | kl.DepthwiseConv2D)
+    shape = layer.kernel_size if depthwise else kernel.shape[:-1]  # a row for each of these
+    within = _box(shape, rows)
+    if depthwise or groups_of(layer) > 1:  # all channels, whichever group they are of
+        within[len(layer.kernel_size) :] = [range(kernel.shape[-2])]
+    own = np.isin(np.arange(math.prod(shape)), rows).astype(np.float32).reshape(shape)
+    mask = own[..., None, None] if depthwise else own[..., None]
+    part = tuple(slice(r.start, r.stop) for r in within)
+    box = mask[part[:-1]] if depthwise else mask[part]
+    weights = kernel[part] if box.all() else kernel[part] * box
+    seen = [slice(None)]
+    sides = zip(within, x.shape[1:-1], layer.kernel_size, layer.strides, layer.dilation_rate, strict=False)
+    for places, length, size, stride, dilation in sides:
+        count = (length - (size - 1) * dilation - 1) // stride + 1
+        first = places.start * dilation
+        seen.append(slice(first, first + (count - 1) * stride + (len(places) - 1) * dilation + 1))
+    channels = slice(None) if depthwise or groups_of(layer) > 1 else part[-1]
+    handed = x[(*seen, channels)]
+    how = tuple(layer.strides), "valid", tuple(layer.dilation_rate)
+    if depthwise:
+        return ops.depthwise_conv(handed, weights, how[0], "valid", "channels_last", how[2])
+    if isinstance(layer, kl.Conv3D):
+        return ops.conv(handed, weights, how[0], "valid", "channels_last", how[2])
+    return convolve(handed, weights, *how)
+
+
+def _box(shape: Sequence[int], rows: range) -> list[range]:
+    """Along each axis of an array of this shape, what all its elements of these numbers lie within."""
+    first, last = (np.unravel_index(number, shape) for number in (rows.start, rows.stop - 1))
+    same = next((axis for axis in range(len(shape)) if first[axis] != last[axis]), len(shape))
+    whole = [range(size) for size in shape[same + 1 :]]
+    return [range(int(a), int(b) + 1) for a, b in zip(first[: same + 1], last[: same + 1], strict=True)] + whole
 
 
 def observe(layer: Any, x: Tensor, site: Site) -> Tensor:
