@@ -91,10 +91,7 @@ class Graph:
     def shape_of(self, number: int) -> tuple[int, ...]:
         """Shape of what a trial gives the variable, or the site for levels, of this number."""
         weights = len(self._weights)
-        if number < weights:
-            return tuple(self._weights[number].shape)
-        arrays = self.arrays_at(number - weights)
-        return (*IDENTITY.shape, *arrays[:2]) if arrays else IDENTITY.shape
+        return tuple(self._weights[number].shape) if number < weights else IDENTITY.shape
 
     def check_rest(self) -> None:
         """Raise Unsupported where a layer of the rest is called or set up as no pass of many trials covers it."""

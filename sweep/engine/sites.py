@@ -56,7 +56,8 @@ class Insert:
     The value of that variable is (4,) offset, step, lowest and highest code of the levels; or, that of one use after
     the other, the noise (B, ...), or the values (B, ...) that are put in place, NaN for none; or (B, 4 + values), the
     levels and then the bits that flip, as whole numbers. B is 1 where it is the same for all images. At sums, levels
-    are (4, arrays along the rows, columns), and noise, in steps of these, (B, arrays along the rows, ..., columns).
+    are (3, arrays along the rows, columns or 1) step, lowest and highest code, these alike for all, and noise, in steps
+    of these, (B, arrays along the rows, ..., columns).
     """
 
     def __init__(self, site: Site, layer: str = "") -> None:

@@ -189,10 +189,10 @@ def digitize(step: Step, x: Tensor, values: Mapping[Insert, Tensor], training: b
             site, levels = insert.site, value
     total = 0.0
     for t, (sign, exact) in enumerate(tiles.sums(layer, x, site)):
-        own = [levels[k, t] for k in range(4)]
-        noisy = exact if noise is None else exact + noise[:, t] * own[1]
-        y = round_to_levels(noisy, *own)
-        total = total + sign * (_within(noisy, y, own) if training else y)
+        step, lowest, highest = levels[0, t], levels[1, t, 0], levels[2, t, 0]
+        noisy = exact if noise is None else exact + noise[:, t] * step
+        y = ops.minimum(ops.maximum(ops.round(noisy / step), lowest), highest) * step
+        total = total + sign * (_within(noisy, y, (0.0, step, lowest, highest)) if training else y)
     if layer.use_bias:
         total = total + ops.cast(ops.convert_to_tensor(layer.bias), "float32")
     y = ops.cast(total, layer.compute_dtype)

@@ -168,11 +168,8 @@ class TileADC(DataFlow):
         return np.array([[reduce(part[:, t]) for part in parts] for t in range(arrays)], np.float64)
 
     def array(self, levels: Levels) -> Array:
-        """(4, arrays, widths) float32: offset, step, lowest, highest."""
-        step = np.asarray(levels.step, np.float32)
-        return np.stack(
-            [np.full_like(step, levels.offset), step, *(np.full_like(step, x) for x in (levels.lowest, levels.highest))]
-        )
+        """(3, arrays, widths) float32: step, lowest, highest."""
+        return np.stack(np.broadcast_arrays(levels.step, levels.lowest, levels.highest)).astype(np.float32)
 
     def resolved(self, levels: Levels, sums: Sums | None, widths: Sequence[int]) -> Resolved:
         """The mean step, the largest range, and the share of the sampled sums beyond their own."""

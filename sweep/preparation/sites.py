@@ -69,7 +69,7 @@ class Placed:
         levels: (4,) of a rounding, whether bits of its codes flip or not.
         resolved: what it amounts to; `sigma` of noise is what is drawn.
         fails: of a fault.
-        widths: of how many columns each of the levels is, where these are (4, arrays, widths).
+        widths: of how many columns each of the levels is, where these are (3, arrays, widths).
         scale: of noise in steps of such levels.
     """
 
@@ -87,7 +87,7 @@ class Placed:
         if self.fails is not None:
             return self._faults(self.fails, root_seed, seed, streams if self.fails.transform.each_image else STREAMS)
         if self.levels is not None:
-            return np.repeat(self.levels, self.widths, axis=2) if self.widths else self.levels
+            return np.repeat(self.levels, self.widths, axis=2) if len(self.widths) > 1 else self.levels
         index = streams + 1 + self.layer.position
         return Noise(
             self.resolved.sigma or 0.0 if self.scale is None else self.scale,

@@ -145,7 +145,8 @@ class Aware(keras.Model):  # type: ignore[misc]
             )
             for number, (insert, entry) in enumerate(zip(inserts, entries, strict=True)):
                 site = insert.site
-                levels = drawn.graph.shape_of(len(weights) + number)
+                arrays = drawn.graph.arrays_at(number)
+                levels = (3, arrays[0], None) if arrays else (4,)
                 entry.set_shape((None, *site.taken(drawn.graph.shape_at(number))) if site.drawn else levels)
                 values.append(entry)
         scores, changed, losses = drawn.graph.train(images, values)

@@ -146,8 +146,8 @@ def in_arrays(x: Array, matrix: Array, sums: Sums | None = None, **parameters: A
     levels = transform.array(transform.levels(sums, len(cut) + 1, widths)).astype(np.float64).repeat(widths, axis=2)
     found = []
     parts = zip(np.split(x, cut, axis=1), np.split(matrix, cut), np.moveaxis(levels, 1, 0), strict=True)
-    for inputs, weights, (offset, step, lowest, highest) in parts:
-        found.append(np.clip(np.rint((inputs @ weights - offset) / step), lowest, highest) * step + offset)
+    for inputs, weights, (step, lowest, highest) in parts:
+        found.append(np.clip(np.rint(inputs @ weights / step), lowest, highest) * step)
     return np.sum(found, axis=0)
 
 
