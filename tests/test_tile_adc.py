@@ -105,6 +105,20 @@ def test_in_the_limit_it_is_the_plain_network_and_the_rounding_of_its_sums(data:
     assert found["f1"] == found["f2"] != found["f0"]
 
 
+def test_images_a_step_change_nothing(data: Any, monkeypatch: pytest.MonkeyPatch):  # noqa: F811
+    families = [
+        'perturb = [ { op = "tile_adc", rows = 20, columns = 2, bits = 5, noise = [0, 0.5], pair = "digital" } ]',
+        'perturb = [ { op = "gaussian", scale = 0.2 }, { op = "tile_adc", rows = 20, bits = 4, layers = "fc" } ]',
+    ]
+    whole = trials(*families)
+    monkeypatch.setattr("sweep.engine.pieces.IMAGES_PER_STEP", 37)
+    steps = trials(*families, out="steps")
+    keys = ["cell", "seed", "n_correct"]
+    pd.testing.assert_frame_equal(whole[keys], steps[keys])
+    assert whole["n_correct"].nunique() > 4
+    assert verify("run").sound
+
+
 def test_what_each_layer_gets_is_told(data: Any):  # noqa: F811
     run = sweep.run(
         study('perturb = [ { op = "tile_adc", rows = 20, columns = 2, bits = 4, noise = [0, 0.5] } ]'),

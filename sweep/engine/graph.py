@@ -114,7 +114,7 @@ class Graph:
             if step.arrays:
                 places = math.prod(n or 1 for n in step.shapes[0][:-1])
                 own.append(places * max(tiles.values_at(step.operation, i.site) for i in step.arrays))
-        return max(own)
+        return int(max(own))
 
     @property
     def has_prefix(self) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from sweep.perturb.base import Array, Resolved, noise_level, parameter, register
 from sweep.perturb.dataflow import DataFlow, Side
@@ -154,18 +155,21 @@ class TileADC(DataFlow):
             return np.full((arrays, len(widths)), self.bound, np.float64)
         if sums is None:
             raise ValueError("a calibrated range needs sums")
-        if self.range == "max":
-            values, reduce = np.maximum(-sums.lowest, sums.highest)[None], np.max
-        elif self.range == "full":
-            values, reduce = sums.worst[None], np.max
-        elif self.range == "percentile":
-            values, reduce = np.abs(sums.sample), lambda x: np.percentile(x, self.percentile)
-        else:
-            values, reduce = sums.sample.astype(np.float64), lambda x: self.sigmas * np.sqrt(np.mean(x**2))
+        values = sums.sample
+        if self.range in ("max", "full"):
+            values = (np.maximum(-sums.lowest, sums.highest) if self.range == "max" else sums.worst)[None]
         parts = np.split(values, np.cumsum(widths)[:-1], axis=2)
         if self.per == "layer":
-            return np.full((arrays, 1), reduce(values), np.float64)
-        return np.array([[reduce(part[:, t]) for part in parts] for t in range(arrays)], np.float64)
+            return np.full((arrays, 1), self._largest(values), np.float64)
+        return np.array([[self._largest(part[:, t]) for part in parts] for t in range(arrays)], np.float64)
+
+    def _largest(self, values: npt.NDArray[np.floating]) -> float:
+        """The range of those that share one: what was found for each array and column, or the sums themselves."""
+        if self.range == "percentile":
+            return float(np.percentile(np.abs(values), self.percentile))
+        if self.range == "sigma":
+            return float(self.sigmas * np.sqrt(np.mean(np.square(values, dtype=np.float64))))
+        return float(np.max(values, initial=0))
 
     def array(self, levels: Levels) -> Array:
         """(3, arrays, widths) float32: step, lowest, highest."""
