@@ -67,13 +67,13 @@ def arrays_in(model: keras.Model, rows: int, columns: int, bits: int) -> keras.M
 
 def test_counts_are_those_of_explicit_arrays(data: Any):  # noqa: F811
     model, images, labels = data
-    found = trials('perturb = [ { op = "tile_adc", rows = [512, 64, 5], columns = 3, bits = [8, 5, 3] } ]')
-    assert len(found) == 9
+    found = trials('perturb = [ { op = "tile_adc", rows = [64, 5], columns = 3, bits = [8, 5, 3] } ]')
+    assert len(found) == 6
     assert set(found["engine"]) == {"plain"}
     clean = count(model, model.get_weights(), images, labels)
     for row in found.itertuples():
         whole = arrays_in(model, row.rows, 3, row.bits)
-        assert row.n_correct == int((whole.predict(images, verbose=0).argmax(1) == labels).sum()), row
+        assert row.n_correct == int((np.asarray(whole(images)).argmax(1) == labels).sum()), row
     assert found["n_correct"].nunique() > 4
     assert clean not in set(found.loc[found["bits"] == 3, "n_correct"])
 
@@ -88,7 +88,7 @@ def test_weights_before_they_are_read(data: Any):  # noqa: F811
     clean = model.get_weights()
     for row in found.itertuples():
         model.set_weights(perturbed(model, [0, 1], [{"op": "gaussian", "scale": 0.1}], row.seed))
-        assert row.n_correct == int((whole.predict(images, verbose=0).argmax(1) == labels).sum()), row
+        assert row.n_correct == int((np.asarray(whole(images)).argmax(1) == labels).sum()), row
         model.set_weights(clean)
     assert verify("run").sound
 
@@ -107,7 +107,7 @@ def test_in_the_limit_it_is_the_plain_network_and_the_rounding_of_its_sums(data:
 
 def test_images_a_step_change_nothing(data: Any, monkeypatch: pytest.MonkeyPatch):  # noqa: F811
     families = [
-        'perturb = [ { op = "tile_adc", rows = 20, columns = 2, bits = 5, noise = [0, 0.5], pair = "digital" } ]',
+        'perturb = [ { op = "tile_adc", rows = 20, columns = 2, bits = 5, noise = 0.5, pair = "digital" } ]',
         'perturb = [ { op = "gaussian", scale = 0.2 }, { op = "tile_adc", rows = 20, bits = 4, layers = "fc" } ]',
     ]
     whole = trials(*families)
