@@ -17,7 +17,7 @@ from sweep.perturb.tiles import HEAD, split
 Tensor = Any
 CONVOLUTIONS = (kl.Conv1D, kl.Conv2D, kl.Conv3D, kl.DepthwiseConv1D, kl.DepthwiseConv2D)
 KNOWN = (kl.Dense, *CONVOLUTIONS)
-SAMPLED = 2**14  # sums of an image that are sampled
+SAMPLED = 2**12  # sums of an image that are sampled
 
 
 def refusal(layer: Any) -> str:

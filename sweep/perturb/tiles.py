@@ -59,9 +59,9 @@ class TileADC(DataFlow):
 
     range_t comes from the clean network on training images, never from the test set, by `range`: `max`, the largest
     |s|; `percentile`, the p-th percentile of |s|; `sigma`, `sigmas` times the root mean square of s, both of these from
-    up to 2^14 sums of an image, at places evenly spaced; `full`, the largest that could be, rows of the array · max|x|
-    · max|W|. With `range = "bound"` it is `bound`, without training images. One range is that of an array, of a column
-    of an array, or of all arrays of the layer, as `per` says. What is larger is clipped.
+    up to 2^12 sums of an image, but of one place at least, evenly spaced; `full`, the largest that could be, rows of
+    the array · max|x| · max|W|. With `range = "bound"` it is `bound`, without training images. One range is that of an
+    array, of a column of an array, or of all arrays of the layer, as `per` says. What is larger is clipped.
 
     A weight is a pair of devices, one for max(W, 0) and one for max(−W, 0). With pair = "analog", the default, their
     currents are subtracted before the converter. With pair = "digital" each side has a converter, and Q_t(x_t · W_t)

@@ -158,12 +158,12 @@ def test_ranges(name: str, per: str) -> None:
 
 
 def test_few_of_many_places_are_sampled() -> None:
-    """At most 2^14 sums of an image, at places that are evenly spaced."""
+    """At most 2^12 sums of an image, at places that are evenly spaced."""
     model = keras.Sequential([keras.Input((40, 41, 2)), kl.Conv2D(16, 1, use_bias=False)])
     x = np.random.default_rng(0).standard_normal((2, 40, 41, 2)).astype(np.float32)
     graph = Graph(model, [0], [Site(0, "sums", "levels", 1)])
     (observed,) = map(np.asarray, graph.taps(keras.ops.convert_to_tensor(x)))
-    count = 2**14 // 32
+    count = 2**12 // 32
     assert observed.shape == (2, HEAD + count, 2, 16)
     sums = np.stack(parts(model.layers[0], x, 1), -2).reshape(2, 40 * 41, 2, 16)
     np.testing.assert_allclose(observed[:, HEAD:], sums[:, np.arange(count) * 40 * 41 // count], rtol=1e-5)
