@@ -197,6 +197,8 @@ def digitize(step: Step, x: Tensor, values: Mapping[Insert, Tensor], training: b
         total = total + ops.cast(ops.convert_to_tensor(layer.bias), "float32")
     y = ops.cast(total, layer.compute_dtype)
     y = y if layer.activation is None else layer.activation(y)
+    if training and layer.activity_regularizer is not None:  # which is in `Layer.__call__`, not in `call`
+        layer.add_loss(layer.activity_regularizer(y))
     return _with_mask(x, y) if layer.supports_masking else y
 
 

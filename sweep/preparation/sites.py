@@ -89,10 +89,8 @@ class Placed:
         if self.levels is not None:
             return np.repeat(self.levels, self.widths, axis=2) if len(self.widths) > 1 else self.levels
         index = streams + 1 + self.layer.position
-        return Noise(
-            self.resolved.sigma or 0.0 if self.scale is None else self.scale,
-            lambda: stream(root_seed, seed, self.position, index),
-        )
+        sigma = self.resolved.sigma or 0.0 if self.scale is None else self.scale
+        return Noise(sigma, lambda: stream(root_seed, seed, self.position, index))
 
     def _faults(self, fails: Fails, root_seed: int, seed: int, streams: int) -> Drawn:
         transform, share, ends = fails

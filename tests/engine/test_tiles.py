@@ -245,16 +245,17 @@ def test_half_precision_and_masks_go_on() -> None:
 def test_gradients_pass_where_levels_do_not_clip() -> None:
     import tensorflow as tf
 
-    model = keras.Sequential([keras.Input((4,)), kl.Dense(2, use_bias=False)])
+    model = keras.Sequential([keras.Input((4,)), kl.Dense(2, use_bias=False, activity_regularizer="l1")])
     x = np.array([[1, 2, 3, 4]], np.float32)
     kernel = np.array([[1, 0.1], [0.2, 0.3], [0.1, 0.2], [0.1, 0.9]], np.float32)
     levels = np.stack([np.full((2, 2), v, np.float32) for v in (0.5, -7, 7)])  # sums 1.4, 0.7, 0.7, 4.2: one clips
     graph = Graph(model, [0], [Site(0, "sums", "levels", 2)])
     weights = tf.Variable(kernel)
     with tf.GradientTape() as tape:
-        scores, *_ = graph.train(tf.constant(x), [tf.convert_to_tensor(weights), tf.constant(levels)])
+        scores, _, losses = graph.train(tf.constant(x), [tf.convert_to_tensor(weights), tf.constant(levels)])
         loss = tf.reduce_sum(scores)
     np.testing.assert_allclose(scores, [[1.5 + 0.5, 0.5 + 3.5]])
+    np.testing.assert_allclose(losses, [0.01 * 6], rtol=1e-6)
     np.testing.assert_allclose(tape.gradient(loss, weights), [[1, 1], [2, 2], [3, 0], [4, 0]])
 
 
