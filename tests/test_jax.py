@@ -59,7 +59,7 @@ def test_a_study_by_jax_has_the_counts_of_tensorflow(tmp_path: Path) -> None:
 
 
 @LONG
-def test_faults_of_activations_are_those_of_tensorflow(place: Path) -> None:
+def test_faults_of_activations_and_arrays_are_those_of_tensorflow(place: Path) -> None:
     with np.load("data.npz") as data:
         arrays = dict(data)
     np.savez("data.npz", **arrays, x_train=arrays["x_test"])
@@ -67,6 +67,7 @@ def test_faults_of_activations_are_those_of_tensorflow(place: Path) -> None:
         Path("study.toml").read_text().partition("[[family]]")[0]
         + '[[family]]\nname = "flips"\nperturb = [ { op = "activation_bit_flip", bits = 6, rate = [0.0, 0.01] } ]\n'
         + '[[family]]\nname = "stuck"\nperturb = [ { op = "activation_stuck_at", rate = 0.05, high = 0.5 } ]\n'
+        + '[[family]]\nname = "arrays"\nperturb = [ { op = "tile_adc", rows = 20, bits = 5, noise = [0, 0.5] } ]\n'
     )
     ours = sweep.run("flow.toml", out="tensorflow", runner="inline")
     said = ("--runner", "inline", "--backend", "jax", "--out", str(place / "jax"))

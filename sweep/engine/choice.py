@@ -21,7 +21,7 @@ from sweep.engine.machine import processor
 from sweep.engine.pieces import GPU_STEP_BYTES, steps
 from sweep.engine.proof import BATCH, predict
 from sweep.engine.remembered import recall, remember
-from sweep.engine.sites import IDENTITY, Entry
+from sweep.engine.sites import IDENTITY, Entry, Site
 from sweep.engine.steps import Step
 from sweep.errors import SweepError
 from sweep.networks.backend import library
@@ -135,9 +135,8 @@ class Choice:
         by_rule = self._by_rule or engine is not None or tensors.device() == "GPU"  # whose time a sample does not tell
         if not key and not sites:
             return Chosen(Plain)
-        if drawn := {site.kind for site in sites if site.drawn}:
-            what = "noise on activations is drawn image by image" if drawn == {"noise"} else "faults of activations"
-            text = f"{what}: evaluating one trial at a time"
+        if any(site.alone for site in sites):
+            text = f"{_alone(sites)}: evaluating one trial at a time"
             return Chosen(Plain, notes=() if engine in (None, PLAIN) else (text,))
         if not _ways(engine):
             return Chosen(Plain)
@@ -318,6 +317,14 @@ class Choice:
         if key not in self._noise:
             self._noise = {key: self.noisy(key)}
         return self._noise[key]
+
+
+def _alone(sites: Sequence[Site]) -> str:
+    """What among these sites the plain pass alone covers, in words."""
+    if any(site.side == "sums" for site in sites):
+        return "layers are read array by array"
+    noisy = {site.kind for site in sites if site.drawn} == {"noise"}
+    return "noise on activations is drawn image by image" if noisy else "faults of activations"
 
 
 def _sample(work: float) -> int:

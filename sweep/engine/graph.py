@@ -12,6 +12,7 @@ import keras
 from keras import layers as kl
 from keras import ops
 
+from sweep.engine import tiles
 from sweep.engine.sites import IDENTITY, Insert, Site
 from sweep.engine.steps import Step, Tensor, Update, run_steps, train_steps
 from sweep.networks.inspection import leaves_of
@@ -99,9 +100,21 @@ class Graph:
             raise Unsupported("the network takes images of any size")
         masks = any(map(_makes_mask, self.steps))
         for step in self.rest:
+            if step.arrays:
+                raise Unsupported(f"{step} is read array by array")
             if step.masked or (masks and _heeds_mask(step)):
                 raise Unsupported(f"{step} is given a mask")
             _check(step)
+
+    @property
+    def largest(self) -> int:
+        """Values of the largest tensor that a pass makes of an image, where that is known."""
+        own = [math.prod(n or 1 for n in shape) for shape in self.shapes.values()]
+        for step in self.steps:
+            if step.arrays:
+                places = math.prod(n or 1 for n in step.shapes[0][:-1])
+                own.append(places * max(tiles.values_at(step.operation, i.site) for i in step.arrays))
+        return int(max(own))
 
     @property
     def has_prefix(self) -> bool:
@@ -140,10 +153,18 @@ class Graph:
         return slots[self.output], changed, scope.losses
 
     def taps(self, images: Tensor) -> list[Tensor]:
-        """What the clean network hands to each site, for images (B, ...); (B, values) where it acts more than once."""
+        """What the clean network hands to each site, for images (B, ...); (B, values) where it acts more than once.
+
+        At sums, what `tiles.observe` says of them, and nothing for noise there, whose levels have a site of their own.
+        """
         slots = run_steps(self.steps, self._begin(images), [], {})
         taps = []
         for insert in self.inserts:
+            if insert.site.side == "sums":
+                uses = [(step.operation, slots[step.inputs[0]], insert.site) for step in self._uses(insert)]
+                none = ops.zeros((ops.shape(images)[0], 0))
+                taps.append(none if insert.site.drawn else tiles.joined([tiles.observe(*use) for use in uses]))
+                continue
             read = [slots[step.inputs[0]] for step in self._uses(insert)]
             if len(read) > 1:
                 read = [ops.concatenate([ops.reshape(x, (ops.shape(x)[0], -1)) for x in read], 1)]
@@ -156,10 +177,21 @@ class Graph:
         That of the activation; where the site acts more than once, because its layer is used several times or has
         several outputs, (values of all of them,).
         """
-        shapes = [step.shapes[0] for step in self._uses(self.inserts[index])]
+        insert = self.inserts[index]
+        shapes = [step.shapes[0] for step in self._uses(insert)]
         if any(None in shape for shape in shapes):
-            raise Unsupported(f"{self.inserts[index].name} acts on activations of any size")
+            raise Unsupported(f"{insert.name} acts on activations of any size")
+        if arrays := self.arrays_at(index):
+            shapes = [(arrays[0], *shape) for shape in shapes]
         return shapes[0] if len(shapes) == 1 else (sum(map(math.prod, shapes)),)
+
+    def arrays_at(self, index: int) -> tuple[int, int, int] | None:
+        """Of the layer at whose sums the site of this number is: arrays along the rows, columns, groups; else None."""
+        insert = self.inserts[index]
+        if insert.site.side != "sums":
+            return None
+        layer = self._uses(insert)[0].operation
+        return len(tiles.arrays_of(layer, insert.site)), tiles.columns_of(layer), tiles.groups_of(layer)
 
     def times(self, index: int) -> int:
         """How often the site of this number acts."""
@@ -176,7 +208,7 @@ class Graph:
         reached: set[int] = set()
         prefix, rest = [], []
         for step in self.steps:
-            own = {self.number(v) for v in getattr(step.operation, "weights", ())}
+            own = {self.number(v) for v in (*getattr(step.operation, "weights", ()), *step.arrays)}
             if own.intersection(self.varied) or reached.intersection(step.inputs):
                 reached.update(step.outputs)
                 rest.append(step)
@@ -185,7 +217,7 @@ class Graph:
         return prefix, rest
 
     def _uses(self, insert: Insert) -> list[Step]:
-        return [step for step in self.steps if step.operation is insert]
+        return [step for step in self.steps if step.operation is insert or insert in step.arrays]
 
     def _begin(self, images: Tensor) -> dict[int, Tensor]:
         return {self.input: ops.cast(images, self._input_dtype)}
@@ -213,6 +245,14 @@ def _walk(model: keras.Model, inserts: Sequence[Insert] = ()) -> tuple[list[Step
                 found[k] = new_slots([operation])[0]
                 made_by_site.add(found[k])
                 steps.append(Step(operation, (read,), (found[k],), lambda values: (tuple(values), {}), (shape,)))
+        return found
+
+    def arrays(operation: Any, layer: int | None) -> tuple[Insert, ...]:
+        """The sites at the sums of a layer; Unsupported where it has none."""
+        found = tuple(i for i in inserts if (i.site.layer, i.site.side) == (layer, "sums"))
+        if found and (problem := tiles.refusal(operation)):
+            raise Unsupported(problem)
+        used.update(found)
         return found
 
     def check_lookup(operation: Any, layer: int | None, read: Sequence[int]) -> None:
@@ -248,7 +288,9 @@ def _walk(model: keras.Model, inserts: Sequence[Insert] = ()) -> tuple[list[Step
                     read = insert(read, node.arguments.keras_tensors, layer, "input")
                     made = new_slots(node.outputs)
                     shapes = tuple(tuple(x.shape[1:]) for x in node.outputs)
-                    steps.append(Step(operation, tuple(read), tuple(made), _filler(node), shapes, _is_given_mask(node)))
+                    own = arrays(operation, layer)
+                    masked = _is_given_mask(node)
+                    steps.append(Step(operation, tuple(read), tuple(made), _filler(node), shapes, masked, own))
                     made = insert(made, node.outputs, layer, "output")
                 slots.update(zip(map(id, node.outputs), made, strict=True))
         return [slots[id(x)] for x in inner.outputs]

@@ -128,7 +128,7 @@ def images_per_step(graph: Graph | None) -> int:
     """Images of a plain pass: few enough for its largest activation to stay small, where that is known."""
     if graph is None:
         return IMAGES_PER_STEP
-    largest = max(4 * int(np.prod([n or 1 for n in shape])) for shape in graph.shapes.values())
+    largest = 4 * graph.largest
     if tensors.device() == "GPU":
         return max(32, min(GPU_IMAGES_PER_STEP, GPU_STEP_BYTES // largest))
     return max(32, min(IMAGES_PER_STEP, STEP_BYTES // largest))

@@ -25,16 +25,25 @@ class Site:
         layer: position in `inspection.leaves_of`; -1 for the images.
         side: of that layer.
         kind: rounding to levels, noise, rounding to codes of which bits flip, or values that take the place of others.
+        rows: of an array, at most, where the side is "sums": those of the arrays into which the layer is cut.
+        digital: there, whether the sums of positive and of negative weights are read apart.
     """
 
     layer: int
-    side: Literal["output", "input"] = "output"
+    side: Literal["output", "input", "sums"] = "output"
     kind: Kind = "levels"
+    rows: int = 0
+    digital: bool = False
 
     @property
     def drawn(self) -> bool:
         """Whether a trial gives it a `Drawn`."""
         return self.kind != "levels"
+
+    @property
+    def alone(self) -> bool:
+        """Whether the plain pass alone covers it."""
+        return self.drawn or self.side == "sums"
 
     def taken(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of what it is given for an activation of this shape, without the images."""
@@ -46,7 +55,9 @@ class Insert:
 
     The value of that variable is (4,) offset, step, lowest and highest code of the levels; or, that of one use after
     the other, the noise (B, ...), or the values (B, ...) that are put in place, NaN for none; or (B, 4 + values), the
-    levels and then the bits that flip, as whole numbers. B is 1 where it is the same for all images.
+    levels and then the bits that flip, as whole numbers. B is 1 where it is the same for all images. At sums, levels
+    are (3, arrays along the rows, columns or 1) step, lowest and highest code, these alike for all, and noise, in steps
+    of these, (B, arrays along the rows, ..., columns).
     """
 
     def __init__(self, site: Site, layer: str = "") -> None:

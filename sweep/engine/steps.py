@@ -10,6 +10,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from sweep.engine import tiles
 from sweep.engine.sites import Insert
 
 Tensor = Any
@@ -27,6 +28,7 @@ class Step:
         fill: puts tensors, one for each input, into the arguments with which the layer was called.
         shapes: of its outputs in the plain network, without the images.
         masked: whether it is called with a mask among its arguments.
+        arrays: sites at the sums of the layer, as of a matrix that is cut into arrays.
     """
 
     operation: Any
@@ -35,6 +37,7 @@ class Step:
     fill: Callable[[list[Any]], tuple[tuple[Any, ...], dict[str, Any]]]
     shapes: tuple[tuple[int, ...], ...]
     masked: bool = False
+    arrays: tuple[Insert, ...] = ()
 
     def __str__(self) -> str:
         return f"layer {self.operation.name} ({type(self.operation).__name__})"
@@ -85,7 +88,14 @@ def _through(
             value = inserted.get(step.operation)
             outputs = inputs
             if value is not None:
-                outputs = [act(step.operation, inputs[0], _share(step, value, taken), training)]
+                value = _share(step.operation, step.shapes[0], value, taken)
+                outputs = [act(step.operation, inputs[0], value, training)]
+        elif any(inserted.get(site) is not None for site in step.arrays):
+            given = {i: v for i in step.arrays if (v := inserted.get(i)) is not None}
+            shapes = {i: (len(tiles.arrays_of(step.operation, i.site)), *step.shapes[0]) for i in given}
+            outputs = [
+                digitize(step, inputs[0], {i: _share(i, shapes[i], v, taken) for i, v in given.items()}, training)
+            ]
         else:
             if before:
                 before(step.operation, inputs)
@@ -97,14 +107,17 @@ def _through(
     return slots
 
 
-def _share(step: Step, value: Tensor, taken: dict[Insert, int]) -> Tensor:
-    """What one use of a site gets of its value: draws of its own; `taken` counts those that earlier uses have had."""
-    shape, site = step.shapes[0], step.operation.site
+def _share(insert: Insert, shape: tuple[int, ...], value: Tensor, taken: dict[Insert, int]) -> Tensor:
+    """What one use of a site, at this shape, gets of its value: draws of its own.
+
+    `taken` counts those that earlier uses have had.
+    """
+    site = insert.site
     if not site.drawn or tuple(value.shape[1:]) == site.taken(shape):
         return value
     head = math.prod(site.taken(shape)) - math.prod(shape)
-    begin = taken.get(step.operation, head)
-    taken[step.operation] = end = begin + math.prod(shape)
+    begin = taken.get(insert, head)
+    taken[insert] = end = begin + math.prod(shape)
     own = value[:, begin:end]
     return ops.concatenate([value[:, :head], own], 1) if head else ops.reshape(own, [-1, *shape])
 
@@ -153,13 +166,52 @@ def act(insert: Insert, x: Tensor, value: Tensor, training: bool = False) -> Ten
         y = ops.where(ops.isnan(value), exact, value)
     else:
         flips = insert.site.kind == "flips"
-        offset, step, lowest, highest = ((value[0] if flips else value)[k] for k in range(4))
-        y = flip_bits(exact, value) if flips else round_to_levels(exact, offset, step, lowest, highest)
-        if training:
-            codes = (exact - offset) / step
-            within = ops.logical_and(codes >= lowest - 0.5, codes <= highest + 0.5)
-            y = straight_through(exact, y, ops.cast(within, "float32"))
-    y = ops.cast(y, x.dtype)
+        levels = [(value[0] if flips else value)[k] for k in range(4)]
+        y = flip_bits(exact, value) if flips else round_to_levels(exact, *levels)
+        y = _within(exact, y, levels) if training else y
+    return _with_mask(x, ops.cast(y, x.dtype))
+
+
+def digitize(step: Step, x: Tensor, values: Mapping[Insert, Tensor], training: bool = False) -> Tensor:
+    """What a layer makes of an activation (B, ...) whose sums are digitised, array by array: in float32 up to the bias.
+
+    Args:
+        step: of the layer.
+        x: the activation.
+        values: what there is for sites of `step.arrays`: levels, and noise or not.
+        training: as of `act`.
+    """
+    layer, noise = step.operation, None
+    for insert, value in values.items():
+        if insert.site.kind == "noise":
+            noise = value
+        else:
+            site, levels = insert.site, value
+    total = 0.0
+    for t, (sign, exact) in enumerate(tiles.sums(layer, x, site)):
+        step, lowest, highest = levels[0, t], levels[1, t, 0], levels[2, t, 0]
+        noisy = exact if noise is None else exact + noise[:, t] * step
+        y = ops.minimum(ops.maximum(ops.round(noisy / step), lowest), highest) * step
+        total = total + sign * (_within(noisy, y, (0.0, step, lowest, highest)) if training else y)
+    if layer.use_bias:
+        total = total + ops.cast(ops.convert_to_tensor(layer.bias), "float32")
+    y = ops.cast(total, layer.compute_dtype)
+    y = y if layer.activation is None else layer.activation(y)
+    if training and layer.activity_regularizer is not None:  # which is in `Layer.__call__`, not in `call`
+        layer.add_loss(layer.activity_regularizer(y))
+    return _with_mask(x, y) if layer.supports_masking else y
+
+
+def _within(x: Tensor, y: Tensor, levels: Sequence[Tensor]) -> Tensor:
+    """What x was rounded to, y, with gradients where the levels do not clip."""
+    offset, step, lowest, highest = levels
+    codes = (x - offset) / step
+    within = ops.logical_and(codes >= lowest - 0.5, codes <= highest + 0.5)
+    return straight_through(x, y, ops.cast(within, "float32"))
+
+
+def _with_mask(x: Tensor, y: Tensor) -> Tensor:
+    """y, with the mask of what it was made of."""
     mask = getattr(x, "_keras_mask", None)
     if mask is not None:
         y._keras_mask = mask

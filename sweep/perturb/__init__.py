@@ -10,6 +10,7 @@ from sweep.perturb.measured import Measured
 from sweep.perturb.noise import Additive
 from sweep.perturb.perturbation import perturb
 from sweep.perturb.selection import select
+from sweep.perturb.tiles import TileADC
 
 __all__ = [
     "REGISTRY",
@@ -21,6 +22,7 @@ __all__ = [
     "Measured",
     "Random",
     "Rounding",
+    "TileADC",
     "Transform",
     "devices",
     "faults",

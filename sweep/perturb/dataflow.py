@@ -18,7 +18,7 @@ from sweep.perturb.grid import Levels, affine
 
 CHAPTER = "The data flow"  # of the catalogue
 
-Side = Literal["output", "input"]
+Side = Literal["output", "input", "sums"]
 UNITS = {"absolute": "units of the activations", "range": "× range of the activations"}
 CLIPS = 100  # shares of the largest value that the least-squares calibration tries
 BINS = 2048  # of the histogram on which it measures the error
@@ -29,7 +29,7 @@ class DataFlow(Transform):
     """A transform of activations; it leaves the weights alone.
 
     Attributes:
-        side: of the selected layers, where it acts.
+        side: of the selected layers, where it acts; "sums" are those of their products, before the bias.
     """
 
     of_weights = False

@@ -40,7 +40,7 @@ def select_layers(layers: Sequence[Layer], selection: Selection, side: str = "ou
 
     "*" is every layer with a kernel, except for its output the one that makes the scores; "input" the images.
     """
-    usual = {k for k, layer in enumerate(layers) if layer.kernel and (side == "input" or not layer.scores)}
+    usual = {k for k, layer in enumerate(layers) if layer.kernel and (side != "output" or not layer.scores)}
     chosen = _choose(layers, usual, selection, _matches, "selects no layer; layers", _names)
     return tuple(layers[k] for k in sorted(chosen))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from inspect import signature
 from typing import NamedTuple
@@ -21,6 +21,7 @@ from sweep.perturb.base import Array, Resolved, Transform
 from sweep.perturb.dataflow import ActivationNoise, DataFlow, Rounding
 from sweep.perturb.flow_faults import ActivationBitFlip, ActivationFault, ActivationStuckAt, Share
 from sweep.perturb.selection import select_layers
+from sweep.perturb.tiles import Sums, TileADC
 from sweep.randomness import stream
 from sweep.study.family import CALIBRATION_IMAGES, Cell
 
@@ -35,10 +36,12 @@ class Seen(NamedTuple):
     Attributes:
         sample: (images, ...) for the first training images; None without any.
         size: how many values it is for an image, where what a trial gives the site depends on it; else 0.
+        arrays: as `Graph.arrays_at`, of a layer that is cut into arrays.
     """
 
     sample: Array | None
     size: int = 0
+    arrays: tuple[int, int, int] | None = None
 
 
 class Fails(NamedTuple):
@@ -66,6 +69,8 @@ class Placed:
         levels: (4,) of a rounding, whether bits of its codes flip or not.
         resolved: what it amounts to; `sigma` of noise is what is drawn.
         fails: of a fault.
+        widths: of how many columns each of the levels is, where these are (3, arrays, widths).
+        scale: of noise in steps of such levels.
     """
 
     position: int
@@ -74,15 +79,18 @@ class Placed:
     levels: Array | None
     resolved: Resolved
     fails: Fails | None = None
+    widths: tuple[int, ...] = ()
+    scale: float | None = None
 
     def entry(self, root_seed: int, seed: int, streams: int = STREAMS) -> Entry:
         """What a trial gives this site; what is drawn for each image has other `streams` for other images."""
         if self.fails is not None:
             return self._faults(self.fails, root_seed, seed, streams if self.fails.transform.each_image else STREAMS)
         if self.levels is not None:
-            return self.levels
+            return np.repeat(self.levels, self.widths, axis=2) if len(self.widths) > 1 else self.levels
         index = streams + 1 + self.layer.position
-        return Noise(self.resolved.sigma or 0.0, lambda: stream(root_seed, seed, self.position, index))
+        sigma = self.resolved.sigma or 0.0 if self.scale is None else self.scale
+        return Noise(sigma, lambda: stream(root_seed, seed, self.position, index))
 
     def _faults(self, fails: Fails, root_seed: int, seed: int, streams: int) -> Drawn:
         transform, share, ends = fails
@@ -152,28 +160,42 @@ def _observe(
     few = feed(network, test.first(IMAGES), rescale)
     graph = Graph(network.model, range(len(network.model.weights)), sites, few.shape[1:])
     sizes = [int(np.prod(graph.shape_at(number))) if site.drawn else 0 for number, site in enumerate(sites)]
+    arrays = [graph.arrays_at(number) for number in range(len(sites))]
     problem = flow_problem(network, graph, few)
     if problem:
         raise Unsupported(problem)
     if training is None:
-        return [Seen(None, size) for size in sizes]
+        return [Seen(None, *facts) for facts in zip(sizes, arrays, strict=True)]
     found = over_images(graph, graph.taps, feed(network, training.first(CALIBRATION_IMAGES), rescale))
-    return [Seen(sample, size) for sample, size in zip(found, sizes, strict=True)]
+    return [Seen(*facts) for facts in zip(found, sizes, arrays, strict=True)]
 
 
 def sites_in(transforms: Sequence[Transform], layers: Sequence[Layer]) -> list[tuple[int, DataFlow, Layer, Site]]:
     """Where the data-flow transforms of a perturbation act, in order, with their positions.
 
-    Errors as of `select_layers`.
+    Errors as of `select_layers`, and InputError for images that are to be a matrix, or a matrix that is cut twice.
     """
-    found = []
+    found: list[tuple[int, DataFlow, Layer, Site]] = []
     for position, transform in enumerate(transforms):
         if isinstance(transform, DataFlow) and transform.acts:
-            kind = _kind(transform)
             for layer in select_layers(layers, transform.layers, transform.side):
-                side = transform.side if layer.position >= 0 else "output"
-                found.append((position, transform, layer, Site(layer.position, side, kind)))
+                if isinstance(transform, TileADC):
+                    sites = _at_sums(transform, layer)
+                    if any(other == layer and site.side == "sums" for *_, other, site in found):
+                        raise InputError(f"{transform.op}: layer {layer.layer} is cut twice; name the layers of each")
+                else:
+                    side = transform.side if layer.position >= 0 else "output"
+                    sites = [Site(layer.position, side, _kind(transform))]
+                found += [(position, transform, layer, site) for site in sites]
     return found
+
+
+def _at_sums(transform: TileADC, layer: Layer) -> list[Site]:
+    if layer.position < 0:
+        raise InputError(f"{transform.op}: the images are no layer, and have no arrays; name layers")
+    digital = transform.pair == "digital"
+    kinds: list[Kind] = ["levels", "noise"] if transform.random else ["levels"]
+    return [Site(layer.position, "sums", kind, transform.rows, digital) for kind in kinds]
 
 
 def _kind(transform: DataFlow) -> Kind:
@@ -192,11 +214,27 @@ def placed(where: Sequence[tuple[int, DataFlow, Layer, Site]], seen: Mapping[Sit
         totals[position] = totals.get(position, 0) + seen[site].size
     before = dict.fromkeys(totals, 0)
     for position, transform, layer, site in where:
-        sample, size = seen[site]
+        if isinstance(transform, TileADC):
+            found.append(_digitized(position, transform, layer, site, seen[replace(site, kind="levels")]))
+            continue
+        sample, size, _ = seen[site]
         share = Share(size, before[position], totals[position])
         before[position] += size
         found.append(_placed(position, transform, layer, site, sample, share))
     return found
+
+
+def _digitized(position: int, transform: TileADC, layer: Layer, site: Site, seen: Seen) -> Placed:
+    assert seen.arrays is not None
+    arrays, columns, groups = seen.arrays
+    sums = None if seen.sample is None else Sums.of(seen.sample)
+    widths = tuple(transform.widths(columns, groups))
+    levels = transform.levels(sums, arrays, widths)
+    resolved = transform.resolved(levels, sums, widths)
+    if site.kind == "noise":
+        sigma = transform.noise * (resolved.step or 0.0)
+        return Placed(position, layer, site, None, Resolved(sigma=sigma), scale=transform.noise)
+    return Placed(position, layer, site, transform.array(levels), resolved, widths=widths)
 
 
 def _placed(position: int, transform: DataFlow, layer: Layer, site: Site, sample: Array | None, share: Share) -> Placed:

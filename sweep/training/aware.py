@@ -77,7 +77,10 @@ class Imperfections:
         return [e if isinstance(e, np.ndarray) else e.take(images, shape) for e, shape in pairs]
 
     def _calibrate(self) -> None:
-        seen = {site: Seen(None, int(np.prod(s))) for (*_, site), s in zip(self._sites, self._shapes, strict=True)}
+        seen = {
+            site: Seen(None, int(np.prod(shape)), self.graph.arrays_at(number))
+            for number, ((*_, site), shape) in enumerate(zip(self._sites, self._shapes, strict=True))
+        }
         if self._watched.inserts:
             found = over_images(self._watched, self._watched.taps, self._images)
             for insert, sample in zip(self._watched.inserts, found, strict=True):
@@ -142,7 +145,9 @@ class Aware(keras.Model):  # type: ignore[misc]
             )
             for number, (insert, entry) in enumerate(zip(inserts, entries, strict=True)):
                 site = insert.site
-                entry.set_shape((None, *site.taken(drawn.graph.shape_at(number))) if site.drawn else (4,))
+                arrays = drawn.graph.arrays_at(number)
+                levels = (3, arrays[0], None) if arrays else (4,)
+                entry.set_shape((None, *site.taken(drawn.graph.shape_at(number))) if site.drawn else levels)
                 values.append(entry)
         scores, changed, losses = drawn.graph.train(images, values)
         for variable, value in changed:

@@ -27,6 +27,7 @@ FLOW = [
     ("reads", '{ op = "gaussian", scale = 0.3, lifetime = "read", block = 50 }'),
     ("reads of a chip", '{ op = "gaussian", scale = 0.2 }, { op = "uniform", scale = 0.2, lifetime = "read" }'),
     ("bits, then noise", '{ op = "fixed_point", bits = 2 }, { op = "gaussian", scale = 0.2, layers = "fc" }'),
+    ("arrays", '{ op = "gaussian", scale = 0.2 }, { op = "tile_adc", rows = 20, bits = 4, noise = 0.5 }'),
 ]
 
 

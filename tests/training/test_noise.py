@@ -23,6 +23,7 @@ from sweep.perturb.flow_faults import ActivationBitFlip, ActivationStuckAt
 from sweep.perturb.noise import Gaussian
 from sweep.perturb.perturbation import perturb
 from sweep.perturb.quantize import FixedPoint
+from sweep.perturb.tiles import TileADC
 from sweep.randomness import STEPS, epoch_stream, stream
 from sweep.training.aware import Aware, Imperfections, InOrder
 from sweep.training.checkpoints import Checkpoint
@@ -126,6 +127,33 @@ def test_gradients_pass_a_rounding_where_it_does_not_clip():
     within = (codes >= -0.5) & (codes <= 7.5)
     assert 0.2 < within.mean() < 0.9
     expected = [first - RATE * x.T @ ((error @ second.T) * within), second - RATE * rounded.T @ error]
+    made.train_on_batch(IMAGES, ONE_HOT)
+    for got, want in zip(model.get_weights(), expected, strict=True):
+        np.testing.assert_allclose(got, want, rtol=0, atol=2e-6)
+
+
+def test_gradients_pass_arrays_where_their_converters_do_not_clip():
+    """As above, with h the sum of two arrays of 18 rows, each noisy and rounded by itself."""
+    keras.utils.set_random_seed(2)
+    layers = keras.layers
+    dense = [layers.Dense(4, use_bias=False, name="hidden"), layers.Dense(3, use_bias=False, activation="softmax")]
+    model = keras.Sequential([keras.Input((6, 6, 1)), layers.Flatten(), *dense])
+    transform = TileADC(rows=20, columns=2, bits=3, range="percentile", percentile=70, noise=0.3, layers="hidden")
+    made, drawn = aware(model, transform)
+    first, second = (w.astype(np.float64) for w in model.get_weights())
+    x = IMAGES.reshape(48, -1).astype(np.float64)
+    (steps, lowest, highest), xi = (value.astype(np.float64) for value in drawn.flow(0, 48))
+    assert steps.shape == (2, 4)
+    assert np.unique([lowest, highest]).tolist() == [-3, 3]
+    halves = [(x[:, rows], first[rows], steps[t], xi[:, t]) for t, rows in enumerate((slice(18), slice(18, 36)))]
+    codes = [part @ weights / step + noise for part, weights, step, noise in halves]
+    hidden = sum(np.clip(np.rint(code), -3, 3) * step for code, step in zip(codes, steps, strict=True))
+    within = [np.abs(code) <= 3.5 for code in codes]
+    assert 0.3 < np.mean(within) < 0.95
+    scores = np.exp(hidden @ second)
+    error = (scores / scores.sum(1, keepdims=True) - ONE_HOT) / 48
+    parts = [part.T @ ((error @ second.T) * own) for (part, *_), own in zip(halves, within, strict=True)]
+    expected = [first - RATE * np.concatenate(parts), second - RATE * hidden.T @ error]
     made.train_on_batch(IMAGES, ONE_HOT)
     for got, want in zip(model.get_weights(), expected, strict=True):
         np.testing.assert_allclose(got, want, rtol=0, atol=2e-6)

@@ -6,6 +6,7 @@ import numpy as np
 
 from sweep.perturb import REGISTRY
 from sweep.perturb.flow_faults import Share
+from sweep.perturb.tiles import Sums, split
 from sweep.preparation.sites import STREAMS
 from tests.perturb.peers.checks import LIMIT, generator, many, peer, same_law, same_values
 
@@ -135,6 +136,54 @@ def neurosim_input() -> None:
     """modules/quantization_cpu_np_infer.py: inputs of 0 to 1 as rint((2^b - 1) x)."""
     x = np.clip(np.abs(X), 0, 1).astype(np.float64)
     same_values(rounded("dac", x, bits=6, low=0, high=1), np.rint(63 * x) / 63, ulps=1)
+
+
+def in_arrays(x: Array, matrix: Array, sums: Sums | None = None, **parameters: Any) -> Array:
+    """What our transform makes of the product of a dense layer, as its first lines say, in float64."""
+    transform = REGISTRY["tile_adc"](**parameters)
+    cut = np.cumsum(split(len(matrix), transform.rows))[:-1]
+    widths = transform.widths(matrix.shape[1])
+    levels = transform.array(transform.levels(sums, len(cut) + 1, widths)).astype(np.float64).repeat(widths, axis=2)
+    found = []
+    parts = zip(np.split(x, cut, axis=1), np.split(matrix, cut), np.moveaxis(levels, 1, 0), strict=True)
+    for inputs, weights, (step, lowest, highest) in parts:
+        found.append(np.clip(np.rint(inputs @ weights / step), lowest, highest) * step)
+    return np.sum(found, axis=0)
+
+
+INPUTS = np.random.default_rng(8).uniform(-1, 1, (300, 24))
+MATRIX = np.random.default_rng(9).uniform(-1, 1, (24, 9))
+
+
+@peer("tile_adc", "aihwkit `mapping.max_input_size`", "aihwkit `forward.out_res`")
+def aihwkit_arrays() -> None:
+    """simulator/tiles/array.py, get_split_sizes and forward."""
+    bits, bound, most = 5, 1.3, 7
+    count = (24 + most - 1) // most
+    base, extra = divmod(24, count)
+    total, begin = np.zeros((300, 9)), 0
+    for k in range(count):
+        end = begin + base + (k < extra)
+        total += aihwkit_converter(INPUTS[:, begin:end] @ MATRIX[begin:end], 1 / (2**bits - 2), bound)
+        begin = end
+    assert begin == 24
+    mine = in_arrays(INPUTS, MATRIX, rows=most, columns=4, bits=bits, range="bound", bound=bound)
+    same_values(mine, total, ulps=8)
+    assert np.abs(mine - INPUTS @ MATRIX).max() > 0.1
+
+
+@peer("tile_adc", "CrossSim `SignMagnitudeADC`", "CrossSim `ADCRangeLimits.MAX`")
+def crosssim_arrays() -> None:
+    """simulator/circuits/adc/quantizer_adc.py, iadc.py (set_limits), cores/analog_core.py (partitions)."""
+    nothing = np.zeros((3, 9), np.float32)
+    worst = Sums(nothing, nothing, np.full((3, 9), 8, np.float32), nothing[None])  # rows · 1 · 1
+    for bound, given in ((1.3, {"range": "bound", "bound": 1.3}), (8.0, {"range": "full", "sums": worst})):
+        scale = (2**6 - 2) / (2 * bound)
+        total = np.zeros((300, 9))
+        for begin in range(0, 24, 8):
+            sums = INPUTS[:, begin : begin + 8] @ MATRIX[begin : begin + 8]
+            total += np.rint((np.clip(sums, -bound, bound) + bound) * scale) / scale - bound
+        same_values(in_arrays(INPUTS, MATRIX, rows=8, columns=3, bits=6, **given), total, ulps=8)
 
 
 def noisy(scale: float) -> Array:
