@@ -115,7 +115,7 @@ test-chaos: .venv/installed-dev  ## Kill workers, nodes, drivers; fill disks; da
 	@SWEEP_LONG=1 $(BIN)/python -m pytest $(CHAOS) $(ARGS)
 
 test-slow: .venv/installed-dev  ## Run the slow ones: all kinds of networks, layers and transforms, not each eighth or third; simulations.
-	@$(BIN)/python -m pytest -n 2 -m slow $(ARGS)
+	@$(BIN)/python -m pytest -n 2 -m slow --ignore=tests/chaos $(ARGS)
 
 test-cluster: .venv/installed-dev  ## Run on a real Slurm, nodes in network namespaces, S3 and Azure servers, as far as they are here.
 	@SWEEP_CLUSTER=1 $(BIN)/python -m pytest tests/cluster $(ARGS)
