@@ -54,6 +54,7 @@ def test_a_study_by_jax_has_the_counts_of_tensorflow(tmp_path: Path) -> None:
         sweep.run(ROOT / "jobs/smoke.toml", out=place, runner="inline", seeds=5)
     grown = with_jax("sweep", "run", "jobs/smoke.toml", "--seeds", "4", "--backend", "jax", "--out", place)  # by Ray
     assert grown.returncode == 0, grown.stderr
+    assert "Warning" not in grown.stderr
     assert verify(place).sound
 
 
