@@ -20,7 +20,7 @@ SEEDS   ?= 1
 TINY := depthwise residual autoencoder keywords
 REFERENCE := article $(STUDIES) trainings
 
-.PHONY: help install sweep $(STUDIES) trainings hardening crosssim allocation residual tiny report notebook reference train bench bench-gpu test test-chaos test-kinds test-cluster capacity lint docs clean
+.PHONY: help install sweep $(STUDIES) trainings hardening crosssim allocation residual tiny report notebook reference train bench bench-gpu test test-chaos test-slow test-cluster capacity lint docs clean
 
 help:  ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -108,15 +108,14 @@ bench-gpu: .venv/installed  ## Measure by JAX what runs on a GPU; JAX=jax-gpu in
 	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(JAX)]'
 	@$(BIN)/python -m sweep.bench.gpu --model $(MODEL) --dataset $(DATASET) $(ARGS)
 
-test: .venv/installed-dev  ## Run the tests; COVERAGE=1 measures which branches they take, and fails below the floor.
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(if $(COVERAGE),--cov=sweep) $(ARGS)
+test: .venv/installed-dev  ## Run the tests but the slow; COVERAGE=1 measures which branches they take, and fails below the floor.
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(if $(COVERAGE),--cov=sweep) $(ARGS)
 
 test-chaos: .venv/installed-dev  ## Kill workers, nodes, drivers; fill disks; damage shards; half an hour (SWEEP_KILL_RUNS=10: more).
 	@SWEEP_LONG=1 $(BIN)/python -m pytest $(CHAOS) $(ARGS)
 
-test-kinds: .venv/installed-dev  ## All kinds of networks, Keras layers and transforms, not each eighth or third; JAX's engine; minutes.
-	@SWEEP_KINDS=1 $(BIN)/python -m pytest -n 2 tests/networks/test_kinds.py tests/engine/test_keras_layers.py \
-	  tests/execution/test_sampled_transforms.py tests/test_jax.py $(ARGS)
+test-slow: .venv/installed-dev  ## Run the slow ones: all kinds of networks, layers and transforms, not each eighth or third; simulations.
+	@$(BIN)/python -m pytest -n 2 -m slow --ignore=tests/chaos $(ARGS)
 
 test-cluster: .venv/installed-dev  ## Run on a real Slurm, nodes in network namespaces, S3 and Azure servers, as far as they are here.
 	@SWEEP_CLUSTER=1 $(BIN)/python -m pytest tests/cluster $(ARGS)

@@ -127,6 +127,7 @@ def follow(page: Path) -> None:
                 assert cli.main([*words[1:], *(["--runner", "inline"] if words[1] == "run" else [])]) == 0
 
 
+@pytest.mark.slow
 def test_the_howtos_do_what_they_say(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

@@ -283,6 +283,7 @@ class Shrink(Transform):
 '''
 
 
+@pytest.mark.slow
 def test_a_transform_of_ones_own(data):
     """In another process, through Ray: workers know nothing of the file."""
     model, images, labels = data

@@ -119,6 +119,7 @@ def test_nothing_of_a_run_folder_is_executed(run: Path, change: Change, capsys):
     assert not Path("canary").exists()
 
 
+@pytest.mark.slow
 def test_readers_of_stand_ins_say_what_the_plugin_itself_would(made: Path, run: Path, capsys):
     """In a process that runs the study, and in this one, which knows the transforms by description only."""
     code = """
@@ -173,6 +174,7 @@ def trusting(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL)
 
 
+@pytest.mark.slow
 def test_code_that_is_trusted_runs_when_it_is_that_of_the_run(run: Path, made: Path):
     for file in ("net.keras", "data.npz"):
         shutil.copy(made / file, run.parent)
@@ -306,6 +308,7 @@ def test_a_run_in_an_object_store(run: Path, s3: Standin, capsys):  # noqa: F811
     assert s3.objects["runs/victim.parquet"] == b"mine"
 
 
+@pytest.mark.slow
 def test_plugins_of_a_run_in_an_object_store_are_found(run: Path, made: Path, s3: Standin):  # noqa: F811
     uri = f"s3://{BUCKET}/runs/mine"
     for file in ("net.keras", "data.npz"):

@@ -19,7 +19,6 @@ from sweep.networks.backend import use
 from sweep.storage.schema import PROVENANCE
 
 pytestmark = pytest.mark.skipif(find_spec("jax") is None, reason="JAX is not installed")
-LONG = pytest.mark.skipif("SWEEP_KINDS" not in os.environ, reason="minutes long: make test-kinds")
 ROOT = Path(__file__).parent.parent
 
 
@@ -28,7 +27,7 @@ def with_jax(*arguments: str, **settings: str) -> subprocess.CompletedProcess[st
     return subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
-@LONG
+@pytest.mark.slow
 def test_the_engine_counts_as_keras_does() -> None:
     """The tests that say what a process with a GPU does, and those of gradients and of its convolutions, by JAX."""
     tests = ["tests/engine/test_gpu.py", "tests/engine/test_gradients.py", "tests/engine/stacked/test_taps.py"]
@@ -55,10 +54,11 @@ def test_a_study_by_jax_has_the_counts_of_tensorflow(tmp_path: Path) -> None:
         sweep.run(ROOT / "jobs/smoke.toml", out=place, runner="inline", seeds=5)
     grown = with_jax("sweep", "run", "jobs/smoke.toml", "--seeds", "4", "--backend", "jax", "--out", place)  # by Ray
     assert grown.returncode == 0, grown.stderr
+    assert "Warning" not in grown.stderr
     assert verify(place).sound
 
 
-@LONG
+@pytest.mark.slow
 def test_faults_of_activations_and_arrays_are_those_of_tensorflow(place: Path) -> None:
     with np.load("data.npz") as data:
         arrays = dict(data)

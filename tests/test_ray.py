@@ -138,6 +138,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_types_and_labels_of_nodes(place: Path, mark: str):
     """By a Ray that takes our word for a GPU; TensorFlow sees none, so that `auto` takes CPUs."""
     if Path("/dev/nvidia0").exists():

@@ -59,6 +59,7 @@ def test_facts_and_card_are_those_of_the_file(name: str) -> None:
         assert quality.n_correct / quality.n_images > 0.93
 
 
+@pytest.mark.slow
 def test_words_are_other_ones_for_training_and_the_same_every_time() -> None:
     one, again = (load_dataset(f"{TINY / 'words.py'}:test") for _ in range(2))
     train = load_dataset(f"{TINY / 'words.py'}:train")
@@ -71,7 +72,9 @@ def test_words_are_other_ones_for_training_and_the_same_every_time() -> None:
     assert not any(image.tobytes() in seen for image in one.images)
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(
+    params=[pytest.param(n, marks=pytest.mark.slow if n in ("depthwise", "keywords") else ()) for n in NAMES]
+)
 def study(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     """One of the studies, with two seeds and a few of its images."""
     monkeypatch.chdir(ROOT)

@@ -40,7 +40,7 @@ measuring one way take some twenty passes over it."""
 GAIN = 0.9  # of the time of the plain way, that another takes at most to be chosen
 HOPELESS = 1.3  # of it, from which on a way is not measured again
 ROUNDS = 3  # of measuring, the ways in turn
-LOWERING_SECONDS = 0.05  # for the machine code of a layer; 0.02 to 0.03 were seen
+LOWERING_SECONDS = 0.03  # for the machine code of a layer; 0.02 to 0.03 were seen
 STACKING = 4.0  # times the tracing of the plain pass that a stacked one takes; 2 to 3 were seen
 SMALL = 500_000
 """Multiply-adds an image and layer, above which no stack wins on a CPU: 1.5 times as fast as plain at 56,000 (the

@@ -188,6 +188,7 @@ def test_wrong_arguments(place: Path, capsys: pytest.CaptureFixture[str]):
     assert "Traceback" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_json_through_ray(place: Path):
     command = [sys.executable, "-m", "sweep", "bench", "net.keras", "data.npz"]
     options = ["--network", "cnn", "--seconds", "0.3", "--json"]

@@ -20,6 +20,7 @@ from sweep.bench.resnet import residual_network, set_random_weights
 ROOT = Path(__file__).parent.parent.parent
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("jax") is None, reason="JAX is not installed")
 def test_it_measures_and_compares(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)

@@ -135,6 +135,7 @@ def test_a_run_that_is_told_to_end_at_any_phase(
     run_and_stop(phase, runner, number, place, whole_group, again=phase in WITH_RAY)
 
 
+@scene.LONG
 @pytest.mark.parametrize("number", NUMBERS)
 def test_a_run_that_is_told_to_end_while_it_connects(place: Path, number: str):
     """To something that takes the connection and says nothing."""
@@ -215,6 +216,7 @@ def test_nohup_stays_nohup(place: Path):
         assert (status, errors) == (0, "")
 
 
+@scene.LONG
 def test_a_terminal_that_is_closed(place: Path):
     """The command's terminal goes away: the kernel sends SIGHUP, and nothing can be written there any more."""
     ours, theirs = pty.openpty()

@@ -4,7 +4,6 @@ The list of layers is Keras's own, so that one which a later Keras adds fails he
 """
 
 import inspect
-import os
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -321,11 +320,11 @@ def test_scores_that_are_not_of_their_image_alone_are_refused(layer: type[keras.
     assert "\n" not in str(refused.value)
 
 
-LONG = pytest.mark.skipif("SWEEP_KINDS" not in os.environ, reason="minutes long: make test-kinds")
 QUICK = {*REFUSED, *list(NETWORKS)[::8]}
+ALL = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS]
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in QUICK else LONG) for name in NETWORKS])
+@pytest.mark.parametrize("name", ALL)
 def test_trials_are_those_of_predict_or_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(choice, "CPU_STACKS", ())
     keras.utils.set_random_seed(5)

@@ -111,7 +111,9 @@ def test_reads_have_their_blocks_of_images(engine: str, tmp_path: Path, monkeypa
         assert len(sizes) == (3 if block == 130 else 1)
 
 
-@pytest.mark.parametrize("engine", WAYS)
+@pytest.mark.parametrize(
+    "engine", [pytest.param(way, marks=pytest.mark.slow if way == "stacked" else ()) for way in WAYS]
+)
 @pytest.mark.parametrize("block", [None, 130])
 def test_scores_do_not_change_where_the_data_flow_is_rounded(engine: str, block: int | None, tmp_path, monkeypatch):
     """To levels: a value at a border would go to either, were it computed otherwise."""

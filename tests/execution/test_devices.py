@@ -191,6 +191,7 @@ def test_a_worker_of_another_kind_refuses(place: Path, gpu: None, monkeypatch: p
     assert devices("other") == ["CPU"]
 
 
+@pytest.mark.slow
 def test_kinds_mix_when_asked_for_alone(place: Path, gpu: None, monkeypatch: pytest.MonkeyPatch, capsys):
     """Begun on a GPU, refused on a CPU, gone on on both; the finished run opens on any machine."""
     sweep.run("study.toml", "run", runner="inline", seeds=3)

@@ -1,9 +1,8 @@
 """Estimates from few images are unbiased for every random transform and in the data flow: chips in full tell it.
 
-All of them by `make test-kinds`, every third by `make test`.
+All of them by `make test-slow`, every third by `make test`.
 """
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -37,27 +36,28 @@ def value(given: object) -> str:
     return f'"{given}"' if isinstance(given, str) else repr(given)
 
 
-def families() -> str:
+def families(step: int) -> str:
     texts = []
     for k, (op, given) in enumerate(EXAMPLES):
         if draws(make(sweep.perturb.REGISTRY[op], given)):
             table = ", ".join([f'op = "{op}"', *(f"{name} = {value(v)}" for name, v in given.items())])
             texts.append(FAMILY.format(name=f"{k} {op}", tables=f"{{ {table} }}"))
     texts += [FAMILY.format(name=name, tables=tables) for name, tables in FLOW]
-    return "\n".join(texts if "SWEEP_KINDS" in os.environ else texts[::3])
+    return "\n".join(texts[::step])
 
 
-def test_every_random_transform(place: Path):
+@pytest.mark.parametrize("step", [3, pytest.param(1, marks=pytest.mark.slow)])
+def test_every_random_transform(place: Path, step: int):
     data = np.load("data.npz")
     np.savez("data.npz", **data, x_train=data["x_test"], y_train=data["y_test"])
     head = 'name = "all"\nmodel = "net.keras"\ndataset = "data.npz"\n'
-    Path("few.toml").write_text(f'{head}images = "sampled"\nseeds = {CHIPS}\n{families()}')
-    Path("full.toml").write_text(f'{head}images = "all"\nprecision = 0.01\nmax_seeds = {CHIPS}\n{families()}')
+    Path("few.toml").write_text(f'{head}images = "sampled"\nseeds = {CHIPS}\n{families(step)}')
+    Path("full.toml").write_text(f'{head}images = "all"\nprecision = 0.01\nmax_seeds = {CHIPS}\n{families(step)}')
     few = sweep.run("few.toml", "few", runner="inline").trials()
     full = sweep.run("full.toml", "full", runner="inline").trials()
     both = few.merge(full, on=["cell", "seed"], suffixes=("", "_full"))
     both = both[both["seed"] >= FIRST_SAMPLED]
-    assert both["cell"].nunique() == families().count("[[family]]") > (20 if "SWEEP_KINDS" in os.environ else 9)
+    assert both["cell"].nunique() == families(step).count("[[family]]") > 39 // step
     assert both.groupby("cell").size().ge(256).all(), "chips that are all equal stop there"
     wrong = {}
     for name, cell in both.groupby("cell"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import keras
@@ -71,11 +70,11 @@ def noisy(model: keras.Model, kernels: list[int], seed: int) -> list[np.ndarray]
     return weights
 
 
-LONG = pytest.mark.skipif("SWEEP_KINDS" not in os.environ, reason="minutes long: make test-kinds")
 QUICK = {*REFUSED, *list(KINDS)[::8]}
+ALL = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in KINDS]
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in QUICK else LONG) for name in KINDS])
+@pytest.mark.parametrize("name", ALL)
 def test_what_passes_the_plan_runs_and_counts_as_plain_keras(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -234,7 +234,7 @@ def poisoned(trials: pd.DataFrame) -> pd.DataFrame:
     return trials.assign(n_correct=correct, accuracy=correct / trials["n_images"])
 
 
-@pytest.mark.parametrize("whole", [30, 0])
+@pytest.mark.parametrize("whole", [pytest.param(30, marks=pytest.mark.slow), 0])
 def test_nothing_that_is_shown_depends_on_the_share_of_seen_images(whole: int, tmp_path: Path) -> None:
     trials = trials_of(whole=whole, sampled=200)
     assert (trials["accuracy"] != poisoned(trials)["accuracy"]).sum() > 1000

@@ -181,6 +181,7 @@ def plain(found: Allocation) -> dict:
     return {**found.to_dict(), "folder": ""}
 
 
+@pytest.mark.slow
 def test_interrupted_anywhere_and_begun_again_it_is_the_same_answer(study: Path, monkeypatch: pytest.MonkeyPatch):
     """Interrupted once after each evaluation, and once before each commit."""
     monkeypatch.setattr(goal, "CHIPS", 400)
@@ -255,6 +256,7 @@ def test_without_randomness_it_is_exact(study: Path):
     assert sweep.allocate("study.toml", "quantile").answer.options == found.answer.options
 
 
+@pytest.mark.slow
 def test_a_quantile_asks_for_more_than_the_mean(study: Path):
     edit("#BUDGET", "quantile = 0.1")
     edit("drop = 6.0", "drop = 12.0")

@@ -240,6 +240,7 @@ def test_levels_beyond_the_range_are_drawn_at_its_ends():
     assert segment[:, 0].tolist() == [1.5, 3.0]
 
 
+@pytest.mark.slow
 def test_interrupted_and_begun_again_it_is_the_same_answer(study: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tolerate, "CHIPS", 150)
     whole = sweep.tolerate("study.toml", "whole", precision=50).to_dict()

@@ -219,6 +219,7 @@ def sampled_noise(n: int, rng: np.random.Generator) -> Curve:
     return Curve(LEVELS, np.arange(n), values, LEVELS == 0, LEVELS > 0)
 
 
+@pytest.mark.slow
 def test_levels_of_estimates_are_held_as_often_as_they_should_be() -> None:
     """Truth interpolated as the estimates are, as in docs/statistics.md; 200 studies, false alarms 1e-5."""
     studies, drop = 200, 0.2

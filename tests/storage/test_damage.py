@@ -64,6 +64,7 @@ def test_every_truncation_and_a_thousand_flipped_bits(run: Path):
     assert tried == len(content) + 1000
 
 
+@pytest.mark.slow
 def test_no_damaged_shard_is_taken_in(tmp_path: Path):
     """One that no manifest lists has no checksum; a flipped bit changes nothing in it, or is found."""
     Store(tmp_path).save(study_digest=DIGEST)

@@ -36,7 +36,9 @@ def study(place: Path, compacts: bool = False) -> None:
 
 
 @pytest.mark.parametrize("compacts", [False, True], ids=["", "compacting"])
-@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EACCES, errno.EROFS])
+@pytest.mark.parametrize(
+    "error", [errno.ENOSPC, *(pytest.param(e, marks=pytest.mark.slow) for e in (errno.EACCES, errno.EROFS))]
+)
 def test_from_every_operation_on(tmp_path: Path, error: int, compacts: bool):
     number, files = 0, Files()
     while number == 0 or files.failed:

@@ -132,6 +132,7 @@ def expected(values: pd.Series) -> int:
     return int((np.asarray(fc(flat(pool(2 * x)))).argmax(1) == arrays["y_test"]).sum())
 
 
+@pytest.mark.slow
 def test_transforms_of_ones_own_of_weights_and_of_the_data_flow(own: Path):
     """In Ray, whose workers find the plugin nowhere, as in this process; both as Keras and numpy have it."""
     done = subprocess.run(

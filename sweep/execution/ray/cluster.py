@@ -12,6 +12,7 @@ import secrets
 import socket
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -260,7 +261,8 @@ class RayRunner:
         self._scratch = Scratch()
         for attempt in range(START_ATTEMPTS):
             try:
-                with whole(), unchanged():  # a Ray that has half started would be left behind
+                with whole(), unchanged(), warnings.catch_warnings():  # half started, a Ray would be left behind
+                    warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)  # JAX's, of Popen
                     self._ray.init(
                         address="local",
                         num_cpus=self._workers or available_cores(),
