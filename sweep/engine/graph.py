@@ -76,6 +76,8 @@ class Graph:
         self.shapes = {self.input: tuple(model.inputs[0].shape[1:])}
         for step in self.steps:
             self.shapes.update(zip(step.outputs, step.shapes, strict=True))
+        if size is None and _is_packed(model):
+            size = tuple(model.inputs[0].shape[1:])
         if size is not None and any(None in shape for shape in self.shapes.values()):
             self._measure(size)
         self.prefix, self.rest = self._split()
@@ -273,6 +275,13 @@ def _walk(model: keras.Model, inserts: Sequence[Insert] = ()) -> tuple[list[Step
         inside = f"; what flows inside {own[0].name}, of the class {type(own[0]).__name__}, is not known" if own else ""
         raise Unsupported(f"{model.name}: {', '.join(missing)} is not part of the way to the output{inside}")
     return steps, start[0], output
+
+
+def _is_packed(model: keras.Model) -> bool:
+    """Whether a model is one of several inputs in the form of one with a single one, whose size is then known."""
+    return any(
+        isinstance(layer, keras.Model) and len(getattr(layer, "inputs", None) or ()) > 1 for layer in model.layers[:2]
+    )
 
 
 def _leading_to(output: int, steps: Sequence[Step]) -> list[Step]:

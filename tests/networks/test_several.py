@@ -413,3 +413,16 @@ def test_a_function_of_several_inputs_and_outputs_counts_as_predict(load: str):
     trials = counts(Study.from_dict({**found, "dataset": "my_data.py:load"}))
     assert trials["clean"] == {0: (decisions(case) == labels).sum()}
     assert trials["weights"] == {s: (decisions(case, noisy(case, s, OTHER["kind"])) == labels).sum() for s in (0, 1)}
+
+
+def test_inputs_of_any_length_have_that_of_the_dataset():
+    """So what lies behind the tokens is machine code, as where the length is fixed."""
+    case = made("tokens and mask")
+    family = {"name": "behind", "perturb": [{"op": "gaussian", "scale": SCALE, "layers": "!embedding"}]}
+    labels = labels_of(case)
+    trials = sweep.run(study(case, family, labels=labels), runner="inline", engine="compiled").trials()
+    rows = trials[trials.family == "behind"].set_index("seed")
+    assert set(rows.engine) == {"compiled"}
+    assert rows.n_correct.to_dict() == {
+        s: (decisions(case, noisy(case, s, ("embedding",))) == labels).sum() for s in (0, 1)
+    }
