@@ -160,7 +160,7 @@ def test_the_lines_of_the_readme_say_what_is_read(root: Path, tmp_path: Path, mo
     named = [tomllib.loads(line) for line in data_lines(root)]
     for table in named:
         assert Study.from_dict({"dataset": "d.npz", **BARE, **table})
-    assert {key for table in named for key in table} == {"dataset", "x", "y", "labels", "calibration"}
+    assert {key for table in named for key in table} == {"dataset", "x", "y", "output", "labels", "calibration"}
     monkeypatch.chdir(tmp_path)
     x, y = np.arange(6 * 4 * 4, dtype=np.uint8).reshape(6, 4, 4), np.arange(6) % 2
     laid_out(x, y)

@@ -14,7 +14,7 @@ from sweep.data.formats.class_folders import class_names, read_class_folders
 from sweep.data.formats.functions import read_function
 from sweep.data.formats.npy import read_folder, read_npz
 from sweep.data.formats.stored import TABLES, Stored, Wanted
-from sweep.data.images import image_problems
+from sweep.data.inputs import problems_of
 from sweep.data.labels import Labels, understood
 from sweep.data.places import Place
 from sweep.errors import InputError, collected
@@ -30,13 +30,15 @@ class Dataset:
     """Images with what belongs to them.
 
     Attributes:
-        images: (n, ...) as stored, whole numbers or floating; read-only where they are mapped from a file.
+        images: (n, ...) as stored, whole numbers or floating; read-only where they are mapped from a file. Of a network
+            with several inputs (n,) records with a field for each (`sweep.data.inputs`).
         labels: (n,) int64, >= 0, the classes; (0,) where there are none but `targets`.
         digest: SHA-256, in hex: of the file where the study names nothing in it, else of all files and what it names.
         classes: names of the classes from 0 on, where labels were mapped to them; else empty.
         targets: (n, ...) float32, or None: what `sweep.data.labels` finds instead of classes, or beside them. Where
             it is the images (`y` names the same array), it is `images` itself, as stored.
         place: of the images, where they are mapped from a file.
+        by_name: whether the fields of records are called as the network's inputs, and not just in their order.
     """
 
     images: np.ndarray
@@ -45,6 +47,7 @@ class Dataset:
     classes: tuple[str, ...] = ()
     targets: np.ndarray | None = None
     place: Place | None = None
+    by_name: bool = False
 
     def __len__(self) -> int:
         return len(self.images)
@@ -75,7 +78,7 @@ def load_dataset(path: str | Path, wanted: str | Wanted = "test", labels: Sequen
     wanted = Wanted(wanted) if isinstance(wanted, str) else wanted
     path = Path(path)
     stored = _reader(path)(path, wanted)
-    problems = image_problems(stored.names[0], stored.x)
+    problems = problems_of(stored.names[0], stored.x)
     found = Labels(np.empty(0, np.int64))
     if stored.y is stored.x:
         if labels is not None:
@@ -92,9 +95,10 @@ def load_dataset(path: str | Path, wanted: str | Wanted = "test", labels: Sequen
         raise InputError(f"{path}: {problem}" for problem in problems)
     digest = stored.digest
     if wanted.x is not None or wanted.y is not None or labels is not None:
-        named = json.dumps([digest, wanted.x, wanted.y, labels and list(labels)])
+        x = sorted(wanted.several.items()) if wanted.by_name else wanted.x
+        named = json.dumps([digest, x, wanted.y, labels and list(labels)])
         digest = hashlib.sha256(named.encode()).hexdigest()
-    return Dataset(stored.x, found.classes, digest, found.names, found.targets, stored.place)
+    return Dataset(stored.x, found.classes, digest, found.names, found.targets, stored.place, stored.by_name)
 
 
 def _reader(path: Path) -> Callable[[Path, Wanted], Stored]:

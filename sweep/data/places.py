@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -22,7 +22,7 @@ class Place:
     Attributes:
         path: absolute.
         begin: of its first value, in bytes.
-        dtype: as `numpy.dtype.str` says it.
+        dtype: as NumPy's .npy format says it: a text, or a list of the fields of records.
         shape: of the array.
         by_columns: whether the first axis is the fastest.
         size, written: of the file, when it was read: bytes, and nanoseconds since 1970.
@@ -31,7 +31,7 @@ class Place:
 
     path: str
     begin: int
-    dtype: str
+    dtype: Any
     shape: tuple[int, ...]
     by_columns: bool
     size: int
@@ -45,7 +45,7 @@ class Place:
         """That of an array in an open file."""
         found = os.fstat(file.fileno())
         sample = _sample(file, found.st_size)
-        where = str(path.absolute()), begin, dtype.str, tuple(shape), by_columns
+        where = str(path.absolute()), begin, np.lib.format.dtype_to_descr(dtype), tuple(shape), by_columns
         return cls(*where, found.st_size, found.st_mtime_ns, sample)
 
     def map(self) -> np.ndarray | None:
@@ -62,7 +62,8 @@ class Place:
     def mapped(self, file: IO[bytes]) -> np.ndarray:
         """The array, of the open file."""
         mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        flat: np.ndarray = np.frombuffer(mapping, self.dtype, int(np.prod(self.shape, dtype=np.int64)), self.begin)
+        kind = np.lib.format.descr_to_dtype(self.dtype)
+        flat: np.ndarray = np.frombuffer(mapping, kind, int(np.prod(self.shape, dtype=np.int64)), self.begin)
         return flat.reshape(self.shape, order="F" if self.by_columns else "C")
 
 

@@ -283,7 +283,7 @@ class Choice:
         subject = self.subject
         packages = (library(), "keras", "numpy", "llvmlite")
         return {
-            "network": subject.network.digest,
+            "network": subject.network.key,
             "varied": list(key),
             "block": block,
             "images": list(subject.images.shape),

@@ -77,6 +77,8 @@ class Graph:
         self.shapes = {self.input: tuple(model.inputs[0].shape[1:])}
         for step in self.steps:
             self.shapes.update(zip(step.outputs, step.shapes, strict=True))
+        if size is None and _is_packed(model):
+            size = tuple(model.inputs[0].shape[1:])
         if size is not None and any(None in shape for shape in self.shapes.values()):
             self._measure(size)
         self.prefix, self.rest = self._split()
@@ -278,6 +280,9 @@ def _walk(model: keras.Model, inserts: Sequence[Insert] = ()) -> tuple[list[Step
                     continue
                 read = [slots[id(x)] for x in node.arguments.keras_tensors]
                 operation = node.operation
+                if inner is model and isinstance(operation, keras.Model):  # maybe of several inputs, packed into one
+                    for k, x in enumerate(node.arguments.keras_tensors):
+                        read[k] = insert([read[k]], [x], -2 - k, "output")[0]
                 if type(operation) in (keras.Sequential, _FUNCTIONAL):
                     _check_arguments(operation, node.arguments.kwargs)
                     made = open_model(operation, read)
@@ -304,12 +309,31 @@ def _walk(model: keras.Model, inserts: Sequence[Insert] = ()) -> tuple[list[Step
     start = new_slots(model.inputs)
     first = insert(start, model.inputs, -1, "output")
     output = open_model(model, first)[0]
+    steps = _leading_to(output, steps)
+    used.intersection_update(step.operation for step in steps if isinstance(step.operation, Insert))
     missing = [operation.name for operation in inserts if operation not in used]
     if missing:
         own = [step.operation for step in steps if isinstance(step.operation, keras.Model)]
         inside = f"; what flows inside {own[0].name}, of the class {type(own[0]).__name__}, is not known" if own else ""
         raise Unsupported(f"{model.name}: {', '.join(missing)} is not part of the way to the output{inside}")
     return steps, start[0], output
+
+
+def _is_packed(model: keras.Model) -> bool:
+    """Whether a model is one of several inputs in the form of one with a single one, whose size is then known."""
+    return any(
+        isinstance(layer, keras.Model) and len(getattr(layer, "inputs", None) or ()) > 1 for layer in model.layers[:2]
+    )
+
+
+def _leading_to(output: int, steps: Sequence[Step]) -> list[Step]:
+    """The steps on which a slot depends; others are of outputs that nobody reads."""
+    needed, found = {output}, []
+    for step in reversed(steps):
+        if needed.intersection(step.outputs):
+            found.append(step)
+            needed.update(step.inputs)
+    return found[::-1]
 
 
 def _is_reversed(node: Any) -> bool:
@@ -364,7 +388,13 @@ def _check(step: Step) -> None:
             raise Unsupported(f"{step} has a layer as its activation function, which may have weights of its own")
 
 
+def _says_nothing(value: Any) -> bool:
+    """Whether an argument is none: a model of several inputs is given a list of no masks."""
+    listed = isinstance(value, list | tuple | dict) and bool(value)
+    return value is None or value is False or (listed and all(one is None for one in keras.tree.flatten(value)))
+
+
 def _check_arguments(operation: Any, kwargs: Mapping[str, Any]) -> None:
-    given = sorted(name for name, value in kwargs.items() if value is not None and value is not False)
+    given = sorted(name for name, value in kwargs.items() if not _says_nothing(value))
     if given:
         raise Unsupported(f"layer {operation.name} ({type(operation).__name__}) is called with {', '.join(given)}")

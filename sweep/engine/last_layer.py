@@ -17,6 +17,7 @@ from sweep.engine.extremes import EXTREME
 from sweep.engine.graph import IDENTITIES, Graph, Unsupported
 from sweep.engine.sites import Entry
 from sweep.engine.weight_errors import known
+from sweep.networks.ends import as_one
 from sweep.networks.loading import Network
 from sweep.networks.variables import Variable
 from sweep.perturb.base import Array, Transform
@@ -58,13 +59,15 @@ def split(network: Network) -> Split | None:
     passes = (keras.activations.linear, keras.activations.softmax, keras.activations.sigmoid)
     if type(dense) is not kl.Dense or dense.activation not in passes or len(last.shapes[0]) != 1:
         return None
-    if not any(layer is dense for layer in model.layers) or [s.operation for s in steps].count(dense) != 1:
+    inside = network.several or model
+    if not any(layer is dense for layer in inside.layers) or [s.operation for s in steps].count(dense) != 1:
         return None
     places = {id(variable): i for i, variable in enumerate(model.weights)}
     tensor = dense.input
-    if len(tensor.shape) != 2 or None in tensor.shape[1:] or tensor is model.inputs[0]:
+    inputs = inside.inputs
+    if len(tensor.shape) != 2 or None in tensor.shape[1:] or any(tensor is one for one in inputs):
         return None
-    before = keras.Model(model.inputs[0], tensor)
+    before = as_one(keras.Model(inputs if len(inputs) > 1 else inputs[0], tensor), network.sizes)
     numbers = tuple(places[id(variable)] for variable in before.weights)
     bias = places[id(dense.bias)] if dense.use_bias else None
     part = dataclasses.replace(

@@ -22,7 +22,7 @@ class Site:
     """A place in the data flow where a transform acts.
 
     Attributes:
-        layer: position in `inspection.leaves_of`; -1 for the images.
+        layer: position in `inspection.leaves_of`; -1 for the images; of several inputs -2, -3, …
         side: of that layer.
         kind: rounding to levels, noise, rounding to codes of which bits flip, or values that take the place of others.
         rows: of an array, at most, where the side is "sums": those of the arrays into which the layer is cut.

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
-from sweep.data.datasets import image_shape
 from sweep.engine.budget import HELD_BYTES
 from sweep.errors import InputError
 from sweep.execution.ray.cluster import available_cores
+from sweep.networks.feeding import fed_shape
 from sweep.networks.inspection import largest_activation
 from sweep.preparation.inputs import Prepared
 from sweep.texts import size_text
@@ -77,10 +76,7 @@ def room_for(prepared: Prepared, memory: int | None, workers: int | None, local:
         InputError: a worker does not fit into `memory`, or into what this machine has.
     """
     networks, datasets = prepared.networks.values(), prepared.datasets.values()
-    ones = [
-        4 * max(int(np.prod(image_shape(dataset.images.shape, n.input_shape))) for n in networks)
-        for dataset in datasets
-    ]
+    ones = [4 * max(math.prod(fed_shape(n, dataset)) for n in networks) for dataset in datasets]
     one, every = max(ones), max(one * len(dataset) for one, dataset in zip(ones, datasets, strict=True))
     base = WORKER_BYTES + WEIGHTS * max(model.content.nbytes for model in prepared.models.values())
     if prepared.study.further:  # which need all scores of a trial

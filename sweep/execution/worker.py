@@ -263,7 +263,7 @@ def _alike(
     job: Job, model: ModelFile, dataset: Dataset, chunk: Chunk
 ) -> Iterator[tuple[_Kind, list[tuple[Cell, int]], Evaluator]]:
     """The trials of a chunk by what they have in common, each with what evaluates them."""
-    network = _kept(_networks, model.digest, _KEPT_NETWORKS, partial(_load, job, model))
+    network = _kept(_networks, model.key, _KEPT_NETWORKS, partial(_load, job, model))
     _check_device(job)
     from sweep.engine.evaluator import Evaluator  # once Keras is there, quietly
 
@@ -277,7 +277,7 @@ def _alike(
         how = (job.engine, kind.sites, job.rescale)
         own = job.own_measures
         measures = [own_measure(n, own[n]) if n in own else measure_of(n) for n in further(job.measures)]
-        key = (network.digest, dataset.digest, *how, tuple(job.measures), *own.values())
+        key = (network.key, dataset.digest, *how, tuple(job.measures), *own.values())
         budget = _kept(_budgets, job.memory, 1, partial(Budget, job.memory))
         make = partial(Evaluator, network, dataset, *how, measures, budget)
         _make_room(job, dataset)
@@ -360,7 +360,7 @@ def _load(job: Job, model: ModelFile) -> Network:
 
     tensors.configure(job.threads, gpus=job.device != CPU)
     _check_device(job)  # before anything is computed
-    return load_network_bytes(model.content.tobytes(), model.suffix, job.trust, model.code)
+    return load_network_bytes(model.content.tobytes(), model.suffix, job.trust, model.code, ends=model.ends)
 
 
 def _use(job: Job) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sweep.networks.backend import import_keras
+from sweep.networks.ends import like
 
 if TYPE_CHECKING:
     import keras
@@ -13,26 +14,26 @@ if TYPE_CHECKING:
 def as_graph(model: keras.Model) -> keras.Model:
     """The model as a graph that takes batches of any size, with the same weights; itself where that cannot be.
 
-    A subclassed model becomes one layer of a graph, for images of the shape that it was built for. A graph for batches
-    of one size is made anew for any, unless it keeps a state from batch to batch or has a subclassed model in it.
+    A subclassed model becomes one layer of a graph, for images of the shape that it was built for, or for a tuple or
+    dict of inputs. A graph for batches of one size is made anew for any, unless it keeps a state from batch to batch or
+    has a subclassed model in it.
     """
     if getattr(model, "inputs", None):
-        return _of_any_batch(model) if len(model.inputs) == 1 and model.inputs[0].shape[0] is not None else model
+        batches = {x.shape[0] for x in model.inputs} - {None}
+        return _of_any_batch(model, batches.pop()) if len(batches) == 1 else model
     keras = import_keras()
-    shape = (model.get_build_config() or {}).get("input_shape")
-    if not model.built or not isinstance(shape, tuple | list) or not all(n is None or type(n) is int for n in shape):
+    inputs = like((model.get_build_config() or {}).get("input_shape")) if model.built else None
+    if inputs is None:
         return model
-    images = keras.Input(tuple(shape[1:]))
-    return keras.Model(images, model(images), name=model.name)
+    return keras.Model(inputs, model(inputs), name=model.name)
 
 
-def _of_any_batch(model: keras.Model) -> keras.Model:
+def _of_any_batch(model: keras.Model, batch: int) -> keras.Model:
     keras = import_keras()
     layers = model._flatten_layers(include_self=False)
     if any(getattr(layer, "stateful", False) and isinstance(layer, keras.layers.RNN) for layer in layers):
         return model
     own = {type(layer).__name__: type(layer) for layer in model._flatten_layers()}
-    batch = model.inputs[0].shape[0]
     try:
         with keras.saving.custom_object_scope({n: c for n, c in own.items() if not c.__module__.startswith("keras.")}):
             made = type(model).from_config(_without_batch(model.get_config(), batch))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from sweep.networks.backend import import_keras
+from sweep.networks.backend import import_keras, names_anew
 from sweep.networks.variables import IMAGES, Layer, Variable
 
 if TYPE_CHECKING:
@@ -85,6 +86,25 @@ def layers_of(model: keras.Model) -> tuple[Layer, ...]:
     )
 
 
+def of_output(model: keras.Model, output: int) -> tuple[tuple[Variable, ...], tuple[Layer, ...]]:
+    """As `variables_of` and `layers_of`, for one output of a model: what others alone depend on is not perturbed.
+
+    Variables of these are in their places, and not `readable`; layers of these are left out.
+    """
+    variables, layers = variables_of(model), layers_of(model)
+    if len(model.outputs) == 1:
+        return variables, layers
+    with names_anew():
+        operations = import_keras().Function(model.inputs, model.outputs[output]).operations
+    needed = {-1} | {index for index, layer in enumerate(model.layers) if any(layer is one for one in operations)}
+    layers = tuple(layer for layer in layers if layer.layer_index in needed)
+    last = max((layer.position for layer in layers if layer.kernel), default=-1)
+    return (
+        tuple(v if v.layer_index in needed else replace(v, kernel=False, readable=False) for v in variables),
+        tuple(replace(layer, scores=layer.kernel and layer.position == last) for layer in layers),
+    )
+
+
 def quantized_of(model: keras.Model) -> str:
     """The first layer that Keras's own `quantize` has changed and how, in words; empty for none."""
     for layer in leaves_of(model):
@@ -116,15 +136,15 @@ _UNITS = frozenset({  # functions of one array that mean something in certain un
 })  # fmt: skip
 
 
-def beginning_of(model: keras.Model) -> tuple[str, str]:
-    """What a model does to its images before any weight: names of a layer that scales them, of one that looks them up.
+def beginning_of(model: keras.Model, number: int = 0) -> tuple[str, str]:
+    """What a model does to an input before any weight: names of a layer that scales them, of one that looks them up.
 
     Each with its class, such as "rescaling (Rescaling)", or empty. Arithmetic with a number, such as `x / 127.5 - 1`,
     is scaling too, and so are functions such as `log1p(x)`, and layers without weights that are not Keras's or bring
-    code of their own: what these do to an image cannot be told. `model` has one input.
+    code of their own: what these do to an image cannot be told.
     """
     scaling = lookup = ""
-    for operation, inputs in _before_weights(model):
+    for operation, inputs in _before_weights(model, [number]):
         kind = type(operation).__name__
         text = f"{operation.name} ({kind})"
         by_a_number = (kind in _ARITHMETIC or kind in _UNITS) and inputs == 1  # layers of that name take several
@@ -136,11 +156,11 @@ def beginning_of(model: keras.Model) -> tuple[str, str]:
     return scaling, lookup
 
 
-def _before_weights(model: keras.Model) -> Iterator[tuple[Any, int]]:
-    """The operations that see the images, up to the first weights of each path, and how many inputs each has."""
+def _before_weights(model: keras.Model, numbers: Sequence[int]) -> Iterator[tuple[Any, int]]:
+    """The operations that see some inputs, up to the first weights of each path, and how many inputs each has."""
     keras = import_keras()
     inner = model._functional if isinstance(model, keras.Sequential) else model
-    seen = {id(inner.inputs[0])}
+    seen = {id(inner.inputs[number]) for number in numbers}
     for depth in sorted(inner._nodes_by_depth, reverse=True):
         for node in inner._nodes_by_depth[depth]:
             tensors = node.arguments.keras_tensors
@@ -148,21 +168,19 @@ def _before_weights(model: keras.Model) -> Iterator[tuple[Any, int]]:
                 continue
             operation = node.operation
             if isinstance(operation, keras.Model) and getattr(operation, "inputs", None):
-                yield from _before_weights(operation)
+                given = [k for k, x in enumerate(tensors[: len(operation.inputs)]) if id(x) in seen]
+                yield from _before_weights(operation, given)
             else:
                 yield operation, len(tensors)
             if not getattr(operation, "weights", ()):
                 seen.update(map(id, node.outputs))
 
 
-def threshold_of(model: keras.Model) -> float | None:
-    """Where a single output decides for class 1: 0.5 behind a sigmoid, else 0 (a logit); None for several.
-
-    `model` has one output of known width.
-    """
-    if model.outputs[0].shape[-1] != 1:
+def threshold_of(model: keras.Model, output: int = 0) -> float | None:
+    """Where an output of one score decides for class 1: 0.5 behind a sigmoid, else 0 (a logit); None for several."""
+    if model.outputs[output].shape[-1] != 1:
         return None
-    return 0.5 if ends_in_sigmoid(model) else 0.0
+    return 0.5 if ends_in_sigmoid(model, output) else 0.0
 
 
 def _layers_within(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
@@ -196,18 +214,15 @@ def _channel_axes(layer: keras.layers.Layer, leaf: str, rank: int) -> tuple[int,
     return (rank - 1,)
 
 
-def ends_in_sigmoid(model: keras.Model) -> bool | None:
-    """Whether the output is that of a sigmoid; None where it is that of a subclassed model, which cannot be told.
-
-    `model` has one output.
-    """
+def ends_in_sigmoid(model: keras.Model, output: int = 0) -> bool | None:
+    """Whether an output is that of a sigmoid; None where it is that of a subclassed model, which cannot be told."""
     keras = import_keras()
     if not getattr(model, "outputs", None):
         return None
-    last = model.outputs[0]._keras_history.operation
+    last, node, number = model.outputs[output]._keras_history
     while True:
         if isinstance(last, keras.Model):
-            return ends_in_sigmoid(last)
+            return ends_in_sigmoid(last, number)
         activation = getattr(last, "activation", None)
         passes = isinstance(
             last, keras.layers.Flatten | keras.layers.Reshape | keras.layers.Dropout | keras.layers.Identity
@@ -217,4 +232,4 @@ def ends_in_sigmoid(model: keras.Model) -> bool | None:
                 keras.activations.sigmoid,
                 keras.activations.hard_sigmoid,
             )
-        last = last._inbound_nodes[0].input_tensors[0]._keras_history.operation
+        last, node, number = last._inbound_nodes[node].input_tensors[0]._keras_history

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweep.data.datasets import Dataset, fits
+from sweep.data.inputs import fields_of
 from sweep.data.labels import are_several, no_classes, remedy
 from sweep.data.measures import ACCURACY, Task, fitting, is_own, measure_of
 from sweep.errors import InputError
@@ -20,11 +21,18 @@ from sweep.files import copy_file, file_digest, reason, require_file
 from sweep.networks.backend import import_keras, names_anew, quiet_advice
 from sweep.networks.checks.safety import MAX_FILE, check_model_file, variables_within
 from sweep.networks.code import NONE, Code
+from sweep.networks.ends import ONE, Ends, Input, Shape, as_one, misfits, position_of, shapes_in, written
 from sweep.networks.forms import refusal, suffix_of
 from sweep.networks.graphs import as_graph
-from sweep.networks.inspection import beginning_of, ends_in_sigmoid, layers_of, quantized_of, threshold_of, variables_of
+from sweep.networks.inspection import (
+    beginning_of,
+    ends_in_sigmoid,
+    of_output,
+    quantized_of,
+    threshold_of,
+)
 from sweep.networks.keras2 import without_leftovers
-from sweep.networks.variables import Layer, Variable
+from sweep.networks.variables import Layer, Variable, input_at
 
 if TYPE_CHECKING:
     import keras
@@ -32,7 +40,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Network:
-    """A trained network with one input and one output.
+    """A trained network; one of several inputs or outputs in the form of one with one of each (`sweep.networks.ends`).
 
     Attributes:
         model: the Keras model, not compiled.
@@ -47,6 +55,9 @@ class Network:
         scaling: the layer with which it rescales images by itself, before any weight; empty for none.
         lookup: the layer that takes its input for indices, such as an Embedding; empty for none.
         sigmoid: whether it ends in a sigmoid.
+        inputs: where its file has several, these; else none. `input_shape` is then that of all their values.
+        ends: what was said of them.
+        several: the model with all of them.
     """
 
     model: keras.Model
@@ -60,9 +71,41 @@ class Network:
     scaling: str = ""
     lookup: str = ""
     sigmoid: bool = False
+    inputs: tuple[Input, ...] = ()
+    ends: Ends = ONE
+    several: keras.Model | None = None
+
+    @property
+    def file_model(self) -> keras.Model:
+        """The model with the inputs and outputs of its file."""
+        return self.several or self.model
+
+    @property
+    def sizes(self) -> Sequence[Shape]:
+        """Of what an image has for each of several inputs."""
+        return self.ends.sizes or [one.shape for one in self.inputs]
+
+    @property
+    def output(self) -> tuple[str, int] | None:
+        """Name and position of the output that is scored, where there are several."""
+        if self.several is None or self.ends.output is None:
+            return None
+        return self.ends.output, position_of(self.several, self.ends.output)[0]
+
+    @property
+    def key(self) -> str:
+        """See `Ends.key`."""
+        return self.ends.key(self.digest)
+
+    def sized(self, dataset: Dataset) -> Network:
+        """The network for what its inputs have in this dataset, which fits, where there are several of any size."""
+        if self.ends.sizes or not any(None in one.shape for one in self.inputs):
+            return self
+        sizes = tuple(shapes_in(self.inputs, dataset))
+        return network_of(self.file_model, self.digest, Ends(self.ends.output, sizes))
 
 
-def load_network(path: str | Path, trust: bool = False, code: Code = NONE) -> Network:
+def load_network(path: str | Path, trust: bool = False, code: Code = NONE, ends: Ends = ONE) -> Network:
     """Reads a network from a .keras or .h5 file, of Keras 2 or 3; Python code stored in the file is refused.
 
     What Keras 2 left in a file without meaning (see `sweep.networks.keras2`) is passed over, and a slash in its
@@ -73,10 +116,11 @@ def load_network(path: str | Path, trust: bool = False, code: Code = NONE) -> Ne
         trust: skip that, and let code stored in the file run; only for files that are as safe as a program of yours.
         code: of the user's own: the layers and functions that the file may name, or what builds the network of which
             the file has the weights.
+        ends: what is said of its inputs and outputs.
 
     Raises:
         InputError: the file is missing, could do more than be a network, is not one that Keras can load, or holds a
-            model that does not have one input and one output of shape (images, outputs).
+            model of which the output that is scored does not have the shape (images, outputs), or is not named.
     """
     path = Path(path)
     with contextlib.suppress(OSError, ValueError):  # of a path that cannot be used, which is told below
@@ -86,14 +130,16 @@ def load_network(path: str | Path, trust: bool = False, code: Code = NONE) -> Ne
     if other:
         raise InputError(f"{path}: {other}")
     if trust:
-        return _load(path, str(path), file_digest(path), None, code)
+        return _load(path, str(path), file_digest(path), None, code, ends)
     # What is checked and what Keras reads is one copy of our own: nobody can exchange the file in between.
     with tempfile.TemporaryDirectory(prefix="sweep-") as folder:
         copy = copy_file(path, Path(folder) / f"network{suffix_of(path)}", MAX_FILE)
-        return _load(copy, str(path), file_digest(copy), _checked(copy, str(path), code), code)
+        return _load(copy, str(path), file_digest(copy), _checked(copy, str(path), code), code, ends)
 
 
-def load_network_bytes(content: bytes, suffix: str, trust: bool = False, code: Code = NONE, shown: str = "") -> Network:
+def load_network_bytes(
+    content: bytes, suffix: str, trust: bool = False, code: Code = NONE, shown: str = "", ends: Ends = ONE
+) -> Network:
     """As `load_network`, from the bytes of a file of this suffix, as workers receive them; errors call it `shown`."""
     # Keras reads from named files only; the folder is private to this user, and gone afterwards.
     with tempfile.TemporaryDirectory(prefix="sweep-") as folder:
@@ -101,7 +147,7 @@ def load_network_bytes(content: bytes, suffix: str, trust: bool = False, code: C
         path.write_bytes(content)
         shown = shown or f"network ({suffix})"
         stored = None if trust else _checked(path, shown, code)
-        return _load(path, shown, hashlib.sha256(content).hexdigest(), stored, code)
+        return _load(path, shown, hashlib.sha256(content).hexdigest(), stored, code, ends)
 
 
 def task_of(network: Network, dataset: Dataset) -> Task:
@@ -112,7 +158,7 @@ def task_of(network: Network, dataset: Dataset) -> Task:
     if not labels and dataset.targets is not None:
         held = "the images themselves" if dataset.targets is dataset.images else no_classes(dataset.targets)
     said = remedy(dataset.labels, network.outputs) if beyond else ""
-    values = math.prod(dataset.images.shape[1:])
+    values = 0 if fields_of(dataset.images) else math.prod(dataset.images.shape[1:])
     several = not labels and targets == network.outputs > 1 and dataset.targets is not dataset.images
     several = several and are_several(dataset.targets)
     return Task(network.outputs, labels, targets, values, network.sigmoid, several, held, said)
@@ -133,11 +179,17 @@ def check_fit(network: Network, dataset: Dataset, measures: Sequence[str] = (ACC
 
 
 def check_shape(network: Network, dataset: Dataset) -> list[str]:
-    """Why the images cannot go into the network, in words; empty when they can."""
+    """Why the images cannot go into the network, in words, a line for each of several inputs; empty when they can."""
+    if network.inputs or fields_of(dataset.images):
+        problems, sizes = misfits(network.inputs, dataset), network.ends.sizes
+        if not problems and sizes and (own := tuple(shapes_in(network.inputs, dataset))) != sizes:
+            first, here = (", ".join(map(written, shapes)) for shapes in (sizes, own))
+            return [f"the inputs take any size, and have {first} in the first test set but {here} here; give them one"]
+        return problems
     if fits(dataset.images.shape, network.input_shape):
         return []
-    have = _written(dataset.images.shape[1:])
-    return [f"the network takes images of shape {_written(network.input_shape)}, the dataset has {have}"]
+    have = written(dataset.images.shape[1:])
+    return [f"the network takes images of shape {written(network.input_shape)}, the dataset has {have}"]
 
 
 def check_order(network: Network, dataset: Dataset, said: bool) -> list[str]:
@@ -160,7 +212,7 @@ def _checked(path: Path, shown: str, code: Code) -> int:
     return check_model_file(path, shown, code.objects(), weights=code.build is not None)
 
 
-def _load(path: Path, shown: str, digest: str, stored: int | None, code: Code) -> Network:
+def _load(path: Path, shown: str, digest: str, stored: int | None, code: Code, ends: Ends) -> Network:
     """The network; `stored` is the size of its tensors where the file was checked, None for one that is trusted."""
     within = contextlib.nullcontext() if stored is None else variables_within(stored)
     with names_anew():
@@ -170,27 +222,47 @@ def _load(path: Path, shown: str, digest: str, stored: int | None, code: Code) -
             model = as_graph(model)
     except Exception as error:  # Keras raises whatever its many parts raise
         raise InputError(f"{shown}: not a network that can be evaluated: {_told(error)}") from error
-    problems = _shape_problems(model)
+    problems = _shape_problems(model, ends)
     if problems:
         raise InputError(f"{shown}: {problem}" for problem in problems)
-    return network_of(model, code.digest(digest))
+    try:
+        return network_of(model, code.digest(digest), ends)
+    except Exception as error:  # likewise, where several inputs or outputs become one
+        raise InputError(f"{shown}: not a network that can be evaluated: {_told(error)}") from error
 
 
-def network_of(model: keras.Model, digest: str = "") -> Network:
-    """A model with one input and one output of shape (images, outputs), described."""
-    scaling, lookup = beginning_of(model)
+def network_of(model: keras.Model, digest: str = "", ends: Ends = ONE) -> Network:
+    """A model described, of which the output that is scored has the shape (images, outputs)."""
+    output, _ = position_of(model, ends.output)
+    variables, layers = of_output(model, output)
+    inputs = [
+        Input(str(x.name), tuple(x.shape[1:]), str(x.dtype), *beginning_of(model, number))
+        for number, x in enumerate(model.inputs)
+    ]
+    whole = len(inputs) == len(model.outputs) == 1
+    form, taken, several = model, inputs[0], len(inputs) > 1
+    sizes: Sequence[Shape] = ends.sizes or [one.shape for one in inputs]
+    known = not any(None in size for size in sizes)
+    if not whole and (known or not several):
+        form = as_one(model, sizes, output)
+    if several:
+        taken = Input("", tuple(form.inputs[0].shape[1:]) if known else (None,))
+        layers = (*(input_at(k, one.name) for k, one in enumerate(inputs) if not one.whole), *layers[1:])
     return Network(
-        model=model,
+        model=form,
         digest=digest,
-        variables=variables_of(model),
-        layers=layers_of(model),
-        input_shape=tuple(model.inputs[0].shape[1:]),
-        outputs=int(model.outputs[0].shape[-1]),
-        threshold=threshold_of(model),
-        input_dtype=str(model.inputs[0].dtype),
-        scaling=scaling,
-        lookup=lookup,
-        sigmoid=bool(ends_in_sigmoid(model)),
+        variables=variables,
+        layers=layers,
+        input_shape=taken.shape,
+        outputs=int(model.outputs[output].shape[-1]),
+        threshold=threshold_of(model, output),
+        input_dtype=taken.dtype,
+        scaling=taken.scaling,
+        lookup=taken.lookup,
+        sigmoid=bool(ends_in_sigmoid(model, output)),
+        inputs=tuple(inputs) if several else (),
+        ends=ONE if whole else ends,
+        several=None if whole else model,
     )
 
 
@@ -229,37 +301,35 @@ def _told(error: Exception) -> str:
     return reason(Exception(str(error).rpartition("Exception encountered: ")[2] or type(error).__name__))
 
 
-def _shape_problems(model: keras.Model) -> list[str]:
+def _shape_problems(model: keras.Model, ends: Ends) -> list[str]:
     inputs, outputs = getattr(model, "inputs", None), getattr(model, "outputs", None)
     if not inputs or not outputs:
         return ["the model was saved without an input shape; build or call it once, then save it again"]
     problems = []
-    if len(inputs) != 1:
-        problems.append(f"the model has {len(inputs)} inputs; it must have one, the images")
-    elif inputs[0].shape[0] is not None:
+    fixed = [one.shape[0] for one in inputs if one.shape[0] is not None]
+    if fixed:
         problems.append(
-            f"the model takes batches of exactly {inputs[0].shape[0]} images; build it with batch_size=None (and "
+            f"the model takes batches of exactly {fixed[0]} images; build it with batch_size=None (and "
             "without stateful=True), give it the same weights, and save that"
         )
+    texts = [one for one in inputs if not any(kind in str(one.dtype) for kind in ("float", "int", "bool"))]
+    problems += [f"input {one.name} takes {one.dtype}; inputs are numbers" for one in texts]
     quantized = quantized_of(model)
     if quantized:
         problems.append(
             f"{quantized}, whose weights are no numbers to perturb; give the network as it was before quantize(), and "
             'let the study round it: { op = "symmetric", bits = 8 }'
         )
-    if len(outputs) != 1:
-        problems.append(f"the model has {len(outputs)} outputs; it must have one, the scores")
-    elif len(outputs[0].shape) != 2 or not outputs[0].shape[-1]:
-        shape = _written(outputs[0].shape)
+    output, unnamed = position_of(model, ends.output)
+    if unnamed:
+        return [*problems, unnamed]
+    scored = outputs[output]
+    if len(scored.shape) != 2 or not scored.shape[-1]:
+        shape = written(scored.shape)
         problems.append(f"the model's output has shape {shape}; it must be (images, outputs)")
-    elif outputs[0].shape[-1] == 1 and ends_in_sigmoid(model) is None:
+    elif scored.shape[-1] == 1 and ends_in_sigmoid(model, output) is None:
         problems.append(
             "the model's single output is that of a subclassed model, and may be a probability or a logit; put what "
             "makes it behind the model, as in keras.Sequential([model, keras.layers.Activation('sigmoid')])"
         )
     return problems
-
-
-def _written(shape: tuple[int | None, ...]) -> str:
-    sizes = ", ".join("any" if size is None else str(size) for size in shape)
-    return f"({sizes},)" if len(shape) == 1 else f"({sizes})"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class Variable:
             matrices; not biases or normalisation.
         channel_axes: the axes that together index output channels; of a vector, each value is a channel.
         readable: whether it holds floating numbers that the layer reads at inference, so that it can be perturbed; not
-            seeds, counts, and the statistics of a Normalization, of which that layer keeps a copy.
+            seeds, counts, the statistics of a Normalization, of which that layer keeps a copy, and what other outputs
+            than the one that is scored depend on.
     """
 
     index: int
@@ -48,7 +49,7 @@ class Variable:
 
 def statistics_in(variables: Sequence[Variable]) -> list[int]:
     """Indices of the means and variances that batch normalisation takes from its training."""
-    return [v.index for v in variables if v.name in ("moving_mean", "moving_variance")]
+    return [v.index for v in variables if v.name in ("moving_mean", "moving_variance") and v.readable]
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,8 @@ class Layer:
     """A layer that is not a model itself, wherever in the network it stands; or the images that come in.
 
     Attributes:
-        position: in `inspection.layers_of`; -1 for the images.
-        layer: its name; "input" for the images.
+        position: in `inspection.layers_of`; -1 for the images; of several inputs -2, -3, … in their order.
+        layer: its name; "input" for the images where there is one input.
         layer_index: index into `model.layers` of that layer, or of the top-level layer that contains it.
         layer_type: class name, such as ``Conv2D``.
         kernel: whether it holds a variable that `layers = "*"` selects.
@@ -73,3 +74,8 @@ class Layer:
 
 
 IMAGES = Layer(-1, "input", -1, "Images", kernel=False, scores=False)
+
+
+def input_at(number: int, name: str) -> Layer:
+    """One of several inputs."""
+    return replace(IMAGES, position=-2 - number, layer=name)

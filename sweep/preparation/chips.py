@@ -72,7 +72,7 @@ def recalibration_of(
     from sweep.engine.graph import Unsupported
     from sweep.engine.recalibration import Recalibration
 
-    key = (network.digest, calibration.digest, cell.recalibrated, rescale, sites_of(placed))
+    key = (network.key, calibration.digest, cell.recalibrated, rescale, sites_of(placed))
     if key not in _made:
         while len(_made) >= _KEPT:
             _made.popitem(last=False)

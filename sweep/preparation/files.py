@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from sweep.data.datasets import RESCALES, Dataset, load_dataset
 from sweep.data.formats.functions import has_run
-from sweep.data.formats.stored import Wanted
+from sweep.data.formats.stored import OF_NONE, Wanted
+from sweep.data.inputs import fields_of
 from sweep.errors import InputError, collected
 from sweep.files import function_in
 from sweep.networks.checks.safety import SUFFIXES
 from sweep.networks.code import Code
+from sweep.networks.ends import Ends
 from sweep.networks.feeding import rescale_of
-from sweep.networks.loading import Network, check_fit, check_order, load_network, load_network_bytes
+from sweep.networks.loading import Network, check_fit, check_order, check_shape, load_network, load_network_bytes
 from sweep.perturb.base import KERNELS, Selection, Transform
 from sweep.perturb.dataflow import DataFlow
 from sweep.perturb.selection import select, select_layers
@@ -76,9 +78,10 @@ def read_files(named: Parsed, trust: bool) -> Files:
         if named.code is not None and (path in named.memory or f"model {label}" in found):
             with collected(broken[label], "model: "):
                 code = code_for(model, named.custom_objects, named.code)
-                networks[label] = _loaded(found.get(f"model {label}") or model, named.memory, trust, code)
+                ends = Ends(named.data.get("output"))
+                networks[label] = _loaded(found.get(f"model {label}") or model, named.memory, trust, code, ends)
     datasets: dict[str, Dataset] = {}
-    wanted = Wanted(x=named.data.get("x"), y=named.data.get("y"), channels=_channels(networks.values()))
+    wanted = _wanted(named, networks.values())
     for label in sets:
         if key_of(label) in found:
             with collected(problems, "dataset: "):
@@ -93,7 +96,11 @@ def read_files(named: Parsed, trust: bool) -> Files:
             problems += [f"model: {file}: {problem}{on}" for problem in check_fit(network, images, named.measures)]
             order = check_order(network, images, "labels" in named.data)
             problems += [f"labels: {problem} ({subject(label, dataset)})" for problem in order]
-            if named.rescale in (None, *RESCALES):  # what else it may be is told elsewhere
+            fit = not check_shape(network, images)
+            if fit:
+                networks[label] = network = network.sized(images)
+            known = fit or not (network.inputs or fields_of(images.images))
+            if known and named.rescale in (None, *RESCALES):  # what else it may be is told elsewhere
                 with collected(problems, after=f" ({subject(label, dataset)})"):
                     rescale_of(network, images, named.rescale)
         missed: list[str] = []
@@ -130,10 +137,21 @@ def _channels(networks: Iterable[Network]) -> int | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _loaded(file: Path | Named, memory: Mapping[str, bytes], trust: bool, code: Code) -> Network:
+def _wanted(named: Parsed, networks: Collection[Network]) -> Wanted:
+    """What of the dataset is read: of a function's labels of several outputs, those of the one that is scored."""
+    x = named.data.get("x")
+    if isinstance(x, list | tuple | Mapping) and len(x) == 1:
+        x = next(iter(x.values() if isinstance(x, Mapping) else x))
+    places = {network.output[1] for network in networks if network.output}
+    name = named.data.get("output")
+    output = (name, places.pop() if len(places) == 1 else OF_NONE) if name and places else None
+    return Wanted(x=x, y=named.data.get("y"), channels=_channels(networks), output=output)
+
+
+def _loaded(file: Path | Named, memory: Mapping[str, bytes], trust: bool, code: Code, ends: Ends) -> Network:
     if isinstance(file, Path):
-        return load_network(file, trust, code)
-    return load_network_bytes(memory[written(file)], ".keras", trust, code, shown=written(file))
+        return load_network(file, trust, code, ends)
+    return load_network_bytes(memory[written(file)], ".keras", trust, code, shown=written(file), ends=ends)
 
 
 def _models(named: Parsed, problems: list[str]) -> list[Named]:

@@ -19,6 +19,7 @@ from sweep.data.decisions import chance
 from sweep.data.labels import mapping
 from sweep.errors import InputError, collected
 from sweep.networks.code import NONE, Code
+from sweep.networks.ends import ONE, Ends
 from sweep.networks.feeding import DEFAULT, fed, feed, rescale_of
 from sweep.networks.forms import suffix_of
 from sweep.networks.loading import Network, check_shape, task_of
@@ -45,12 +46,19 @@ class ModelFile:
         suffix: by which Keras knows its form.
         digest: of the file, and of the code where there is some.
         code: of the user's own, which is run before it is loaded.
+        ends: what was said of its inputs and outputs.
     """
 
     content: npt.NDArray[np.uint8]
     suffix: str
     digest: str
     code: Code = NONE
+    ends: Ends = ONE
+
+    @property
+    def key(self) -> str:
+        """By which the network is known among all; see `Network.key`."""
+        return self.ends.key(self.digest)
 
 
 @dataclass(frozen=True)
@@ -177,6 +185,8 @@ def prepare(study: Study | Parsed, trust: bool = False) -> Prepared:
     }
     if special := {label: rescale for label, rescale in rescales.items() if rescale not in (None, DEFAULT)}:
         identity["rescale"] = special
+    if outputs := {label: n.output[0] for label, n in files.networks.items() if n.output}:
+        identity["outputs"] = outputs
     if matrices := {label: own for label, n in files.networks.items() if (own := _own_matrices(n))}:
         identity["matrices of own layers"] = matrices
     return Prepared(study, models, files.datasets, identity, flow, files.networks, trust, calibration)
@@ -195,7 +205,7 @@ def _unsteady(study: Study, networks: Mapping[str, Network], datasets: Mapping[s
     from sweep.engine.proof import IMAGES, inference_problem
 
     for (label, network), dataset in itertools.product(networks.items(), datasets.values()):
-        key = (network.digest, dataset.digest, study.rescale)
+        key = (network.key, dataset.digest, study.rescale)
         if key in _steady:
             continue
         problem = inference_problem(network, feed(network, dataset.first(IMAGES), study.rescale))
@@ -292,7 +302,8 @@ def _training_images(study: Study, files: Files, problems: list[str]) -> Dataset
     after = f"; {wanting} training images" if wanting else ""
     found: list[str] = []
     with collected(found, f"{study.source}: {key}: ", after):
-        wanted = replace(files.wanted, x=files.wanted.x if place else None, y=None, split=split, labelled=False)
+        x = files.wanted.x if place or files.wanted.several else None
+        wanted = replace(files.wanted, x=x, y=None, split=split, labelled=False)
         training = load_dataset(place or first, wanted)
         if wrong := [p for network in files.networks.values() for p in check_shape(network, training)]:
             raise InputError(dict.fromkeys(wrong))
@@ -325,4 +336,5 @@ def _model_file(path: Path | None, content: bytes | None, network: Network, code
     assert content is not None
     if code.digest(hashlib.sha256(content).hexdigest()) != network.digest:
         raise InputError(f"{path}: was written to while it was being read; run again")
-    return ModelFile(np.frombuffer(content, np.uint8), suffix_of(path) if path else ".keras", network.digest, code)
+    suffix = suffix_of(path) if path else ".keras"
+    return ModelFile(np.frombuffer(content, np.uint8), suffix, network.digest, code, network.ends)

@@ -68,7 +68,7 @@ class Chip:
             raise InputError(f"{self.cell}: acts on the data flow, which no file of weights holds")
         if block_of(self._cell.transforms):
             raise InputError(f"{self.cell}: draws anew for each read, so that its weights are no single set")
-        model, weights = self._prepared.networks[self._cell.model].model, self.weights
+        model, weights = self._prepared.networks[self._cell.model].file_model, self.weights
         clean = model.get_weights()
         model.set_weights(weights)
         try:

@@ -76,6 +76,9 @@ _BUILT = {
 _BUILT_MODEL = t.model("built", _BUILT)
 _MODEL = t.either(_TEXT, _BUILT_MODEL, dict)
 _MODELS = t.either(t.either(t.text(said=_PATHS), _BUILT_MODEL, dict), t.some(_MODEL, _PATHS, distinct=True))
+_ARRAY = "the name of an array or column, a list of names, or a table such as { image = 'x_image' }"
+_TABLE: Any = Annotated[dict[str, _TEXT], Said(_ARRAY)]
+_ARRAYS = t.either(t.either(t.text(said=_ARRAY), _TABLE, dict), t.some(_TEXT, _ARRAY, distinct=True))
 _COUNT = t.whole(1, said="a whole number of at least 1, or { start = 200, count = 800 }")
 _SEEDS = t.model("seeds", {"start": (t.whole(0), 0, "the first seed"), "count": (t.whole(1), ..., "how many")})
 _SHARE = t.number(0, 1, "a fraction from 0 to 1")
@@ -146,8 +149,13 @@ _KEYS = {
         ...,
         "images and labels: .npz, .parquet, .arrow, .csv, a folder, my_data.py:function; a list or a glob of several",
     ),
-    "x": (t.text(said="the name of an array or column"), None, "the images; x_test or, in a table, image by default"),
+    "x": (
+        _ARRAYS,
+        None,
+        "the images; x_test or, in a table, image by default; of several inputs a list or table",
+    ),
     "y": (t.text(said="the name of an array or column"), None, "their labels; y_test or, in a table, label by default"),
+    "output": (t.text(said="the name of an output"), None, "of a network with several, the one that is scored"),
     "labels": (CLASSES, None, "class k is the k-th of these labels"),
     "calibration": (DATA, None, "training images, where they are not x_train of the dataset"),
     "seeds": (t.either(_COUNT, _SEEDS, dict), None, "random draws (chips) a cell: 0 to seeds - 1, or a range"),

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sweep.statistics.estimates import Floats
 
 MOST_SEEDS = 1_000_000  # chips of a cell that serve its mean, unless `max_seeds` says so
-DATA = ("x", "y", "labels", "calibration")  # keys that say what is what in the data
+DATA = ("x", "y", "labels", "calibration", "output")  # keys that say what is what in the data
 CODE = "code of networks"  # in a study's identity, where there is some
 CHIPS = ("precision", "min_seeds", "max_seeds", "images")  # keys that say how many chips serve the mean, and how
 
@@ -102,12 +102,13 @@ class Study:
     root_seed: int = 0
     rescale: str | None = None
     plugins: Sequence[str] = ()
-    x: str | None = None
+    x: str | Sequence[str] | Mapping[str, str] | None = None
     y: str | None = None
     labels: Sequence[str | int] | None = None
     calibration: str | None = None
     custom_objects: Sequence[str] = ()
     budget: Mapping[str, Any] | None = None
+    output: str | None = None
     source: str = field(default="study", compare=False)
     register: Register | None = field(default=None, compare=False, repr=False)
     memory: Mapping[str, bytes] = field(default_factory=dict, init=False, compare=False, repr=False)
@@ -147,7 +148,7 @@ class Study:
             "name": self.name,
             "model": _plain(self.model) if isinstance(self.model, str | Mapping) else list(map(_plain, self.model)),
             "dataset": self.dataset if isinstance(self.dataset, str) else list(self.dataset),
-            **{key: value for key in DATA if (value := getattr(self, key)) is not None},
+            **{key: _plain(value) for key in DATA if (value := getattr(self, key)) is not None},
             **({"seeds": self.seeds if isinstance(self.seeds, int) else dict(self.seeds)} if self.seeds else {}),
             **{key: value for key in CHIPS if (value := getattr(self, key)) is not None},
             **({"measures": list(self.measures)} if list(self.measures) != [ACCURACY.name] else {}),
@@ -368,8 +369,9 @@ def parse(data: Mapping[str, Any], source: str = "study", register: Register | N
     return _parsed(study, {**kept, **tables}, models, problems, source, ops, digests)
 
 
-def _plain(model: Named) -> Any:
-    return model if isinstance(model, str) else dict(model)
+def _plain(value: Any) -> Any:
+    """As TOML has it."""
+    return dict(value) if isinstance(value, Mapping) else list(value) if isinstance(value, tuple) else value
 
 
 def _made(**fields: Any) -> Study:

@@ -126,6 +126,8 @@ def _train(recipe: Recipe, sets: Sets, folder: Path) -> list[TrainedModel]:
 def _started(recipe: Recipe, sets: Sets) -> Recipe:
     """The recipe of a network that is there already, with what its file says."""
     network = load_network(recipe.start or "")
+    if network.several is not None:
+        raise InputError(f"{recipe.name}: from: {recipe.start}: has several inputs; networks of one are trained here")
     try:
         rescale = rescale_of(network, sets[0], recipe.rescale)
     except InputError as error:

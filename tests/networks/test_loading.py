@@ -9,6 +9,7 @@ import pytest
 from sweep.data.datasets import Dataset
 from sweep.errors import InputError
 from sweep.networks.backend import import_keras
+from sweep.networks.ends import ONE, Ends
 from sweep.networks.loading import Network, check_fit, load_network, load_network_bytes
 
 # Keras 3.15 converts its variables to arrays in a way that NumPy 2 is about to drop.
@@ -29,9 +30,9 @@ def classifier(*inner: object, shape: tuple[int, ...] = (6, 6, 1), outputs: int 
     return keras.Sequential([keras.Input(shape), *inner, *head])
 
 
-def refusal(path: Path) -> str:
+def refusal(path: Path, ends: Ends = ONE) -> str:
     with pytest.raises(InputError) as caught:
-        load_network(path)
+        load_network(path, ends=ends)
     assert all(line.startswith(str(path)) and "\n" not in line for line in caught.value.problems)
     return str(caught.value)
 
@@ -229,13 +230,16 @@ def test_code_stored_in_a_file_is_not_run(tmp_path, suffix):
     assert load_network(path, trust=True).outputs > 0
 
 
-def test_several_inputs_and_outputs_are_refused_together(tmp_path):
+def test_of_several_outputs_one_is_to_be_named(tmp_path):
     a, b = keras.Input((3,)), keras.Input((3,))
     both = layers.Concatenate()([a, b])
-    path = saved(keras.Model([a, b], [layers.Dense(2)(both), layers.Dense(2)(both)]), tmp_path)
-    text = refusal(path)
-    assert "the model has 2 inputs" in text
-    assert "the model has 2 outputs" in text
+    outputs = [layers.Dense(2, name="one")(both), layers.Dense(2, name="other")(both)]
+    path = saved(keras.Model([a, b], outputs), tmp_path)
+    assert refusal(path).endswith('the model has 2 outputs (one, other); say which is scored: output = "one"')
+    assert [one.shape for one in load_network(path, ends=Ends("other")).inputs] == [(3,), (3,)]
+    heads = keras.Model([a, b], outputs, name="heads")
+    twice = saved(keras.Model([a, b], heads([a, b])), tmp_path, ".h5")
+    assert "two outputs of the model are called 'heads'; put a layer" in refusal(twice, Ends("heads"))
 
 
 def test_an_output_of_another_rank_and_a_missing_shape_are_refused(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,9 +13,12 @@ from typing import Any
 import numpy as np
 
 from sweep.data.formats.stored import Stored, Wanted, joined, told
+from sweep.data.inputs import together
 from sweep.errors import InputError
 from sweep.files import function_in, reason, require_file
 
+_Inputs = dict[Any, np.ndarray]  # by name, or position where they have none; "" for a single one
+_ONE_OUTPUT = "the network has one output that is scored"
 _ENDLESS = -1  # `tf.data.INFINITE_CARDINALITY`
 _modules: dict[str, ModuleType] = {}  # that have run in this process, by the digest of their files
 
@@ -29,8 +32,9 @@ def read_function(place: Path, wanted: Wanted) -> Stored:
     """Runs the file, once a process, and calls the function without arguments.
 
     It returns a pair (images, labels) of arrays, a `tf.data.Dataset`, a `keras.utils.PyDataset`, or any other iterable
-    of such pairs, in batches (of as many labels as images) or one by one; for `calibration`, images alone will do. It
-    may import files beside its own. The digest is that of the file and of the arrays.
+    of such pairs, in batches (of as many labels as images) or one by one; for `calibration`, images alone will do. A
+    tuple or a dict of arrays stands for the images of a network with several inputs, and for the labels of one with
+    several outputs. It may import files beside its own. The digest is that of the file and of the arrays.
 
     Raises:
         InputError: the file or the function fails, or returns something else.
@@ -48,15 +52,23 @@ def read_function(place: Path, wanted: Wanted) -> Stored:
             made = getattr(_modules[digest], function, None)
             if not callable(made):
                 raise InputError(f"{file} defines no function {function}")
-            x, y = _arrays(made())
+            found, y = _arrays(made(), wanted.output)
         except InputError:
             raise
         except (Exception, SystemExit) as error:  # whatever a user's code raises
             raise InputError(f"{type(error).__name__}: {reason(error)}") from error
         if wanted.labelled and y is None:
             raise InputError("returns no labels; return a pair (images, labels), or a data set of pairs")
-    parts = [("code", digest), ("x", _digest(x)), *([("y", _digest(y))] if y is not None else [])]
-    return Stored(x, y, joined(parts), ("its images", "its labels"))
+        several = "" not in found
+        x = together([(_called(name), part) for name, part in found.items()]) if several else found[""]
+    parts = [("code", digest), *((f"x {name}".strip(), _digest(part)) for name, part in found.items())]
+    parts += [("y", _digest(y))] if y is not None else []
+    names = "its inputs" if several else "its images", "its labels"
+    return Stored(x, y, joined(parts), names, by_name=several and all(isinstance(name, str) for name in found))
+
+
+def _called(name: str | int) -> str:
+    return name if isinstance(name, str) else f"input {name}"
 
 
 def _run(content: bytes, file: str, digest: str) -> ModuleType:
@@ -83,28 +95,78 @@ def _beside(folder: Path) -> Iterator[None]:
         sys.path.remove(place)
 
 
-def _arrays(made: Any) -> tuple[np.ndarray, np.ndarray | None]:
-    if _is_array(made):
-        return _plain(made), None
+def _arrays(made: Any, output: tuple[str, int] | None) -> tuple[_Inputs, np.ndarray | None]:
+    """What goes in, by name or position, and what belongs to the `output` that is scored, if anything does."""
+    if _is_array(made) or _is_table(made):
+        return _inputs(made), None
     if isinstance(made, tuple | list):
-        if len(made) != 2 or not all(map(_is_array, made)):
+        if len(made) != 2 or not (_are_arrays(made[0]) and _are_arrays(made[1])) or _is_twice(made, output):
             kinds = ", ".join(type(part).__name__ for part in made[:3])
             raise InputError(f"returns {len(made)} values ({kinds}, …); return one pair of arrays (images, labels)")
-        x = _plain(made[0])
-        return x, (x if made[0] is made[1] else _plain(made[1]))
-    xs, ys = [], []
+        x = _inputs(made[0])
+        return x, (x[""] if made[0] is made[1] and "" in x else _target(made[1], output))
+    xs: list[_Inputs] = []
+    ys: list[np.ndarray] = []
     for item in _items(made):
         pair = item if isinstance(item, tuple | list) else (item,)
-        if not 1 <= len(pair) <= 3 or not all(_is_array(part) or np.isscalar(part) for part in pair[:2]):
-            raise InputError("yields no pairs (images, labels) of arrays; several inputs or outputs are not read")
-        xs.append(_plain(pair[0]))
-        ys += [_plain(part) for part in pair[1:2]]  # a third would be weights of samples
+        if not 1 <= len(pair) <= 3 or not all(_are_arrays(part) or np.isscalar(part) for part in pair[:2]):
+            raise InputError("yields no pairs (images, labels) of arrays, or of tuples or dicts of these")
+        xs.append(_inputs(pair[0]))
+        ys += [_target(part, output) for part in pair[1:2]]  # a third would be weights of samples
     if not xs:
         raise InputError("yields no images")
     if len(ys) not in (0, len(xs)):
         raise InputError("yields pairs and images alone")
-    join = np.concatenate if _is_batched(made, xs[0], ys[0] if ys else None) else np.stack
-    return join(xs), join(ys) if ys else None
+    if any(x.keys() != xs[0].keys() for x in xs):
+        raise InputError("yields other inputs at one time than at another")
+    join = np.concatenate if _is_batched(made, next(iter(xs[0].values())), ys[0] if ys else None) else np.stack
+    return {name: join([x[name] for x in xs]) for name in xs[0]}, join(ys) if ys else None
+
+
+def _inputs(value: Any) -> _Inputs:
+    if _is_table(value):
+        found: _Inputs = {str(name): _plain(part) for name, part in value.items()}
+    elif isinstance(value, tuple | list):
+        found = {number: _plain(part) for number, part in enumerate(value)}
+    else:
+        return {"": _plain(value)}
+    return found if len(found) > 1 else {"": next(iter(found.values()))}
+
+
+def _target(value: Any, output: tuple[str, int] | None) -> np.ndarray:
+    """What belongs to the output of the network that is scored."""
+    if _is_table(value):
+        if output is None and len(value) == 1:
+            return _plain(next(iter(value.values())))
+        name = output[0] if output else None
+        if name not in value:
+            why = f"none of output {name}" if name else _ONE_OUTPUT
+            raise InputError(f"has labels of {', '.join(map(str, value))}, and {why}")
+        return _plain(value[name])
+    if isinstance(value, tuple | list):
+        if output is None and len(value) == 1:
+            return _plain(value[0])
+        if output is None or output[1] >= len(value):
+            why = "return a dict by name" if output else f"and {_ONE_OUTPUT}"
+            raise InputError(f"has labels of {len(value)} outputs; {why}")
+        return _plain(value[output[1]])
+    return _plain(value)
+
+
+def _is_twice(made: Sequence[Any], output: tuple[str, int] | None) -> bool:
+    """Whether a pair looks like training and test set, of a network with one output."""
+    return output is None and all(isinstance(part, tuple | list) and len(part) > 1 for part in made)
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, Mapping) and bool(value) and all(map(_is_array, value.values()))
+
+
+def _are_arrays(value: Any) -> bool:
+    """Whether it is an array, or several by name or in order."""
+    if _is_array(value) or _is_table(value):
+        return True
+    return isinstance(value, tuple | list) and bool(value) and all(map(_is_array, value))
 
 
 def _is_array(value: Any) -> bool:

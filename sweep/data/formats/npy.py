@@ -7,12 +7,14 @@ import mmap
 import struct
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, NamedTuple
 
 import numpy as np
 
 from sweep.data.formats.stored import Stored, Wanted, joined, told
+from sweep.data.inputs import together
 from sweep.data.places import Place
 from sweep.errors import InputError
 from sweep.files import reason, require_file
@@ -44,26 +46,36 @@ def read_npz(path: Path, wanted: Wanted) -> Stored:
                 raise InputError(f"{path}: a single array, not an .npz file with x_test and y_test")
             digest = wanted.digest(path)
             with told(path):
-                names = wanted.arrays(archive.files)
-            read = {name: _member(file, archive, name, path) for name in dict.fromkeys(names)}
+                names, y = wanted.arrays(archive.files)
+            read = {name: _member(file, archive, name, path) for name in _each(names, y)}
     except _BROKEN as error:
         raise InputError(f"{path}: not an .npz file that NumPy can read: {reason(error)}") from error
-    return _stored(read, names, digest)
+    with told(path):
+        return _stored(read, names, y, digest, wanted.by_name)
 
 
 def read_folder(path: Path, wanted: Wanted) -> Stored:
     """As `read_npz`, from the files `NAME.npy` of a folder; the digest is that of those that are read."""
     there = sorted(file.stem for file in path.glob("*.npy"))
     with told(path):
-        names = wanted.arrays(there)
-    read = {name: _whole(require_file(path / f"{name}.npy")) for name in dict.fromkeys(names)}
+        names, y = wanted.arrays(there)
+    read = {name: _whole(require_file(path / f"{name}.npy")) for name in _each(names, y)}
     digest = joined((f"{name}.npy", wanted.digest(path / f"{name}.npy")) for name in read)
-    return _stored(read, names, digest)
+    with told(path):
+        return _stored(read, names, y, digest, wanted.by_name)
 
 
-def _stored(read: dict[str, _Read], names: list[str], digest: str) -> Stored:
-    x, y = names[0], names[1] if len(names) > 1 else ""
-    return Stored(read[x].array, read[y].array if y else None, digest, (x, y), place=read[x].place)
+def _each(names: Mapping[str, str], y: str | None) -> list[str]:
+    return list(dict.fromkeys([*names.values(), *([y] if y else [])]))
+
+
+def _stored(read: dict[str, _Read], names: Mapping[str, str], y: str | None, digest: str, by_name: bool) -> Stored:
+    called, labels = (", ".join(names.values()), y or ""), read[y].array if y else None
+    if "" in names:
+        images = read[names[""]]
+        return Stored(images.array, labels, digest, called, place=images.place)
+    parts = [(field, read[name].array) for field, name in names.items()]
+    return Stored(together(parts), labels, digest, called, by_name=by_name)
 
 
 def _whole(path: Path) -> _Read:

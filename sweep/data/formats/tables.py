@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from sweep.data.formats.pictures import decode
 from sweep.data.formats.stored import TABLES, Stored, Wanted, joined, told
+from sweep.data.inputs import together
 from sweep.errors import InputError
 from sweep.files import reason, require_file
 
@@ -71,27 +72,32 @@ def _of_split(path: Path, split: str) -> list[Path]:
 
 def _read(table: pa.Table, path: Path, wanted: Wanted, digests: list[tuple[str, str]]) -> Stored:
     columns = table.schema.names
-    x = wanted.x or (IMAGE if IMAGE in columns else None)
+    several = wanted.several
+    x = ", ".join(several.values()) or wanted.x or (IMAGE if IMAGE in columns else None)
     y = wanted.y or LABEL
-    named = [name for name in (x, y if wanted.labelled else None) if name]
+    named = [name for name in (*(several.values() or [x]), y if wanted.labelled else None) if name]
     if missing := list(dict.fromkeys(name for name in named if name not in columns)):
         raise InputError(f"no column {' and '.join(missing)}; the columns there are: {', '.join(columns) or 'none'}")
     if twice := {name for name in columns if columns.count(name) > 1}:
         raise InputError(f"two columns are called {min(twice)!r}")
     if not len(table):
         raise InputError("has no rows")
-    if x is None:
+    folder = path if path.is_dir() else path.parent
+    if several:
+        parts = [(name, _images(table.column(of), of, folder, digests, None)) for name, of in several.items()]
+        kinds = {name: table.schema.field(of).type for name, of in several.items()}
+        images = together([(name, part.astype(bool) if _is_true(kinds[name]) else part) for name, part in parts])
+    elif x is None:
         rest = [name for name in columns if name != y]
         images = _numbers(table, rest)
         x = f"columns {rest[0]} to {rest[-1]}"
     else:
-        folder = path if path.is_dir() else path.parent
-        images = _images(table.column(x), x, folder, digests, wanted.channels)
+        images = _images(table.column(x), str(x), folder, digests, wanted.channels)
     labels = None
     if wanted.labelled:
         labels = images if y == wanted.x else _plain(table.column(y), y)
     digest = digests[0][1] if len(digests) == 1 else joined(digests)
-    return Stored(images, labels, digest, (x, y))
+    return Stored(images, labels, digest, (str(x), y), by_name=wanted.by_name)
 
 
 def _table(path: Path, wanted: Wanted, digests: list[tuple[str, str]]) -> pa.Table:
@@ -100,10 +106,8 @@ def _table(path: Path, wanted: Wanted, digests: list[tuple[str, str]]) -> pa.Tab
     try:
         if kind == ".parquet":
             file = pq.ParquetFile(path, memory_map=True)
-            there, needed = (
-                file.schema_arrow.names,
-                [wanted.x or IMAGE, *([wanted.y or LABEL] if wanted.labelled else [])],
-            )
+            images = list(wanted.several.values()) or [str(wanted.x or IMAGE)]
+            there, needed = file.schema_arrow.names, [*images, *([wanted.y or LABEL] if wanted.labelled else [])]
             return file.read(list(dict.fromkeys(needed)) if set(needed) <= set(there) else None)
         if kind == ".csv":
             return csv.read_csv(path)
@@ -173,6 +177,11 @@ def _is_bytes(kind: pa.DataType) -> bool:
 
 def _is_list(kind: pa.DataType) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def _is_true(kind: pa.DataType) -> bool:
+    """Whether it is true or false, or lists of such."""
+    return _is_true(kind.value_type) if _is_list(kind) else bool(pa.types.is_boolean(kind))
 
 
 def _lists(column: pa.ChunkedArray, name: str) -> np.ndarray:

@@ -113,7 +113,7 @@ WRONG = {
     "returns no labels": ("def load():\n    return X", "returns no labels"),
     "returns objects": ("def load():\n    return X, np.array([None] * 10)", "array of Python objects"),
     "yields nothing": ("def load():\n    yield from ()", "yields no images"),
-    "yields several inputs": ("def load():\n    yield {'a': X}, Y", "several inputs or outputs"),
+    "yields no arrays": ("def load():\n    yield {'a': 'b'}, Y", "yields no pairs .* of arrays, or of tuples or dicts"),
     "never ends": (TF + "T((X, Y)).repeat()", "never ends; leave repeat"),
     "has no length": (ENDLESS, "never ends; give it a length"),
     "lengths differ": ("def load():\n    return X, Y[:4]", "its images has 10 images but its labels has 4"),
