@@ -331,7 +331,8 @@ def test_what_cannot_be_recalibrated_is_refused_in_a_line(here: Path, what: str)
     assert not Path("run").exists()
 
 
-@pytest.mark.skipif("SWEEP_LONG" not in os.environ or find_spec("jax") is None, reason="long, and of JAX")
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("jax") is None, reason="JAX is not installed")
 def test_jax_takes_the_same_statistics(here: Path):
     ours = sweep.run("study.toml", "tensorflow", runner="inline").trials()
     command = [sys.executable, "-m", "sweep", "run", "study.toml", "--runner", "inline", "--backend", "jax"]

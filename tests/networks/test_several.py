@@ -26,7 +26,6 @@ from tests.networks.several import CASES, IMAGES, SCALE, Case, decisions, given,
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 ROOT = Path(__file__).parents[2]
-LONG = pytest.mark.skipif("SWEEP_LONG" not in os.environ, reason="takes a minute: SWEEP_LONG=1")
 MORE = ("shared layer", "first of two outputs")
 BITS = 4
 OTHER = {"digit": ("before_side", "side"), "side": ("before_digit", "digit"), "kind": ("years",)}
@@ -62,7 +61,7 @@ def counts(found: Study) -> dict[str, dict[int, int]]:
     return {family: dict(zip(own.seed, own.n_correct, strict=True)) for family, own in trials.groupby("family")}
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=LONG if name in MORE else ()) for name in CASES])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in MORE else ()) for name in CASES])
 def test_counts_are_those_of_predict_with_all_inputs(name: str):
     case = made(name)
     labels = labels_of(case)
@@ -359,7 +358,7 @@ def test_means_come_from_few_images_too():
     assert abs(few.estimate.mean() - whole.accuracy.mean()) < 4 * whole.accuracy.std() / np.sqrt(32)
 
 
-@LONG
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("jax") is None, reason="JAX is not installed")
 def test_jax_counts_as_tensorflow():
     found = study(made("two inputs, two outputs"), WEIGHTS, ROUNDED)
@@ -385,7 +384,7 @@ def test_jax_counts_as_tensorflow():
     assert ours[columns].equals(theirs[columns])
 
 
-@LONG
+@pytest.mark.slow
 def test_workers_get_records_and_the_output():
     case = made("two inputs, two outputs")
     labels = labels_of(case)
@@ -426,3 +425,28 @@ def test_inputs_of_any_length_have_that_of_the_dataset():
     assert rows.n_correct.to_dict() == {
         s: (decisions(case, noisy(case, s, ("embedding",))) == labels).sum() for s in (0, 1)
     }
+
+
+def test_on_several_test_sets_each_counts_as_predict():
+    case, half = made("image and metadata"), slice(0, IMAGES, 2)
+    labels = labels_of(case)
+    one = study(case, WEIGHTS, labels=labels)
+    arrays = {f"{name}_test": x[half] for name, x in case.stored.items()}
+    np.savez("half.npz", **arrays, y_test=labels[half])
+    trials = sweep.run(one.but(dataset=["data.npz", "half.npz"]), runner="inline").trials()
+    found = trials[trials.family == "weights"].set_index(["dataset", "seed"]).n_correct.to_dict()
+    right = {seed: decisions(case, noisy(case, seed)) == labels for seed in (0, 1)}
+    assert found == {
+        ("data", 0): right[0].sum(),
+        ("data", 1): right[1].sum(),
+        ("half", 0): right[0][half].sum(),
+        ("half", 1): right[1][half].sum(),
+    }
+
+
+def test_inputs_of_any_length_have_one_length_in_all_test_sets():
+    case = made("tokens and mask")
+    one = study(case, WEIGHTS)
+    np.savez("short.npz", **{f"{name}_test": x[:, :6] for name, x in case.stored.items()}, y_test=labels_of(case))
+    with pytest.raises(InputError, match=r"have \(10,\), \(10,\) in the first test set but \(6,\), \(6,\) here"):
+        prepare(one.but(dataset=["data.npz", "short.npz"]))
