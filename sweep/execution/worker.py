@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from math import inf
+from math import inf, prod
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import numpy as np
@@ -38,6 +38,7 @@ from sweep.execution.job import Job, Outcome, unpacked
 from sweep.execution.plan import FACTORS, FEW, SURVEY, WHOLE, Chunk
 from sweep.execution.travel import Travelling
 from sweep.networks.backend import FOR_GPUS, LIBRARIES, library, use
+from sweep.networks.feeding import fed_shape
 from sweep.perturb.perturbation import KEPT_WEIGHTS, block_of
 from sweep.perturb.shared import Shared
 from sweep.preparation.chips import entries, recalibration_of, varied
@@ -57,7 +58,7 @@ if TYPE_CHECKING:  # TensorFlow is for the workers alone
     from sweep.engine.evaluator import Evaluator
     from sweep.engine.looks import Looks
     from sweep.engine.sites import Entry, Site
-from sweep.networks.loading import Network
+    from sweep.networks.loading import Network
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -280,16 +281,17 @@ def _alike(
         key = (network.key, dataset.digest, *how, tuple(job.measures), *own.values())
         budget = _kept(_budgets, job.memory, 1, partial(Budget, job.memory))
         make = partial(Evaluator, network, dataset, *how, measures, budget)
-        _make_room(job, dataset)
+        _make_room(job, network, dataset)
         evaluator = _kept(_evaluators, key, _KEPT_EVALUATORS, make)
         many = chunk.kind != WHOLE or not job.expected
         evaluator.backend(kind.varied, kind.block, inf if many else _expected(job, network, chunk).get(kind, inf))
         yield kind, trials, evaluator
 
 
-def _make_room(job: Job, dataset: Dataset) -> None:
+def _make_room(job: Job, network: Network, dataset: Dataset) -> None:
     """Let go of what evaluates on other test sets, where images of one are a large part of what may be held."""
-    if 4 * _FORMS * dataset.images.size * _KEPT_EVALUATORS > job.memory:
+    values = len(dataset) * prod(fed_shape(network, dataset))
+    if 4 * _FORMS * values * _KEPT_EVALUATORS > job.memory:
         for key in [key for key in _evaluators if dataset.digest not in key]:
             del _evaluators[key]
 
