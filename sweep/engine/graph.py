@@ -230,7 +230,6 @@ def _walk(model: keras.Model, inserts: Sequence[Insert] = ()) -> tuple[list[Step
     steps: list[Step] = []
     count = 0
     leaves = {id(leaf): position for position, leaf in enumerate(leaves_of(model))} if inserts else {}
-    used: set[Insert] = set()
     made_by_site: set[int] = set()
 
     def insert(slots: Sequence[int], tensors: Sequence[Any], layer: int | None, side: str) -> list[int]:
@@ -242,7 +241,6 @@ def _walk(model: keras.Model, inserts: Sequence[Insert] = ()) -> tuple[list[Step
             for k, tensor in enumerate(tensors):
                 if "float" not in tensor.dtype:
                     continue
-                used.add(operation)
                 read, shape = found[k], tuple(tensor.shape[1:])
                 found[k] = new_slots([operation])[0]
                 made_by_site.add(found[k])
@@ -254,7 +252,6 @@ def _walk(model: keras.Model, inserts: Sequence[Insert] = ()) -> tuple[list[Step
         found = tuple(i for i in inserts if (i.site.layer, i.site.side) == (layer, "sums"))
         if found and (problem := tiles.refusal(operation)):
             raise Unsupported(problem)
-        used.update(found)
         return found
 
     def check_lookup(operation: Any, layer: int | None, read: Sequence[int]) -> None:
@@ -310,7 +307,8 @@ def _walk(model: keras.Model, inserts: Sequence[Insert] = ()) -> tuple[list[Step
     first = insert(start, model.inputs, -1, "output")
     output = open_model(model, first)[0]
     steps = _leading_to(output, steps)
-    used.intersection_update(step.operation for step in steps if isinstance(step.operation, Insert))
+    used = {step.operation for step in steps if isinstance(step.operation, Insert)}
+    used.update(site for step in steps for site in step.arrays)
     missing = [operation.name for operation in inserts if operation not in used]
     if missing:
         own = [step.operation for step in steps if isinstance(step.operation, keras.Model)]

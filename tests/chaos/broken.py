@@ -291,7 +291,7 @@ KINDS: tuple[Plant, ...] = (
     _top("model twice", "model", [["net.keras", "net.keras"]], "'net.keras' is listed twice"),
     _top("no such model", "model", ["other.keras", ["net.keras", "other.keras"]], "other.keras: no such file"),
     _top("no model for a glob", "model", ["z*.keras"], "'z*.keras' matches no file"),
-    _top("dataset", "dataset", [3, "", ["data.npz"]]),
+    _top("dataset", "dataset", [3, "", [3]]),
     _top("no such dataset", "dataset", ["other.npz"], "other.npz: no such file"),
     _top("dataset that is none", "dataset", ["notes.txt"], "notes.txt"),
     _top("seeds", "seeds", [0, -1, 2.5, "6", True, []]),

@@ -184,7 +184,7 @@ def test_what_goes_wrong_is_said_in_one_line(data: Path, code: str, output: tupl
 def test_records_travel_in_a_file(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(travel, "SPOOLED_FROM", 100)
     whole = load_dataset(data / "d.npz", Wanted(x={"a": "a", "b": "b", "m": "mask"}, y="y"))
-    sent = packed(spooled(whole, str(tmp_path)))
+    sent = packed(spooled({"": whole}, str(tmp_path))[""])
     assert sent is not None
     found = sent.arrived(lambda _: None)
     check(found.images, a=A, b=B, m=MASK)
