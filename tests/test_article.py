@@ -24,6 +24,7 @@ def mnist(root: Path) -> tuple[np.ndarray, np.ndarray]:
         return data["x_test"].reshape(-1, 28, 28, 1).astype(np.float32) / np.float32(255), data["y_test"]
 
 
+@pytest.mark.slow
 def test_30_trials_equal_keras_predict(root: Path, tmp_path: Path, mnist: tuple, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(root)
     families = [

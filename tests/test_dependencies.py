@@ -66,6 +66,7 @@ def test_what_is_required_is_imported():
     assert {name for path in FILES for name in imported(path)} & REQUIRED == REQUIRED
 
 
+@pytest.mark.slow
 def test_what_needs_an_extra_says_which_one():
     """Object stores, JAX and MLflow: one line names what to install (see the tests of each)."""
     source = "".join(path.read_text() for path in FILES)

@@ -36,6 +36,7 @@ def test_the_engine_counts_as_keras_does() -> None:
     assert " passed" in ran.stdout
 
 
+@pytest.mark.slow
 def test_a_study_by_jax_has_the_counts_of_tensorflow(tmp_path: Path) -> None:
     """Near ties may fall otherwise, about one decision in millions; of these 110,000 none does."""
     ours = sweep.run(ROOT / "jobs/smoke.toml", out=tmp_path / "tensorflow", runner="inline")

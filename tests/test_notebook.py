@@ -32,6 +32,7 @@ def read(root: Path) -> nbformat.NotebookNode:
     return nbformat.read(root / "results" / "analysis.ipynb", as_version=4)
 
 
+@pytest.mark.slow
 def test_it_runs_on_a_run_of_the_articles_study(root: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (root / "jobs" / "article.toml").read_text()
     for old, new in SMALLER.items():

@@ -132,6 +132,7 @@ def check_run(capsys) -> None:
     assert "laplace" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_transform_of_ten_lines_is_a_full_member_with_its_file_and_without(mine: Path, monkeypatch, capsys):
     assert main(["run", "own.toml", "--runner", "inline", "--out", "run"]) == 0
     check_run(capsys)

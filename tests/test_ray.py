@@ -59,6 +59,7 @@ def test_one_and_two_workers_give_what_one_process_gives(place: Path, mark: str)
         assert not left(mark), "the local Ray is gone"
 
 
+@pytest.mark.slow
 def test_a_program_that_has_imported_ray_before(place: Path, mark: str):
     """Ray reads its environment when it is imported; what we set comes later here, as in a notebook that uses Ray."""
     lines = [

@@ -38,7 +38,7 @@ def test_every_network_has_a_recipe_a_card_and_a_study() -> None:
     assert {path.stem for path in (ROOT / "jobs").glob("tiny-*.toml")} == {f"tiny-{name}" for name in NAMES}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n == "keywords" else ()) for n in NAMES])
 def test_facts_and_card_are_those_of_the_file(name: str) -> None:
     recipe, path = read_recipe(TINY / f"{name}.toml"), TINY / f"{name}.h5"
     facts = read_facts(TINY / f"{name}.json")

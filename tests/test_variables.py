@@ -109,6 +109,7 @@ def test_a_negative_variance_is_as_keras_has_it(model: keras.Model, engine: str)
     assert void > 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["bias", "moving_variance", "*"])
 def test_chips_on_few_images_decide_as_on_all(model: keras.Model, which: str):
     """Every decision on a sample is that of Keras; a bias that errs leaves the last layer's sums no known law."""

@@ -149,6 +149,7 @@ def test_moments_keep_their_digits():
         np.testing.assert_allclose(variance, x.astype(np.float64).var((0, 1, 2)), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_every_way_counts_as_predict_does_with_the_new_statistics(here: Path, capsys: pytest.CaptureFixture[str]):
     runs = {engine: sweep.run("study.toml", engine, runner="inline", engine=engine) for engine in WAYS}
     trials = {engine: run.trials() for engine, run in runs.items()}

@@ -85,6 +85,7 @@ def test_controls_have_mean_0_and_leave_the_mean_of_full_evaluation(precise: Pat
         assert values[own.begin :].var() < 0.6 * values[: own.begin].var()
 
 
+@pytest.mark.slow
 def test_interruptions_order_and_precision_reached_in_two_steps_change_no_byte(
     precise: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -41,6 +41,7 @@ def decisions(model: keras.Model) -> np.ndarray:
         return model.predict(data["x_test"][..., None].astype(np.float32) / 255, verbose=0).argmax(1)
 
 
+@pytest.mark.slow
 def test_a_chip_decides_as_keras_does_with_its_weights(run: Run, capsys: pytest.CaptureFixture[str]):
     check_images(run)
     check_file(run)

@@ -59,6 +59,7 @@ def setting_of(space: Space, found: Allocation) -> tuple[int, ...]:
     return tuple(options.index(found.answer.options[layer]) for layer, options in pairs)
 
 
+@pytest.mark.slow
 def test_the_answer_is_the_cheapest_of_all_settings_that_keep_the_budget(study: Path):
     found = sweep.allocate("study.toml", "found")
     assert found.kept

@@ -137,6 +137,7 @@ def test_whole_levels_are_those_of_enumeration(study: Path):
         assert row.sure == row.most == row.level  # nothing is random
 
 
+@pytest.mark.slow
 def test_levels_of_the_data_flow_are_where_the_budget_ends(study: Path, monkeypatch: pytest.MonkeyPatch):
     """Noise on activations, by a study of the levels that were found, on all images."""
     monkeypatch.setattr(tolerate, "CHIPS", 150)
@@ -264,6 +265,7 @@ def test_interrupted_and_begun_again_it_is_the_same_answer(study: Path, monkeypa
     assert {**found, "folder": ""} == {**whole, "folder": ""}
 
 
+@pytest.mark.slow
 def test_ray_gives_the_same_answer(study: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tolerate, "CHIPS", 150)
     alone = sweep.tolerate("study.toml", "alone", precision=50, runner="inline").to_dict()

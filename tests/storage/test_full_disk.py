@@ -35,7 +35,7 @@ def study(place: Path, compacts: bool = False) -> None:
     store.tidy()
 
 
-@pytest.mark.parametrize("compacts", [False, True], ids=["", "compacting"])
+@pytest.mark.parametrize("compacts", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["", "compacting"])
 @pytest.mark.parametrize(
     "error", [errno.ENOSPC, *(pytest.param(e, marks=pytest.mark.slow) for e in (errno.EACCES, errno.EROFS))]
 )
