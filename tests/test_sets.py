@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import sweep
-from sweep.errors import InputError, Interrupted
+from sweep.errors import InputError, Interrupted, UnexpectedError
 from sweep.execution import worker
 from sweep.execution.verify import verify
 from sweep.preparation.inputs import prepare
@@ -379,6 +379,16 @@ def test_an_interrupted_run_goes_on(sets: Path, computed: list[tuple[str, int]],
     (digest,) = {key[1] for key in worker._evaluators}
     assert digest == prepare(rest.study).datasets["b"].digest, "those of one set at a time"
     assert_as_made_at_once(rest)
+
+
+def test_what_is_expected_is_of_the_first_set(sets: Path):
+    head = HEAD.replace("seeds = 3", "expected = 0.91\nseeds = 1")
+    Path("study.toml").write_text(head + NOISY.replace("[0, 0.1, 0.3]", "[0.1]"))
+    clean = run().trials().query("family == 'clean'").set_index("dataset").accuracy
+    assert clean["b"] < 0.9 < clean["a"]
+    edit(SETS, '["b.npz", "a.npz"]')
+    with pytest.raises(UnexpectedError, match=r"right about 8\d\.\d+ % of the images, and 91.00 % are expected"):
+        run("other")
 
 
 @pytest.mark.parametrize(

@@ -168,7 +168,7 @@ _KEYS = {
     "max_seeds": (t.whole(2), None, "chips a cell at most, for `precision`; 1,000,000 by default"),
     "images": (t.choice(IMAGES), None, "how many images a chip sees: a sample where `precision` asks for no more"),
     "measures": (_MEASURES, (ACCURACY.name,), "what a trial reports; of the first one come figures and thresholds"),
-    "expected": (_SHARE, None, "the clean networks' accuracy, a fraction; a run in which one has less ends"),
+    "expected": (_SHARE, None, "the clean networks' accuracy, on the first test set; a run in which one has less ends"),
     "root_seed": (t.whole(0), 0, "another one draws everything anew"),
     "rescale": (t.choice(RESCALES), None, "how whole-number images reach the network"),
     "plugins": (t.some(_TEXT, "a list of Python files", least=0), (), "with transforms of your own"),
