@@ -186,7 +186,8 @@ def _in_process(task: _Task, notes: list[str]) -> Iterator[Candidate]:
     yield ready(ARTICLE, "the article's loop", baselines.article_loop(task.path, task.dataset))
     yield ready("evaluate", "model.evaluate, batch 1,000", baselines.kept_model(task.path, task.dataset))
     one = baselines.torch_evaluate(task.network, task.dataset)
-    some = baselines.torch_evaluate(task.network, task.dataset, VMAP_TRIALS)
+    few = baselines.LARGE_BATCH // VMAP_TRIALS  # else a wide network takes so much that Ray ends idle workers
+    some = baselines.torch_evaluate(task.network, task.dataset, VMAP_TRIALS, batch=few)
     if one and some:
         yield ready("torch", "PyTorch, one trial at a time", one)
         yield ready("torch_vmap", f"torch.func.vmap over {VMAP_TRIALS} trials", some, VMAP_TRIALS)
