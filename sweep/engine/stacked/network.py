@@ -14,7 +14,7 @@ from sweep.engine.graph import Graph, Unsupported
 from sweep.engine.sites import Site
 from sweep.engine.stacked import taps
 from sweep.engine.stacked.layouts import Activation, Call, Layout
-from sweep.engine.stacked.rules import RULES, activate
+from sweep.engine.stacked.rules import RULES, activate, is_covered
 from sweep.engine.steps import Step, Tensor
 
 
@@ -46,7 +46,7 @@ class StackedNetwork:
         self._products = products
         self.varied = self.graph.varied
         for step in self.graph.rest:
-            if type(step.operation) not in RULES:
+            if not is_covered(step):
                 raise Unsupported(f"{step} is not in the list of stacked layers")
         self._pooled = {step.outputs[0]: behind for step, behind in self._pairs()} if products else {}
 

@@ -19,7 +19,7 @@ from sweep.engine.graph import IDENTITIES
 from sweep.engine.sites import Insert
 from sweep.engine.stacked import taps
 from sweep.engine.stacked.layouts import Activation, Call, Layout, from_trials
-from sweep.engine.steps import Tensor, round_to_levels
+from sweep.engine.steps import Step, Tensor, round_to_levels
 from sweep.engine.tensors import convolve
 
 Rule = Callable[[Call], Activation]
@@ -39,11 +39,16 @@ def rule(*classes: type) -> Callable[[Rule], Rule]:
 def _operators() -> list[type]:
     """The classes behind `x + y` and the like on symbolic tensors."""
     x = keras.Input((1,))
-    results = (x + x, x - x, x * x, x / x, -x, keras.ops.maximum(x, x), keras.ops.minimum(x, x))
-    functions = (keras.ops.relu, keras.ops.sigmoid, keras.ops.tanh, keras.ops.square, keras.ops.gelu)
+    made = (keras.ops.maximum(x, x), keras.ops.minimum(x, x), keras.ops.divide(x, x))
+    results = (x + x, x - x, x * x, x / x, -x, *made)
+    functions = (
+        *(keras.ops.relu, keras.ops.sigmoid, keras.ops.tanh, keras.ops.square, keras.ops.gelu),
+        *(keras.ops.abs, keras.ops.round, keras.ops.stop_gradient, lambda x: keras.ops.clip(x, 0, 1)),
+    )
     return [type(y._keras_history.operation) for y in (*results, *(f(x) for f in functions))]
 
 
+_LARGEST = type(keras.ops.max(keras.Input((1,)), axis=-1)._keras_history.operation)
 _ELEMENTWISE = {
     keras.activations.get(name)
     for name in (
@@ -52,6 +57,15 @@ _ELEMENTWISE = {
         *("softsign", "sparse_plus", "squareplus", "tanh", "tanh_shrink", "threshold"),
     )
 }
+
+
+def is_covered(step: Step) -> bool:
+    """Whether there is a rule for an operation, as it was made."""
+    operation, rank = step.operation, len(step.shapes[0]) + 1
+    if type(operation) is _LARGEST:  # of each image, in the axes of which nothing is dropped
+        axes = operation.axis if isinstance(operation.axis, tuple | list) else [operation.axis]
+        return bool(operation.keepdims) and all(axis is not None and axis % rank for axis in axes)
+    return type(operation) in RULES
 
 
 def activate(x: Activation, function: Any) -> Activation:
@@ -84,6 +98,7 @@ def any_layout(call: Call) -> Activation:
     *(kl.Flatten, kl.Reshape, kl.Permute, kl.RepeatVector, kl.Softmax, kl.Rescaling, kl.UnitNormalization),
     *(kl.MaxPooling3D, kl.AveragePooling3D, kl.GlobalMaxPooling3D, kl.GlobalAveragePooling3D),
     *(kl.ZeroPadding3D, kl.Cropping3D, kl.UpSampling3D),
+    _LARGEST,
 )
 def as_larger_batch(call: Call) -> Activation:
     """No weights, and every image by itself: the images of all trials are one larger batch."""

@@ -11,6 +11,7 @@ import pytest
 from architectures import assert_same, draw_weights, plain, randomize, stacked
 from keras import layers as kl
 
+from sweep.engine.graph import Unsupported
 from sweep.engine.stacked.network import StackedNetwork
 from sweep.engine.stacked.rules import RULES
 
@@ -84,6 +85,13 @@ MERGES: dict[str, Callable[[Any, Any], Any]] = {
     "concatenate rows": lambda x, y: kl.Concatenate(axis=1)([x, y]),
     "gate": lambda x, y: kl.Multiply()([x, kl.GlobalAveragePooling2D(keepdims=True)(y)]),
     "one channel": lambda x, y: kl.Multiply()([x, kl.Conv2D(1, 1)(y)]),
+    "rounding": lambda x, y: keras.ops.stop_gradient(
+        keras.ops.divide(
+            keras.ops.clip(keras.ops.round(9 * x), -7, 7),
+            keras.ops.max(keras.ops.abs(y), axis=-1, keepdims=True) + 1,
+        )
+    ),
+    "largest of all values": lambda x, y: x / (keras.ops.max(keras.ops.abs(y), axis=(1, 2, 3), keepdims=True) + 1),
     "operators": lambda x, y: keras.ops.relu(x - 2.0 * y) + keras.ops.maximum(x, y) / 3.0,
 }
 
@@ -125,6 +133,15 @@ def test_merge(name: str, other: str) -> None:
     y = kl.Dense(3)(inputs) if other == "dense" else kl.Conv2D(3, 1)(inputs)
     model = keras.Model(inputs, kl.Dense(3)(kl.Flatten()(MERGES[name](x, y))))
     compare(model, [0, 1] if other == "shared" else list(range(len(model.weights))))
+
+
+@pytest.mark.parametrize("how", [{"axis": 0, "keepdims": True}, {"axis": -4, "keepdims": True}, {"axis": 1}])
+def test_the_largest_among_images_is_not_covered(how: dict[str, Any]) -> None:
+    inputs = keras.Input((5, 6, 2))
+    x = kl.Conv2D(6, 1)(inputs)
+    model = keras.Model(inputs, kl.Dense(3)(kl.Flatten()(x - keras.ops.max(x, **how))))
+    with pytest.raises(Unsupported, match="Max"):
+        StackedNetwork(model, [0])
 
 
 def test_three_dimensional_layers() -> None:
