@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sweep.networks.backend import import_keras, names_anew
+from sweep.networks.quantized import is_rounding
 from sweep.networks.variables import IMAGES, Layer, Variable
 
 if TYPE_CHECKING:
@@ -105,16 +106,6 @@ def of_output(model: keras.Model, output: int) -> tuple[tuple[Variable, ...], tu
     )
 
 
-def quantized_of(model: keras.Model) -> str:
-    """The first layer that Keras's own `quantize` has changed and how, in words; empty for none."""
-    for layer in leaves_of(model):
-        for inner in layer._flatten_layers():
-            mode = getattr(inner, "quantization_mode", None)
-            if mode:
-                return f"layer {inner.name} ({type(inner).__name__}) is quantized to {mode}"
-    return ""
-
-
 def largest_activation(model: keras.Model) -> int:
     """Bytes, in float32, of the largest output of a layer for one image; of those whose shape is known."""
     found = [0]
@@ -170,7 +161,7 @@ def _before_weights(model: keras.Model, numbers: Sequence[int]) -> Iterator[tupl
             if isinstance(operation, keras.Model) and getattr(operation, "inputs", None):
                 given = [k for k, x in enumerate(tensors[: len(operation.inputs)]) if id(x) in seen]
                 yield from _before_weights(operation, given)
-            else:
+            elif not is_rounding(operation):
                 yield operation, len(tensors)
             if not getattr(operation, "weights", ()):
                 seen.update(map(id, node.outputs))

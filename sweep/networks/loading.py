@@ -8,7 +8,7 @@ import math
 import tempfile
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from sweep.data.labels import are_several, no_classes, remedy
 from sweep.data.measures import ACCURACY, Task, fitting, is_own, measure_of
 from sweep.errors import InputError
 from sweep.files import copy_file, file_digest, reason, require_file
+from sweep.networks import quantized
 from sweep.networks.backend import import_keras, names_anew, quiet_advice
 from sweep.networks.checks.safety import MAX_FILE, check_model_file, variables_within
 from sweep.networks.code import NONE, Code
@@ -28,7 +29,6 @@ from sweep.networks.inspection import (
     beginning_of,
     ends_in_sigmoid,
     of_output,
-    quantized_of,
     threshold_of,
 )
 from sweep.networks.keras2 import without_leftovers
@@ -58,6 +58,7 @@ class Network:
         inputs: where its file has several, these; else none. `input_shape` is then that of all their values.
         ends: what was said of them.
         several: the model with all of them.
+        quantized: what Keras quantized and is computed in floats, in words; empty for nothing.
     """
 
     model: keras.Model
@@ -74,6 +75,7 @@ class Network:
     inputs: tuple[Input, ...] = ()
     ends: Ends = ONE
     several: keras.Model | None = None
+    quantized: str = ""
 
     @property
     def file_model(self) -> keras.Model:
@@ -102,7 +104,9 @@ class Network:
         if self.ends.sizes or not any(None in one.shape for one in self.inputs):
             return self
         sizes = tuple(shapes_in(self.inputs, dataset))
-        return network_of(self.file_model, self.digest, Ends(self.ends.output, sizes))
+        return replace(
+            network_of(self.file_model, self.digest, Ends(self.ends.output, sizes)), quantized=self.quantized
+        )
 
 
 def load_network(path: str | Path, trust: bool = False, code: Code = NONE, ends: Ends = ONE) -> Network:
@@ -226,8 +230,9 @@ def _load(path: Path, shown: str, digest: str, stored: int | None, code: Code, e
     if problems:
         raise InputError(f"{shown}: {problem}" for problem in problems)
     try:
-        return network_of(model, code.digest(digest), ends)
-    except Exception as error:  # likewise, where several inputs or outputs become one
+        network = network_of(quantized.in_floats(model), code.digest(digest), ends)
+        return replace(network, quantized=quantized.described(model))
+    except Exception as error:  # likewise, where several inputs become one, or integers floats
         raise InputError(f"{shown}: not a network that can be evaluated: {_told(error)}") from error
 
 
@@ -314,12 +319,7 @@ def _shape_problems(model: keras.Model, ends: Ends) -> list[str]:
         )
     texts = [one for one in inputs if not any(kind in str(one.dtype) for kind in ("float", "int", "bool"))]
     problems += [f"input {one.name} takes {one.dtype}; inputs are numbers" for one in texts]
-    quantized = quantized_of(model)
-    if quantized:
-        problems.append(
-            f"{quantized}, whose weights are no numbers to perturb; give the network as it was before quantize(), and "
-            'let the study round it: { op = "symmetric", bits = 8 }'
-        )
+    problems += filter(None, [quantized.refusal(model)])
     output, unnamed = position_of(model, ends.output)
     if unnamed:
         return [*problems, unnamed]

@@ -113,6 +113,7 @@ class Prepared:
             head, labels = f"{name}: {len(dataset):,} " if name else "", _said(dataset)
             for label, network in self.networks.items():
                 text = f"{head}{fed(network, dataset, self.study.rescale)}; {labels}, {network.outputs} outputs"
+                text += f"; in floats: {network.quantized}" if network.quantized else ""
                 lines.setdefault(text, []).append(label)
             found += [text if len(lines) == 1 else f"{text} ({', '.join(of)})" for text, of in lines.items()]
         if len(self.datasets) > 1 and self.study.calibration is None and _calibrated(self.study):

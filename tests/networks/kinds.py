@@ -157,16 +157,11 @@ def low_rank() -> keras.Model:
     return model
 
 
-def quantized(mode: str) -> Build:
-    def build() -> keras.Model:
-        model = stack(kl.Flatten(), kl.Dense(6, "relu"), kl.Dense(4))
-        model.quantize(mode)
-        return model
-
-    return build
-
-
-KINDS |= {f"quantized to {mode}": quantized(mode) for mode in ("int8", "int4", "float8")}
+@kind
+def quantized_to_float8() -> keras.Model:
+    model = stack(kl.Flatten(), kl.Dense(6, "relu"), kl.Dense(4))
+    model.quantize("float8")
+    return model
 
 
 def data(model: keras.Model, rng: np.random.Generator, images: int) -> np.ndarray:

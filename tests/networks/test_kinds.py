@@ -35,7 +35,7 @@ REFUSED = {
     "own model of one output": "may be a probability or a logit",
     "lambda": "runs code stored in the file; make it a layer of your own (custom_objects), or say --trust-model",
     "own layer without its arguments": "not a model that Keras can load",
-    **{f"quantized to {mode}": "is quantized by Keras" for mode in ("int8", "int4", "float8")},
+    "quantized to float8": "is quantized by Keras to float8",
 }
 FLOW_REFUSED = {
     "own model": "of the class Net, is not known",

@@ -108,7 +108,8 @@ INITIALIZERS = _words(
 )
 REGULARIZERS = _words("L1 L1L2 L2 OrthogonalRegularizer")
 CONSTRAINTS = _words("MaxNorm MinMaxNorm NonNeg UnitNorm")
-POLICIES = _words("DTypePolicy DTypePolicyMap FloatDTypePolicy Policy")
+POLICIES = _words("DTypePolicy DTypePolicyMap FloatDTypePolicy Int4DTypePolicy Policy QuantizedDTypePolicy")
+QUANTIZERS = _words("AbsMaxQuantizer Int4QuantizationConfig Int8QuantizationConfig")
 
 OPTIMIZERS = _words(
     "Adadelta Adafactor Adagrad Adam AdamW Adamax Ftrl Lamb Lion LossScaleOptimizer Muon Nadam RMSprop SGD "
@@ -149,15 +150,14 @@ MEASURES = _words(
 
 QUANTIZED = _words(
     """
-    AWQConfig AWQDTypePolicy AbsMaxQuantizer Float8QuantizationConfig GPTQConfig GPTQDTypePolicy Int4DTypePolicy
-    Int4QuantizationConfig Int8QuantizationConfig QuantizedDTypePolicy QuantizedFloat8DTypePolicy
+    AWQConfig AWQDTypePolicy Float8QuantizationConfig GPTQConfig GPTQDTypePolicy QuantizedFloat8DTypePolicy
     """
 )
-"""What tells that Keras has quantized the layer around it."""
+"""What tells that Keras has quantized the layer around it, otherwise than to int8 or int4."""
 
 _QUANTIZED = (
-    "is quantized by Keras, its weights no numbers to perturb; give the network as it was before quantize(), and let "
-    'the study round it: { op = "symmetric", bits = 8 }'
+    "is quantized by Keras to float8 or by GPTQ or AWQ; give the network as it was before quantize(), or quantized to "
+    'int8 or int4, or let the study round it: { op = "symmetric", bits = 8 }'
 )
 PRUNING = _words("PruneLowMagnitude ClusterWeights QuantizeLayer QuantizeWrapper QuantizeWrapperV2 QuantizeAnnotate")
 _PRUNING = (
@@ -208,6 +208,7 @@ PLACES = frozenset((module, name) for name, modules in MODELS.items() for module
         "keras.regularizers": REGULARIZERS,
         "keras.constraints": CONSTRAINTS,
         **dict.fromkeys(("keras", "keras.dtype_policies", "keras.mixed_precision"), POLICIES),
+        "keras.quantizers": QUANTIZERS,
         "keras.src.applications.convnext": frozenset({"LayerScale"}),
         **dict.fromkeys(("keras.random", "keras.src.random.seed_generator"), frozenset({"SeedGenerator"})),
     }

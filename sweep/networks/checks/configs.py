@@ -8,6 +8,7 @@ a model within it is, whatever `compile` says; so that one is checked too.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -38,6 +39,8 @@ _DTYPES = {
     *("bool", "float16", "float32", "float64", "bfloat16", "complex64", "complex128"),
     *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
 }
+_QUANTIZATION = re.compile(r"int4/-?\d+")
+"""How a layer was quantized, with the size of its groups; no path."""
 _OWN = 'if it is yours, name the Python file that defines it: custom_objects = ["my_layers.py"]'
 _MARKS = {"__keras_tensor__", "__tensor__", "__numpy__", "__slice__", "__ellipsis__", "__bytes__"}
 _MARKED = _MARKS | {"function", "__tuple__", "TensorShape", "__lambda__"}  # words of Keras's own, whatever is called so
@@ -124,7 +127,7 @@ class _Walk:
             self.training -= inner == "compile_config"
 
     def word(self, word: str, key: str, place: str) -> Iterator[str]:
-        if key in _NAMES:
+        if key in _NAMES or (key == "mode" and _QUANTIZATION.fullmatch(word)):
             return
         if any(mark in word for mark in ("/", "\\", "~", "\0")):
             yield f"{place}: {key or 'an argument'} looks like a path: {shown(word)}"
