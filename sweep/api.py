@@ -195,7 +195,7 @@ def run(
     room = room_for(prepared, memory, 1 if runner == "inline" else workers, runner == "inline" or address is None)
     chosen: Runner
     if runner == "inline":
-        chosen = InlineRunner(wish)
+        chosen = InlineRunner(wish, prepared.networks.values())
     else:
         from sweep.execution.ray.cluster import RayRunner
 

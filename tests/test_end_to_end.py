@@ -1,6 +1,7 @@
 """The whole path on a small network, in this process: study file → trials → tables."""
 
 import json
+from collections import OrderedDict
 from pathlib import Path
 
 import duckdb
@@ -11,7 +12,7 @@ import pytest
 
 import sweep
 from sweep.errors import InputError, Interrupted, StoreError, SweepError, TaskError, UnexpectedError
-from sweep.execution import hosts
+from sweep.execution import hosts, worker
 from sweep.execution.job import Outcome
 from sweep.execution.runner import InlineRunner
 from sweep.execution.verify import verify
@@ -49,6 +50,17 @@ def test_every_count_is_what_plain_keras_gives(place: Path):
         assert row.n_correct == count(model, weights, images, data["y_test"]), row
         assert row.accuracy == row.n_correct / 300
         assert row.n_images == 300
+
+
+def test_a_process_that_has_loaded_a_network_loads_it_once(place: Path, monkeypatch: pytest.MonkeyPatch):
+    expected = results(run_inline("usual"))
+    monkeypatch.setattr(worker, "_networks", OrderedDict())
+    monkeypatch.setattr(worker, "_evaluators", OrderedDict())
+    loaded = []
+    load = keras.models.load_model
+    monkeypatch.setattr(keras.models, "load_model", lambda *given, **how: loaded.append(1) or load(*given, **how))
+    assert results(run_inline("once")).equals(expected)
+    assert len(loaded) == 1
 
 
 def test_chunk_sizes_interruptions_and_order_change_no_byte(place: Path, monkeypatch: pytest.MonkeyPatch):

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from sweep.data.datasets import Dataset
 from sweep.errors import InputError
 from sweep.execution.devices import CPU, Wish, is_seen
 from sweep.execution.job import Job, Outcome
 from sweep.execution.plan import Chunk
-from sweep.execution.worker import run_chunk
+from sweep.execution.worker import run_chunk, take_over
 from sweep.networks.backend import LIBRARIES, library
 from sweep.preparation.inputs import ModelFile
+
+if TYPE_CHECKING:
+    from sweep.networks.loading import Network
 
 
 class Runner(Protocol):
@@ -78,9 +81,11 @@ class InlineRunner:
     dashboard = ""
     nodes: Collection[str] = ()
 
-    def __init__(self, wish: Wish | None = None) -> None:
+    def __init__(self, wish: Wish | None = None, networks: Iterable[Network] = ()) -> None:
+        """`networks` are those that this process has loaded."""
         self._queue: deque[Chunk] = deque()
         self._wish = wish or Wish("auto")
+        self._networks = tuple(networks)
 
     def settle(self, there: Collection[str]) -> str:
         seen = is_seen()
@@ -95,6 +100,7 @@ class InlineRunner:
 
     def start(self, job: Job, models: Mapping[str, ModelFile], datasets: Mapping[str, Dataset]) -> None:
         self._shared = (job, models, datasets)
+        take_over(self._networks)
 
     def update(self, job: Job) -> None:
         self._shared = (job, *self._shared[1:])

@@ -47,7 +47,7 @@ class Tasks:
         """
         self._prepared, self._several, self._memory = prepared, several, memory
         self._left = 0.0 if at_once else PATIENCE
-        self._runner: Runner = InlineRunner(Wish("cpu"))
+        self._runner: Runner = InlineRunner(Wish("cpu"), prepared.networks.values())
         self._handed = self._begun = False
         self._sizes = sizes()
         self._open = ExitStack()

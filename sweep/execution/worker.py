@@ -356,6 +356,12 @@ def _entries(
     return entries(cell, evaluator.weights, network.variables, placed, job.root_seed, seed, shared, anew)
 
 
+def take_over(networks: Sequence[Network]) -> None:
+    """Evaluate with networks that this process has loaded and asked already: of more than are kept, with the first."""
+    for network in networks[:_KEPT_NETWORKS]:
+        _kept(_networks, network.key, _KEPT_NETWORKS, lambda network=network: network)  # type: ignore[misc]
+
+
 def _load(job: Job, model: ModelFile) -> Network:
     from sweep.engine import tensors
     from sweep.networks.loading import load_network_bytes
