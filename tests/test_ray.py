@@ -79,6 +79,7 @@ def test_a_program_that_has_imported_ray_before(place: Path, mark: str):
     assert not left(mark)
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_is_committed_and_the_same_command_goes_on(place: Path, mark: str):
     arguments = ("run", "study.toml", "--out", "run", "--seeds", "4000", "--chunk", "5")
     process = subprocess.Popen(command(*arguments), stderr=subprocess.PIPE, text=True, start_new_session=True)

@@ -72,9 +72,7 @@ def test_words_are_other_ones_for_training_and_the_same_every_time() -> None:
     assert not any(image.tobytes() in seen for image in one.images)
 
 
-@pytest.fixture(
-    params=[pytest.param(n, marks=pytest.mark.slow if n in ("depthwise", "keywords") else ()) for n in NAMES]
-)
+@pytest.fixture(params=[pytest.param(n, marks=pytest.mark.slow if n != "autoencoder" else ()) for n in NAMES])
 def study(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     """One of the studies, with two seeds and a few of its images."""
     monkeypatch.chdir(ROOT)

@@ -14,6 +14,7 @@ from sweep.errors import InputError
 from sweep.networks.inspection import variables_of
 from sweep.perturb import REGISTRY, select
 from sweep.perturb.basis import unit
+from tests.few import one_in
 from tests.oracle import count, draw
 
 HEAD = 'name = "v"\nmodel = "net.keras"\ndataset = "data.npz"\nseeds = 6\nrescale = "0..1"\n'
@@ -69,7 +70,7 @@ def run(table: str, **options: object) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("engine", ["plain", "stacked", "compiled"])
-@pytest.mark.parametrize("which", OF_NAMES)
+@pytest.mark.parametrize("which", one_in(4, OF_NAMES))
 def test_counts_are_those_of_keras(model: keras.Model, which: str, engine: str):
     """The draws are those of each variable's own place in model.weights."""
     data = np.load("data.npz")

@@ -100,7 +100,8 @@ importlib.metadata.Distribution.from_name = classmethod(absent)
 """
 
 
-@pytest.mark.parametrize("runner", ["inline", pytest.param("ray", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("runner", ["inline", "ray"])
 def test_a_study_runs_from_an_unpacked_source(root: Path, place: Path, runner: str):
     """Where no distribution of this name is installed, in the driver or in the workers."""
     (place / "there").mkdir()

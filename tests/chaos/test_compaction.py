@@ -27,6 +27,7 @@ def merged(run: str) -> bool:
     return store.load() and any(name.startswith("merged-") for name in store.shards)
 
 
+@pytest.mark.slow
 def test_two_drivers_that_each_take_the_shards_of_both(place: Path, monkeypatch: pytest.MonkeyPatch):
     scene.write_study(40, seconds=0.01)
     env = scene.environment()

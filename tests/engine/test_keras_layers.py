@@ -320,7 +320,7 @@ def test_scores_that_are_not_of_their_image_alone_are_refused(layer: type[keras.
     assert "\n" not in str(refused.value)
 
 
-QUICK = {*REFUSED, *list(NETWORKS)[::8]}
+QUICK = {*REFUSED, *list(NETWORKS)[::16]}
 ALL = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS]
 
 

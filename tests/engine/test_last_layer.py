@@ -17,6 +17,7 @@ from sweep.perturb.faults import StuckAt
 from sweep.perturb.noise import Gaussian, LogNormal, Uniform, UniformSymmetric
 from sweep.perturb.perturbation import perturb, reached, reads
 from sweep.perturb.quantize import FixedPoint
+from tests.few import one_in
 
 layers = keras.layers
 RNG = np.random.default_rng(7)
@@ -75,8 +76,8 @@ def test_decisions_are_those_of_the_whole_network(dense, engine: str | None):
     assert not whole.integrated.any()
 
 
-@pytest.mark.parametrize("transform", ERRORS.values(), ids=ERRORS)
-@pytest.mark.parametrize("dense", DENSE.values(), ids=DENSE)
+@pytest.mark.parametrize("transform", one_in(2, ERRORS.values()), ids=ERRORS)
+@pytest.mark.parametrize("dense", one_in(2, DENSE.values()), ids=DENSE)
 def test_probabilities_are_means_over_the_errors(dense, transform: Transform):
     """Of one and the same first layer, over thousands of draws of the last."""
     net = network(dense())

@@ -17,6 +17,7 @@ from sweep.engine.evaluator import Evaluator
 from sweep.engine.graph import Graph
 from sweep.engine.sites import Noise, Site
 from sweep.networks.loading import load_network
+from tests.few import one_in
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 WAYS = (None, "plain", "stacked", "compiled")
@@ -63,7 +64,7 @@ def test_every_way_decides_as_predict(name: str, half: int, tmp_path: Path, monk
         assert np.array_equal(alone, right[3:4]), "alone as in company"
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", one_in(3, NETWORKS))
 @pytest.mark.parametrize("engine", WAYS)
 def test_all_images_seen_are_all_images_counted(name: str, engine: str | None, tmp_path: Path, monkeypatch):
     ours, *_ = prepared(NETWORKS[name](), tmp_path, monkeypatch)

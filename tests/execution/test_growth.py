@@ -15,6 +15,7 @@ from sweep.execution import worker
 from sweep.execution.runner import InlineRunner
 from sweep.reporting.run import Run
 from sweep.storage.schema import PROVENANCE
+from tests.few import one_in
 
 LEVELS = "[0, 0.1, 0.3]"
 FAMILY = """
@@ -181,7 +182,7 @@ def test_hidden_trials_that_are_damaged_are_told(place: Path):
         run()
 
 
-@pytest.mark.parametrize("at", ["hide", "become", "study"])
+@pytest.mark.parametrize("at", one_in(3, ["hide", "become", "study"]))
 def test_growth_that_is_killed_loses_nothing(place: Path, monkeypatch: pytest.MonkeyPatch, computed, at: str):
     from sweep.execution import driver, growth
     from sweep.storage.store import Store

@@ -15,6 +15,7 @@ from sweep.data.datasets import Dataset
 from sweep.errors import InputError
 from sweep.networks.feeding import rescale_of
 from sweep.networks.loading import load_network
+from tests.few import one_in
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 Build = Callable[[], keras.Model]
@@ -163,7 +164,7 @@ def write(build: Build, images: np.ndarray, rescale: str | None) -> keras.Model:
     return model
 
 
-@pytest.mark.parametrize("name", EQUAL)
+@pytest.mark.parametrize("name", one_in(3, EQUAL))
 def test_the_clean_network_decides_as_predict_does_on_what_it_is_meant_to_see(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

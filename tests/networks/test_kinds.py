@@ -70,7 +70,7 @@ def noisy(model: keras.Model, kernels: list[int], seed: int) -> list[np.ndarray]
     return weights
 
 
-QUICK = {*REFUSED, *list(KINDS)[::8]}
+QUICK = {*REFUSED, *list(KINDS)[::16]}
 ALL = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in KINDS]
 
 

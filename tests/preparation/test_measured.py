@@ -21,6 +21,7 @@ from sweep.preparation.resolved import resolved_table
 from sweep.search.space import chosen_family
 from sweep.study.study import parse_file
 from sweep.training.noise import read_noise
+from tests.few import one_in
 from tests.oracle import count, draw
 
 STUDY = """
@@ -64,7 +65,7 @@ def weights_of(chip: dict[str, np.ndarray], model: keras.Model, *names: str) -> 
 MEASURED = 'perturb = [ { op = "measured", files = "chips/*.npz" } ]'
 
 
-@pytest.mark.parametrize("runner", ["inline", "ray"])
+@pytest.mark.parametrize("runner", one_in(2, ["inline", "ray"]))
 def test_a_seed_has_the_weights_of_its_file(chips: Any, runner: str):
     model, measured, images, labels = chips
     noisy = 'perturb = [ { op = "measured", files = "chips/*.npz", layers = "fc" }, { op = "gaussian", scale = 0.2 } ]'
