@@ -39,7 +39,8 @@ def refusal(model: keras.Model) -> str:
     """Why the quantized layers of a model cannot be computed in floats, in words; empty when they can."""
     standing = list(_standing(model))
     for layer in quantized_of(model):
-        why = _refusal(layer, any(layer is one for one in standing))
+        masked = [masked for one, masked in standing if one is layer]
+        why = _refusal(layer, bool(masked), any(masked))
         if why:
             mode = layer.quantization_mode
             return f"layer {layer.name} ({type(layer).__name__}) is quantized to {mode}{why}; {_INSTEAD}"
@@ -52,32 +53,37 @@ def in_floats(model: keras.Model) -> keras.Model:
     Layers without quantization in them are the model's own. What leaves a quantized layer differs from what Keras
     computes of integers by the rounding of floats.
     """
+    with names_anew():
+        return _in_floats(model, {}, {})
+
+
+def _in_floats(model: keras.Model, made: dict[int, Any], quantized: dict[int, Any]) -> keras.Model:
+    """As `in_floats`; `made` of each layer or model that has been met, and the layer of each that was `quantized`."""
     if not quantized_of(model):
         return model
     keras = import_keras()
-    quantized: dict[int, Any] = {}
 
     def for_layer(layer: Any) -> Any:
-        if isinstance(layer, keras.Model):
-            return in_floats(layer)
-        if not getattr(layer, "quantization_mode", None):
-            return layer
-        made = _layer_in_floats(layer)
-        quantized[id(made)] = layer
-        return made
+        if id(layer) not in made:
+            if isinstance(layer, keras.Model):
+                made[id(layer)] = _in_floats(layer, made, quantized)
+            elif getattr(layer, "quantization_mode", None):
+                made[id(layer)] = _layer_in_floats(layer)
+                quantized[id(made[id(layer)])] = layer
+        return made.get(id(layer), layer)
 
-    def call(layer: Any, first: Any, *others: Any, **how: Any) -> Any:
+    def call(layer: Any, *given: Any, **how: Any) -> Any:
         before = quantized.get(id(layer))
         rounding = None if before is None else _rounding_of(before)
         if before is not None and rounding is not None:
-            first = _rounded(first, before.name, rounding, getattr(before, "quantization_axis", -1))
-        return layer(first, *others, **how)
+            first, *others = given or [how.pop("inputs")]
+            given = (_rounded(first, before.name, rounding, getattr(before, "quantization_axis", -1)), *others)
+        return layer(*given, **how)
 
     graph = model._functional if isinstance(model, keras.Sequential) else model
-    with names_anew():
-        made = keras.models.clone_model(graph, clone_function=for_layer, call_function=call)
-    made.name = model.name
-    return made
+    found = keras.models.clone_model(graph, clone_function=for_layer, call_function=call)
+    found.name = model.name
+    return found
 
 
 def is_rounding(operation: Any) -> bool:
@@ -85,17 +91,22 @@ def is_rounding(operation: Any) -> bool:
     return _ROUNDS in operation.name
 
 
-def _standing(model: keras.Model) -> Iterator[keras.layers.Layer]:
-    """The layers of a graph, and of graphs within it."""
+def _standing(model: keras.Model, within: bool = False) -> Iterator[tuple[keras.layers.Layer, bool]]:
+    """The layers of a graph, and of graphs within it, and whether each may be given a mask.
+
+    A graph `within` what is given one shows none of its own.
+    """
     keras = import_keras()
     for layer in model.layers:
+        taken = [x for node in layer._inbound_nodes for x in node.input_tensors]
+        masked = within or any(getattr(x, "_keras_mask", None) is not None for x in taken)
         if not isinstance(layer, keras.Model):
-            yield layer
+            yield layer, masked
         elif getattr(layer, "_nodes_by_depth", None) or isinstance(layer, keras.Sequential):
-            yield from _standing(layer)
+            yield from _standing(layer, masked)
 
 
-def _refusal(layer: keras.layers.Layer, stands: bool) -> str:
+def _refusal(layer: keras.layers.Layer, stands: bool, masked: bool) -> str:
     keras = import_keras()
     if layer.quantization_mode not in _MODES:
         return ", and only int8 and int4 can be computed in floats"
@@ -107,6 +118,8 @@ def _refusal(layer: keras.layers.Layer, stands: bool) -> str:
         return f" from {_source_of(layer)}, and only float32 can be computed in floats"
     if layer.lora_enabled:
         return ", with LoRA beside it"
+    if masked and _rounding_of(layer) is not None:
+        return " and is given a mask, which its rounding in floats would lose"
     if type(_rounding_of(layer)) not in (type(None), keras.quantizers.AbsMaxQuantizer):
         return ", and rounds what it is given by a quantizer of its own"
     return ""

@@ -13,7 +13,9 @@ from keras.quantizers import AbsMaxQuantizer, Int4QuantizationConfig, Int8Quanti
 
 import sweep
 from sweep.errors import InputError
+from sweep.networks.ends import Ends
 from sweep.networks.loading import load_network
+from sweep.networks.quantized import in_floats
 from sweep.preparation.inputs import prepare
 from tests.oracle import draw
 
@@ -173,8 +175,6 @@ def test_a_chip_is_a_file_for_keras_alone_and_for_a_study(tmp_path: Path):
 def test_gradients_pass_as_keras_lets_them():
     import tensorflow as tf
 
-    from sweep.networks.quantized import in_floats
-
     model, images = built(dense)
     model.quantize("int8")
     gradients = []
@@ -199,12 +199,78 @@ def _low_rank() -> keras.Model:
     return model
 
 
+def masked(*layers: kl.Layer) -> keras.Model:
+    tokens = keras.Input((12,), dtype="int32")
+    x = kl.Embedding(30, 8, mask_zero=True)(tokens)
+    for layer in layers:
+        x = layer(x)
+    return keras.Model(tokens, kl.Dense(4)(x))
+
+
+def test_masks_reach_what_heeds_them(tmp_path: Path):
+    """Where a quantized layer does not round, they go on; where one rounds behind what has taken the mask, too."""
+    for build, mode in (
+        (lambda: masked(kl.Dense(6), kl.LSTM(5)), "int4"),
+        (lambda: masked(kl.LSTM(5), kl.Dense(6)), "int8"),
+        (lambda: masked(kl.GlobalAveragePooling1D()), "int8"),
+    ):
+        model, tokens = built(build)
+        tokens[:, 4:] = 0
+        model.quantize(mode)
+        model.save(tmp_path / "net.keras")
+        network = load_network(tmp_path / "net.keras")
+        scores = model.predict(tokens, verbose=0)
+        assert np.abs(network.model.predict(tokens, verbose=0) - scores).max() < 0.02 * np.ptp(scores)
+
+
+def test_what_is_shared_by_two_models_stays_one_layer():
+    shared = kl.Dense(8, name="shared")
+    inner = keras.Input((8,))
+    model = keras.Model(inner, shared(inner), name="inside")
+    inputs = keras.Input((8,))
+    whole = keras.Model(inputs, kl.Dense(4)(model(kl.Activation("relu")(shared(inputs=inputs)))))
+    whole.quantize("int8")
+    floats = in_floats(whole)
+    assert [variable.path for variable in floats.weights].count("shared/kernel") == 1
+    assert len(floats.weights) == 4
+    images = np.random.default_rng(1).standard_normal((50, 8)).astype(np.float32)
+    scores = whole.predict(images, verbose=0)
+    assert np.mean(np.abs(floats.predict(images, verbose=0) - scores).max(axis=1) < 1e-4) > 0.9
+
+
+def test_several_inputs_and_outputs_keep_their_names(tmp_path: Path):
+    image, meta = keras.Input((6,), name="image"), keras.Input((3,), name="meta")
+    x = kl.Dense(8, "relu", name="first")(kl.Concatenate()([kl.Dense(8)(image), meta]))
+    heads = {"digit": kl.Dense(4, name="a")(x), "colour": kl.Dense(3, name="b")(x)}
+    model = keras.Model({"image": image, "meta": meta}, heads)
+    model.quantize("int8")
+    model.save(tmp_path / "net.keras")
+    network = load_network(tmp_path / "net.keras", ends=Ends("colour"))
+    assert [one.name for one in network.inputs] == ["image", "meta"]
+    rng = np.random.default_rng(2)
+    given = {"image": rng.standard_normal((40, 6)), "meta": rng.standard_normal((40, 3))}
+    scores = model.predict(given, verbose=0)["colour"]
+    packed = np.concatenate([given["image"], given["meta"]], axis=1).astype(np.float32)
+    assert np.mean(np.abs(network.model.predict(packed, verbose=0) - scores).max(axis=1) < 1e-4) > 0.9
+
+
+def _masked() -> keras.Model:
+    return masked(kl.Dense(6), kl.LSTM(5))
+
+
+def _masked_within() -> keras.Model:
+    inner = keras.Sequential([keras.Input((12, 8)), kl.Dense(6), kl.Dense(5)])
+    return masked(inner, kl.GlobalAveragePooling1D())
+
+
 @pytest.mark.parametrize(
     ("build", "mode", "why"),
     [
         (_within, "int8", "is quantized to int8 within another layer"),
         (_half, "int8", "is quantized to int8 from mixed_bfloat16, and only float32"),
         (_low_rank, "int8", "layer wide (Dense) is quantized to int8, with LoRA beside it"),
+        (_masked, "int8", "is quantized to int8 and is given a mask"),
+        (_masked_within, "int8", "is quantized to int8 and is given a mask"),
         (dense, "float8", "is quantized by Keras to float8"),
     ],
 )
