@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import inf, prod
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,7 @@ from sweep.execution.controlled import Controlled, fit, none_of
 from sweep.execution.devices import CPU
 from sweep.execution.hosts import check_versions, here
 from sweep.execution.job import Job, Outcome, unpacked
+from sweep.execution.kept import kept
 from sweep.execution.plan import FACTORS, FEW, SURVEY, WHOLE, Chunk
 from sweep.execution.travel import Travelling
 from sweep.networks.backend import FOR_GPUS, LIBRARIES, library, use
@@ -59,9 +60,6 @@ if TYPE_CHECKING:  # TensorFlow is for the workers alone
     from sweep.engine.looks import Looks
     from sweep.engine.sites import Entry, Site
     from sweep.networks.loading import Network
-
-K = TypeVar("K")
-V = TypeVar("V")
 
 _KEPT_NETWORKS = 2
 _KEPT_EVALUATORS = 4
@@ -140,18 +138,8 @@ def run_shared(shared: Sequence[Any], get: Callable[[Any], Any], chunk: Chunk) -
         found = get(reference)
         return found.arrived(get) if isinstance(found, Travelling) else found
 
-    job, model, dataset = (_kept(_shared, given, _KEPT_REFERENCES, partial(arrived, given)) for given in shared)
+    job, model, dataset = (kept(_shared, given, _KEPT_REFERENCES, partial(arrived, given)) for given in shared)
     return run_in_time(job, model, dataset, chunk)
-
-
-def _kept(latest: OrderedDict[K, V], key: K, most: int, make: Callable[[], V]) -> V:
-    """What was made for a key, or is made now; the latest few are kept, and room is made for a new one before."""
-    if key not in latest:
-        while len(latest) >= most:
-            latest.popitem(last=False)
-        latest[key] = make()
-    latest.move_to_end(key)
-    return latest[key]
 
 
 def portable(error: Exception) -> Exception:
@@ -236,7 +224,7 @@ def _few(job: Job, evaluator: Evaluator, kind: _Kind, trials: list[tuple[Cell, i
     designs = {}
     for cell in {cell.id: cell for cell, _ in trials}.values():
         key, make = (job.survey.digest, cell.id), partial(sampled.design_of, job.survey, cell, evaluator.labels)
-        designs[cell.id] = _kept(_designs, key, _KEPT_DESIGNS, make)
+        designs[cell.id] = kept(_designs, key, _KEPT_DESIGNS, make)
     said = {"engine": evaluator.sees_by(kind.varied, kind.block)}
     said |= {name: text for name, text in here().items() if name in ("host", "device")}
     controlled = Controlled(job.survey.controls, evaluator, trials)
@@ -264,7 +252,7 @@ def _alike(
     job: Job, model: ModelFile, dataset: Dataset, chunk: Chunk
 ) -> Iterator[tuple[_Kind, list[tuple[Cell, int]], Evaluator]]:
     """The trials of a chunk by what they have in common, each with what evaluates them."""
-    network = _kept(_networks, model.key, _KEPT_NETWORKS, partial(_load, job, model))
+    network = kept(_networks, model.key, _KEPT_NETWORKS, partial(_load, job, model))
     _check_device(job)
     from sweep.engine.evaluator import Evaluator  # once Keras is there, quietly
 
@@ -279,10 +267,10 @@ def _alike(
         own = job.own_measures
         measures = [own_measure(n, own[n]) if n in own else measure_of(n) for n in further(job.measures)]
         key = (network.key, dataset.digest, *how, tuple(job.measures), *own.values())
-        budget = _kept(_budgets, job.memory, 1, partial(Budget, job.memory))
+        budget = kept(_budgets, job.memory, 1, partial(Budget, job.memory))
         make = partial(Evaluator, network, dataset, *how, measures, budget)
         _make_room(job, network, dataset)
-        evaluator = _kept(_evaluators, key, _KEPT_EVALUATORS, make)
+        evaluator = kept(_evaluators, key, _KEPT_EVALUATORS, make)
         many = chunk.kind != WHOLE or not job.expected
         evaluator.backend(kind.varied, kind.block, inf if many else _expected(job, network, chunk).get(kind, inf))
         yield kind, trials, evaluator
@@ -313,7 +301,7 @@ def _expected(job: Job, network: Network, chunk: Chunk) -> Mapping[_Kind, float]
                 found[kind] = found.get(kind, 0.0) + trials
         return job.expected, found  # kept together, so that no other mapping gets this one's id
 
-    return _kept(_expectations, (id(job.expected), place), _KEPT_NETWORKS, sums)[1]
+    return kept(_expectations, (id(job.expected), place), _KEPT_NETWORKS, sums)[1]
 
 
 def _evaluate(job: Job, evaluator: Evaluator, kind: _Kind, trials: list[tuple[Cell, int]]) -> Iterator[dict[str, Any]]:
@@ -359,7 +347,7 @@ def _entries(
 def take_over(networks: Sequence[Network]) -> None:
     """Evaluate with networks that this process has loaded and asked already: of more than are kept, with the first."""
     for network in networks[:_KEPT_NETWORKS]:
-        _kept(_networks, network.key, _KEPT_NETWORKS, lambda network=network: network)  # type: ignore[misc]
+        kept(_networks, network.key, _KEPT_NETWORKS, lambda network=network: network)  # type: ignore[misc]
 
 
 def _load(job: Job, model: ModelFile) -> Network:
