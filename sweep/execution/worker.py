@@ -35,7 +35,7 @@ from sweep.execution.controlled import Controlled, fit, none_of
 from sweep.execution.devices import CPU
 from sweep.execution.hosts import check_versions, here
 from sweep.execution.job import Job, Outcome, unpacked
-from sweep.execution.kept import kept
+from sweep.execution.kept import Evaluators, kept
 from sweep.execution.plan import FACTORS, FEW, SURVEY, WHOLE, Chunk
 from sweep.execution.travel import Travelling
 from sweep.networks.backend import FOR_GPUS, LIBRARIES, library, use
@@ -62,7 +62,6 @@ if TYPE_CHECKING:  # TensorFlow is for the workers alone
     from sweep.networks.loading import Network
 
 _KEPT_NETWORKS = 2
-_KEPT_EVALUATORS = 4
 _FORMS = 3  # of all images, as float32, that one of them may hold
 _KEPT_REFERENCES = 6
 _KEPT_DESIGNS = 64
@@ -73,7 +72,7 @@ _budgets: OrderedDict[int, Budget] = OrderedDict()
 _designs: OrderedDict[tuple[str, str], Design] = OrderedDict()
 _shared: OrderedDict[Any, Any] = OrderedDict()
 _networks: OrderedDict[str, Network] = OrderedDict()  # one process serves many chunks
-_evaluators: OrderedDict[tuple[object, ...], Evaluator] = OrderedDict()
+_evaluators = Evaluators()
 _expectations: OrderedDict[tuple[object, ...], tuple[Mapping[str, float], Mapping[_Kind, float]]] = OrderedDict()
 
 
@@ -269,19 +268,11 @@ def _alike(
         key = (network.key, dataset.digest, *how, tuple(job.measures), *own.values())
         budget = kept(_budgets, job.memory, 1, partial(Budget, job.memory))
         make = partial(Evaluator, network, dataset, *how, measures, budget)
-        _make_room(job, network, dataset)
-        evaluator = kept(_evaluators, key, _KEPT_EVALUATORS, make)
+        size = 4 * _FORMS * len(dataset) * prod(fed_shape(network, dataset))
+        evaluator = _evaluators.of(key, size, job.memory, make)
         many = chunk.kind != WHOLE or not job.expected
         evaluator.backend(kind.varied, kind.block, inf if many else _expected(job, network, chunk).get(kind, inf))
         yield kind, trials, evaluator
-
-
-def _make_room(job: Job, network: Network, dataset: Dataset) -> None:
-    """Let go of what evaluates on other test sets, where images of one are a large part of what may be held."""
-    values = len(dataset) * prod(fed_shape(network, dataset))
-    if 4 * _FORMS * values * _KEPT_EVALUATORS > job.memory:
-        for key in [key for key in _evaluators if dataset.digest not in key]:
-            del _evaluators[key]
 
 
 def _kind(job: Job, network: Network, cell: str) -> _Kind:
