@@ -106,3 +106,20 @@ def place(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / name).write_bytes((small / name).read_bytes())
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """The trials that this process has evaluated since the list was emptied last."""
+    from sweep.execution import worker
+
+    trials: list[tuple[str, int]] = []
+    evaluate = worker.evaluate_chunk
+
+    def watched(job, model, dataset, chunk):
+        assert {job.cells[cell].dataset for cell, _ in chunk.trials} == {chunk.dataset}
+        trials.extend(chunk.trials)
+        return evaluate(job, model, dataset, chunk)
+
+    monkeypatch.setattr(worker, "evaluate_chunk", watched)
+    return trials

@@ -17,6 +17,7 @@ from sweep.execution.verify import verify
 from sweep.preparation.inputs import prepare
 from sweep.randomness import FIRST_SAMPLED
 from sweep.storage.schema import PROVENANCE
+from tests.edits import edit
 from tests.oracle import count, perturbed
 
 STUDY = """
@@ -83,27 +84,6 @@ def done(ran: Path, monkeypatch: pytest.MonkeyPatch) -> sweep.Run:
     """That run, not to be changed."""
     monkeypatch.chdir(ran)
     return sweep.open_run("run")
-
-
-@pytest.fixture
-def computed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """The trials that were evaluated since it was emptied last."""
-    trials: list[tuple[str, int]] = []
-    evaluate = worker.evaluate_chunk
-
-    def watched(job, model, dataset, chunk):
-        assert {job.cells[cell].dataset for cell, _ in chunk.trials} == {chunk.dataset}
-        trials.extend(chunk.trials)
-        return evaluate(job, model, dataset, chunk)
-
-    monkeypatch.setattr(worker, "evaluate_chunk", watched)
-    return trials
-
-
-def edit(old: str, new: str) -> None:
-    study = Path("study.toml")
-    assert old in study.read_text()
-    study.write_text(study.read_text().replace(old, new))
 
 
 def run(out: str = "run", **options) -> sweep.Run:

@@ -11,10 +11,10 @@ import pytest
 
 import sweep
 from sweep.errors import InputError, StoreError
-from sweep.execution import worker
 from sweep.execution.runner import InlineRunner
 from sweep.reporting.run import Run
 from sweep.storage.schema import PROVENANCE
+from tests.edits import edit
 from tests.few import one_in
 
 LEVELS = "[0, 0.1, 0.3]"
@@ -23,26 +23,6 @@ FAMILY = """
 name = "faults"
 perturb = [ { op = "stuck_at", rate = [0.1, 0.2] } ]
 """
-
-
-@pytest.fixture
-def computed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """The trials that were evaluated since it was emptied last."""
-    trials: list[tuple[str, int]] = []
-    evaluate = worker.evaluate_chunk
-
-    def watched(job, model, dataset, chunk):
-        trials.extend(chunk.trials)
-        return evaluate(job, model, dataset, chunk)
-
-    monkeypatch.setattr(worker, "evaluate_chunk", watched)
-    return trials
-
-
-def edit(old: str, new: str) -> None:
-    study = Path("study.toml")
-    assert old in study.read_text()
-    study.write_text(study.read_text().replace(old, new))
 
 
 def run(**options) -> Run:
