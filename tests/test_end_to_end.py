@@ -11,9 +11,11 @@ import pandas as pd
 import pytest
 
 import sweep
+from sweep.engine import tensors
 from sweep.errors import InputError, Interrupted, StoreError, SweepError, TaskError, UnexpectedError
 from sweep.execution import hosts, worker
 from sweep.execution.job import Outcome
+from sweep.execution.kept import Evaluators
 from sweep.execution.runner import InlineRunner
 from sweep.execution.verify import verify
 from sweep.perturb.noise import Gaussian
@@ -55,12 +57,15 @@ def test_every_count_is_what_plain_keras_gives(place: Path):
 def test_a_process_that_has_loaded_a_network_loads_it_once(place: Path, monkeypatch: pytest.MonkeyPatch):
     expected = results(run_inline("usual"))
     monkeypatch.setattr(worker, "_networks", OrderedDict())
-    monkeypatch.setattr(worker, "_evaluators", OrderedDict())
+    monkeypatch.setattr(worker, "_evaluators", Evaluators())
     loaded = []
     load = keras.models.load_model
     monkeypatch.setattr(keras.models, "load_model", lambda *given, **how: loaded.append(1) or load(*given, **how))
+    configured = []
+    monkeypatch.setattr(tensors, "configure", lambda threads, gpus: configured.append((threads, gpus)))
     assert results(run_inline("once")).equals(expected)
     assert len(loaded) == 1
+    assert configured == [(1, False)], "TensorFlow's digits and messages are set up as in a worker"
 
 
 def test_chunk_sizes_interruptions_and_order_change_no_byte(place: Path, monkeypatch: pytest.MonkeyPatch):

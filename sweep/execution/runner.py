@@ -100,7 +100,7 @@ class InlineRunner:
 
     def start(self, job: Job, models: Mapping[str, ModelFile], datasets: Mapping[str, Dataset]) -> None:
         self._shared = (job, models, datasets)
-        take_over(self._networks)
+        take_over(self._networks, job.threads, job.device != CPU)
 
     def update(self, job: Job) -> None:
         self._shared = (job, *self._shared[1:])

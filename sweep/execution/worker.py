@@ -335,17 +335,24 @@ def _entries(
     return entries(cell, evaluator.weights, network.variables, placed, job.root_seed, seed, shared, anew)
 
 
-def take_over(networks: Sequence[Network]) -> None:
+def take_over(networks: Sequence[Network], threads: int, gpus: bool) -> None:
     """Evaluate with networks that this process has loaded and asked already: of more than are kept, with the first."""
+    if networks:
+        _configure(threads, gpus)
     for network in networks[:_KEPT_NETWORKS]:
         kept(_networks, network.key, _KEPT_NETWORKS, lambda network=network: network)  # type: ignore[misc]
 
 
-def _load(job: Job, model: ModelFile) -> Network:
+def _configure(threads: int, gpus: bool) -> None:
     from sweep.engine import tensors
+
+    tensors.configure(threads, gpus=gpus)
+
+
+def _load(job: Job, model: ModelFile) -> Network:
     from sweep.networks.loading import load_network_bytes
 
-    tensors.configure(job.threads, gpus=job.device != CPU)
+    _configure(job.threads, job.device != CPU)
     _check_device(job)  # before anything is computed
     return load_network_bytes(model.content.tobytes(), model.suffix, job.trust, model.code, ends=model.ends)
 
