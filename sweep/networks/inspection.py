@@ -106,6 +106,13 @@ def of_output(model: keras.Model, output: int) -> tuple[tuple[Variable, ...], tu
     )
 
 
+def has_operations(model: keras.Model) -> bool:
+    """Whether there are operations between its layers, such as `x + y`, which an .h5 file does not give back."""
+    keras = import_keras()
+    operations = [one for whole in model._flatten_layers() for one in getattr(whole, "operations", ())]
+    return not all(isinstance(one, keras.layers.Layer) for one in operations)
+
+
 def largest_activation(model: keras.Model) -> int:
     """Bytes, in float32, of the largest output of a layer for one image; of those whose shape is known."""
     found = [0]

@@ -14,6 +14,7 @@ import pandas as pd
 from sweep.data.measures import Measure, Outputs
 from sweep.engine.sites import Entry
 from sweep.errors import InputError, StoreError, hint
+from sweep.networks.inspection import has_operations
 from sweep.perturb.base import Array
 from sweep.perturb.perturbation import block_of
 from sweep.preparation.chips import entries, recalibration_of, varied
@@ -69,6 +70,8 @@ class Chip:
         if block_of(self._cell.transforms):
             raise InputError(f"{self.cell}: draws anew for each read, so that its weights are no single set")
         model, weights = self._prepared.networks[self._cell.model].file_model, self.weights
+        if path.suffix == ".h5" and has_operations(model):
+            raise InputError(f"{path}: Keras cannot read operations such as x + y from .h5; write a .keras file")
         clean = model.get_weights()
         model.set_weights(weights)
         try:
