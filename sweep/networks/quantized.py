@@ -37,7 +37,7 @@ def described(model: keras.Model) -> str:
 
 def refusal(model: keras.Model) -> str:
     """Why the quantized layers of a model cannot be computed in floats, in words; empty when they can."""
-    standing = list(_standing(model))
+    standing = list(_standing(model, _masks_within(model)))
     for layer in quantized_of(model):
         masked = [masked for one, masked in standing if one is layer]
         why = _refusal(layer, bool(masked), any(masked))
@@ -91,6 +91,18 @@ def is_rounding(operation: Any) -> bool:
     return _ROUNDS in operation.name
 
 
+def _masks_within(model: keras.Model) -> bool:
+    """Whether a model within the model may make a mask, which the outer graph does not show."""
+    layers = import_keras().layers
+    inner = [
+        deeper for one in model.layers if isinstance(one, import_keras().Model) for deeper in one._flatten_layers()
+    ]
+    own = [one for one in inner if not type(one).__module__.startswith("keras.")]
+    return any(getattr(one, "mask_zero", False) or isinstance(one, layers.Masking) for one in inner) or any(
+        type(one).compute_mask is not layers.Layer.compute_mask for one in own
+    )
+
+
 def _standing(model: keras.Model, within: bool = False) -> Iterator[tuple[keras.layers.Layer, bool]]:
     """The layers of a graph, and of graphs within it, and whether each may be given a mask.
 
@@ -118,10 +130,16 @@ def _refusal(layer: keras.layers.Layer, stands: bool, masked: bool) -> str:
         return f" from {_source_of(layer)}, and only float32 can be computed in floats"
     if layer.lora_enabled:
         return ", with LoRA beside it"
-    if masked and _rounding_of(layer) is not None:
-        return " and is given a mask, which its rounding in floats would lose"
-    if type(_rounding_of(layer)) not in (type(None), keras.quantizers.AbsMaxQuantizer):
-        return ", and rounds what it is given by a quantizer of its own"
+    quantizer = _rounding_of(layer)
+    if quantizer is None:
+        return ""
+    if type(quantizer) is not keras.quantizers.AbsMaxQuantizer or quantizer.output_dtype != "int8":
+        return ", and rounds what it is given otherwise than to int8 by AbsMaxQuantizer"
+    if masked:
+        return " and may be given a mask, which its rounding in floats would lose"
+    taken = {str(x.dtype) for node in layer._inbound_nodes for x in node.input_tensors} - {"float32"}
+    if taken and not (layer.autocast and all("float" in dtype for dtype in taken)):
+        return f" and is given {', '.join(sorted(taken))}, which Keras rounds without making it float32"
     return ""
 
 
@@ -138,7 +156,7 @@ def _rounding_of(layer: keras.layers.Layer) -> Any:
 def _layer_in_floats(layer: keras.layers.Layer) -> keras.layers.Layer:
     config = {**layer.get_config(), "dtype": _source_of(layer), "quantization_config": None}
     made = type(layer).from_config(config)
-    made.build(layer.get_build_config()["input_shape"])
+    made.build((layer.get_build_config() or {}).get("input_shape"))  # none of an Embedding that was given its numbers
     bias = [] if getattr(layer, "bias", None) is None else [np.asarray(layer.bias)]
     made.set_weights([_numbers_of(layer), *bias])
     return made
@@ -182,6 +200,8 @@ def _rounded(x: Any, layer: str, quantizer: Any, axis: Any) -> Any:
         operation.name = f"{layer}{_ROUNDS}_{operation.name}"
         return tensor
 
+    if str(x.dtype) != "float32":
+        x = named(ops.cast(x, "float32"))
     largest = named(ops.max(named(ops.abs(x)), axis=axis, keepdims=True))
     scale = named(ops.divide(high, named(ops.add(largest, quantizer.epsilon))))
     steps = named(ops.clip(named(ops.round(named(ops.multiply(x, scale)))), low, high))

@@ -115,12 +115,6 @@ def any_size() -> keras.Model:
     return keras.Sequential([keras.Input((None, None, 3)), *layers])
 
 
-def eight_bits() -> keras.Model:
-    model = keras.Sequential([keras.Input((8, 8, 3)), kl.Flatten(), kl.Dense(6, "relu", name="few"), kl.Dense(4)])
-    model.quantize("int8", filters=lambda layer: isinstance(layer, kl.Dense))
-    return model
-
-
 class Noisy(keras.Layer):
     """Random at inference too."""
 
@@ -225,7 +219,6 @@ NETWORKS: dict[str, Build] = {
     "bfloat16": lambda: half_precision("mixed_bfloat16"),
     "channels first": channels_first,
     "any size": any_size,
-    "eight bits": eight_bits,
     "Dense": image(lambda: kl.Dense(6, "relu")),
     "EinsumDense": image(lambda: kl.EinsumDense("abcd,de->abce", (8, 8, 5), activation="relu")),
 }
@@ -236,7 +229,6 @@ REFUSED = {  # in one line, before anything is computed; the reason
     "MaxNumBoundingBoxes": "is not one that a network may be made of",
     "RandomShear": "not a model that Keras can load",  # nor here
     "stateful": "batches of exactly 5",
-    "eight bits": "Dense 'few' is quantized by Keras",
 }
 NOT_EVALUATED = {  # bases of others, or made for something else than a network of numbers
     "FlaxLayer", "JaxLayer", "TFSMLayer", "TorchModuleWrapper", "Layer", "Wrapper",

@@ -165,6 +165,8 @@ def test_a_chip_is_a_file_for_keras_alone_and_for_a_study(tmp_path: Path):
     trials = run.trials()
     row = trials[(trials.family == "noise") & (trials.seed == 1)].iloc[0]
     run.chip(row.cell, 1).save(tmp_path / "chip.keras")
+    with pytest.raises(InputError, match="Keras cannot read operations"):
+        run.chip(row.cell, 1).save(tmp_path / "chip.h5")
     chip = keras.models.load_model(tmp_path / "chip.keras")
     assert (chip.predict(images / np.float32(255), verbose=0).argmax(axis=1) == labels).sum() == row.n_correct
     (tmp_path / "chip.keras").replace(tmp_path / "net.keras")
@@ -254,6 +256,32 @@ def test_several_inputs_and_outputs_keep_their_names(tmp_path: Path):
     assert np.mean(np.abs(network.model.predict(packed, verbose=0) - scores).max(axis=1) < 1e-4) > 0.9
 
 
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float64"])
+def test_what_a_layer_is_given_becomes_float32_before_it_is_rounded(policy: str, tmp_path: Path):
+    """In float16, 127 steps over a largest value of 1e-3 would be infinite, and an image of zeros no numbers."""
+    layers = [kl.Dense(30, "relu", dtype=policy, use_bias=False), kl.Dense(4, dtype="float32")]
+    model = keras.Sequential([keras.Input((20,)), *layers])
+    layers[1].quantize("int8")
+    model.save(tmp_path / "net.keras")
+    images = np.random.default_rng(3).normal(0, 1e-3, (IMAGES, 20)).astype(np.float32)
+    images[7] = 0
+    network, scores = load_network(tmp_path / "net.keras"), model.predict(images, verbose=0)
+    off = np.abs(network.model.predict(images, verbose=0) - scores).max(axis=1)
+    assert np.mean(off < 1e-4 * np.ptp(scores)) > 0.98
+
+
+def test_an_embedding_that_was_given_its_numbers(tmp_path: Path):
+    table = np.random.default_rng(5).standard_normal((30, 8))
+    tokens = keras.Input((12,), dtype="int32")
+    x = kl.GlobalAveragePooling1D()(kl.Embedding(30, 8, weights=table)(tokens))
+    model = keras.Model(tokens, kl.Dense(4)(x))
+    model.quantize("int8")
+    model.save(tmp_path / "net.keras")
+    given = np.random.default_rng(6).integers(0, 30, (IMAGES, 12))
+    found = load_network(tmp_path / "net.keras").model.predict(given, verbose=0)
+    assert np.mean(np.abs(found - model.predict(given, verbose=0)).max(axis=1) < 1e-4) > 0.98
+
+
 def _masked() -> keras.Model:
     return masked(kl.Dense(6), kl.LSTM(5))
 
@@ -263,20 +291,36 @@ def _masked_within() -> keras.Model:
     return masked(inner, kl.GlobalAveragePooling1D())
 
 
+def _masked_from_within() -> keras.Model:
+    tokens = keras.Input((12,), dtype="int32")
+    inner = keras.Sequential([keras.Input((12,), dtype="int32"), kl.Embedding(30, 8, mask_zero=True)])
+    return keras.Model(tokens, kl.Dense(4)(kl.LSTM(5)(kl.Dense(6)(inner(tokens)))))
+
+
+def _whole_numbers() -> keras.Model:
+    return keras.Sequential([keras.Input((4,), dtype="int32"), kl.Dense(4)])
+
+
+WIDER = Int8QuantizationConfig(activation_quantizer=AbsMaxQuantizer(value_range=(-200, 200), output_dtype="int16"))
+
+
 @pytest.mark.parametrize(
     ("build", "mode", "why"),
     [
         (_within, "int8", "is quantized to int8 within another layer"),
         (_half, "int8", "is quantized to int8 from mixed_bfloat16, and only float32"),
         (_low_rank, "int8", "layer wide (Dense) is quantized to int8, with LoRA beside it"),
-        (_masked, "int8", "is quantized to int8 and is given a mask"),
-        (_masked_within, "int8", "is quantized to int8 and is given a mask"),
+        (_masked, "int8", "is quantized to int8 and may be given a mask"),
+        (_masked_within, "int8", "is quantized to int8 and may be given a mask"),
+        (_masked_from_within, "int8", "is quantized to int8 and may be given a mask"),
+        (_whole_numbers, "int8", "is given int32, which Keras rounds without making it float32"),
+        (dense, WIDER, "rounds what it is given otherwise than to int8"),
         (dense, "float8", "is quantized by Keras to float8"),
     ],
 )
-def test_others_are_refused_in_one_line(build: Callable[[], keras.Model], mode: str, why: str, tmp_path: Path):
+def test_others_are_refused_in_one_line(build: Callable[[], keras.Model], mode: object, why: str, tmp_path: Path):
     model = build()
-    model.quantize(mode)
+    model.quantize(**{"mode" if isinstance(mode, str) else "config": mode})
     model.save(tmp_path / "net.keras")
     with pytest.raises(InputError) as refused:
         load_network(tmp_path / "net.keras")
