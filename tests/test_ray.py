@@ -114,6 +114,7 @@ def test_no_cluster_at_the_address(place: Path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_gpu_that_is_not_there(place: Path):
     if Path("/dev/nvidia0").exists():
         pytest.skip("there is a GPU")

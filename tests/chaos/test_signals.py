@@ -53,7 +53,7 @@ CASES = [
 ]
 FEW = [
     ("Ray has started", RAY, "SIGTERM"),
-    ("computing", INLINE, "SIGHUP"),
+    pytest.param("computing", INLINE, "SIGHUP", marks=pytest.mark.slow),
 ]
 
 

@@ -10,7 +10,7 @@ from tests.chaos import scene
 @pytest.mark.parametrize(
     ("runner", "chunks"),
     [
-        ("inline", (5, 7)),
+        pytest.param("inline", (5, 7), marks=pytest.mark.slow),
         pytest.param("inline", (5, 5), marks=scene.LONG),
         pytest.param("ray", (5, 7), marks=scene.LONG),
     ],

@@ -65,6 +65,7 @@ def test_layers_of_ones_own_are_known_by_the_file_that_defines_them(images: np.n
     assert counts(run, "net") == expected(model, images)
 
 
+@pytest.mark.slow
 def test_workers_get_the_code_of_networks(images: np.ndarray):
     model, other = graph(), own_layers.build()
     model.save("net.keras")
