@@ -76,7 +76,7 @@ def gather(store: Store, study_digest: str, cells: Sequence[str], many: int = MA
     if repeats:
         store.table(("cell", "seed"))  # raises where two of the same differ
     new = [commit(store.folder, part, study_digest, name) for name, part in files]
-    if len(new) == len(names) and _read_back(store, new, study_digest, set(store.shards)):
+    if len(new) == len(names) and _read_back(store, new, study_digest, small):
         store.replace(small, new)
     store.clean()
 
@@ -156,14 +156,15 @@ class _Order:
 def _read_back(store: Store, new: Iterable[Shard], study_digest: str, old: Collection[str]) -> bool:
     """Whether merged files are as they were written.
 
-    False where another driver has listed the same ones and merged them further meanwhile; raises StoreError otherwise.
+    False where another driver has listed the same ones instead of the `old` ones, and merged them further meanwhile;
+    raises StoreError otherwise.
     """
     try:
         for shard in new:
             store.read(shard, study_digest)
     except StoreError:
         store.load()
-        if store.shards.keys() == old:
+        if store.shards.keys() >= set(old):
             raise
         return False
     return True

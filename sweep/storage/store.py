@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import time
+import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -36,6 +38,7 @@ REPORT = "report.html"
 FEW = 16  # files, which are quicker one after the other
 THREADS = 16  # that wait for an object store
 AT_A_TIME = 2  # shards of a disk, which take memory and wait for nothing
+PAUSES = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0)  # s, in which another driver strikes off what it removed
 _OTHER = "other"  # in place of the checksum of a shard of what the study was before, or was about to become
 
 T = TypeVar("T")
@@ -241,8 +244,8 @@ class Store:
     def clean(self) -> None:
         """Remove the shards that others have replaced.
 
-        A store has no locks: before one is removed here, another driver may have removed it too, and have committed and
-        listed its trials again. It is struck off then, because the file that replaced it holds them.
+        A store has no locks: before one is removed here, another driver may have removed it too, and a third have
+        committed and listed its trials again. It is struck off then, because the file that replaced it holds them.
         """
         removed: set[str] = set()
         alone = False
@@ -255,6 +258,7 @@ class Store:
             list(each(self.folder.remove, [f"{TRIALS}/{name}" for name in replaced]))
             removed.update(replaced)
             self.manifest["generation"] = self.manifest.get("generation", 0) + 1  # others look for what they added
+            self.manifest["cleaned"] = uuid.uuid4().hex  # or another's equal text would pass for what is written here
 
         if self.manifest.get("replaced"):
             self._update(change)
@@ -272,8 +276,20 @@ class Store:
         names = sorted({*before, *self._unlisted()})
         found = each(lambda name: self._problem(name, before.get(name), study_digest), names)
         problems = {name: problem for name, problem in zip(names, found, strict=True) if problem}
-        self.load()  # a driver may have merged some meanwhile
-        return {name: problem for name, problem in problems.items() if self.shards.get(name) == before.get(name)}
+        still = {shard.name for shard in self._still_listed([before[name] for name in problems if name in before])}
+        return {n: problem for n, problem in problems.items() if n in still or n not in {*before, *self.shards}}
+
+    def _still_listed(self, wrong: Collection[Shard]) -> list[Shard]:
+        """Which of these shards, found missing or damaged, are listed as before.
+
+        Another driver may have merged them or, in an object store, be about to strike them off (`clean`).
+        """
+        for pause in PAUSES if self.folder.is_remote else PAUSES[:1]:
+            time.sleep(pause)
+            self.load()
+            if not (wrong := [shard for shard in wrong if self.shards.get(shard.name) == shard]):
+                break
+        return list(wrong)
 
     def _problem(self, name: str, shard: Shard | None, study_digest: str) -> str | None:
         """What is wrong with a shard, as it is listed or not."""
@@ -344,14 +360,12 @@ class Store:
 
         shards = [shard for name, shard in sorted(self.shards.items()) if among is None or name in among]
         found = list(each(made, shards, THREADS if self.folder.is_remote else AT_A_TIME))
-        done = [one for one in found if not isinstance(one, StoreError)]
-        if len(done) < len(found):
-            self.load()
-            for shard, error in zip(shards, found, strict=True):
-                if isinstance(error, StoreError) and self.shards.get(shard.name) == shard:
-                    raise error
-            return self.each_shard(work, among)
-        return done
+        wrong = {shard: error for shard, error in zip(shards, found, strict=True) if isinstance(error, StoreError)}
+        if not wrong:
+            return [one for one in found if not isinstance(one, StoreError)]
+        for shard in self._still_listed(wrong):
+            raise wrong[shard]
+        return self.each_shard(work, among)
 
     def trials(self, cells: list[str]) -> pd.DataFrame:
         """One row per trial, in the order of `cells`, then of seeds; columns as in the schema.

@@ -1,7 +1,8 @@
 """Object stores: what is written is never replaced nor lost, and what fails is tried again, then said in one line."""
 
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -204,6 +205,111 @@ def test_a_shard_that_another_has_committed_again_is_not_missed(s3: Standin, mon
     for store in (first, second, Store.open(RUN)):
         assert len(store.trials(CELLS)) == 2
     assert list(Store.open(RUN).shards) == ["merged-000-x.parquet"]
+
+
+@pytest.mark.parametrize("reading", ["trials", "damaged"])
+def test_a_shard_that_another_is_about_to_strike_off_is_waited_for(s3: Standin, monkeypatch, reading: str):
+    """Between its removal of what was listed again and its next line in the manifest, others find nothing there."""
+    first, trials = Store(RUN), [("a", 3), ("b", 3)]
+    first.save(study_digest=DIGEST)
+    first.add(old := committed(first, trials))
+    first.save()
+    assert first.replace([old.name], [commit(first.folder, table(trials), DIGEST, "merged-000-x.parquet")])
+    second, remove = Store.open(RUN), objects.Bucket.remove
+    pending, pauses = [True], []
+
+    def slow(bucket: objects.Bucket, name: str) -> None:
+        if pending and pending.pop():
+            second.clean()
+            second.add(committed(second, trials, seconds=2.0))
+            second.save()
+            remove(bucket, name)
+            third = Store.open(RUN)
+            assert old.name in third.shards, "and not there"
+            monkeypatch.setattr("sweep.storage.store.time.sleep", go_on)
+            assert len(third.trials(CELLS)) == 2 if reading == "trials" else third.damaged(DIGEST) == {}
+        remove(bucket, name)
+
+    def go_on(seconds: float) -> None:
+        pauses.append(seconds)
+        if seconds:
+            Store.open(RUN).set_aside([old.name])
+
+    monkeypatch.setattr(objects.Bucket, "remove", slow)
+    first.clean()
+    assert pauses[:2] == [0.0, 0.1]
+    assert list(Store.open(RUN).shards) == ["merged-000-x.parquet"]
+
+
+def test_of_two_removals_the_later_one_is_noticed_too(s3: Standin, monkeypatch: pytest.MonkeyPatch):
+    """What they write would be the same; a third driver, which has looked for its shard, lists it after the second."""
+    first, trials = Store(RUN), [("a", 3), ("b", 3)]
+    first.save(study_digest=DIGEST)
+    first.add(old := committed(first, trials))
+    first.save()
+    assert first.replace([old.name], [commit(first.folder, table(trials), DIGEST, "merged-000-x.parquet")])
+    second, third = Store.open(RUN), Store.open(RUN)
+    remove, swap = objects.Bucket.remove, objects.Bucket._swap
+    pending, looked, removed = [True], threading.Event(), threading.Event()
+    saving = threading.Thread(target=third.save)
+
+    def slow(bucket: objects.Bucket, name: str) -> None:
+        if pending and pending.pop():
+            second.clean()
+            third.add(committed(third, trials, seconds=2.0))
+            saving.start()
+            assert looked.wait(60)
+        remove(bucket, name)
+
+    def held(bucket: objects.Bucket, *what) -> bool:
+        if threading.current_thread() is saving and not looked.is_set():
+            looked.set()
+            assert removed.wait(60)
+        return swap(bucket, *what)
+
+    monkeypatch.setattr(objects.Bucket, "remove", slow)
+    monkeypatch.setattr(objects.Bucket, "_swap", held)
+    first.clean()
+    removed.set()
+    saving.join()
+    assert len(Store.open(RUN).trials(CELLS)) == 2
+    assert list(Store.open(RUN).shards) == ["merged-000-x.parquet"]
+
+
+def test_a_merged_file_that_another_merges_further_and_removes_late(s3: Standin, monkeypatch: pytest.MonkeyPatch):
+    """A driver that goes on has looked at what is listed since it read the shards that it puts together."""
+    first = Store(RUN)
+    first.save(study_digest=DIGEST)
+    first.add(committed(first, [("a", 0), ("b", 0)]))
+    first.add(committed(first, [("a", 0), ("b", 1)]))
+    first.save()
+    second, whole, read = Store.open(RUN), Store.table, Store.read
+
+    def slow(store: Store, columns: Sequence[str] | None = None) -> pa.Table | None:
+        found = whole(store, columns)
+        if store is first:
+            merged(second)
+            second.add(committed(second, [("a", 1), ("b", 2)]))
+            merged(second)
+            first.load()
+        return found
+
+    def removed(store: Store, shard: Shard, study_digest: str | None = None) -> pa.Table:
+        if store is first and shard.name.startswith("merged-"):
+            store.folder.remove(f"trials/{shard.name}")
+        return read(store, shard, study_digest)
+
+    monkeypatch.setattr(Store, "table", slow)
+    monkeypatch.setattr(Store, "read", removed)
+    gathered(first)
+    assert second.trials(CELLS)[["cell", "seed"]].to_numpy().tolist() == [
+        ["b", 0],
+        ["b", 1],
+        ["b", 2],
+        ["a", 0],
+        ["a", 1],
+    ]
+    assert len([key for key in s3.objects if "/trials/" in key]) == 1
 
 
 @pytest.mark.parametrize(
