@@ -14,14 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sweep.data import multilabel
-from sweep.data.scoring import SOFTMAX, cross_entropy, roc_area
+from sweep.data import multilabel, positions
+from sweep.data.scoring import SOFTMAX, cross_entropy, parts, roc_area
 from sweep.errors import printable
 from sweep.texts import number, percent
 
 Floats = npt.NDArray[np.float64]
 DIGITS = 12  # of a value that is kept: the last ones are those of an order of summing
-MOST_VALUES = 1 << 22  # at a time, of what is computed in double precision
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,7 @@ class Task:
         several: whether the targets say of each label, an output each, whether an image has it: numbers 0 and 1.
         held: in words, what the dataset has where it has no class labels.
         remedy: in words, how to say which label is which class, where that may help.
+        positions: at which there are outputs of their own, such as pixels; 0 where outputs are of the whole image.
     """
 
     outputs: int
@@ -47,11 +47,14 @@ class Task:
     several: bool = False
     held: str = "others"
     remedy: str = ""
+    positions: int = 0
 
     @property
     def no_classes(self) -> str:
         """Why the outputs are not those for the classes that the labels name; empty where they are."""
         highest = self.labels - 1
+        if self.positions:
+            return f"the network's outputs are at {self.positions:,} positions of an image, not of the whole of it"
         if not self.labels:
             return f"the dataset has no class for each image, it has {self.held}"
         if self.outputs == 1 and highest > 1:
@@ -85,6 +88,7 @@ class Outputs:
         decisions: (n,) int64; (0,) where the outputs are no classes.
         clean: those of the clean network, (n,).
         kind: what scores are: probabilities that sum to 1 (`SOFTMAX`), each for itself (`SIGMOID`), or `LOGITS`.
+        classes: at each of several positions, whose scores are beside each other; 0 where they are of the whole image.
     """
 
     scores: npt.NDArray[np.float32]
@@ -93,6 +97,7 @@ class Outputs:
     decisions: npt.NDArray[np.int64]
     clean: npt.NDArray[np.int64]
     kind: str
+    classes: int = 0
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,7 @@ class Measure:
         per_image: whether it is a mean over images.
         exact: whether it depends on decisions alone, which are the same on every machine.
         k: of a top-k accuracy, or 0.
+        at_positions: whether it takes labels of positions, where a network has scores at these.
     """
 
     name: str
@@ -120,6 +126,7 @@ class Measure:
     per_image: bool = True
     exact: bool = True
     k: int = 0
+    at_positions: bool = False
 
     def value(self, outputs: Outputs) -> float | None:
         """Its value, to so many digits that sums in another order give the same; None where it is no finite number."""
@@ -175,8 +182,12 @@ def _among(k: int) -> Callable[[Outputs], Floats]:
 
 def _cross_entropy(outputs: Outputs) -> Floats:
     """-log p(label), in nats, as `keras.losses` compute it: probabilities p are clipped to [ε, 1 - ε]."""
-    parts = (cross_entropy(outputs.scores[part], outputs.labels[part], outputs.kind) for part in _parts(outputs))
-    return np.concatenate(list(parts))
+    return np.concatenate(
+        [
+            cross_entropy(outputs.scores[part], outputs.labels[part], outputs.kind)
+            for part in parts(*outputs.scores.shape)
+        ]
+    )
 
 
 def _agrees(outputs: Outputs) -> Floats:
@@ -206,16 +217,10 @@ def _counts(outputs: Outputs) -> tuple[npt.NDArray[np.int64], Floats, Floats, Fl
     return classes, right, labelled, decided
 
 
-def _parts(outputs: Outputs) -> Iterator[slice]:
-    """Some images at a time, whose scores take little memory in double precision."""
-    size = max(1, MOST_VALUES // outputs.scores.shape[1])
-    return (slice(at, at + size) for at in range(0, len(outputs.scores), size))
-
-
 def _errors(outputs: Outputs) -> Iterator[Floats]:
     """Outputs less targets, (some images, outputs) at a time."""
     assert outputs.targets is not None
-    for some in _parts(outputs):
+    for some in parts(*outputs.scores.shape):
         yield np.subtract(outputs.scores[some], outputs.targets[some], dtype=np.float64)
 
 
@@ -257,6 +262,21 @@ def _several(function: Callable[..., Any]) -> Callable[[Outputs], Any]:
     return of
 
 
+def _at_positions(function: Callable[..., Any]) -> Callable[[Outputs], Any]:
+    """A function of `positions` as a measure computes it."""
+
+    def of(outputs: Outputs) -> Any:
+        assert outputs.targets is not None
+        return function(outputs.scores, outputs.targets, outputs.classes, outputs.kind)
+
+    return of
+
+
+def _all_right(outputs: Outputs) -> Floats:
+    of = _at_positions(positions.all_right) if outputs.classes else _several(multilabel.all_right)
+    return np.asarray(of(outputs))
+
+
 def _of_classes(task: Task) -> str:
     return task.no_classes
 
@@ -279,6 +299,23 @@ def _of_several(task: Task) -> str:
     return "" if task.several else "several labels for an image are rows of 0 and 1, a column for each output"
 
 
+def _of_positions(task: Task) -> str:
+    if not task.positions:
+        return "the network's outputs are of the whole image, not at positions of it, such as pixels or words"
+    if task.targets in (task.positions, task.outputs):
+        return ""
+    return f"the dataset has {task.targets or 'no'} labels for the {task.positions:,} positions of an image"
+
+
+def _of_labels(task: Task) -> str:
+    return _of_positions(task) if task.positions else _of_several(task)
+
+
+def _of_likely_positions(task: Task) -> str:
+    several = task.sigmoid and task.outputs > task.positions
+    return _of_positions(task) or ("several outputs are sigmoids, which are no probabilities of classes" * several)
+
+
 def _of_probabilities(task: Task) -> str:
     several = task.sigmoid and task.outputs > 1
     return task.no_classes or ("several outputs are sigmoids, which are no probabilities of classes" if several else "")
@@ -295,16 +332,42 @@ KNOWN: Mapping[str, Measure] = {
         Measure("f1", _f1, "Macro F1", _of_classes, per_image=False),
         Measure("auc", _area, "Area under the ROC curve", _of_two, per_image=False, exact=False),
         *(
+            Measure(name, _at_positions(of), label, _of_positions, per_image=False, exact=False, at_positions=True)
+            for name, of, label in (
+                ("position_accuracy", positions.accuracy, "Share of positions decided rightly"),
+                ("miou", positions.intersection_over_union, "Mean intersection over union"),
+                ("dice", positions.dice, "Mean Dice coefficient"),
+            )
+        ),
+        Measure(
+            "position_loss",
+            _at_positions(positions.entropy),
+            "Cross-entropy at positions",
+            _of_likely_positions,
+            fraction=False,
+            higher=False,
+            per_image=False,
+            exact=False,
+            at_positions=True,
+        ),
+        Measure(
+            "multilabel_accuracy",
+            _several(multilabel.right_share),
+            "Share of labels decided rightly",
+            _of_several,
+            exact=False,
+        ),
+        Measure(
+            "exact_match",
+            _all_right,
+            "Share of images with all labels right",
+            _of_labels,
+            exact=False,
+            at_positions=True,
+        ),
+        *(
             Measure(name, of, label, _of_several, fraction, higher=fraction, per_image=per_image, exact=False)
             for name, of, label, fraction, per_image in (
-                (
-                    "multilabel_accuracy",
-                    _several(multilabel.right_share),
-                    "Share of labels decided rightly",
-                    True,
-                    True,
-                ),
-                ("exact_match", _several(multilabel.all_right), "Share of images with all labels right", True, True),
                 ("multilabel_loss", _several(multilabel.entropy), "Binary cross-entropy", False, True),
                 ("multilabel_f1", _several(multilabel.f1), "Macro F1 of labels", True, False),
                 ("multilabel_auc", _several(multilabel.areas), "Macro area under the ROC curve", True, False),

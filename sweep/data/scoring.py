@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,14 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 EPSILON = 1e-7  # of Keras: probabilities are taken to be no closer to 0 and 1
+MOST_VALUES = 1 << 22  # at a time, of what is computed in double precision
 SOFTMAX, SIGMOID, LOGITS = "softmax", "sigmoid", "logits"
+
+
+def parts(images: int, values: int) -> Iterator[slice]:
+    """Some images at a time, whose values, so many each, take little memory in double precision."""
+    size = max(1, MOST_VALUES // values)
+    return (slice(at, min(at + size, images)) for at in range(0, images, size))
 
 
 def cross_entropy(some: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], kind: str) -> Floats:

@@ -107,6 +107,10 @@ class Choice:
         self._noisy_scores: dict[tuple[int, ...], Scores] = {}  # by `predict`, with that noise
         self._noise_passed = False
 
+    def sums_to_one(self, classes: int) -> bool:
+        """Whether the scores at each position, so many beside each other, are probabilities."""
+        return near_ties.is_softmax(self._first.reshape(-1, classes))
+
     def choose(self, key: tuple[int, ...], block: int | None, trials: float, engine: str | None) -> Chosen:
         """How to evaluate trials that perturb these variables.
 

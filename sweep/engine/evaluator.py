@@ -94,9 +94,11 @@ class Evaluator:
         self._has_classes = not task.no_classes
         itself = dataset.targets is dataset.images or (dataset.targets is None and task.reconstructs)
         targets = self._subject.images if itself else dataset.targets
-        kind = SOFTMAX if self._softmax else SIGMOID if network.sigmoid else LOGITS
+        classes = network.outputs // network.positions if network.positions else 0
+        softmax = self._choice.sums_to_one(classes) if classes else self._softmax
+        kind = SOFTMAX if softmax else SIGMOID if network.sigmoid else LOGITS
         clean = partial(_clean_decisions, self._subject) if self._has_classes else None
-        self._reported = Reported(tuple(measures), self.labels, targets, kind, clean)
+        self._reported = Reported(tuple(measures), self.labels, targets, kind, clean, classes)
         # By variables, block and what was asked for; with the trials above which there is another choice.
         self._chosen: dict[tuple[tuple[int, ...], int | None, str | None], tuple[Chosen, float]] = {}
         self._cuts: dict[tuple[tuple[int, ...], int | None], Features | None] = {}

@@ -69,6 +69,7 @@ class Reported:
         targets: (n, ...), or None.
         kind: of scores, as in `Outputs`.
         clean: gives the decisions of the clean network; None where outputs are no classes.
+        classes: at each position, as in `Outputs`.
     """
 
     measures: tuple[Measure, ...]
@@ -76,6 +77,7 @@ class Reported:
     targets: npt.NDArray[np.float32] | Fed | None
     kind: str
     clean: Callable[[], Numbers] | None
+    classes: int = 0
 
     @property
     def top(self) -> list[int]:
@@ -94,5 +96,5 @@ class Reported:
         scores = np.concatenate(tally.scores)
         targets = None if self.targets is None else self.targets[:].reshape(len(scores), -1)
         decisions = np.concatenate(tally.decisions)
-        outputs = Outputs(scores, self.labels, targets, decisions, self._clean, self.kind)
+        outputs = Outputs(scores, self.labels, targets, decisions, self._clean, self.kind, self.classes)
         return Count(correct, tally.nonfinite, tuple(measure.value(outputs) for measure in self.measures))

@@ -1,5 +1,7 @@
 """Networks of several inputs or outputs, as the same with one of each: all values of an image in a vector; one output.
 
+Scores at each of many positions, such as the pixels of an image or the words of a text, become one row of scores.
+
 The network stands in the other as a single layer, so that its layers and variables, their order and their names are
 those of its file, and whatever evaluates a network of one input and one output evaluates this one.
 """
@@ -91,23 +93,31 @@ def position_of(model: keras.Model, output: str | None) -> tuple[int, str]:
     return names.index(output), ""
 
 
-def as_one(model: keras.Model, sizes: Sequence[Shape], output: int = 0) -> keras.Model:
+def has_positions(model: keras.Model, output: int = 0) -> bool:
+    """Whether an output has scores at positions, (n, ..., scores), and not one row of them for an image."""
+    return len(model.outputs[output].shape) > 2
+
+
+def as_one(model: keras.Model, sizes: Sequence[Shape], output: int = 0, in_a_row: bool = False) -> keras.Model:
     """The model with one input and one output, of the same layers and variables; itself where it has no others.
 
     Args:
         model: with inputs and outputs of known type.
         sizes: of what an image has for each input.
         output: which one to give.
+        in_a_row: whether the output becomes (n, scores), those at all positions one after the other, where their
+            number is known.
 
     Returns:
         Of several inputs, it takes (n, values) float32, the values of all inputs one after the other.
     """
-    if len(model.inputs) == len(model.outputs) == 1:
+    if len(model.inputs) == len(model.outputs) == 1 and not in_a_row:
         return model
     keras = import_keras()
     with names_anew():
         if len(model.inputs) == 1:
-            packed = keras.Input(tuple(model.inputs[0].shape[1:]), dtype=model.inputs[0].dtype, name="packed")
+            size = tuple(sizes[0] if sizes else model.inputs[0].shape[1:])
+            packed = keras.Input(size, dtype=model.inputs[0].dtype, name="packed")
             parts = [packed]
         else:
             counts = [math.prod(size) for size in sizes]  # type: ignore[arg-type]
@@ -117,8 +127,12 @@ def as_one(model: keras.Model, sizes: Sequence[Shape], output: int = 0) -> keras
                 keras.ops.cast(keras.ops.reshape(packed[:, begin : begin + count], (-1, *size)), own.dtype)
                 for begin, count, size, own in zip(begins, counts, sizes, model.inputs, strict=True)
             ]
-        found = model(keras.tree.pack_sequence_as(model._inputs_struct, parts))
-        return keras.Model(packed, keras.tree.flatten(found)[output], name=model.name)
+        struct = getattr(model, "_inputs_struct", None)  # a Sequential has none
+        given = parts[0] if struct is None else keras.tree.pack_sequence_as(struct, parts)
+        found = keras.tree.flatten(model(given))[output]
+        if in_a_row and None not in found.shape[1:]:
+            found = keras.layers.Flatten(data_format="channels_last", name="in_a_row")(found)
+        return keras.Model(packed, found, name=model.name)
 
 
 def matched(inputs: Sequence[Input], dataset: Dataset) -> list[str]:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sweep.data.datasets import Dataset, fits
+from sweep.data import positions
+from sweep.data.datasets import Dataset, fits, image_shape
 from sweep.data.inputs import fields_of
 from sweep.data.labels import are_several, no_classes, remedy
 from sweep.data.measures import ACCURACY, Task, fitting, is_own, measure_of
@@ -22,7 +23,18 @@ from sweep.networks import quantized
 from sweep.networks.backend import import_keras, names_anew, quiet_advice
 from sweep.networks.checks.safety import MAX_FILE, check_model_file, variables_within
 from sweep.networks.code import NONE, Code
-from sweep.networks.ends import ONE, Ends, Input, Shape, as_one, misfits, position_of, shapes_in, written
+from sweep.networks.ends import (
+    ONE,
+    Ends,
+    Input,
+    Shape,
+    as_one,
+    has_positions,
+    misfits,
+    position_of,
+    shapes_in,
+    written,
+)
 from sweep.networks.forms import refusal, suffix_of
 from sweep.networks.graphs import as_graph
 from sweep.networks.inspection import (
@@ -47,9 +59,10 @@ class Network:
         digest: SHA-256 of its file, in hex; with code of a user's own, of that and the file.
         variables: one per entry of `model.weights`, in that order.
         input_shape: shape of one image; None where any size will do.
-        outputs: width of the output: the number of classes, or 1 for a single score.
+        outputs: width of the output: the number of classes, or 1 for a single score; with `positions`, of all of them.
+        positions: of an image at which there are scores, such as its pixels or words; 0 where there is one row of them.
         threshold: where a single score decides for class 1 (0.5 behind a sigmoid, 0 for a logit); None with
-            several outputs, of which the largest decides.
+            several outputs, of which the largest decides, and with positions.
         layers: the images, then every layer, in order.
         input_dtype: type of its input, such as "float32" or "uint8".
         scaling: the layer with which it rescales images by itself, before any weight; empty for none.
@@ -76,6 +89,7 @@ class Network:
     ends: Ends = ONE
     several: keras.Model | None = None
     quantized: str = ""
+    positions: int = 0
 
     @property
     def file_model(self) -> keras.Model:
@@ -100,13 +114,22 @@ class Network:
         return self.ends.key(self.digest)
 
     def sized(self, dataset: Dataset) -> Network:
-        """The network for what its inputs have in this dataset, which fits, where there are several of any size."""
-        if self.ends.sizes or not any(None in one.shape for one in self.inputs):
+        """The network for what its inputs have in this dataset, which fits, where that decides on its form.
+
+        That is where several inputs, or one of a network with scores at positions, take any size.
+        """
+        open_ended = not self.outputs or any(None in one.shape for one in self.inputs)
+        if self.ends.sizes or not open_ended:
             return self
-        sizes = tuple(shapes_in(self.inputs, dataset))
-        return replace(
-            network_of(self.file_model, self.digest, Ends(self.ends.output, sizes)), quantized=self.quantized
-        )
+        single = [image_shape(dataset.images.shape, self.input_shape)] if not self.inputs else []
+        sizes = tuple(single or shapes_in(self.inputs, dataset))
+        found = network_of(self.file_model, self.digest, Ends(self.ends.output, sizes))
+        if not found.outputs:
+            shape = written(found.model.outputs[0].shape)
+            raise InputError(
+                f"the model's output has shape {shape} even for images of {', '.join(map(written, sizes))}"
+            )
+        return replace(found, quantized=self.quantized)
 
 
 def load_network(path: str | Path, trust: bool = False, code: Code = NONE, ends: Ends = ONE) -> Network:
@@ -165,7 +188,7 @@ def task_of(network: Network, dataset: Dataset) -> Task:
     values = 0 if fields_of(dataset.images) else math.prod(dataset.images.shape[1:])
     several = not labels and targets == network.outputs > 1 and dataset.targets is not dataset.images
     several = several and are_several(dataset.targets)
-    return Task(network.outputs, labels, targets, values, network.sigmoid, several, held, said)
+    return Task(network.outputs, labels, targets, values, network.sigmoid, several, held, said, network.positions)
 
 
 def check_fit(network: Network, dataset: Dataset, measures: Sequence[str] = (ACCURACY.name,)) -> list[str]:
@@ -179,6 +202,10 @@ def check_fit(network: Network, dataset: Dataset, measures: Sequence[str] = (ACC
         what = "" if names == [ACCURACY.name] else f"measures: {', '.join(names)}: "
         instead = f'; write measures = ["{valid[0]}"], or others of {", ".join(valid)}' if valid else ""
         problems.append(f"{what}{why}{instead}")
+    if not problems and network.positions and any(measure_of(n).at_positions for n in measures if not is_own(n)):
+        assert dataset.targets is not None
+        if wrong := positions.problem_of(dataset.targets, network.positions, network.outputs // network.positions):
+            problems.append(f"measures: {', '.join(measures)}: {wrong}")
     return problems
 
 
@@ -244,23 +271,30 @@ def network_of(model: keras.Model, digest: str = "", ends: Ends = ONE) -> Networ
         Input(str(x.name), tuple(x.shape[1:]), str(x.dtype), *beginning_of(model, number))
         for number, x in enumerate(model.inputs)
     ]
-    whole = len(inputs) == len(model.outputs) == 1
-    form, taken, several = model, inputs[0], len(inputs) > 1
+    in_a_row, several = has_positions(model, output), len(inputs) > 1
+    whole = len(inputs) == len(model.outputs) == 1 and not in_a_row
+    form, taken = model, inputs[0]
     sizes: Sequence[Shape] = ends.sizes or [one.shape for one in inputs]
     known = not any(None in size for size in sizes)
     if not whole and (known or not several):
-        form = as_one(model, sizes, output)
+        form = as_one(model, sizes, output, in_a_row)
     if several:
         taken = Input("", tuple(form.inputs[0].shape[1:]) if known else (None,))
         layers = (*(input_at(k, one.name) for k, one in enumerate(inputs) if not one.whole), *layers[1:])
+    elif in_a_row:
+        taken = replace(taken, shape=tuple(form.inputs[0].shape[1:]))
+    outputs = int(model.outputs[output].shape[-1])
+    row, rest = (int(form.outputs[0].shape[1] or 0), form.outputs[0].shape[2:]) if in_a_row else (outputs, ())
+    row = 0 if rest else row  # sizes are not known yet
+    positions = 0 if row == outputs else row // outputs
     return Network(
         model=form,
         digest=digest,
         variables=variables,
         layers=layers,
         input_shape=taken.shape,
-        outputs=int(model.outputs[output].shape[-1]),
-        threshold=threshold_of(model, output),
+        outputs=row,
+        threshold=None if positions or not row else threshold_of(model, output),
         input_dtype=taken.dtype,
         scaling=taken.scaling,
         lookup=taken.lookup,
@@ -268,6 +302,7 @@ def network_of(model: keras.Model, digest: str = "", ends: Ends = ONE) -> Networ
         inputs=tuple(inputs) if several else (),
         ends=ONE if whole else ends,
         several=None if whole else model,
+        positions=positions,
     )
 
 
@@ -324,9 +359,9 @@ def _shape_problems(model: keras.Model, ends: Ends) -> list[str]:
     if unnamed:
         return [*problems, unnamed]
     scored = outputs[output]
-    if len(scored.shape) != 2 or not scored.shape[-1]:
+    if len(scored.shape) < 2 or not scored.shape[-1]:
         shape = written(scored.shape)
-        problems.append(f"the model's output has shape {shape}; it must be (images, outputs)")
+        problems.append(f"the model's output has shape {shape}; it must be (images, outputs), or (images, …, outputs)")
     elif scored.shape[-1] == 1 and ends_in_sigmoid(model, output) is None:
         problems.append(
             "the model's single output is that of a subclassed model, and may be a probability or a logit; put what "

@@ -93,12 +93,13 @@ def read_files(named: Parsed, trust: bool) -> Files:
         network, file = networks[label], found.get(f"model {label}") or written(models[label])
         for dataset, images in datasets.items():
             on = f" ({dataset})" if dataset else ""
+            fit = not check_shape(network, images)
+            if fit:
+                with collected(problems, f"model: {file}: ", on):
+                    networks[label] = network = network.sized(images)
             problems += [f"model: {file}: {problem}{on}" for problem in check_fit(network, images, named.measures)]
             order = check_order(network, images, "labels" in named.data)
             problems += [f"labels: {problem} ({subject(label, dataset)})" for problem in order]
-            fit = not check_shape(network, images)
-            if fit:
-                networks[label] = network = network.sized(images)
             known = fit or not (network.inputs or fields_of(images.images))
             if known and named.rescale in (None, *RESCALES):  # what else it may be is told elsewhere
                 with collected(problems, after=f" ({subject(label, dataset)})"):

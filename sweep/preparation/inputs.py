@@ -112,7 +112,7 @@ class Prepared:
             lines: dict[str, list[str]] = {}
             head, labels = f"{name}: {len(dataset):,} " if name else "", _said(dataset)
             for label, network in self.networks.items():
-                text = f"{head}{fed(network, dataset, self.study.rescale)}; {labels}, {network.outputs} outputs"
+                text = f"{head}{fed(network, dataset, self.study.rescale)}; {labels}, {_outputs(network)}"
                 text += f"; in floats: {network.quantized}" if network.quantized else ""
                 lines.setdefault(text, []).append(label)
             found += [text if len(lines) == 1 else f"{text} ({', '.join(of)})" for text, of in lines.items()]
@@ -328,6 +328,11 @@ def _said(dataset: Dataset) -> str:
     if dataset.classes:
         return f"labels {mapping(dataset.classes)}"
     return f"labels 0 to {dataset.labels.max()}"
+
+
+def _outputs(network: Network) -> str:
+    at = network.positions
+    return f"{network.outputs // at} outputs at each of {at:,} positions" if at else f"{network.outputs} outputs"
 
 
 def _model_file(path: Path | None, content: bytes | None, network: Network, code: Code) -> ModelFile:

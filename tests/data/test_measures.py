@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from sweep.data import measures
+from sweep.data import scoring
 from sweep.data.measures import (
     ACCURACY,
     FORM,
@@ -25,6 +25,7 @@ from sweep.networks.backend import import_keras
 
 keras = import_keras()
 IMAGES, CLASSES = 200, 7
+POSITIONS, LOSS = {"position_accuracy", "miou", "dice", "position_loss", "exact_match"}, {"position_loss"}
 
 
 def outputs_of(scores: np.ndarray, labels: np.ndarray, kind: str = LOGITS, **more: np.ndarray) -> Outputs:
@@ -116,7 +117,7 @@ def test_images_are_taken_some_at_a_time(several: Outputs, monkeypatch: pytest.M
     rng = np.random.default_rng(1)
     whole = outputs_of(several.scores, several.labels, several.kind, targets=rng.random((IMAGES, CLASSES)))
     expected = {name: np.asarray(KNOWN[name].of(whole)) for name in ("loss", "mse", "mae")}
-    monkeypatch.setattr(measures, "MOST_VALUES", 3 * CLASSES)
+    monkeypatch.setattr(scoring, "MOST_VALUES", 3 * CLASSES)
     for name, values in expected.items():
         np.testing.assert_array_equal(KNOWN[name].of(whole), values)
 
@@ -167,6 +168,14 @@ def test_what_is_no_finite_number_has_no_value() -> None:
             {"mse", "mae", "exact_match", *(f"multilabel_{name}" for name in ("accuracy", "loss", "f1", "auc"))},
         ),
         (Task(outputs=4, labels=4, targets=0, values=8, sigmoid=True), {"accuracy", "agreement", "balanced", "f1"}),
+        (Task(outputs=12, labels=0, targets=4, values=8, positions=4), POSITIONS),
+        (Task(outputs=12, labels=0, targets=12, values=8, positions=4), {*POSITIONS, "mse", "mae"}),
+        (
+            Task(outputs=12, labels=0, targets=12, values=8, positions=4, sigmoid=True),
+            {*POSITIONS, "mse", "mae"} - LOSS,
+        ),
+        (Task(outputs=12, labels=0, targets=5, values=8, positions=4), set()),
+        (Task(outputs=12, labels=2, targets=0, values=12, positions=4), {"auc", "mse", "mae"}),
     ],
 )
 def test_which_measures_a_task_has(task: Task, names: set[str]) -> None:
@@ -240,3 +249,42 @@ def test_measures_of_several_labels_are_void_where_a_score_is_no_number() -> Non
         assert KNOWN[name].value(found) is None
     bare = Outputs(np.ones((2, 2), np.float32), none, np.zeros((2, 2), np.float32), none, none, LOGITS)
     assert [KNOWN[f"multilabel_{name}"].value(bare) for name in ("f1", "auc")] == [None, None], "no label occurs"
+
+
+@pytest.mark.parametrize(("classes", "kind"), [(4, SOFTMAX), (4, LOGITS), (1, SIGMOID), (1, LOGITS)])
+def test_measures_at_positions(classes: int, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some images at a time, against Keras's own metrics of all positions."""
+    monkeypatch.setattr(scoring, "MOST_VALUES", 30 * 6 * classes)
+    rng, none, most = np.random.default_rng(2), np.zeros(0, np.int64), max(classes, 2)
+    scores = rng.standard_normal((IMAGES, 6, classes)).astype(np.float32)
+    if kind != LOGITS:
+        scores = np.exp(scores) / (np.exp(scores).sum(-1, keepdims=True) + (classes == 1))
+    labels = rng.integers(-1, most, (IMAGES, 6))
+    found = Outputs(scores.reshape(IMAGES, -1), none, labels.astype(np.float32), none, none, kind, classes)
+    decided = scores.argmax(-1) if classes > 1 else (scores[..., 0] > (0.5 if kind == SIGMOID else 0)).astype(int)
+    counted = labels >= 0
+    iou = keras.metrics.MeanIoU(most, ignore_class=-1, sparse_y_true=True, sparse_y_pred=True)
+    iou.update_state(labels, decided)
+    assert KNOWN["miou"].value(found) == pytest.approx(float(iou.result()), rel=1e-6)
+    f1 = keras.metrics.F1Score(average="macro")
+    f1.update_state(np.eye(most)[labels[counted]], np.eye(most)[decided[counted]])
+    assert KNOWN["dice"].value(found) == pytest.approx(float(f1.result()), rel=1e-6)
+    assert KNOWN["position_accuracy"].value(found) == pytest.approx(np.mean((decided == labels)[counted]), rel=1e-9)
+    right = [all(d == y or y < 0 for d, y in zip(*rows, strict=True)) for rows in zip(decided, labels, strict=True)]
+    assert KNOWN["exact_match"].value(found) == np.mean(right)
+    truth, given = labels[counted], scores[counted]
+    if classes > 1:
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=kind == LOGITS)(truth, given)
+    else:
+        loss = keras.losses.BinaryCrossentropy(from_logits=kind == LOGITS)(truth[:, None].astype(np.float32), given)
+    assert KNOWN["position_loss"].value(found) == pytest.approx(float(loss), rel=1e-5)
+
+
+def test_a_position_without_finite_scores_is_decided_wrongly() -> None:
+    none, scores = np.zeros(0, np.int64), np.array([[[2, 1], [np.nan, 1]], [[1, 2], [np.inf, 1]]], np.float32)
+    labels = np.array([[0, 0], [1, 1]], np.float32)
+    found = Outputs(scores.reshape(2, 4), none, labels, none, none, LOGITS, 2)
+    assert KNOWN["position_accuracy"].value(found) == 0.5
+    assert KNOWN["miou"].value(found) == 0.5
+    assert KNOWN["exact_match"].value(found) == 0
+    assert KNOWN["position_loss"].value(found) is None

@@ -89,7 +89,7 @@ KINDS |= {
     "time distributed": lambda: head(kl.TimeDistributed(kl.Conv2D(2, 3)), shape=(2, 8, 8, 3)),
     "PReLU": lambda: head(kl.Conv2D(4, 3), kl.PReLU()),
     "no weights": lambda: stack(kl.Softmax(), shape=(4,)),
-    "maps as outputs": lambda: stack(kl.Conv2D(4, 8), kl.Dense(4)),
+    "maps of one position": lambda: stack(kl.Conv2D(4, 8), kl.Dense(4)),
     "lambda": lambda: head(kl.Lambda(lambda x: 2 * x), conv()),
     "own layer": lambda: stack(kl.Flatten(), own_layers.Own(6), kl.Dense(4)),
     "own registered layer": lambda: stack(kl.Flatten(), own_layers.Registered(6), kl.Dense(4, own_layers.swoosh)),
@@ -182,7 +182,8 @@ def randomize(model: keras.Model, rng: np.random.Generator) -> None:
 
 def scores(model: keras.Model, images: np.ndarray) -> np.ndarray:
     size = model.inputs[0].shape[0] if getattr(model, "inputs", None) else None
-    return np.asarray(model.predict(images, batch_size=size or 32, verbose=0))
+    found = np.asarray(model.predict(images, batch_size=size or 32, verbose=0))
+    return found.reshape(len(found), -1)  # of maps of a single position
 
 
 def balance(model: keras.Model, images: np.ndarray) -> None:

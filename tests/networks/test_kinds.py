@@ -31,7 +31,6 @@ OWN = str(Path(__file__).parent / "own_layers.py")
 REFUSED = {
     "stateful": "batches of exactly 8",
     "no weights": "selects no kernel",
-    "maps as outputs": "it must be (images, outputs)",
     "own model of one output": "may be a probability or a logit",
     "lambda": "runs code stored in the file; make it a layer of your own (custom_objects), or say --trust-model",
     "own layer without its arguments": "not a model that Keras can load",

@@ -242,10 +242,10 @@ def test_of_several_outputs_one_is_to_be_named(tmp_path):
     assert "two outputs of the model are called 'heads'; put a layer" in refusal(twice, Ends("heads"))
 
 
-def test_an_output_of_another_rank_and_a_missing_shape_are_refused(tmp_path):
-    images = keras.Input((4, 4, 1))
-    path = saved(keras.Model(images, layers.Conv2D(2, 3)(images)), tmp_path)
-    assert "output has shape (any, 2, 2, 2); it must be (images, outputs)" in refusal(path)
+def test_an_output_without_an_axis_of_scores_and_a_missing_shape_are_refused(tmp_path):
+    images = keras.Input((4,))
+    path = saved(keras.Model(images, keras.ops.sum(layers.Dense(2)(images), axis=1)), tmp_path)
+    assert "output has shape (any,); it must be (images, outputs), or (images, …, outputs)" in refusal(path)
     with pytest.warns(UserWarning, match="not yet been built"):
         path = saved(keras.Sequential([layers.Flatten(), layers.Dense(2)]), tmp_path)
     assert "saved without an input shape" in refusal(path)
