@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from sweep.data.datasets import RESCALES
 from sweep.errors import InputError
 from sweep.files import file_digest, read_tables, require_file
+from sweep.networks.code import NONE, Code
 from sweep.perturb.base import REGISTRY
-from sweep.study.plugins import load_plugins
+from sweep.study.plugins import load_code, load_plugins, scripts_of
 from sweep.training import wiring
 from sweep.training.noise import Noise, read_noise
 
@@ -65,6 +66,7 @@ class Recipe:
         noise: what each step of the training does to weights and activations; see `sweep.training.noise`.
         start: a file of the network to begin with, instead of `layers` and `input_shape`; `from` in the TOML
             file, where a relative path counts from that file's folder.
+        code: of the user's own, which that file needs; `custom_objects` in the TOML file.
     """
 
     name: str
@@ -89,6 +91,7 @@ class Recipe:
     train_classes: tuple[int, ...] = ()
     noise: Noise | None = None
     start: Path | None = None
+    code: Code = NONE
 
 
 def recipe_digest(recipe: Recipe, dataset_digest: str) -> str:
@@ -116,7 +119,7 @@ def recipe_digest(recipe: Recipe, dataset_digest: str) -> str:
     if recipe.noise is not None:
         parts["noise"] = recipe.noise.facts()
     if recipe.start is not None:
-        parts["from"] = file_digest(recipe.start)
+        parts["from"] = recipe.code.digest(file_digest(recipe.start))
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -130,10 +133,8 @@ def read_recipe(path: str | Path, start: Path | None = None) -> Recipe:
 
     path = require_file(path)
     given = read_tables(path)
-    named_files = given.get("plugins", ())
-    plugins: Mapping[str, str] = {}
-    if isinstance(named_files, list) and all(isinstance(name, str) for name in named_files):
-        plugins = load_plugins(named_files, str(path))
+    plugins = load_plugins(_files(given, "plugins"), str(path))
+    code = Code(scripts_of(load_code(_files(given, "custom_objects"), str(path)).values()))
     table, problems = check(_recipe(), given, controls=True, ops=REGISTRY)
     layers, rounded = ([one for one in table.pop(key, ()) if one is not None] for key in ("layer", "rounded"))
     for key, named in (("rounded", [table, *rounded]), ("layer", layers)):
@@ -151,7 +152,8 @@ def read_recipe(path: str | Path, start: Path | None = None) -> Recipe:
     if problems or more:
         raise InputError([*(f"{path}: {problem}" for problem in problems), *(f"{path}: noise{text}" for text in more)])
     own = table.pop("from", None)
-    table.pop("plugins", None)
+    for key in ("plugins", "custom_objects"):
+        table.pop(key, None)
     plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
     plain.update(dataset=path.parent / table["dataset"], folder=path.parent / table.get("folder", ""))
     if "train" in table:
@@ -160,12 +162,20 @@ def read_recipe(path: str | Path, start: Path | None = None) -> Recipe:
         plain |= {"start": path.parent / own if start is None else start, "input_shape": ()}
         layers = []
     models = tuple(Rounded(**one) for one in rounded)
-    return Recipe(**plain, layers=tuple(layers), rounded=models, noise=noise)
+    return Recipe(**plain, layers=tuple(layers), rounded=models, noise=noise, code=code)
+
+
+def _files(given: Mapping[str, Any], key: str) -> list[str]:
+    """What a recipe's table names there, if it is a list of files."""
+    named = given.get(key, ())
+    return named if isinstance(named, list) and all(isinstance(name, str) for name in named) else []
 
 
 def _network(given: Mapping[str, Any], start: Path | None) -> Iterator[tuple[tuple[str], str]]:
     """What is wrong with where a recipe's network comes from."""
     own = ("input_shape", "layer")
+    if start is None and "from" not in given and "custom_objects" in given:
+        yield ("custom_objects",), "go with `from`, whose file may name what they hold; leave them out"
     if start is None and "from" in given:
         for key in own:
             if key in given:
@@ -223,6 +233,7 @@ def _recipe() -> type[Model]:
         "from": (t.text(said="the path of a .keras or .h5 file"), None),
         "noise": (t.model("noise", {"perturb": (FIXED, ...), "warmup": (t.whole(0), 0)}), None),
         "plugins": (t.some(t.text(said="the path of a Python file"), "a list of Python files"), None),
+        "custom_objects": (t.some(t.text(said="the path of a Python file"), "a list of Python files"), None),
         "rounded": (t.some(rounded, "a list of [[rounded]] tables with name and bits"), None),
     }
     return t.model("recipe", keys)

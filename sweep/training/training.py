@@ -17,7 +17,7 @@ from sweep.errors import InputError
 from sweep.files import file_digest, reason
 from sweep.networks.backend import import_keras, import_tensorflow, library, quiet_advice
 from sweep.networks.feeding import rescale_of
-from sweep.networks.inspection import variables_of
+from sweep.networks.inspection import has_operations, variables_of
 from sweep.networks.loading import load_network
 from sweep.perturb.grid import Levels
 from sweep.training.cards import card, facts_of, json_of, read_facts
@@ -112,7 +112,7 @@ def train(
 
 def _train(recipe: Recipe, sets: Sets, folder: Path) -> list[TrainedModel]:
     with quiet_advice(), _seeded(recipe.seed):
-        model = _build(recipe) if recipe.start is None else load_network(recipe.start).model
+        model = _build(recipe) if recipe.start is None else load_network(recipe.start, code=recipe.code).model
         _check(recipe, model, sets)
         fit(recipe, model, sets[0], folder)
         written = _save(recipe, model, recipe.name, None, sets, folder)
@@ -125,9 +125,12 @@ def _train(recipe: Recipe, sets: Sets, folder: Path) -> list[TrainedModel]:
 
 def _started(recipe: Recipe, sets: Sets) -> Recipe:
     """The recipe of a network that is there already, with what its file says."""
-    network = load_network(recipe.start or "")
+    network = load_network(recipe.start or "", code=recipe.code)
     if network.several is not None:
-        raise InputError(f"{recipe.name}: from: {recipe.start}: has several inputs; networks of one are trained here")
+        raise InputError(
+            f"{recipe.name}: from: {recipe.start}: has several inputs or outputs, or scores at positions; networks of "
+            "one row of scores for an image are trained here"
+        )
     try:
         rescale = rescale_of(network, sets[0], recipe.rescale)
     except InputError as error:
@@ -219,6 +222,8 @@ def _check(recipe: Recipe, model: keras.Model, sets: Sets) -> None:
         problems.append(f"the last layer's output has shape {model.output_shape}; it must be (images, outputs)")
     if loss_of(recipe, model) is None:
         problems.append("the last layer must end in softmax over the classes, or in sigmoid with one unit")
+    if "h5" in recipe.formats and has_operations(model):
+        problems.append('formats: Keras cannot read operations such as x + y from .h5; say formats = ["keras"]')
     problems += misfits(recipe, model, sets)
     if problems:
         raise InputError(f"{recipe.name}: {problem}" for problem in problems)

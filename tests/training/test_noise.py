@@ -14,6 +14,7 @@ import tensorflow as tf
 from sweep.data.datasets import Dataset
 from sweep.errors import InputError, SweepError
 from sweep.files import file_digest, read_tables
+from sweep.networks.code import Code
 from sweep.networks.loading import network_of
 from sweep.perturb.base import Transform
 from sweep.perturb.dataflow import ADC, ActivationNoise
@@ -25,6 +26,7 @@ from sweep.perturb.perturbation import perturb
 from sweep.perturb.quantize import FixedPoint
 from sweep.perturb.tiles import TileADC
 from sweep.randomness import STEPS, epoch_stream, stream
+from sweep.study.plugins import load_code, scripts_of
 from sweep.training.aware import Aware, Imperfections, InOrder
 from sweep.training.checkpoints import Checkpoint
 from sweep.training.noise import Noise
@@ -326,6 +328,59 @@ def test_a_network_from_a_file_is_trained_further(place: Path):
     assert "| trained against | gaussian (" in card
     assert "scale = 0.1" in card
     assert "levels grow over 1 epoch |" in card
+
+
+OWN = """
+import keras
+
+
+class Gain(keras.layers.Layer):
+    def build(self, shape):
+        self.gain = self.add_weight(shape=shape[1:], initializer="ones", name="gain")
+
+    def call(self, x):
+        return x * self.gain
+"""
+
+
+def test_a_network_with_layers_of_the_users_own_is_trained_further(place: Path):
+    Path("mine.py").write_text(OWN)
+    own = load_code(["mine.py"], str(place / "hard.toml"))
+    (gain,) = {o for o in Code(scripts_of(own.values())).objects().values() if o.__name__ == "Gain"}
+    layers = keras.layers
+    keras.Sequential([keras.Input((6, 6, 1)), gain(), layers.Flatten(), layers.Dense(3, "softmax")]).save("mine.keras")
+    wanted = 'from = "mine.keras"\ncustom_objects = ["mine.py"]'
+    with pytest.raises(InputError, match=r'name the Python file that defines it: custom_objects = \["my_layers.py"\]'):
+        train(write('from = "mine.keras"'))
+    (trained,) = train(write(wanted, '{ op = "gaussian", scale = 0.05, layers = "*" }'))
+    weights = weights_of_own(trained.path, gain)
+    assert weights[0].shape == (6, 6, 1)
+    assert not np.array_equal(weights[0], np.ones((6, 6, 1)))
+    before = recipe_digest(read_recipe("hard.toml"), "d" * 64)
+    Path("mine.py").write_text(OWN + "\n\nclass Other(Gain):\n    pass\n")
+    assert recipe_digest(read_recipe("hard.toml"), "d" * 64) != before
+    with pytest.raises(InputError, match="custom_objects: go with `from`"):
+        read_recipe(write(LAYERS + 'custom_objects = ["mine.py"]'))
+
+
+def weights_of_own(path: Path, *own: type) -> list[np.ndarray]:
+    with keras.saving.custom_object_scope({kind.__name__: kind for kind in own}):
+        return weights_of(path)
+
+
+def test_what_cannot_be_written_or_trained_is_told_before(place: Path):
+    images = keras.Input((6, 6, 1))
+    flat = keras.layers.Flatten()(images)
+    scores = keras.layers.Dense(3, "softmax")(flat + keras.layers.Dense(36)(flat))
+    keras.Model(images, scores).save("mine.keras")
+    recipe = write('from = "mine.keras"', '{ op = "gaussian", scale = 0.1 }')
+    text = Path(recipe).read_text().replace('formats = ["keras"]', 'formats = ["keras", "h5"]')
+    Path("both.toml").write_text(text)
+    with pytest.raises(InputError, match=r'operations such as x \+ y from \.h5; say formats = \["keras"\]'):
+        train("both.toml")
+    keras.Model(images, keras.layers.Conv2D(3, 3)(images)).save("mine.keras")
+    with pytest.raises(InputError, match="or scores at positions; networks of one row of scores"):
+        train(recipe)
 
 
 def test_the_network_to_begin_with_is_not_replaced(place: Path):
