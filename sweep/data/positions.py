@@ -76,7 +76,7 @@ def entropy(scores: Scores, targets: Targets, classes: int, kind: str) -> float:
     kind = SIGMOID if classes == 1 and kind != LOGITS else kind
     total, count = 0.0, 0
     for part in parts(len(scores), scores.shape[1]):
-        labels = _labels(targets[part], scores.shape[1], classes).reshape(-1)
+        labels = labels_of(targets[part], scores.shape[1], classes).reshape(-1)
         counted = labels != UNCOUNTED
         total += float(cross_entropy(scores[part].reshape(-1, classes)[counted], labels[counted], kind).sum())
         count += int(counted.sum())
@@ -100,11 +100,11 @@ def _decided(scores: Scores, targets: Targets, classes: int, kind: str) -> Itera
     for part in parts(len(scores), scores.shape[1]):
         at = scores[part].reshape(part.stop - part.start, -1, classes)
         largest = at.argmax(axis=-1) if classes > 1 else at[..., 0] > (0 if kind == LOGITS else 0.5)
-        yield np.where(np.isfinite(at).all(axis=-1), largest, -1), _labels(targets[part], scores.shape[1], classes)
+        yield np.where(np.isfinite(at).all(axis=-1), largest, -1), labels_of(targets[part], scores.shape[1], classes)
 
 
-def _labels(targets: Targets, outputs: int, classes: int) -> Labels:
-    """(k, positions) classes, `UNCOUNTED` where a position does not count."""
+def labels_of(targets: Targets, outputs: int, classes: int) -> Labels:
+    """(k, positions) classes, `UNCOUNTED` where a position does not count, of targets (k, positions or outputs)."""
     if targets.shape[1] == outputs and classes > 1:
         rows = targets.reshape(len(targets), -1, classes)
         return np.where(rows.any(axis=-1), rows.argmax(axis=-1), UNCOUNTED)

@@ -78,7 +78,7 @@ _MODEL = t.either(_TEXT, _BUILT_MODEL, dict)
 _MODELS = t.either(t.either(t.text(said=_PATHS), _BUILT_MODEL, dict), t.some(_MODEL, _PATHS, distinct=True))
 _ARRAY = "the name of an array or column, a list of names, or a table such as { image = 'x_image' }"
 _TABLE: Any = Annotated[dict[str, _TEXT], Said(_ARRAY)]
-_ARRAYS = t.either(t.either(t.text(said=_ARRAY), _TABLE, dict), t.some(_TEXT, _ARRAY, distinct=True))
+ARRAYS = t.either(t.either(t.text(said=_ARRAY), _TABLE, dict), t.some(_TEXT, _ARRAY, distinct=True))
 _COUNT = t.whole(1, said="a whole number of at least 1, or { start = 200, count = 800 }")
 _SEEDS = t.model("seeds", {"start": (t.whole(0), 0, "the first seed"), "count": (t.whole(1), ..., "how many")})
 _SHARE = t.number(0, 1, "a fraction from 0 to 1")
@@ -150,7 +150,7 @@ _KEYS = {
         "images and labels: .npz, .parquet, .arrow, .csv, a folder, my_data.py:function; a list or a glob of several",
     ),
     "x": (
-        _ARRAYS,
+        ARRAYS,
         None,
         "the images; x_test or, in a table, image by default; of several inputs a list or table",
     ),

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from sweep.data.measures import measure_of
 from sweep.files import file_digest
-from sweep.training.losses import loss_name
+from sweep.networks.feeding import fed as network_fed
+from sweep.networks.loading import Network
+from sweep.training.losses import loss_name, loss_of
 from sweep.training.noise import told
 from sweep.training.quality import Quality
 from sweep.training.recipes import DEFAULT_RESCALE, LABELS, Recipe, recipe_digest
@@ -28,7 +30,7 @@ _DEFAULT_FED = "uint8 images are divided by 255"  # what cards say of facts that
 
 def facts_of(
     recipe: Recipe,
-    model: keras.Model,
+    network: Network,
     name: str,
     bits: int | None,
     digests: Mapping[str, str],
@@ -41,7 +43,7 @@ def facts_of(
     file name, `quality` what it does on the test set. What recipes of before could not say is there only where it is
     said.
     """
-    train_set, test_set = sets
+    (train_set, test_set), model = sets, network.file_model
     packages = {"Keras": "keras", "TensorFlow": "tensorflow", "NumPy": "numpy"}
     return {
         "name": name,
@@ -58,10 +60,10 @@ def facts_of(
         "batch": recipe.batch,
         "optimizer": recipe.optimizer,
         "learning_rate": float(recipe.learning_rate),
-        "loss": loss_name(model.loss),
+        "loss": loss_name(loss_of(recipe, network)),
         "dataset": recipe.dataset.name,
         "dataset_digest": test_set.digest,
-        **_special(recipe, sets),
+        **_special(recipe, network, sets),
         "versions": {"Python": platform.python_version()} | {key: version(name) for key, name in packages.items()},
         "layers": _layers(recipe, model),
         "notes": recipe.notes.strip(),
@@ -73,7 +75,7 @@ def _measured(quality: Quality) -> Facts:
     return counted | ({"measures": dict(quality.measures)} if quality.measures else {}) | {"n_images": quality.n_images}
 
 
-def _special(recipe: Recipe, sets: Sets) -> Facts:
+def _special(recipe: Recipe, network: Network, sets: Sets) -> Facts:
     found: dict[str, Any] = {}
     if recipe.train is not None:
         found.update(train_dataset=recipe.train.name, train_digest=sets[0].digest)
@@ -81,7 +83,8 @@ def _special(recipe: Recipe, sets: Sets) -> Facts:
         found["train_classes"] = sorted(recipe.train_classes)
     if recipe.target != LABELS:
         found["target"] = recipe.target
-    if (said := fed(recipe, sets[0])) != _DEFAULT_FED:
+    said = fed(recipe, sets[0]) if not network.inputs else network_fed(network, sets[0], recipe.rescale)
+    if said != _DEFAULT_FED:
         found["images"] = said
     if recipe.rescale not in (None, DEFAULT_RESCALE):
         found["rescale"] = recipe.rescale

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import math
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sweep.data.datasets import Dataset
 from sweep.errors import SweepError
 from sweep.networks.backend import import_keras
-from sweep.networks.loading import network_of
+from sweep.networks.loading import Network
 from sweep.training.checkpoints import Checkpoint
 from sweep.training.losses import compile_model
 from sweep.training.recipes import DEFAULT_RESCALE, Recipe, recipe_digest
 from sweep.training.sets import inputs_of, targets_of
 
-if TYPE_CHECKING:
-    import keras
 
-
-def fit(recipe: Recipe, model: keras.Model, dataset: Dataset, folder: Path) -> None:
+def fit(recipe: Recipe, network: Network, dataset: Dataset, folder: Path) -> None:
     """Train it.
 
     A recipe with noise, or that begins with a network from a file, is trained epoch by epoch, each in an order of its
@@ -30,27 +28,26 @@ def fit(recipe: Recipe, model: keras.Model, dataset: Dataset, folder: Path) -> N
     Raises:
         InputError: the noise of the recipe cannot act in this network; nothing has been trained.
     """
-    targets = targets_of(recipe, dataset, model.output_shape[-1])
+    model, inputs = network.model, inputs_of(recipe, network, dataset)
+    targets = targets_of(recipe, network, dataset)
     if recipe.noise is None and recipe.start is None:
-        compile_model(recipe, model)
-        model.fit(
-            inputs_of(recipe, dataset), targets, batch_size=recipe.batch, epochs=recipe.epochs, **_progress(recipe)
-        )
+        compile_model(recipe, network)
+        model.fit(inputs, targets, batch_size=recipe.batch, epochs=recipe.epochs, **_progress(recipe))
         return
     from sweep.training.aware import Aware, Imperfections, InOrder
     from sweep.training.noise import Noise
 
     noise = recipe.noise or Noise(())
-    drawn = Imperfections(network_of(model), noise, recipe.seed, dataset, recipe.rescale or DEFAULT_RESCALE)
+    drawn = Imperfections(network, noise, recipe.seed, dataset, recipe.rescale or DEFAULT_RESCALE)
     aware = Aware(model, drawn)
-    compile_model(recipe, aware, model)
+    compile_model(recipe, network, aware)
     aware.optimizer.build(model.trainable_variables)
     digest = f"{recipe_digest(recipe, dataset.digest)} {recipe.seed}"
     kept = Checkpoint(folder / f".{recipe.name}-training.npz", digest, [*model.variables, *aware.optimizer.variables])
     done = kept.restore()
     if done:
         print(f"{recipe.name}: goes on after epoch {done} of {recipe.epochs}", flush=True)
-    batches = InOrder(inputs_of(recipe, dataset), targets, recipe.batch, recipe.seed)
+    batches = InOrder(inputs, targets, recipe.batch, recipe.seed)
 
     def begin(epoch: int, _: Any) -> None:
         drawn.begin(epoch)
@@ -62,7 +59,10 @@ def fit(recipe: Recipe, model: keras.Model, dataset: Dataset, folder: Path) -> N
         kept.keep(epoch + 1)
 
     step = import_keras().callbacks.LambdaCallback(on_epoch_begin=begin, on_epoch_end=end)
-    aware.fit(batches, epochs=recipe.epochs, initial_epoch=done, shuffle=False, **_progress(recipe, step))
+    with warnings.catch_warnings():
+        if network.output:  # variables of other outputs stay as they are
+            warnings.filterwarnings("ignore", "Gradients do not exist for variables", UserWarning)
+        aware.fit(batches, epochs=recipe.epochs, initial_epoch=done, shuffle=False, **_progress(recipe, step))
     kept.forget()
 
 

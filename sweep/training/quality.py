@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sweep.data.datasets import Dataset
 from sweep.data.decisions import decide
 from sweep.data.measures import Outputs, measure_of
-from sweep.data.scoring import LOGITS
-from sweep.networks.inspection import threshold_of
-from sweep.training.recipes import IMAGES, Recipe
+from sweep.data.scoring import LOGITS, SIGMOID
+from sweep.networks.loading import Network
+from sweep.training.recipes import IMAGES, LABELS, Recipe
 from sweep.training.sets import inputs_of, targets_of
-
-if TYPE_CHECKING:
-    import keras
 
 
 @dataclass(frozen=True)
@@ -41,15 +37,20 @@ class Quality:
         return ", ".join(f"{name} {measure.text(value)}{measure.unit}" for name, measure, value in named)
 
 
-def quality_of(recipe: Recipe, model: keras.Model, test_set: Dataset) -> Quality:
+def quality_of(recipe: Recipe, network: Network, test_set: Dataset) -> Quality:
     """By plain Keras, on all test images."""
-    scores = model.predict(inputs_of(recipe, test_set), batch_size=1000, verbose=0)
-    if recipe.target != IMAGES:
-        right = decide(scores, threshold_of(model)) == test_set.labels
+    scores = network.model.predict(inputs_of(recipe, network, test_set), batch_size=1000, verbose=0)
+    if recipe.target == LABELS and not network.positions:
+        right = decide(scores, network.threshold) == test_set.labels
         return Quality(len(test_set), int(np.count_nonzero(right)))
-    none = np.zeros(0, np.int64)
-    targets = targets_of(recipe, test_set, scores.shape[1]).astype(np.float32)
-    outputs = Outputs(scores, test_set.labels, targets, none, none, LOGITS)
-    names = ("auc", "mse") if set(test_set.labels.tolist()) == {0, 1} else ("mse",)
+    none, classes = np.zeros(0, np.int64), network.outputs // network.positions if network.positions else 0
+    targets = targets_of(recipe, network, test_set).astype(np.float32)
+    outputs = Outputs(scores, test_set.labels, targets, none, none, SIGMOID if network.sigmoid else LOGITS, classes)
+    if recipe.target == LABELS:
+        names: tuple[str, ...] = ("position_accuracy", "miou")
+    elif recipe.target == IMAGES and set(test_set.labels.tolist()) == {0, 1}:
+        names = ("auc", "mse")
+    else:
+        names = ("mse",)
     values = {name: measure_of(name).value(outputs) for name in names}
     return Quality(len(test_set), None, {name: value for name, value in values.items() if value is not None})

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 OPTIMIZERS = {"adam": "Adam", "rmsprop": "RMSprop", "sgd": "SGD"}
 FORMATS = ("h5", "keras")
-LABELS, IMAGES = "labels", "images"
+LABELS, IMAGES, VALUES = "labels", "images", "values"
 DEFAULT_RESCALE = "0..1"
 LAST_SEED = 2**32 - 1
 
@@ -61,12 +61,14 @@ class Recipe:
         train: the training set, in any of these formats, where it does not lie beside the test set in `dataset`.
         x, y, labels: of the data, as in studies.
         rescale: how whole-number images reach the network, of `RESCALES`; None for uint8 from 0 to 1, or floating ones.
-        target: what the outputs are to be: "labels", or "images" for an autoencoder, by the mean squared error.
+        target: what the outputs are to be: "labels", of positions where the network has scores there; "images" for an
+            autoencoder, or "values" that the data has instead of labels, by the mean squared error.
         train_classes: training images of other classes are left out; all stay when it is empty.
         noise: what each step of the training does to weights and activations; see `sweep.training.noise`.
         start: a file of the network to begin with, instead of `layers` and `input_shape`; `from` in the TOML
             file, where a relative path counts from that file's folder.
         code: of the user's own, which that file needs; `custom_objects` in the TOML file.
+        output: the name of the output that is trained, where that network has several.
     """
 
     name: str
@@ -83,7 +85,7 @@ class Recipe:
     notes: str = ""
     folder: Path | None = None
     train: Path | None = None
-    x: str | None = None
+    x: str | tuple[str, ...] | Mapping[str, str] | None = None
     y: str | None = None
     labels: tuple[str | int, ...] | None = None
     rescale: str | None = None
@@ -92,6 +94,7 @@ class Recipe:
     noise: Noise | None = None
     start: Path | None = None
     code: Code = NONE
+    output: str | None = None
 
 
 def recipe_digest(recipe: Recipe, dataset_digest: str) -> str:
@@ -201,7 +204,7 @@ def check_seeds(seed: int, seeds: int = 1) -> list[str]:
 def _recipe() -> type[Model]:
     """What a recipe may hold; see `Recipe`."""
     import sweep.tables as t
-    from sweep.study.schema import CLASSES, DATA, FIXED
+    from sweep.study.schema import ARRAYS, CLASSES, DATA, FIXED
 
     name = t.text(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", "a name of letters, digits, '_', '-' and '.'")
     inputs = t.some(name, "a list of names of layers")
@@ -223,15 +226,16 @@ def _recipe() -> type[Model]:
         "notes": (t.text("", "a text"), None),
         "folder": (t.text(said="the path of a folder"), None),
         "train": (DATA, None),
-        "x": (t.text(said="the name of an array or column"), None),
+        "x": (ARRAYS, None),
         "y": (t.text(said="the name of an array or column"), None),
         "labels": (CLASSES, None),
         "rescale": (t.choice(RESCALES), None),
-        "target": (t.choice((LABELS, IMAGES)), None),
+        "target": (t.choice((LABELS, IMAGES, VALUES)), None),
         "train_classes": (t.some(t.whole(0), "a list of numbers of classes, from 0", distinct=True), None),
         "layer": (t.some(layer, "a list of [[layer]] tables"), None),
         "from": (t.text(said="the path of a .keras or .h5 file"), None),
         "noise": (t.model("noise", {"perturb": (FIXED, ...), "warmup": (t.whole(0), 0)}), None),
+        "output": (t.text(said="the name of an output"), None),
         "plugins": (t.some(t.text(said="the path of a Python file"), "a list of Python files"), None),
         "custom_objects": (t.some(t.text(said="the path of a Python file"), "a list of Python files"), None),
         "rounded": (t.some(rounded, "a list of [[rounded]] tables with name and bits"), None),

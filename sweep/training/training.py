@@ -16,9 +16,10 @@ import numpy as np
 from sweep.errors import InputError
 from sweep.files import file_digest, reason
 from sweep.networks.backend import import_keras, import_tensorflow, library, quiet_advice
+from sweep.networks.ends import Ends
 from sweep.networks.feeding import rescale_of
-from sweep.networks.inspection import has_operations, variables_of
-from sweep.networks.loading import load_network
+from sweep.networks.inspection import has_operations
+from sweep.networks.loading import Network, check_shape, load_network, network_of
 from sweep.perturb.grid import Levels
 from sweep.training.cards import card, facts_of, json_of, read_facts
 from sweep.training.fitting import fit
@@ -112,25 +113,30 @@ def train(
 
 def _train(recipe: Recipe, sets: Sets, folder: Path) -> list[TrainedModel]:
     with quiet_advice(), _seeded(recipe.seed):
-        model = _build(recipe) if recipe.start is None else load_network(recipe.start, code=recipe.code).model
-        _check(recipe, model, sets)
-        fit(recipe, model, sets[0], folder)
-        written = _save(recipe, model, recipe.name, None, sets, folder)
-        trained = model.get_weights()
+        network = _network(recipe, sets)
+        _check(recipe, network, sets)
+        fit(recipe, network, sets[0], folder)
+        written = _save(recipe, network, recipe.name, None, sets, folder)
+        trained = network.file_model.get_weights()
         for rounded in recipe.rounded:
-            model.set_weights(_round_kernels(model, trained, rounded.bits))
-            written += _save(recipe, model, rounded.name, rounded.bits, sets, folder)
+            network.file_model.set_weights(_round_kernels(network, trained, rounded.bits))
+            written += _save(recipe, network, rounded.name, rounded.bits, sets, folder)
     return written
+
+
+def _network(recipe: Recipe, sets: Sets) -> Network:
+    """What is to be trained: built, or from its file."""
+    if recipe.start is None:
+        return network_of(_build(recipe))
+    network = load_network(recipe.start, code=recipe.code, ends=Ends(recipe.output))
+    return network if check_shape(network, sets[0]) else network.sized(sets[0])
 
 
 def _started(recipe: Recipe, sets: Sets) -> Recipe:
     """The recipe of a network that is there already, with what its file says."""
-    network = load_network(recipe.start or "", code=recipe.code)
-    if network.several is not None:
-        raise InputError(
-            f"{recipe.name}: from: {recipe.start}: has several inputs or outputs, or scores at positions; networks of "
-            "one row of scores for an image are trained here"
-        )
+    network = _network(recipe, sets)
+    if problems := check_shape(network, sets[0]):
+        raise InputError(f"{recipe.name}: {problem}" for problem in problems)
     try:
         rescale = rescale_of(network, sets[0], recipe.rescale)
     except InputError as error:
@@ -216,37 +222,35 @@ def _build(recipe: Recipe) -> keras.Model:
     return keras.Model(images, last, name=recipe.name)
 
 
-def _check(recipe: Recipe, model: keras.Model, sets: Sets) -> None:
+def _check(recipe: Recipe, network: Network, sets: Sets) -> None:
     problems = []
-    if len(model.output_shape) != 2:
-        problems.append(f"the last layer's output has shape {model.output_shape}; it must be (images, outputs)")
-    if loss_of(recipe, model) is None:
+    if loss_of(recipe, network) is None:
         problems.append("the last layer must end in softmax over the classes, or in sigmoid with one unit")
-    if "h5" in recipe.formats and has_operations(model):
+    if "h5" in recipe.formats and has_operations(network.file_model):
         problems.append('formats: Keras cannot read operations such as x + y from .h5; say formats = ["keras"]')
-    problems += misfits(recipe, model, sets)
+    problems += misfits(recipe, network, sets)
     if problems:
         raise InputError(f"{recipe.name}: {problem}" for problem in problems)
 
 
-def _round_kernels(model: keras.Model, weights: list[np.ndarray], bits: int) -> list[np.ndarray]:
-    both = zip(weights, variables_of(model), strict=True)
+def _round_kernels(network: Network, weights: list[np.ndarray], bits: int) -> list[np.ndarray]:
+    both = zip(weights, network.variables, strict=True)
     return [Levels(2.0**-bits).round(value) if variable.kernel else value for value, variable in both]
 
 
 def _save(
-    recipe: Recipe, model: keras.Model, name: str, bits: int | None, sets: Sets, folder: Path
+    recipe: Recipe, network: Network, name: str, bits: int | None, sets: Sets, folder: Path
 ) -> list[TrainedModel]:
-    quality = quality_of(recipe, model, sets[1])
+    quality = quality_of(recipe, network, sets[1])
     card_path = folder / f"{name}.md"
     written = []
     for suffix in recipe.formats:
         path = folder / f"{name}.{suffix}"
         with _replacing(path) as partial:
-            _write(recipe, model, partial)
+            _write(recipe, network, partial)
         written.append(TrainedModel(path, file_digest(path), quality, card_path))
     digests = {item.path.name: item.digest for item in written}
-    facts = facts_of(recipe, model, name, bits, digests, quality, sets)
+    facts = facts_of(recipe, network, name, bits, digests, quality, sets)
     # What `_found` reads comes last.
     for path, text in ((card_path, card(facts)), (folder / f"{name}.json", json_of(facts))):
         with _replacing(path) as partial:
@@ -265,9 +269,16 @@ def _replacing(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def _write(recipe: Recipe, model: keras.Model, path: Path) -> None:
-    """Writes the model compiled and ready to train on, with a new optimizer: the old one's state is large."""
-    compile_model(recipe, model)
+def _write(recipe: Recipe, network: Network, path: Path) -> None:
+    """Writes the model compiled and ready to train on, with a new optimizer: the old one's state is large.
+
+    Only the network itself where the loss is of a form that its file does not have, as with several inputs.
+    """
+    model = network.file_model
+    if network.several is not None:
+        model.save(path)
+        return
+    compile_model(recipe, network)
     if path.suffix == ".keras":
         # Loading builds the optimizer, and then refuses the file if the saved one was not.
         model.optimizer.build(model.trainable_variables)

@@ -77,7 +77,9 @@ class Wanted:
         if of_train and trained == found:
             raise InputError(f"has no others beside {' and '.join(found.values())}; name some with `calibration`")
         found = trained if of_train else found
-        y = ("y_train" if of_train else self.y or "y_test") if self.labelled else None
+        own = self.y or "y_test"
+        trained_y = own.replace("test", "train") if "test" in own else "y_train"
+        y = (trained_y if of_train else own) if self.labelled else None
         names = [*found.values(), *([y] if y else [])]
         if missing := list(dict.fromkeys(name for name in names if name not in there)):
             raise InputError(f"no array {' and '.join(missing)}; the arrays there are: {', '.join(there) or 'none'}")
