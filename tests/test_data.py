@@ -303,6 +303,19 @@ def test_calibration_from_elsewhere_is_that_of_the_same_file(arrays: Arrays, pla
     assert set(prepare(parse_file("data.toml")).identity["files"]) == {"dataset", "model net"}, "as ever"
 
 
+def test_the_test_set_does_not_calibrate(arrays: Arrays):
+    """As where the arrays have names by which those that were trained on are not found."""
+    x, y = arrays
+    np.savez("named.npz", pictures=x, kinds=y, others=x[::-1])
+    np.savez("more.npz", x_train=x[::-1])
+    named = 'x = "pictures"\ny = "kinds"\ncalibration = '
+    study("named.npz", f'{named}"named.npz"', perturb=CALIBRATED)
+    (problem,) = refused()
+    assert "named.npz: what is read there are the images of the test set; name training images" in problem
+    study("named.npz", f'{named}"more.npz"', perturb=CALIBRATED)
+    assert f"for ranges and statistics the first {len(x)} training images in more.npz" in str(sweep.plan("data.toml"))
+
+
 def test_calibration_that_does_not_fit_is_refused(arrays: Arrays):
     np.savez("small.npz", x_train=np.zeros((5, 6, 6), np.uint8))
     study("data.npz", 'calibration = "small.npz"', perturb=CALIBRATED)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sweep.data.datasets import Dataset, load_dataset
+from sweep.data.datasets import Dataset, are_the_same, load_dataset
 from sweep.data.decisions import chance
 from sweep.data.labels import mapping
 from sweep.errors import InputError, collected
@@ -116,8 +116,10 @@ class Prepared:
                 text += f"; in floats: {network.quantized}" if network.quantized else ""
                 lines.setdefault(text, []).append(label)
             found += [text if len(lines) == 1 else f"{text} ({', '.join(of)})" for text, of in lines.items()]
-        if len(self.datasets) > 1 and self.study.calibration is None and _calibrated(self.study):
-            found.append(f"for ranges and statistics the training images of {next(iter(self.datasets))}, the first")
+        if self.calibration is not None and _calibrated(self.study):
+            of = f" of {next(iter(self.datasets))}" if len(self.datasets) > 1 else ""
+            of = f" in {self.study.calibration}" if self.study.calibration else of
+            found.append(f"for ranges and statistics the first {len(self.calibration):,} training images{of}")
         return found
 
     def chips(self) -> list[str]:
@@ -308,6 +310,11 @@ def _training_images(study: Study, files: Files, problems: list[str]) -> Dataset
         training = load_dataset(place or first, wanted)
         if wrong := [p for network in files.networks.values() for p in check_shape(network, training)]:
             raise InputError(dict.fromkeys(wrong))
+        if any(are_the_same(training, test) for test in files.datasets.values()):
+            raise InputError(
+                f"{place or first}: what is read there are the images of the test set; name training images that lie "
+                "elsewhere, or a function that returns them"
+            )
         return training
     problems += found if wanting or place else []
     return None

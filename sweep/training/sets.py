@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sweep.data import positions
-from sweep.data.datasets import Dataset, fits, load_dataset, prepare_images
+from sweep.data.datasets import Dataset, are_the_same, fits, load_dataset, prepare_images
 from sweep.data.formats.stored import Wanted
 from sweep.errors import InputError
 from sweep.networks.feeding import DONE, feed
@@ -34,6 +34,8 @@ def load_sets(recipe: Recipe) -> Sets:
     wanted = Wanted(split, recipe.x, recipe.y, labelled=needed)
     train_set = load_dataset(place, wanted, recipe.labels if needed else None)
     test_set = load_dataset(recipe.dataset, replace(wanted, split="test", labelled=True), recipe.labels)
+    if are_the_same(train_set, test_set):
+        raise InputError(f"{recipe.name}: train: {place}: what is read there are the images of the test set")
     if recipe.train_classes:
         train_set = _only(train_set, recipe, place)
     return train_set, test_set
