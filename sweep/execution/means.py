@@ -78,10 +78,12 @@ class Means:
         lines = [f"each to ±{study.precision:g} points (95 %), from chips of their own on {each} images each"]
         total = self.wanted + self.forecast()
         if done < self.wanted and not done:
-            typical = cells * _typical(study.precision / 100)
+            most, one = study.max_seeds or MOST_SEEDS, _typical(study.precision / 100)
+            typical = cells * min(one, most)
+            bound = f"; max_seeds ends it at {most:,} a cell" if one > most else ""
             lines.append(
                 f"{self.wanted:,} chips first, which tell how many it takes: about {typical:,} where one estimate "
-                f"scatters by {100 * TYPICAL:.0f} points{_in_full(typical, few, images)}"
+                f"scatters by {100 * TYPICAL:.0f} points{_in_full(typical, few, images)}{bound}"
             )
         else:
             left = "" if not self.missing() else f", about {total - done:,} to do{_in_full(total - done, few, images)}"

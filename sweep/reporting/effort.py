@@ -8,6 +8,7 @@ import pandas as pd
 from sweep.reporting.chips import is_whole, precise_values
 from sweep.reporting.summary import KEYS, subjects_of
 from sweep.statistics.estimates import ROUNDING, student
+from sweep.study.study import MOST_SEEDS, Study
 from sweep.texts import duration, number
 
 _FEWEST = 2  # chips that have an interval
@@ -60,6 +61,22 @@ def effort(trials: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame | None:
     names = ["cell", "sampled", "images", "half_width", "seconds", "whole", "whole_seconds", "times"]
     found = pd.DataFrame(rows, columns=names).astype({"whole": "Float64"})
     return summary[list(KEYS)].merge(found, on="cell")
+
+
+def missed(found: pd.DataFrame, study: Study) -> list[str]:
+    """Means, of what `effort` returns, that are not as precise as asked for, though all chips that may be are there."""
+    most = study.max_seeds or MOST_SEEDS
+    short = (
+        0
+        if study.precision is None
+        else sum((100 * found["half_width"] > study.precision) & (found["sampled"] >= most))
+    )
+    if not short:
+        return []
+    return [
+        f"{short} of {len(found)} means {'is' if short == 1 else 'are'} not within ±{number(study.precision or 0, 3)} "
+        f"points: `max_seeds` ends them at {most:,} chips a cell."
+    ]
 
 
 def in_words(found: pd.DataFrame) -> str:

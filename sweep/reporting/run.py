@@ -14,7 +14,7 @@ from sweep.data.measures import ACCURACY, Measure, column
 from sweep.errors import InputError
 from sweep.reporting.chips import whole_chips
 from sweep.reporting.comparison import Selection, compare
-from sweep.reporting.effort import effort, in_words
+from sweep.reporting.effort import effort, in_words, missed
 from sweep.reporting.export import export, summary_files
 from sweep.reporting.findings import answers, fixed_cells
 from sweep.reporting.labels import parameter_labels
@@ -265,7 +265,7 @@ class Run:
     def _remarks(self) -> list[str]:
         """What is said below tables of all cells."""
         found = effort(self.trials(), self.summary())
-        return [] if found is None else [in_words(found)]
+        return [] if found is None else [in_words(found), *missed(found, self.study)]
 
     def _pictures(self) -> list[Picture]:
         from sweep.reporting.figures.pictures import answer_pictures, pictures

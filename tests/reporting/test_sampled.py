@@ -13,7 +13,7 @@ from sweep.errors import InputError
 from sweep.randomness import FIRST_SAMPLED
 from sweep.reporting.chips import is_whole, mean_rows, precise_values, whole_chips
 from sweep.reporting.comparison import compare
-from sweep.reporting.effort import effort, in_words
+from sweep.reporting.effort import effort, in_words, missed
 from sweep.reporting.html.methods import paragraphs
 from sweep.reporting.labels import parameter_labels
 from sweep.reporting.mlflow import _metrics
@@ -418,6 +418,21 @@ def test_what_a_mean_took_and_what_whole_chips_would_have(trials: pd.DataFrame) 
     )
     assert in_words(found) in " ".join(SampledRun(trials).table().split())
     assert effort(trials[is_whole(trials)], summarise(trials[is_whole(trials)], PARAMETERS, FIXED)) is None
+
+
+def test_means_that_the_most_chips_did_not_make_precise_are_told(trials: pd.DataFrame) -> None:
+    found = effort(trials, summarise(trials, PARAMETERS, FIXED))
+    assert found is not None
+    widths = 100 * found["half_width"]
+    between = float(widths.sort_values().iloc[[2, 3]].mean())
+    few = STUDY.but(precision=between, max_seeds=int(found["sampled"].max()))
+    wide = int(((widths > between) & (found["sampled"] == found["sampled"].max())).sum())
+    (said,) = missed(found, few)
+    assert said.startswith(f"{wide} of 11 means ")
+    assert said.endswith(f"points: `max_seeds` ends them at {few.max_seeds:,} chips a cell.")
+    assert missed(found, STUDY.but(precision=between)) == [], "more may come"
+    assert missed(found, STUDY.but(precision=float(widths.max()), max_seeds=few.max_seeds)) == []
+    assert missed(found, STUDY.but(max_seeds=None, precision=None)) == []
 
 
 def test_without_times_of_whole_chips_it_is_told_in_images(alone: pd.DataFrame) -> None:

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from sweep.data.measures import Measure
 from sweep.reporting.chips import is_whole
-from sweep.reporting.effort import effort, in_words
+from sweep.reporting.effort import effort, in_words, missed
 from sweep.reporting.export import Results
 from sweep.reporting.figures.inline import Inline, inline
 from sweep.reporting.figures.pictures import answer_pictures, pictures
@@ -51,7 +51,7 @@ def report(run: Results, answers: Sequence[Answer] = ()) -> str:
     notes, labels = cell_notes(summary, run.parameters, measure), parameter_labels(run.study)
     spent = effort(trials, summary)
     if spent is not None:
-        notes.append(in_words(spent))
+        notes += [in_words(spent), *missed(spent, run.study)]
     if len(shown) < len(summary):
         notes.append(more(len(shown), len(summary)))
     said = [*methods, *notes, *(source for _, _, source in ops), *(answer.note for answer in answers)]
