@@ -11,6 +11,8 @@ from types import ModuleType
 from sweep.errors import InputError
 from sweep.files import reason
 
+_MODULE = "noisesweep_plugin_"
+
 
 @dataclass(frozen=True)
 class Script:
@@ -65,4 +67,15 @@ class Script:
     @property
     def module(self) -> str:
         """The name of its module."""
-        return f"noisesweep_plugin_{self.digest[:16]}"
+        return f"{_MODULE}{self.digest[:16]}"
+
+
+def place_of(error: BaseException) -> str:
+    """The last line of a user's own file that an error came through, such as "mine.py:7 (apply)"; empty for none."""
+    found, trace = "", error.__traceback__
+    while trace is not None:
+        frame = trace.tb_frame
+        if str(frame.f_globals.get("__name__")).startswith(_MODULE):
+            found = f"{Path(frame.f_code.co_filename).name}:{trace.tb_lineno} ({frame.f_code.co_name})"
+        trace = trace.tb_next
+    return found

@@ -46,6 +46,7 @@ from sweep.preparation.chips import entries, recalibration_of, varied
 from sweep.preparation.inputs import ModelFile
 from sweep.preparation.sites import sites_of
 from sweep.randomness import FIRST_SAMPLED
+from sweep.scripts import place_of
 from sweep.statistics.sampling import Design
 from sweep.storage.paths import AccessError, Folder
 from sweep.storage.schema import trial_table, values_of
@@ -146,7 +147,8 @@ def portable(error: Exception) -> Exception:
     if isinstance(error, SweepError):
         return error
     kind = NodeError if isinstance(error, ImportError) else TaskError  # the driver could import it
-    return kind(f"{type(error).__name__}: {error}")
+    where = place_of(error)
+    return kind(f"{where}: " * bool(where) + f"{type(error).__name__}: {error}")
 
 
 def run_in_time(job: Job, model: ModelFile, dataset: Dataset, chunk: Chunk) -> Outcome:

@@ -174,6 +174,8 @@ def chip(store: Store, cell: str, seed: int, trust_model: bool = False, trust_pl
     if digest(prepared.identity) != store.manifest.get("study_digest"):
         raise InputError(f"{store.folder.uri}: its networks, dataset or plugins are not the files that are there now")
     cells = {cell.id: cell for cell in prepared.study.cells}
+    short = [known for known in cells if known.partition("/")[2] == cell]  # of a single network, as displays have it
+    cell = short[0] if len(short) == 1 and cell not in cells else cell
     if cell not in cells:
         raise InputError(f"{cell!r} is no cell of the study; cells are {_some(list(cells))}{hint(cell, cells)}")
     seed = seed if cells[cell].random else FIXED_SEED

@@ -91,7 +91,7 @@ def test_all_problems_of_a_file_are_told_together(tmp_path):
 
 def test_a_missing_array_is_named_with_those_that_are_there(tmp_path):
     (problem,) = problems_of(write(tmp_path, x_train=IMAGES, labels=LABELS))
-    assert "no array x_test and y_test; the arrays there are: x_train, labels" in problem
+    assert "no array x_test and y_test; the arrays there are: x_train, labels; say which is which: x =" in problem
     (problem,) = problems_of(write(tmp_path, x_test=IMAGES))
     assert "no array y_test;" in problem
 

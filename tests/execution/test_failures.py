@@ -14,7 +14,9 @@ from sweep.execution.failures import ALONE
 from sweep.execution.job import Outcome
 from sweep.execution.plan import Chunk, Trial
 from sweep.execution.runner import InlineRunner
+from sweep.execution.worker import portable
 from sweep.preparation.inputs import prepare
+from sweep.scripts import Script
 from sweep.storage.paths import Folder
 
 Trap = Callable[[Chunk], Exception | None]
@@ -139,3 +141,15 @@ def test_a_store_that_tasks_cannot_reach_ends_the_run_when_the_driver_cannot_eit
     monkeypatch.chdir(place)
     run(lambda chunk: None)
     assert len(sweep.open_run("run").trials()) == ALL
+
+
+def test_a_failure_in_a_file_of_the_users_own_says_where():
+    script = Script.of("/somewhere/mine.py", b"def outer():\n    return inner()\n\n\ndef inner():\n    return 1 / 0\n")
+    module = script.run()
+    try:
+        with pytest.raises(ZeroDivisionError) as caught:
+            module.outer()
+        assert str(portable(caught.value)) == "mine.py:6 (inner): ZeroDivisionError: division by zero"
+        assert str(portable(ValueError("no"))) == "ValueError: no"
+    finally:
+        script.forget()

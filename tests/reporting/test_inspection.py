@@ -80,6 +80,7 @@ def check_images(run: Run) -> None:
     classes = chip.classes.set_index("label")
     assert classes.loc[1, "right"] == pytest.approx(right[labels == 1].mean())
     assert run.chip(CELL, 1000).seed == 1000, "whether the run has it or not"
+    assert run.chip(CELL.partition("/")[2], 3).cell == CELL, "as displays have it where there is one network"
 
 
 def check_file(run: Run) -> None:

@@ -82,7 +82,13 @@ class Wanted:
         y = (trained_y if of_train else own) if self.labelled else None
         names = [*found.values(), *([y] if y else [])]
         if missing := list(dict.fromkeys(name for name in names if name not in there)):
-            raise InputError(f"no array {' and '.join(missing)}; the arrays there are: {', '.join(there) or 'none'}")
+            if of_train:
+                remedy = "; training images of another name lie in a file of their own, or a function returns them"
+            else:
+                remedy = "" if self.x or self.y else '; say which is which: x = "…", y = "…"'
+            raise InputError(
+                f"no array {' and '.join(missing)}; the arrays there are: {', '.join(there) or 'none'}{remedy}"
+            )
         return found, y
 
     def alone(self) -> None:

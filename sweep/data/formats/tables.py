@@ -77,7 +77,9 @@ def _read(table: pa.Table, path: Path, wanted: Wanted, digests: list[tuple[str, 
     y = wanted.y or LABEL
     named = [name for name in (*(several.values() or [x]), y if wanted.labelled else None) if name]
     if missing := list(dict.fromkeys(name for name in named if name not in columns)):
-        raise InputError(f"no column {' and '.join(missing)}; the columns there are: {', '.join(columns) or 'none'}")
+        remedy = "" if wanted.y or missing != [LABEL] else '; say which one is the label: y = "…"'
+        there = ", ".join(columns) or "none"
+        raise InputError(f"no column {' and '.join(missing)}; the columns there are: {there}{remedy}")
     if twice := {name for name in columns if columns.count(name) > 1}:
         raise InputError(f"two columns are called {min(twice)!r}")
     if not len(table):
