@@ -35,7 +35,7 @@ Of these layers it acts on the kernels, unless it says which `variables`; the da
 
 | variables = | selects |
 |---|---|
-| `"kernel"` | kernels, embeddings, and what layers of your own train as matrices; the default |
+| `"kernel"` | all kernels, recurrent ones too, embeddings, and what layers of your own train as matrices; the default |
 | `"bias"`, `"gamma"`, `"beta"`, `"moving_mean"`, `"moving_variance"` | variables of that name |
 | `"recurrent_kernel"`, `"my_*"` | of any name, or a glob over names, as layers of any kind call them |
 | `"*"` | every floating-point number that a layer reads at inference |
@@ -52,10 +52,11 @@ Draws of a transform at position t of its family, for variable i of `model.weigh
 `numpy.random.Generator(numpy.random.Philox(numpy.random.SeedSequence([root_seed, seed, t, i])))`; a data-flow
 transform at the layer of position k uses i = 2³² + 1 + k (the images: 2³²), on the images of a recalibration 2³³ in
 place of 2³², and what a transform of weights draws for all its variables together i = 2³², one of activations for all
-its layers 2³¹ more than for the images. So levels, models and families share their draws. With `lifetime = "chip"`,
-the default, a seed draws once; with `lifetime = "read"` it draws again for every `block` of images, in the order of
-the test set, going on in the same stream. Both together are two transforms in one list. Arithmetic on weights is
-float32. A cell without randomness has one trial.
+its layers 2³¹ more than for the images. So levels, models and families share their draws. Normal draws are
+`standard_normal` in float32. Uniform ones are `random`, in float32 for noise and stochastic rounding, in float64 for
+faults, of which one happens where u < rate. With `lifetime = "chip"`, the default, a seed draws once; with `lifetime =
+"read"` it draws again for every `block` of images, in the order of the test set, going on in the same stream. Both
+together are two transforms in one list. Arithmetic on weights is float32. A cell without randomness has one trial.
 
 `resolved.parquet` in a run's folder has what each transform amounts to in each layer: the absolute σ, the step, the
 range, the saturated share.
