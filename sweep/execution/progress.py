@@ -209,7 +209,8 @@ class Progress:
     def line(self) -> str:
         """The state in one line."""
         share = 100 * self._work / self._work_total if self._total else 100.0
-        line = f"{self._done:,}/{self._total:,} trials ({share:.0f} %)"
+        of = " of the work" if self._target is not None and self._done < self._total else ""  # some see few images
+        line = f"{self._done:,}/{self._total:,} trials ({share:.0f} %{of})"
         if self._target is not None and (begun := [mean for mean in self._means.values() if mean.count]):
             near = sum(100 * mean.half_width <= self._target for mean in begun)
             line += f", {near} of {len(begun)} means within ±{self._target:g} points"

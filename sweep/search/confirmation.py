@@ -56,7 +56,7 @@ def confirm(space: Space, search: Search, goal: Goal, tell: Callable[[str], None
         sequence, chips = _sequence(space, search, goal, safe, doubt, tried)
         if not sequence:
             break
-        tell(f"{len(sequence)} settings in line, {chips:,} fresh chips each")
+        tell(f"{len(sequence)} setting{'s' * (len(sequence) > 1)} in line, {chips:,} fresh chips each")
         for setting in sequence:
             margin = goal.fresh(space.cell(setting), chips, number, doubt)
             tried[setting] = margin.value

@@ -69,12 +69,12 @@ def test_light_trials_count_by_the_time_that_they_take(monkeypatch: pytest.Monke
         clock[0] = 10
         progress.advance([(("a", seed), 0.5) for seed in range(5)], seconds=10)
         # 5 of 10 + 1000 · 0.01 = 20 trials' worth, half a trial a second.
-        assert progress.line() == "5/1,010 trials (25 %), 0.5 trials/s, 10 s elapsed, 30 s left"
+        assert progress.line() == "5/1,010 trials (25 % of the work), 0.5 trials/s, 10 s elapsed, 30 s left"
         clock[0] = 15
         progress.advance([(("a", few + k), 0.5 + 0.001 * (-1) ** k) for k in range(500)], seconds=5)
         assert (
             progress.line()
-            == "505/1,010 trials (50 %), 1 of 1 means within ±1 points, 33.7 trials/s, 15 s elapsed, 15 s left"
+            == "505/1,010 trials (50 % of the work), 1 of 1 means within ±1 points, 33.7 trials/s, 15 s elapsed, 15 s left"
         )
         progress.finish()
     assert stream.getvalue().splitlines()[-1] == "505/505 trials (100 %), 1 of 1 means within ±1 points"
