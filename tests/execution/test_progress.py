@@ -74,7 +74,8 @@ def test_light_trials_count_by_the_time_that_they_take(monkeypatch: pytest.Monke
         progress.advance([(("a", few + k), 0.5 + 0.001 * (-1) ** k) for k in range(500)], seconds=5)
         assert (
             progress.line()
-            == "505/1,010 trials (50 % of the work), 1 of 1 means within ±1 points, 33.7 trials/s, 15 s elapsed, 15 s left"
+            == "505/1,010 trials (50 % of the work), 1 of 1 means within ±1 points, 33.7 trials/s, 15 s elapsed, "
+            "15 s left"
         )
         progress.finish()
     assert stream.getvalue().splitlines()[-1] == "505/505 trials (100 %), 1 of 1 means within ±1 points"
