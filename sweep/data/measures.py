@@ -277,6 +277,15 @@ def _all_right(outputs: Outputs) -> Floats:
     return np.asarray(of(outputs))
 
 
+def decided_at_a_border(task: Task) -> frozenset[str]:
+    """Names of the measures that are of probabilities above 1/2, or logits above 0, where a task has such."""
+    if task.positions and task.outputs == task.positions:
+        return frozenset(name for name, measure in KNOWN.items() if measure.at_positions)
+    if task.several:
+        return frozenset(name for name, measure in KNOWN.items() if measure.no_fit is _of_several) | {"exact_match"}
+    return frozenset(KNOWN) - {"mse", "mae", "auc"} if task.outputs == 1 and not task.no_classes else frozenset()
+
+
 def _of_classes(task: Task) -> str:
     return task.no_classes
 

@@ -24,21 +24,25 @@ UNCOUNTED = -1
 
 def problem_of(targets: Targets, positions: int, classes: int) -> str:
     """Why targets (n, ...) are no labels of positions, in words; empty where they are."""
-    some, most = False, max(classes, 2) - 1
+    some, most, ones, ignored = False, max(classes, 2) - 1, False, False
     if targets[0].size != positions:
         for part in parts(len(targets), targets[0].size):
             rows = targets[part].reshape(-1, classes)
             if not ((rows == 0) | (rows == 1)).all() or np.count_nonzero(rows, axis=1).max() > 1:
                 return f"labels of positions are numbers of classes, or one-hot rows of {classes}"
-        return ""
+            some |= bool(rows.any())
+        return "" if some else "no position has a label that counts"
     for part in parts(len(targets), positions):
         block = targets[part]
         if (block != np.rint(block)).any():
             return "labels of positions are whole numbers, and these have fractions"
         counted = block[_counts(block, classes)]
         some |= bool(counted.size)
+        ones, ignored = ones or bool((counted == 1).any()), ignored or bool((block == IGNORED).any())
         if counted.size and counted.max() > most:
             return f"there are {most + 1} classes at each position, so labels are 0 to {most}; one is {counted.max():g}"
+    if some and most == 1 and ignored and not ones:
+        return f"labels are 0 and {IGNORED}, of which {IGNORED} does not count; write 1 for what is of class 1"
     return "" if some else "no position has a label that counts"
 
 

@@ -60,6 +60,10 @@ class Way(NamedTuple):
     trials: int
 
 
+MOST_SCORES = 4 << 20  # bytes, of a trial with scores at positions, that are not evaluated one trial at a time
+HALF_PRECISION = 0.03  # how far many probabilities that are rounded to 8 or 11 bits sum up from 1
+
+
 class Chosen(NamedTuple):
     """A choice.
 
@@ -109,7 +113,7 @@ class Choice:
 
     def sums_to_one(self, classes: int) -> bool:
         """Whether the scores at each position, so many beside each other, are probabilities."""
-        return near_ties.is_softmax(self._first.reshape(-1, classes))
+        return near_ties.is_softmax(self._first.reshape(-1, classes), HALF_PRECISION)
 
     def choose(self, key: tuple[int, ...], block: int | None, trials: float, engine: str | None) -> Chosen:
         """How to evaluate trials that perturb these variables.
@@ -143,6 +147,9 @@ class Choice:
             text = f"{_alone(sites)}: evaluating one trial at a time"
             return Chosen(Plain, notes=() if engine in (None, PLAIN) else (text,))
         if not _ways(engine):
+            return Chosen(Plain)
+        scores = 4 * self.subject.network.outputs * len(self.subject.images)
+        if self.subject.network.positions and scores > MOST_SCORES:  # of which others hold those of many trials
             return Chosen(Plain)
         try:
             reach = cut(self.subject, key)

@@ -23,10 +23,10 @@ _LOGARITHM = 1e-6  # probabilities and their logarithms are rounded
 SCORE_FACTOR = 10  # a single output tells no range of logits: it is given that much more room
 
 
-def is_softmax(scores: Array) -> bool:
-    """Whether scores (images, outputs) are probabilities that sum to 1."""
+def is_softmax(scores: Array, within: float = 1e-3) -> bool:
+    """Whether scores (images, outputs) are probabilities that sum to 1, `within` so much."""
     several = scores.shape[-1] > 1
-    return bool(several and np.all(scores >= 0) and np.allclose(scores.sum(axis=-1), 1, atol=1e-3))
+    return bool(several and np.all(scores >= 0) and np.allclose(scores.sum(axis=-1), 1, atol=within))
 
 
 def logits(scores: Array, softmax: bool) -> Array:

@@ -24,6 +24,7 @@ RECALIBRATING = 6
 """Times the largest activation of all calibration images, what a pass over them takes: 2.8 to 5.6 in three networks."""
 LEAST_BYTES = 64 * 1024**2
 """Of images that a worker has room for at least."""
+_OF_IMAGES, _AT_POSITIONS = 2, 8  # times all scores of a trial that a worker holds, for measures of these
 _FEWEST = 3 * 256  # images likewise: what backends are tried on, in the forms in which they read it
 CGROUPS = Path("/sys/fs/cgroup")
 _LIMITS = (
@@ -80,7 +81,11 @@ def room_for(prepared: Prepared, memory: int | None, workers: int | None, local:
     one, every = max(ones), max(one * len(dataset) for one, dataset in zip(ones, datasets, strict=True))
     base = WORKER_BYTES + WEIGHTS * max(model.content.nbytes for model in prepared.models.values())
     if prepared.study.further:  # which need all scores of a trial
-        base += 8 * max(map(len, datasets)) * max(n.outputs for n in networks)
+        base += (
+            4
+            * max(map(len, datasets))
+            * max(n.outputs * (_AT_POSITIONS if n.positions else _OF_IMAGES) for n in networks)
+        )
     least = max(LEAST_BYTES, _FEWEST * one)
     anew = max((cell.recalibrated for cell in prepared.study.cells), default=0)
     passing = RECALIBRATING * anew * max(largest_activation(n.model) for n in networks) if anew else 0

@@ -131,7 +131,9 @@ def as_one(model: keras.Model, sizes: Sequence[Shape], output: int = 0, in_a_row
         given = parts[0] if struct is None else keras.tree.pack_sequence_as(struct, parts)
         found = keras.tree.flatten(model(given))[output]
         if in_a_row and None not in found.shape[1:]:
-            found = keras.layers.Flatten(data_format="channels_last", name="in_a_row")(found)
+            flatten = keras.layers.Flatten(data_format="channels_last", name=f"{model.name}_in_a_row")
+            flatten.supports_masking = True  # masks end here
+            found = flatten(found)
         return keras.Model(packed, found, name=model.name)
 
 

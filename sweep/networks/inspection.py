@@ -36,7 +36,7 @@ def variables_of(model: keras.Model) -> tuple[Variable, ...]:
         leaf, floating = variable.path.rsplit("/", 1)[-1], "float" in str(variable.dtype)
         shape = tuple(int(size) for size in variable.shape)
         maker = _innermost(layer, variable)
-        named = leaf.endswith("kernel") or leaf == "embeddings"
+        named = leaf.endswith(("kernel", "embeddings"))
         # What a layer of a user's own trains as a matrix, whatever it calls it.
         matrix = not type(maker).__module__.startswith("keras.") and variable.trainable and len(shape) > 1
         found.append(
@@ -212,22 +212,63 @@ def _channel_axes(layer: keras.layers.Layer, leaf: str, rank: int) -> tuple[int,
     return (rank - 1,)
 
 
+SIGMOID, LOGITS, MIXED, UNKNOWN, SUBCLASSED = "sigmoid", "logits", "mixed", "unknown", "subclassed"
+"""What an output of a network can be, as far as its last operations tell."""
+_PASSING = frozenset({  # operations and layers that move values and do not change them
+    "Cast", "Concatenate", "Copy", "Cropping1D", "Cropping2D", "Cropping3D", "Dropout", "ExpandDims", "Flatten",
+    "GetItem", "Identity", "Moveaxis", "Permute", "Ravel", "RepeatVector", "Reshape", "Squeeze", "Stack", "Swapaxes",
+    "Transpose", "UpSampling1D", "UpSampling2D", "UpSampling3D",
+})  # fmt: skip
+_SIGMOIDS = ("Sigmoid", "HardSigmoid", "SparseSigmoid")
+
+
 def ends_in_sigmoid(model: keras.Model, output: int = 0) -> bool | None:
     """Whether an output is that of a sigmoid; None where it is that of a subclassed model, which cannot be told."""
+    end = end_of(model, output)
+    return None if end == SUBCLASSED else end == SIGMOID
+
+
+def end_of(model: keras.Model, output: int = 0) -> str:
+    """What an output is: behind sigmoids, of layers that give logits, of both; or what it may be is not known."""
+    makers = makers_of(model, output)
+    if None in makers:
+        return SUBCLASSED
+    found = {_kind_of(maker) for maker in makers}
+    return found.pop() if len(found) == 1 else MIXED if SIGMOID in found else UNKNOWN
+
+
+def makers_of(model: keras.Model, output: int = 0) -> list[Any]:
+    """The operations that make the scores of an output, behind which these are only moved; None for a subclassed model.
+
+    Several where an output is joined of parts.
+    """
     keras = import_keras()
     if not getattr(model, "outputs", None):
-        return None
-    last, node, number = model.outputs[output]._keras_history
-    while True:
+        return [None]
+    last, number, which = model.outputs[output]._keras_history
+    waiting, found = [(last, number, which)], list[Any]()
+    while waiting:
+        last, number, which = waiting.pop()
         if isinstance(last, keras.Model):
-            return ends_in_sigmoid(last, number)
-        activation = getattr(last, "activation", None)
-        passes = isinstance(
-            last, keras.layers.Flatten | keras.layers.Reshape | keras.layers.Dropout | keras.layers.Identity
-        ) or (isinstance(last, keras.layers.Activation) and activation is keras.activations.linear)
-        if not passes:
-            return type(last).__name__ == "Sigmoid" or activation in (
-                keras.activations.sigmoid,
-                keras.activations.hard_sigmoid,
-            )
-        last, node, number = last._inbound_nodes[node].input_tensors[0]._keras_history
+            found += makers_of(last, which)
+        elif _passes(last):
+            waiting += [one._keras_history for one in last._inbound_nodes[number].input_tensors]
+        else:
+            found.append(last.layer if isinstance(last, keras.layers.TimeDistributed) else last)
+    return found
+
+
+def _passes(operation: Any) -> bool:
+    if not type(operation).__module__.startswith("keras."):
+        return False
+    kind = type(operation).__name__
+    linear = getattr(operation, "activation", None) is import_keras().activations.linear
+    return kind in _PASSING or (kind == "Activation" and linear)
+
+
+def _kind_of(operation: Any) -> str:
+    known, activation = import_keras().activations, getattr(operation, "activation", None)
+    if type(operation).__name__ in _SIGMOIDS or activation in (known.sigmoid, known.hard_sigmoid, known.sparse_sigmoid):
+        return SIGMOID
+    own = not type(operation).__module__.startswith("keras.")
+    return LOGITS if activation is known.linear and not own else UNKNOWN

@@ -39,6 +39,7 @@ from sweep.networks.forms import refusal, suffix_of
 from sweep.networks.graphs import as_graph
 from sweep.networks.inspection import (
     beginning_of,
+    end_of,
     ends_in_sigmoid,
     of_output,
     threshold_of,
@@ -68,6 +69,8 @@ class Network:
         scaling: the layer with which it rescales images by itself, before any weight; empty for none.
         lookup: the layer that takes its input for indices, such as an Embedding; empty for none.
         sigmoid: whether it ends in a sigmoid.
+        places: the axes of positions, such as (height, width).
+        end: what its scores are, of the words of `sweep.networks.inspection`, such as "sigmoid" or "unknown".
         inputs: where its file has several, these; else none. `input_shape` is then that of all their values.
         ends: what was said of them.
         several: the model with all of them.
@@ -90,6 +93,8 @@ class Network:
     several: keras.Model | None = None
     quantized: str = ""
     positions: int = 0
+    places: tuple[int, ...] = ()
+    end: str = ""
 
     @property
     def file_model(self) -> keras.Model:
@@ -204,9 +209,24 @@ def check_fit(network: Network, dataset: Dataset, measures: Sequence[str] = (ACC
         problems.append(f"{what}{why}{instead}")
     if not problems and network.positions and any(measure_of(n).at_positions for n in measures if not is_own(n)):
         assert dataset.targets is not None
-        if wrong := positions.problem_of(dataset.targets, network.positions, network.outputs // network.positions):
+        wrong = _misplaced(network, dataset) or positions.problem_of(
+            dataset.targets, network.positions, network.outputs // network.positions
+        )
+        if wrong:
             problems.append(f"measures: {', '.join(measures)}: {wrong}")
     return problems
+
+
+def _misplaced(network: Network, dataset: Dataset) -> str:
+    """Why labels of positions cannot be those of the network's by their axes, in words; empty where they can."""
+    assert dataset.targets is not None
+    if dataset.targets is dataset.images:
+        return "the labels are the images themselves; these measures take numbers of classes"
+    have, classes = dataset.targets.shape[1:], network.outputs // network.positions
+    valid = [(*network.places,), (*network.places, classes), (network.positions,), (network.outputs,)]
+    if [n for n in have if n > 1] in [[n for n in one if n > 1] for one in valid]:
+        return ""
+    return f"labels have the axes {written(have)}, and the positions of an image {written(network.places)}"
 
 
 def check_shape(network: Network, dataset: Dataset) -> list[str]:
@@ -303,6 +323,8 @@ def network_of(model: keras.Model, digest: str = "", ends: Ends = ONE) -> Networ
         ends=ONE if whole else ends,
         several=None if whole else model,
         positions=positions,
+        places=tuple(form.layers[-1].input.shape[1:-1]) if positions else (),
+        end=end_of(model, output),
     )
 
 

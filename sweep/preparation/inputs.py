@@ -17,11 +17,13 @@ import numpy.typing as npt
 from sweep.data.datasets import Dataset, are_the_same, load_dataset
 from sweep.data.decisions import chance
 from sweep.data.labels import mapping
+from sweep.data.measures import decided_at_a_border
 from sweep.errors import InputError, collected
 from sweep.networks.code import NONE, Code
 from sweep.networks.ends import ONE, Ends
 from sweep.networks.feeding import DEFAULT, fed, feed, rescale_of
 from sweep.networks.forms import suffix_of
+from sweep.networks.inspection import LOGITS, MIXED, SIGMOID
 from sweep.networks.loading import Network, check_shape, task_of
 from sweep.networks.variables import statistics_in
 from sweep.perturb.dataflow import DataFlow
@@ -200,7 +202,7 @@ def _own_matrices(network: Network) -> list[str]:
     return [v.path for v in network.variables if v.kernel and not v.path.endswith(("kernel", "embeddings"))]
 
 
-_steady: set[tuple[str, str, str | None]] = set()  # networks whose scores were found to be their own, with their data
+_steady: set[tuple[object, ...]] = set()  # networks whose scores were found to be their own, with their data
 
 
 def _unsteady(study: Study, networks: Mapping[str, Network], datasets: Mapping[str, Dataset]) -> Iterator[str]:
@@ -208,14 +210,33 @@ def _unsteady(study: Study, networks: Mapping[str, Network], datasets: Mapping[s
     from sweep.engine.proof import IMAGES, inference_problem
 
     for (label, network), dataset in itertools.product(networks.items(), datasets.values()):
-        key = (network.key, dataset.digest, study.rescale)
+        key = (network.key, dataset.digest, study.rescale, *study.measures)
         if key in _steady:
             continue
-        problem = inference_problem(network, feed(network, dataset.first(IMAGES), study.rescale))
+        images = feed(network, dataset.first(IMAGES), study.rescale)
+        problem = inference_problem(network, images) or _unclear(study, network, dataset, images)
         if problem:
             yield f"model: {written(study.models[label])}: {problem}"
         else:
             _steady.add(key)
+
+
+def _unclear(study: Study, network: Network, dataset: Dataset, images: npt.NDArray[np.float32]) -> str:
+    """Why it cannot be told where a score decides, which is at 0.5 for probabilities and at 0 for logits; else empty.
+
+    Where the last operation does not tell, scores of all images in 0 to 1 may be either.
+    """
+    from sweep.engine.proof import predict
+
+    if network.end in (SIGMOID, LOGITS) or not {*study.measures} & decided_at_a_border(task_of(network, dataset)):
+        return ""
+    scores = predict(network, images)
+    if network.end != MIXED and not ((scores >= 0) & (scores <= 1)).all():
+        return ""
+    return (
+        "its scores may be probabilities or logits, which its last operations do not tell; end it in a layer with "
+        'activation="sigmoid" or, of logits, without an activation'
+    )
 
 
 def own_clean(study: Study) -> Iterator[str]:

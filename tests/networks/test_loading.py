@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
+import sweep
 from sweep.data.datasets import Dataset
 from sweep.errors import InputError
 from sweep.networks.backend import import_keras
 from sweep.networks.ends import ONE, Ends
 from sweep.networks.loading import Network, check_fit, load_network, load_network_bytes
+from tests.few import one_in
 
 # Keras 3.15 converts its variables to arrays in a way that NumPy 2 is about to drop.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn:DeprecationWarning")
@@ -273,3 +277,61 @@ def test_check_fit_says_what_does_not_match(shape, outputs, labels, words):
     problems = check_fit(network, dataset)
     assert len(problems) == len(words)
     assert all(word in problem for word, problem in zip(words, problems, strict=True))
+
+
+ENDS = {
+    "heads": lambda x: layers.Concatenate()([layers.Dense(1, "sigmoid")(x) for _ in range(3)]),
+    "stacked": lambda x: keras.ops.squeeze(keras.ops.stack([layers.Dense(3, "sigmoid")(x)], axis=1), axis=1),
+    "cast": lambda x: keras.ops.cast(layers.Dense(3, "sigmoid")(x), "float32"),
+    "sparse": lambda x: layers.Dense(3, "sparse_sigmoid")(x),
+    "hard": lambda x: layers.Dense(3, "hard_sigmoid")(x),
+    "hard operation": lambda x: keras.ops.hard_sigmoid(layers.Dense(3)(x)),
+    "sparse operation": lambda x: keras.ops.sparse_sigmoid(layers.Dense(3)(x)),
+    "reshaped": lambda x: keras.ops.reshape(layers.Dense(3, "sigmoid")(x), (-1, 3)),
+    "expanded": lambda x: keras.ops.squeeze(keras.ops.expand_dims(layers.Dense(3, "sigmoid")(x), 1), 1),
+}
+
+
+def decided(build: Callable[[keras.KerasTensor], keras.KerasTensor], folder: Path, measures: list[str]) -> pd.Series:
+    """What a study has of the clean network, whose decisions at 1/2 are the labels."""
+    keras.utils.set_random_seed(2)
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, build(layers.Dense(8, "tanh")(inputs)))
+    for variable in model.trainable_variables:
+        variable.assign(np.random.default_rng(len(variable.shape)).normal(size=variable.shape))
+    images = np.random.default_rng(3).normal(size=(80, 6)).astype(np.float32)
+    truth = (np.asarray(model.predict(images, verbose=0)) > 0.5).astype(int)
+    model.save(folder / "net.keras")
+    np.savez(folder / "data.npz", x_test=images, y_test=truth)
+    tables = {"name": "ends", "model": str(folder / "net.keras"), "dataset": str(folder / "data.npz")}
+    noise = {"name": "gaussian", "perturb": [{"op": "gaussian", "scale": 0.1}]}
+    study = sweep.Study.from_dict({**tables, "seeds": 1, "measures": measures, "family": [noise]})
+    return sweep.run(study, folder / "run", runner="inline").trials().iloc[0]
+
+
+@pytest.mark.parametrize("name", one_in(3, ENDS))
+def test_a_sigmoid_is_known_behind_what_only_moves_values(name: str, tmp_path: Path):
+    row = decided(ENDS[name], tmp_path, ["multilabel_accuracy", "exact_match"])
+    assert (row["multilabel_accuracy"], row["exact_match"]) == (1, 1)
+
+
+def test_a_single_sigmoid_is_known_likewise(tmp_path: Path):
+    row = decided(lambda x: keras.ops.reshape(layers.Dense(1, "sparse_sigmoid")(x), (-1, 1)), tmp_path, ["accuracy"])
+    assert row["accuracy"] == 1
+
+
+@pytest.mark.parametrize(("outputs", "measure"), [(3, "multilabel_accuracy"), (1, "accuracy")])
+def test_scores_that_may_be_probabilities_are_asked_for(outputs: int, measure: str, tmp_path: Path):
+    halved = lambda x: 0.5 + 0.5 * layers.Dense(outputs, "tanh")(x)  # noqa: E731
+    with pytest.raises(InputError, match="its scores may be probabilities or logits"):
+        decided(halved, tmp_path, [measure])
+    if outputs > 1:
+        assert decided(halved, tmp_path, ["mse"])["mse"] >= 0
+    mixed = lambda x: layers.Concatenate()([layers.Dense(1, "sigmoid")(x), layers.Dense(outputs)(x)])  # noqa: E731
+    with pytest.raises(InputError, match="its scores may be probabilities or logits"):
+        decided(mixed, tmp_path, ["multilabel_accuracy"])
+
+
+def test_scores_beyond_0_to_1_are_logits(tmp_path: Path):
+    row = decided(lambda x: layers.Add()([layers.Dense(3)(x), layers.Dense(3)(x)]), tmp_path, ["multilabel_accuracy"])
+    assert 0 < row["multilabel_accuracy"] < 1, "the labels are of scores above 1/2"

@@ -285,6 +285,69 @@ def test_what_does_not_fit_is_told(tmp_path: Path):
     assert "or one-hot rows of 4" in refused(np.ones((*labels.shape, 4)))
 
 
+def test_axes_of_labels_are_those_of_positions(tmp_path: Path):
+    """As many labels in another form are those of other positions."""
+    _, images, labels, _ = made("softmax", tmp_path)
+
+    def problem(x: np.ndarray, labelled: np.ndarray, **more: object) -> str:
+        np.savez(tmp_path / "data.npz", x_test=x, y_test=labelled)
+        with pytest.raises(InputError) as caught:
+            sweep.plan(study("softmax", tmp_path, GAUSSIAN, **more))
+        return str(caught.value)
+
+    axes = f"labels have the axes ({WIDTH}, {HEIGHT}), and the positions of an image ({HEIGHT}, {WIDTH})"
+    assert axes in problem(images, labels.swapaxes(1, 2))
+    assert "no position has a label that counts" in problem(images, np.zeros((*labels.shape, 4)))
+    for fine in (labels[..., None], labels.reshape(IMAGES, -1)):
+        np.savez(tmp_path / "data.npz", x_test=images, y_test=fine)
+        sweep.plan(study("softmax", tmp_path, GAUSSIAN))
+    made("sigmoid", tmp_path)
+    masks = np.where(labels > 0, 255, 0).astype(np.uint8)
+    assert "labels are 0 and 255, of which 255 does not count; write 1" in problem(images, masks)
+    ones = images[..., :1].repeat(3, axis=-1)
+    keras.Sequential([keras.Input((HEIGHT, WIDTH, 3)), kl.Conv2D(3, 1)]).save(tmp_path / "net.keras")
+    assert "the labels are the images themselves" in problem(ones, ones, y="x_test", measures=["miou"])
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        lambda x: kl.TimeDistributed(kl.Dense(1, "sigmoid"))(x),
+        lambda x: kl.UpSampling2D()(kl.Conv2D(1, 2, strides=2, activation="sigmoid")(x)),
+        lambda x: kl.Cropping2D(1)(kl.Conv2D(1, 1, activation="sigmoid")(kl.ZeroPadding2D(1)(x))),
+    ],
+    ids=["time distributed", "upsampled", "cropped"],
+)
+def test_a_sigmoid_is_known_behind_layers_that_move_values(last: Callable, tmp_path: Path):
+    inputs = keras.Input((HEIGHT, WIDTH, 3))
+    model, images = keras.Model(inputs, last(inputs)), np.random.default_rng(4).normal(size=(IMAGES, HEIGHT, WIDTH, 3))
+    model.save(tmp_path / "net.keras")
+    np.savez(tmp_path / "data.npz", x_test=images, y_test=(scores(model, images)[..., 0] > 0.5).astype(int))
+    trials = sweep.run(study("", tmp_path), tmp_path / "run", runner="inline").trials()
+    assert trials["position_accuracy"][0] == 1
+
+
+def test_half_precision_has_probabilities_too(tmp_path: Path):
+    """Whose sums are off 1 by a thousandth."""
+    inputs = keras.Input((HEIGHT, WIDTH, 3))
+    model = keras.Model(inputs, kl.Conv2D(21, 1, activation="softmax", dtype="mixed_bfloat16")(inputs))
+    images = np.random.default_rng(4).normal(size=(IMAGES, HEIGHT, WIDTH, 3)).astype(np.float32)
+    labels = np.random.default_rng(5).integers(0, 21, (IMAGES, HEIGHT, WIDTH))
+    model.save(tmp_path / "net.keras")
+    np.savez(tmp_path / "data.npz", x_test=images, y_test=labels)
+    trials = sweep.run(study("", tmp_path), tmp_path / "run", runner="inline").trials()
+    found = np.asarray(model.predict(images, verbose=0), np.float32)
+    assert trials["position_loss"][0] == pytest.approx(expected(found, labels, False)["position_loss"], rel=0.02)
+
+
+def test_large_maps_are_evaluated_one_trial_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Other ways would hold the scores of many trials at once."""
+    made("softmax", tmp_path)
+    monkeypatch.setattr("sweep.engine.choice.MOST_SCORES", 4 * HEIGHT * WIDTH * 4 * IMAGES - 1)
+    trials = sweep.run(study("softmax", tmp_path), tmp_path / "run", runner="inline", engine="stacked").trials()
+    assert set(trials["engine"]) == {"plain"}
+
+
 def test_test_sets_of_other_sizes_are_refused(tmp_path: Path):
     _, images, labels, _ = made("softmax of any size", tmp_path)
     np.savez(tmp_path / "more.npz", x_test=images[:, :-2], y_test=labels[:, :-2])
