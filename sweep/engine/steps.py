@@ -152,9 +152,18 @@ def straight_through(x: Tensor, y: Tensor, where: Tensor | float = 1.0) -> Tenso
     """
 
     def same(_: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        return y, lambda upstream: upstream * where
+        return y, lambda upstream: _dense(upstream) * where
 
     return ops.custom_gradient(same)(x)
+
+
+def _dense(gradient: Tensor) -> Tensor:
+    """A gradient that TensorFlow may have in slices, as of an embedding."""
+    if not hasattr(gradient, "dense_shape"):
+        return gradient
+    from sweep.networks.backend import import_tensorflow
+
+    return import_tensorflow().convert_to_tensor(gradient)
 
 
 def act(insert: Insert, x: Tensor, value: Tensor, training: bool = False) -> Tensor:

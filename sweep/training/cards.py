@@ -90,6 +90,8 @@ def _special(recipe: Recipe, network: Network, sets: Sets) -> Facts:
         found["rescale"] = recipe.rescale
     if recipe.start is not None:
         found.update(start=recipe.start.name, start_digest=file_digest(recipe.start))
+    if recipe.output is not None:
+        found["output"] = recipe.output
     if recipe.noise is not None:
         found["noise"] = recipe.noise.facts()
     return found
@@ -103,11 +105,18 @@ def _layers(recipe: Recipe, model: keras.Model) -> list[Facts]:
             "name": layer.name,
             "type": type(layer).__name__,
             "arguments": {key: value for key, value in said.get(layer.name, {}).items() if key not in ("type", "name")},
-            "output_shape": list(layer.output.shape[1:]),
+            "output_shape": _shape_of(layer.output),
             "parameters": layer.count_params(),
         }
         for layer in model.layers
     ]
+
+
+def _shape_of(outputs: Any) -> list[Any]:
+    """Of a layer's output, without the images; of several, a list of these."""
+    if hasattr(outputs, "shape"):
+        return list(outputs.shape[1:])
+    return [_shape_of(one) for one in (outputs.values() if isinstance(outputs, Mapping) else outputs)]
 
 
 def json_of(facts: Facts) -> str:
@@ -143,7 +152,7 @@ def card(facts: Facts) -> str:
         ("SHA-256 of the recipe, without its seed", f"`{facts['recipe']}`"),
         ("training", f"{facts['epochs']} epochs over {facts['train_images']} images in batches of {facts['batch']}"),
         ("optimizer", f"{facts['optimizer']}, learning rate {facts['learning_rate']:g}, constant"),
-        ("loss", facts["loss"] + (" of the images" if "target" in facts else "")),
+        ("loss", facts["loss"] + (f" of the {facts['target']}" if "target" in facts else "")),
         ("dataset", f"`{facts['dataset']}`, SHA-256 `{facts['dataset_digest']}`"),
         *_training_rows(facts),
         ("versions", ", ".join(f"{name} {number}" for name, number in facts["versions"].items())),
@@ -188,6 +197,8 @@ def _training_rows(facts: Facts) -> Iterator[tuple[str, object]]:
         yield "studies say", f'`rescale = "{facts["rescale"]}"`'
     if "start" in facts:
         yield "begun with", f"`{facts['start']}`, SHA-256 `{facts['start_digest']}`"
+    if "output" in facts:
+        yield "output", f"`{facts['output']}`, which is trained"
     if "noise" in facts:
         grown = facts["noise"].get("warmup", 0)
         during = f"; levels grow over {grown} epoch{'s' * (grown > 1)}" if grown else ""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweep.data.positions import UNCOUNTED
 from sweep.networks.backend import import_keras
+from sweep.networks.inspection import makers_of
 from sweep.networks.loading import Network
 from sweep.training.recipes import LABELS, OPTIMIZERS, Recipe
 
@@ -37,13 +38,16 @@ def loss_of(recipe: Recipe, network: Network) -> Any:
 
 
 def _activation(network: Network) -> Any:
-    """The activation function of the layer that makes the scores; None where it has none."""
+    """The activation function of the layer that makes the scores; None where it has none, or there are several."""
     keras = import_keras()
-    number = network.output[1] if network.output else 0
-    last = network.file_model.outputs[number]._keras_history.operation
-    if isinstance(last, keras.Model) and getattr(last, "layers", None):
-        last = last.layers[-1]
-    return keras.activations.softmax if isinstance(last, keras.layers.Softmax) else getattr(last, "activation", None)
+    makers = makers_of(network.file_model, network.output[1] if network.output else 0)
+    if len(makers) != 1:
+        return None
+    return (
+        keras.activations.softmax
+        if isinstance(makers[0], keras.layers.Softmax)
+        else getattr(makers[0], "activation", None)
+    )
 
 
 def _at_positions(network: Network, activation: Any) -> Any:

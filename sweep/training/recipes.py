@@ -123,6 +123,8 @@ def recipe_digest(recipe: Recipe, dataset_digest: str) -> str:
         parts["noise"] = recipe.noise.facts()
     if recipe.start is not None:
         parts["from"] = recipe.code.digest(file_digest(recipe.start))
+    if recipe.output is not None:
+        parts["output"] = recipe.output
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -179,6 +181,10 @@ def _network(given: Mapping[str, Any], start: Path | None) -> Iterator[tuple[tup
     own = ("input_shape", "layer")
     if start is None and "from" not in given and "custom_objects" in given:
         yield ("custom_objects",), "go with `from`, whose file may name what they hold; leave them out"
+    if start is None and "from" not in given and "output" in given:
+        yield ("output",), "goes with `from`, whose network may have several; leave it out"
+    if start is None and "from" not in given and not isinstance(given.get("x", ""), str):
+        yield ("x",), "of several inputs goes with `from`, whose network has these; name one array"
     if start is None and "from" in given:
         for key in own:
             if key in given:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -14,7 +15,7 @@ import sweep
 from sweep.errors import InputError
 from sweep.networks.loading import network_of
 from sweep.training.losses import loss_of
-from sweep.training.recipes import Recipe, read_recipe
+from sweep.training.recipes import Recipe, read_recipe, recipe_digest
 from sweep.training.training import train
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -130,6 +131,33 @@ def test_a_network_of_several_inputs_and_outputs_is_trained_on_one_of_these():
     assert trained.quality.n_correct == np.count_nonzero(found == digit[64:]) > 28
     np.testing.assert_array_equal(model.get_layer("angle").get_weights()[0], begun.get_layer("angle").get_weights()[0])
     assert [list(one.shape) for one in model.inputs] == [[None, 5], [None, 5]]
+    assert "| output | `digit`, which is trained |" in trained.card.read_text()
+    main = recipe_digest(read_recipe("further.toml"), "d" * 64)
+    assert recipe_digest(replace(read_recipe("further.toml"), output="angle"), "d" * 64) != main
+
+
+def test_words_are_learned_under_noise_on_their_embedding():
+    """Whose gradient comes in slices; a layer that also gives its state is on the card."""
+    rng = np.random.default_rng(1)
+    words = rng.integers(1, 9, (96, 6))
+    halves(x=words, y=words % 3)
+    inputs = keras.Input((None,), dtype="int32")
+    sequence, *_ = kl.LSTM(8, return_sequences=True, return_state=True)(kl.Embedding(9, 8)(inputs))
+    keras.Model(inputs, kl.TimeDistributed(kl.Dense(3, "softmax"))(sequence)).save("mine.keras")
+    (trained,) = train(written(epochs=15))
+    assert trained.quality.measures["position_accuracy"] > 0.9
+
+
+def test_the_loss_is_of_the_output_of_a_model_within():
+    inner_inputs = keras.Input((4,))
+    logits = kl.Dense(3)(inner_inputs)
+    inner = keras.Model(inner_inputs, [logits, kl.Softmax()(logits)])
+    inputs = keras.Input((4,))
+    Path("mine.keras").touch()
+    recipe = read_recipe(written())
+    by_logits, by_softmax = (loss_of(recipe, network_of(keras.Model(inputs, inner(inputs)[k]))) for k in (0, 1))
+    assert by_logits.get_config()["from_logits"] is True
+    assert by_softmax == "categorical_crossentropy"
 
 
 @pytest.mark.parametrize(("classes", "activation"), [(3, "softmax"), (3, None), (1, "sigmoid"), (1, None)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -78,7 +79,8 @@ class Wanted:
             raise InputError(f"has no others beside {' and '.join(found.values())}; name some with `calibration`")
         found = trained if of_train else found
         own = self.y or "y_test"
-        trained_y = own.replace("test", "train") if "test" in own else "y_train"
+        trained_y = re.sub(r"(?<![^\W_])test(?![^\W_])", "train", own)
+        trained_y = trained_y if trained_y != own and trained_y in there else "y_train"
         y = (trained_y if of_train else own) if self.labelled else None
         names = [*found.values(), *([y] if y else [])]
         if missing := list(dict.fromkeys(name for name in names if name not in there)):
