@@ -34,6 +34,7 @@ from sweep.engine.sites import Entry, Site
 from sweep.engine.weight_errors import WeightErrors, weight_errors
 from sweep.networks.feeding import Fed
 from sweep.networks.loading import Network, task_of
+from sweep.networks.variables import numbers_of
 from sweep.perturb.base import Array, Transform
 
 KEPT_BACKENDS = 4
@@ -73,7 +74,7 @@ class Evaluator:
     ) -> None:
         self.network = network
         self.sites = tuple(sites)
-        self.weights: list[Array] = [np.array(w) for w in network.model.get_weights()]
+        self.weights: list[Array] = [numbers_of(w) for w in network.model.get_weights()]
         for weight in self.weights:
             weight.flags.writeable = False  # so that what is computed of them can be kept
         self.notes: list[str] = []

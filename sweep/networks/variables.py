@@ -5,6 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+def numbers_of(value: npt.ArrayLike) -> npt.NDArray[Any]:
+    """A copy of a variable's value as transforms take it: float32, where it is floating of whatever precision."""
+    array = np.array(value)
+    return array if array.dtype.kind in "biu" else array.astype(np.float32)
 
 
 @dataclass(frozen=True)

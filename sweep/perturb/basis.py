@@ -50,7 +50,7 @@ def unit(basis: str, weight: Array, variable: Variable) -> Array:
 
 def _unit(basis: str, weight: Array, variable: Variable) -> Array:
     if basis == "weight":
-        return np.abs(weight)
+        return np.asarray(np.abs(weight))
     if basis == "layer_max":
         return np.asarray(np.max(np.abs(weight)), np.float32)
     if basis == "layer_std":

@@ -132,8 +132,12 @@ class Pair(Random):
         """The conductances of g₊ and g₋, float32, and how much weight one unit of conductance is."""
         g_min, g_max = self.ends
         largest = float(np.max(np.abs(weight)))
-        slope = np.float32((g_max - g_min) / largest if largest > 0 else 0)
-        pair = [np.float32(g_min) + slope * np.maximum(side, np.float32(0)) for side in (weight, -weight)]
+        per_weight = (g_max - g_min) / largest if largest > 0 else 0
+        slope = np.float32(per_weight) if per_weight < np.finfo(np.float32).max else np.float64(per_weight)
+        pair = [
+            np.asarray(np.float32(g_min) + slope * np.maximum(side, np.float32(0)), np.float32)
+            for side in (weight, -weight)
+        ]
         return (pair[0], pair[1]), np.float32(largest / (g_max - g_min))
 
     def error(self, target: Array, draw: npt.ArrayLike) -> Array:

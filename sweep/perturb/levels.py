@@ -165,7 +165,7 @@ class PowerOfTwo(Quantizer):
         ends = np.ldexp(1.0, self.highest(weight, variable))
         if not np.any(weight):
             return Resolved(low=0.0, high=0.0, saturated=0.0)
-        high = float(np.max(ends))
+        high = float(np.max(np.where(largest(weight, variable, self.per) > 0, ends, 0)))
         return Resolved(low=-high, high=high, saturated=float(np.mean(np.abs(weight) > 1.5 * ends)))
 
     def highest(self, weight: Array, variable: Variable) -> npt.NDArray[np.int64]:

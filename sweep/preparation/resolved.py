@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from sweep.networks.loading import Network
+from sweep.networks.variables import numbers_of
 from sweep.perturb.base import Array, Transform
 from sweep.perturb.dataflow import DataFlow
 from sweep.perturb.perturbation import shares
@@ -41,7 +42,7 @@ def resolved_table(study: Study, networks: Mapping[str, Network], flow: Flow) ->
     """The table of a study."""
     rows: list[dict[str, Any]] = []
     for label, network in networks.items():
-        weights = [np.asarray(w) for w in network.model.get_weights()]
+        weights = [numbers_of(w) for w in network.model.get_weights()]
         known: dict[tuple[Transform, ...], list[dict[str, Any]]] = {}  # the same on each test set
         for cell in study.cells:
             if cell.model == label:

@@ -15,6 +15,7 @@ from sweep.data.measures import Measure, Outputs
 from sweep.engine.sites import Entry
 from sweep.errors import InputError, StoreError, hint
 from sweep.networks.inspection import has_operations
+from sweep.networks.variables import numbers_of
 from sweep.perturb.base import Array
 from sweep.perturb.perturbation import block_of
 from sweep.preparation.chips import entries, recalibration_of, varied
@@ -53,7 +54,7 @@ class Chip:
         With the statistics that batch normalisation gets anew, where the cell is recalibrated.
         """
         network = self._prepared.networks[self._cell.model]
-        clean = [np.array(weight) for weight in network.model.get_weights()]
+        clean = [numbers_of(weight) for weight in network.model.get_weights()]
         return [np.asarray(entry) for entry in next(self._entries(clean))[: len(clean)]]
 
     def save(self, path: str | Path) -> Path:

@@ -163,7 +163,8 @@ def _figures(
 
     def texts_of(one: Results, cells: pd.DataFrame) -> dict[str, tuple[str, str]]:
         rows = [(str(cell["cell"]), cell) for _, cell in cells[:MOST_CELLS].iterrows()]
-        return {name: (ids[name], _said(cell, run.parameters, labels, one.measure)) for name, cell in rows}
+        known = ((name, cell) for name, cell in rows if name in ids)  # a cell may be void by the first measure alone
+        return {name: (ids[name], _said(cell, run.parameters, labels, one.measure)) for name, cell in known}
 
     texts = texts_of(run, summary)
     chosen = [(p, texts) for p in pictures(trials, summary, run.parameters, labels, run.measure)]
