@@ -6,6 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from sweep.errors import NondeterminismError
+from sweep.storage.schema import result_columns
+
 Ints = npt.NDArray[np.int64]
 
 
@@ -23,3 +26,18 @@ def repeated(cells: pa.ChunkedArray, seeds: pa.ChunkedArray) -> npt.NDArray[np.b
     which, numbers = which[order], numbers[order]
     found[order[1:]] = (which[1:] == which[:-1]) & (numbers[1:] == numbers[:-1])
     return found
+
+
+def once(table: pa.Table, again: npt.NDArray[np.bool_], where: str) -> pa.Table:
+    """Trials, without those that are there `again`.
+
+    Raises NondeterminismError when one of these has another result than before.
+    """
+    results = table.select(result_columns(table.schema)).to_pandas()
+    if (again != results.duplicated()).any():
+        first = results[again & ~results.duplicated()].iloc[0]
+        raise NondeterminismError(
+            f"{where}: {first['cell']} at seed {first['seed']} was evaluated twice, "
+            "with different results; the evaluation is not deterministic"
+        )
+    return table.filter(pa.array(~again))

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -17,14 +16,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sweep.errors import InputError, NondeterminismError, StoreError
+from sweep.errors import InputError, StoreError
 from sweep.storage.disk import MOST_BYTES
 from sweep.storage.drivers import RUNNING
 from sweep.storage.manifest import parse as parse_manifest
 from sweep.storage.manifest import text as manifest_text
-from sweep.storage.order import in_order, repeated
+from sweep.storage.order import in_order, once, repeated
+from sweep.storage.parallel import THREADS, each
 from sweep.storage.paths import Folder
-from sweep.storage.schema import FORMAT, Expected, result_columns, trial_schema
+from sweep.storage.schema import FORMAT, Expected, trial_schema
 from sweep.storage.shards import REMEDY, TRIALS, Shard, check_study, parse, sound, study_of
 from sweep.study.paths import MANIFEST
 from sweep.study.plugins import FOLDER
@@ -35,27 +35,11 @@ DAMAGED = "damaged"
 HIDDEN = "hidden"  # the folder of trials of cells that the study does not have; in the manifest, their cells
 FIGURES = "figures"
 REPORT = "report.html"
-FEW = 16  # files, which are quicker one after the other
-THREADS = 16  # that wait for an object store
 AT_A_TIME = 2  # shards of a disk, which take memory and wait for nothing
 PAUSES = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0)  # s, in which another driver strikes off what it removed
 _OTHER = "other"  # in place of the checksum of a shard of what the study was before, or was about to become
 
 T = TypeVar("T")
-R = TypeVar("R")
-
-
-def each(work: Callable[[T], R], items: Collection[T], threads: int = THREADS) -> Iterator[R]:
-    """As `map`, in threads when there are many, to wait for all at once; after an error nothing more is begun."""
-    if len(items) <= FEW:
-        yield from map(work, items)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            yield from pool.map(work, items)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
 
 
 class Store:
@@ -336,14 +320,7 @@ class Store:
         if columns is not None:
             whole = self.table()
             return None if whole is None else whole.select(columns)
-        results = table.select(result_columns(table.schema)).to_pandas()
-        if (again != results.duplicated()).any():
-            first = results[again & ~results.duplicated()].iloc[0]
-            raise NondeterminismError(
-                f"{self.folder.uri}: {first['cell']} at seed {first['seed']} was evaluated twice, "
-                "with different results; the evaluation is not deterministic"
-            )
-        return table.filter(pa.array(~again))
+        return once(table, again, self.folder.uri)
 
     def each_shard(self, work: Callable[[Shard, pa.Table], T], among: Collection[str] | None = None) -> list[T]:
         """What `work` makes of every shard, in the order of their names, without what a file says of itself.
