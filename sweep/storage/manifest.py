@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
+from sweep.errors import StoreError
 from sweep.storage.schema import FORMAT
+from sweep.study.paths import MANIFEST
 
 LARGEST = 2**63 - 1
 SHARD_NAME = re.compile(r"[A-Za-z0-9_][\w.-]{0,240}\.parquet", re.ASCII)
@@ -41,6 +43,19 @@ def parse(content: bytes) -> dict[str, Any]:
         _require(_is_shard(shard), f"shards[{number}] is no file of trials with rows and checksum")
     for name in manifest.get("replaced", []):
         _require(_is_shard_name(name), f"replaced: {name!r:.80} is no file of trials")
+    return manifest
+
+
+def manifest_of(content: bytes, where: str) -> dict[str, Any]:
+    """The manifest of the run folder that is there; raises StoreError where it is damaged, or of a newer format."""
+    try:
+        manifest = parse(content)
+    except ValueError as error:
+        raise StoreError(
+            f"{where}/{MANIFEST}: is damaged: {error}; move it away, and `sweep run` makes it anew from the shards"
+        ) from None
+    if manifest["format"] > FORMAT:
+        raise StoreError(f"{where}: was written by a newer noisesweep (format {manifest['format']})")
     return manifest
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sweep.errors import NondeterminismError
 from sweep.storage.schema import result_columns
@@ -41,3 +44,10 @@ def once(table: pa.Table, again: npt.NDArray[np.bool_], where: str) -> pa.Table:
             "with different results; the evaluation is not deterministic"
         )
     return table.filter(pa.array(~again))
+
+
+def ordered(table: pa.Table, cells: Sequence[str]) -> pa.Table:
+    """Trials in the order of `cells`, then of seeds."""
+    order = pc.index_in(table["cell"], value_set=pa.array(cells, pa.string())).to_numpy()
+    seeds = table["seed"].to_numpy()
+    return table if in_order(order, seeds) else table.take(np.lexsort((seeds, order)))  # merged files are

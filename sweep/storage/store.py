@@ -11,17 +11,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from sweep.errors import InputError, StoreError
 from sweep.storage.disk import MOST_BYTES
 from sweep.storage.drivers import RUNNING
-from sweep.storage.manifest import parse as parse_manifest
+from sweep.storage.manifest import manifest_of
 from sweep.storage.manifest import text as manifest_text
-from sweep.storage.order import in_order, once, repeated
+from sweep.storage.order import once, ordered, repeated
 from sweep.storage.parallel import THREADS, each
 from sweep.storage.paths import Folder
 from sweep.storage.schema import FORMAT, Expected, trial_schema
@@ -86,15 +84,7 @@ class Store:
         if content is None:
             self._begun = self._begun or 0
             return
-        try:
-            manifest = parse_manifest(content)
-        except ValueError as error:
-            raise StoreError(
-                f"{self.folder.uri}/{MANIFEST}: is damaged: {error}; move it away, and `sweep run` makes it anew from "
-                "the shards"
-            ) from None
-        if manifest["format"] > FORMAT:
-            raise StoreError(f"{self.folder.uri}: was written by a newer noisesweep (format {manifest['format']})")
+        manifest = manifest_of(content, self.folder.uri)
         mine = self.manifest.get("study_digest")
         if mine and manifest.get("study_digest") != mine:
             raise StoreError(f"{self.folder.uri}: has become another study's meanwhile; open it, or run yours, again")
@@ -352,11 +342,7 @@ class Store:
         table = self.table()
         if table is None:
             return pd.DataFrame()
-        order = pc.index_in(table["cell"], value_set=pa.array(cells, pa.string())).to_numpy()
-        seeds = table["seed"].to_numpy()
-        if not in_order(order, seeds):  # merged files are
-            table = table.take(np.lexsort((seeds, order)))
-        frame: pd.DataFrame = table.to_pandas()
+        frame: pd.DataFrame = ordered(table, cells).to_pandas()
         whole = [f.name for f in table.schema if f.nullable and f.type == pa.int64()]
         whole += [f.name for f in table.schema if f.nullable and f.type == pa.int32()]
         frame = frame.astype(dict.fromkeys(whole, "Int64"))  # else NumPy makes 8.0 of 8 bits where some are missing
