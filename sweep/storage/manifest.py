@@ -41,8 +41,9 @@ def parse(content: bytes) -> dict[str, Any]:
         _require(key not in manifest or sound(manifest[key]), f"{key} is not what it should be")
     for number, shard in enumerate(manifest["shards"]):
         _require(_is_shard(shard), f"shards[{number}] is no file of trials with rows and checksum")
-    for name in manifest.get("replaced", []):
-        _require(_is_shard_name(name), f"replaced: {name!r:.80} is no file of trials")
+    for key in ("replaced", "doomed"):
+        for name in manifest.get(key, []):
+            _require(_is_shard_name(name), f"{key}: {name!r:.80} is no file of trials")
     return manifest
 
 
@@ -186,6 +187,7 @@ _PARTS: dict[str, Callable[[Any], bool]] = {
     ),
     "shards": _is(list),
     "replaced": _is(list),
+    "doomed": _is(list),
     "hidden": lambda cells: isinstance(cells, dict) and all(map(_is_hidden, cells.values())),
     "others": lambda digests: isinstance(digests, list) and all(map(_is_digest, digests)),
 }

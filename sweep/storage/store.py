@@ -23,7 +23,7 @@ from sweep.storage.order import once, ordered, repeated
 from sweep.storage.parallel import THREADS, each
 from sweep.storage.paths import Folder
 from sweep.storage.schema import FORMAT, Expected, trial_schema
-from sweep.storage.shards import REMEDY, TRIALS, Shard, check_study, parse, sound, study_of
+from sweep.storage.shards import REMEDY, TRIALS, Shard, check_study, parse, unlisted
 from sweep.study.paths import MANIFEST
 from sweep.study.plugins import FOLDER
 from sweep.study.study import Study
@@ -35,7 +35,6 @@ FIGURES = "figures"
 REPORT = "report.html"
 AT_A_TIME = 2  # shards of a disk, which take memory and wait for nothing
 PAUSES = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0)  # s, in which another driver strikes off what it removed
-_OTHER = "other"  # in place of the checksum of a shard of what the study was before, or was about to become
 
 T = TypeVar("T")
 
@@ -136,40 +135,58 @@ class Store:
         """Count a shard as committed; `save` makes it last."""
         self.shards[shard.name] = self._new[shard.name] = shard
 
-    def adopt(self, study_digest: str, columns: Mapping[str, type]) -> int:
-        """Take in shards that no manifest lists; returns how many. Those of what the study was before are removed."""
+    def adopt(self, study_digest: str, columns: Mapping[str, type], clear: bool = True) -> int:
+        """Take in shards that no manifest lists; returns how many.
+
+        Those of what the study was before, or was about to become, are removed, or left where not to be `clear`ed.
+        """
         self.load()
-        adopted = 0
+        adopted, others = 0, {}
         names = self._unlisted()
         schema = trial_schema(columns) if self._expected is None else self._expected.schema
-        for name, (table, sha256) in zip(
+        for name, (table, said) in zip(
             names, each(partial(self._unlisted_table, study_digest=study_digest), names), strict=True
         ):
             if table is None:
-                if sha256 == _OTHER:
-                    self.folder.remove(f"{TRIALS}/{name}")
+                others |= {name: said} if said else {}
                 continue
             if not table.schema.equals(schema):
                 raise StoreError(f"{self.folder.uri}/{TRIALS}/{name}: has other columns than this study; move it away")
-            self.add(Shard(name, table.num_rows, sha256))
+            self.add(Shard(name, table.num_rows, said))
             adopted += 1
+        if others and clear:
+            self._remove(others)
         return adopted
 
+    def _remove(self, others: Mapping[str, str]) -> None:
+        """Remove shards of other studies, whose digests are given by name.
+
+        Another driver may be about to make the run that of such a study, with these very shards. So the manifest says
+        first that they are doomed: `become` either is written before, and they stay, or sees it, and lists others.
+        """
+
+        def change() -> None:
+            of = self.manifest.get("others", [])
+            doomed = {name for name, study in others.items() if study in of and name not in self.shards}
+            self.manifest["doomed"] = sorted({*self.manifest.get("doomed", []), *doomed})
+
+        self._update(change)
+        self.clean()
+
     def _unlisted(self) -> list[str]:
-        known = {*self.shards, *self.manifest.get("replaced", [])}
+        known = {*self.shards, *self.manifest.get("replaced", []), *self.manifest.get("doomed", [])}
         return [name for name in self.folder.names(TRIALS) if name.endswith(".parquet") and name not in known]
 
     def _unlisted_table(self, name: str, study_digest: str) -> tuple[pa.Table | None, str]:
-        """A shard's content and checksum; no content when another driver has removed it, or the study was another."""
+        """A shard's content and checksum.
+
+        No content when another driver has removed it, or the study was another, whose digest is given then.
+        """
         content = self.folder.read(f"{TRIALS}/{name}")
         if content is None:
             return None, ""
-        path = f"{self.folder.uri}/{TRIALS}/{name}"
-        if self.manifest.get("others") and study_of(parse(content, path)) in self.manifest["others"]:
-            return None, _OTHER
-        table = sound(content, path, self._expected)
-        check_study(table, study_digest, path)
-        return table, hashlib.sha256(content).hexdigest()
+        others = self.manifest.get("others", [])
+        return unlisted(content, f"{self.folder.uri}/{TRIALS}/{name}", study_digest, others, self._expected)
 
     def replace(self, old: Collection[str], new: Iterable[Shard]) -> bool:
         """List new shards, which hold the same trials, instead of old ones.
@@ -195,28 +212,41 @@ class Store:
             self._begun = self.manifest["generation"]  # no other has replaced anything of what is added from now on
         return done
 
-    def become(self, old: Collection[str], new: Iterable[Shard], **entries: Any) -> bool:
+    def announce(self, study_digest: str) -> None:
+        """Say of what study the run may become that: until it has, shards of it are passed over, and removed."""
+
+        def change() -> None:
+            others = {*self.manifest.get("others", []), study_digest}
+            self.manifest["others"] = sorted(others - {self.manifest["study_digest"]})
+
+        self._update(change)
+
+    def become(self, old: Collection[str], new: Iterable[Shard], study_digest: str, **entries: Any) -> bool:
         """Make the run that of another study, as `entries` say, whose trials are in new shards.
 
-        `clean` then removes the old ones. False, and nothing changed, where others are listed by now.
+        These have names that no others had nor will have. `clean` then removes the old ones. False, and nothing
+        changed, where others than the old ones are listed by now, or one of the new ones is not there, or not for long.
         """
         shards = {shard.name: shard for shard in new}
-        done = False
+        done = all(each(self._is_there, shards.values()))
 
         def change() -> None:
             nonlocal done
-            done = self.shards.keys() == set(old)
+            going = {*self.manifest.get("doomed", []), *self.manifest.get("replaced", [])}
+            done = self.shards.keys() == set(old) and shards.keys() <= {*self.folder.names(TRIALS)} - going
             if done:
-                self.manifest |= entries
+                others = {*self.manifest.get("others", []), self.manifest["study_digest"]} - {study_digest}
+                self.manifest |= {**entries, "study_digest": study_digest, "others": sorted(others)}
                 self.manifest["generation"] = self.manifest.get("generation", 0) + 1
                 self.manifest["replaced"] = sorted({*self.manifest.get("replaced", []), *old} - shards.keys())
                 self.shards = shards
 
-        self._update(change)
+        if done:
+            self._update(change)
         return done
 
     def clean(self) -> None:
-        """Remove the shards that others have replaced.
+        """Remove the shards that others have replaced, and those that are doomed.
 
         A store has no locks: before one is removed here, another driver may have removed it too, and a third have
         committed and listed its trials again. It is struck off then, because the file that replaced it holds them.
@@ -228,13 +258,13 @@ class Store:
             nonlocal alone
             alone = self.manifest.get("generation", 0) == self._begun
             self.shards = {n: s for n, s in self.shards.items() if n not in removed or self._is_there(s)}
-            replaced = self.manifest.pop("replaced", [])
-            list(each(self.folder.remove, [f"{TRIALS}/{name}" for name in replaced]))
-            removed.update(replaced)
+            gone = {*self.manifest.pop("replaced", []), *self.manifest.pop("doomed", [])}
+            list(each(self.folder.remove, [f"{TRIALS}/{name}" for name in sorted(gone)]))
+            removed.update(gone)
             self.manifest["generation"] = self.manifest.get("generation", 0) + 1  # others look for what they added
             self.manifest["cleaned"] = uuid.uuid4().hex  # or another's equal text would pass for what is written here
 
-        if self.manifest.get("replaced"):
+        if self.manifest.get("replaced") or self.manifest.get("doomed"):
             self._update(change)
             if alone:
                 self._begun = self.manifest["generation"]

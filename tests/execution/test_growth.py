@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import keras
@@ -10,10 +11,14 @@ import pandas as pd
 import pytest
 
 import sweep
+from sweep.api import prepared_of
 from sweep.errors import InputError, StoreError
+from sweep.execution.resume import open_store
 from sweep.execution.runner import InlineRunner
 from sweep.reporting.run import Run
+from sweep.storage.paths import Folder
 from sweep.storage.schema import PROVENANCE
+from sweep.storage.store import Store
 from tests.edits import edit
 from tests.few import one_in
 
@@ -162,10 +167,54 @@ def test_hidden_trials_that_are_damaged_are_told(place: Path):
         run()
 
 
+@pytest.mark.parametrize("another", ["grows", "clears", "clears late"])
+def test_another_driver_in_the_middle_of_growth_takes_nothing_away(
+    place: Path, monkeypatch: pytest.MonkeyPatch, another: str
+):
+    """One of the same grown study, or of the old one, which meets files of what the run is about to become."""
+    before = len(run(seeds=2).trials())
+    old = prepared_of("study.toml", 2, None, False, False)
+    clearing = open_store(old, "run").store
+    edit(LEVELS, "[0, 0.1, 0.2, 0.3]")
+    new = prepared_of("study.toml", 2, None, False, False)
+    first, second = open_store(new, "run"), open_store(new, "run")
+    become, names, pending = Store.become, Folder.names, [True]
+
+    def slow(store: Store, *what, **entries) -> bool:
+        if store is not first.store or not pending:
+            return become(store, *what, **entries)
+        pending.clear()
+        done: list[bool] = []
+
+        def overtaken(folder: Folder, under: str) -> list[str]:
+            found = names(folder, under)
+            if folder is clearing.folder and not done:
+                done.append(become(store, *what, **entries))
+            return found
+
+        with monkeypatch.context() as patch, suppress(StoreError):
+            if another == "grows":
+                second.growth.apply(second.store)
+            elif another == "clears late":
+                patch.setattr(Folder, "names", overtaken)
+                clearing.adopt(old.digest, old.study.columns)
+            else:
+                clearing.adopt(old.digest, old.study.columns)
+        return done[0] if done else become(store, *what, **entries)
+
+    monkeypatch.setattr(Store, "become", slow)
+    with suppress(StoreError) if another == "grows" else nullcontext():
+        first.growth.apply(first.store)
+    assert not pending
+    found = Store.open("run")
+    assert found.manifest["study_digest"] == new.digest
+    assert len(found.trials([cell.id for cell in new.study.cells])) == before
+    assert_as_made_at_once(run(seeds=2), seeds=2)
+
+
 @pytest.mark.parametrize("at", one_in(3, ["hide", "become", "study"]))
 def test_growth_that_is_killed_loses_nothing(place: Path, monkeypatch: pytest.MonkeyPatch, computed, at: str):
     from sweep.execution import driver, growth
-    from sweep.storage.store import Store
 
     run()
     edit(LEVELS, "[0, 0.1, 0.2]")
