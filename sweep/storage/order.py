@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -46,8 +47,14 @@ def once(table: pa.Table, again: npt.NDArray[np.bool_], where: str) -> pa.Table:
     return table.filter(pa.array(~again))
 
 
-def ordered(table: pa.Table, cells: Sequence[str]) -> pa.Table:
-    """Trials in the order of `cells`, then of seeds."""
+def frame_of(table: pa.Table, cells: Sequence[str]) -> pd.DataFrame:
+    """Trials in the order of `cells`, then of seeds, as a reader gets them."""
     order = pc.index_in(table["cell"], value_set=pa.array(cells, pa.string())).to_numpy()
     seeds = table["seed"].to_numpy()
-    return table if in_order(order, seeds) else table.take(np.lexsort((seeds, order)))  # merged files are
+    if not in_order(order, seeds):  # merged files are
+        table = table.take(np.lexsort((seeds, order)))
+    frame: pd.DataFrame = table.to_pandas()
+    whole = [f.name for f in table.schema if f.nullable and f.type == pa.int64()]
+    whole += [f.name for f in table.schema if f.nullable and f.type == pa.int32()]
+    frame = frame.astype(dict.fromkeys(whole, "Int64"))  # else NumPy makes 8.0 of 8 bits where some are missing
+    return frame.reset_index(drop=True)

@@ -19,7 +19,7 @@ from sweep.storage.disk import MOST_BYTES
 from sweep.storage.drivers import RUNNING
 from sweep.storage.manifest import manifest_of
 from sweep.storage.manifest import text as manifest_text
-from sweep.storage.order import once, ordered, repeated
+from sweep.storage.order import frame_of, once, repeated
 from sweep.storage.parallel import THREADS, each
 from sweep.storage.paths import Folder
 from sweep.storage.schema import FORMAT, Expected, trial_schema
@@ -372,11 +372,7 @@ class Store:
         table = self.table()
         if table is None:
             return pd.DataFrame()
-        frame: pd.DataFrame = ordered(table, cells).to_pandas()
-        whole = [f.name for f in table.schema if f.nullable and f.type == pa.int64()]
-        whole += [f.name for f in table.schema if f.nullable and f.type == pa.int32()]
-        frame = frame.astype(dict.fromkeys(whole, "Int64"))  # else NumPy makes 8.0 of 8 bits where some are missing
-        return frame.reset_index(drop=True)
+        return frame_of(table, cells)
 
     def read(self, shard: Shard, study_digest: str | None = None) -> pa.Table:
         """The trials of a shard; raises StoreError when it is not what was committed."""
