@@ -59,6 +59,7 @@ class Store:
         self._new: dict[str, Shard] = {}  # not yet listed
         self._begun: int | None = None  # the generation of the manifest that was found first
         self._expected: Expected | None = None
+        self._either: tuple[str, ...] = ()  # while the run becomes that of another study, the digests of both
 
     @classmethod
     def open(cls, place: str | Path) -> Store:
@@ -85,7 +86,7 @@ class Store:
             return
         manifest = manifest_of(content, self.folder.uri)
         mine = self.manifest.get("study_digest")
-        if mine and manifest.get("study_digest") != mine:
+        if mine and manifest.get("study_digest") not in (self._either or (mine,)):
             raise StoreError(f"{self.folder.uri}: has become another study's meanwhile; open it, or run yours, again")
         listed = {s["name"]: Shard(**s) for s in manifest["shards"]}
         replaced = manifest.get("replaced", [])
@@ -228,21 +229,31 @@ class Store:
         changed, where others than the old ones are listed by now, or one of the new ones is not there, or not for long.
         """
         shards = {shard.name: shard for shard in new}
-        done = all(each(self._is_there, shards.values()))
+        done, signed = all(each(self._is_there, shards.values())), uuid.uuid4().hex
 
         def change() -> None:
             nonlocal done
+            done = self.manifest.get("grown") == signed
+            if done:  # a store's reply was lost, and others have written since
+                self.shards = {name: shard for name, shard in self.shards.items() if name not in self._new}
+                return
+            if self.manifest["study_digest"] == study_digest:
+                raise StoreError(f"{self.folder.uri}: another driver has made it this study's; run yours again")
             going = {*self.manifest.get("doomed", []), *self.manifest.get("replaced", [])}
             done = self.shards.keys() == set(old) and shards.keys() <= {*self.folder.names(TRIALS)} - going
             if done:
                 others = {*self.manifest.get("others", []), self.manifest["study_digest"]} - {study_digest}
-                self.manifest |= {**entries, "study_digest": study_digest, "others": sorted(others)}
+                self.manifest |= {**entries, "study_digest": study_digest, "others": sorted(others), "grown": signed}
                 self.manifest["generation"] = self.manifest.get("generation", 0) + 1
                 self.manifest["replaced"] = sorted({*self.manifest.get("replaced", []), *old} - shards.keys())
                 self.shards = shards
 
         if done:
-            self._update(change)
+            self._either = (self.manifest["study_digest"], study_digest)
+            try:
+                self._update(change)
+            finally:
+                self._either = ()
         return done
 
     def clean(self) -> None:
