@@ -132,6 +132,11 @@ class Store:
         self.folder.update(MANIFEST, changed)
         self._new = {}
 
+    def _sign(self) -> None:
+        """Others look for what they added then, and none of theirs passes for what is written here."""
+        self.manifest["generation"] = self.manifest.get("generation", 0) + 1
+        self.manifest["signed"] = uuid.uuid4().hex
+
     def add(self, shard: Shard) -> None:
         """Count a shard as committed; `save` makes it last."""
         self.shards[shard.name] = self._new[shard.name] = shard
@@ -202,9 +207,10 @@ class Store:
             alone = self.manifest.get("generation", 0) == self._begun
             replaced = set(self.manifest.get("replaced", []))
             done = self.shards.keys() >= set(old) and not replaced & shards.keys()
+            done = done and (alone or all(map(self._is_there, shards.values())))  # or merged further, and removed
             if done:
                 kept = {name: shard for name, shard in self.shards.items() if name not in old}
-                self.manifest["generation"] = self.manifest.get("generation", 0) + 1
+                self._sign()
                 self.manifest["replaced"] = sorted(replaced | (set(old) - shards.keys()))
                 self.shards = kept | shards
 
@@ -244,7 +250,7 @@ class Store:
             if done:
                 others = {*self.manifest.get("others", []), self.manifest["study_digest"]} - {study_digest}
                 self.manifest |= {**entries, "study_digest": study_digest, "others": sorted(others), "grown": signed}
-                self.manifest["generation"] = self.manifest.get("generation", 0) + 1
+                self._sign()
                 self.manifest["replaced"] = sorted({*self.manifest.get("replaced", []), *old} - shards.keys())
                 self.shards = shards
 
@@ -272,8 +278,7 @@ class Store:
             gone = {*self.manifest.pop("replaced", []), *self.manifest.pop("doomed", [])}
             list(each(self.folder.remove, [f"{TRIALS}/{name}" for name in sorted(gone)]))
             removed.update(gone)
-            self.manifest["generation"] = self.manifest.get("generation", 0) + 1  # others look for what they added
-            self.manifest["cleaned"] = uuid.uuid4().hex  # or another's equal text would pass for what is written here
+            self._sign()
 
         if self.manifest.get("replaced") or self.manifest.get("doomed"):
             self._update(change)
@@ -328,7 +333,7 @@ class Store:
 
         def change() -> None:
             self.shards = {name: shard for name, shard in self.shards.items() if name not in gone}
-            self.manifest["generation"] = self.manifest.get("generation", 0) + 1
+            self._sign()
             self.manifest.pop("replaced", None)
 
         self._update(change)
