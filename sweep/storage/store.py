@@ -64,7 +64,8 @@ class Store(Listing):
         Those of what the study was before, or was about to become, are removed, or left where not to be `clear`ed.
         """
         self.load()
-        adopted, others = 0, {}
+        adopted = 0
+        others: dict[str, str] = {}
         names = self._unlisted()
         schema = trial_schema(columns) if self._expected is None else self._expected.schema
         for name, (table, said) in zip(
