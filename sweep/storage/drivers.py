@@ -203,10 +203,11 @@ def ask_to_stop(folder: Folder) -> list[Driver]:
 
 def forget(folder: Folder) -> None:
     """Remove what drivers have left that were killed long ago."""
+    left = [match for match in map(_FILE.fullmatch, folder.names(RUNNING)) if match]  # one that begins now is not there
     living = {heard.driver.id for heard in Ear(folder).drivers() if heard.silence <= FORGOTTEN}
-    for name in folder.names(RUNNING):
-        if (match := _FILE.fullmatch(name)) and match[1] not in living:
-            folder.remove(f"{RUNNING}/{name}")
+    for match in left:
+        if match[1] not in living:
+            folder.remove(f"{RUNNING}/{match[0]}")
 
 
 def remove(folder: Folder, identity: str) -> None:

@@ -203,3 +203,21 @@ def test_a_driver_writes_nothing_that_readers_refuse():
     )
     found = parse(odd.content(), ID)
     assert (found.state, len(found.by_node), found.by_node[0].host) == ("a b", MOST_NODES, "n 0")
+
+
+def test_a_driver_that_begins_meanwhile_is_not_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Its file, and the request that it is to stop, come between the two looks of another that begins."""
+    folder, names, looks = Folder.at(tmp_path), Folder.names, []
+    drivers.write(folder, replace(MINE, id="f" * 16))
+
+    def between(at: Folder, under: str) -> list[str]:
+        looks.append(under)
+        if len(looks) == 2:
+            drivers.write(folder, MINE)
+            drivers.ask_to_stop(folder)
+        return names(at, under)
+
+    monkeypatch.setattr(Folder, "names", between)
+    drivers.forget(folder)
+    assert len(looks) >= 2
+    assert drivers.write(folder, MINE), "it is asked to stop"
