@@ -444,6 +444,15 @@ def test_addresses_that_are_refused_are_not_repeated(uri: str, said: str):
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("rest", ["bucket with space/x", "[x/y", "a:b/c"])
+@pytest.mark.parametrize("kind", ["s3", "gs", "az"])
+def test_what_is_no_address_is_one_line(s3: Standin, kind: str, rest: str):
+    with pytest.raises(InputError) as caught:
+        Folder.at(f"{kind}://{rest}").read("manifest.json")
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(f"{kind}://{rest}: is no folder that can be used: it is no address: ")
+
+
 def test_without_the_library(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "obstore", None)
     monkeypatch.delitem(sys.modules, "sweep.storage.objects", raising=False)
