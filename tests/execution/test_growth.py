@@ -3,6 +3,7 @@
 import json
 import shutil
 from contextlib import nullcontext, suppress
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -11,10 +12,11 @@ import pandas as pd
 import pytest
 
 import sweep
-from sweep.api import prepared_of
+from sweep.api import prepared_of, status
 from sweep.errors import InputError, StoreError
 from sweep.execution.resume import open_store
 from sweep.execution.runner import InlineRunner
+from sweep.execution.verify import verify
 from sweep.reporting.run import Run
 from sweep.storage.paths import Folder
 from sweep.storage.schema import PROVENANCE
@@ -165,6 +167,55 @@ def test_hidden_trials_that_are_damaged_are_told(place: Path):
     edit("[0, 0.1]", LEVELS)
     with pytest.raises(StoreError, match="hidden"):
         run()
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["grown", "fresh"])
+def test_a_driver_that_is_refused_has_written_nothing(place: Path, monkeypatch: pytest.MonkeyPatch, there: bool):
+    """While it waits for its workers, another makes the run that of another study, or begins one."""
+    text = Path("study.toml").read_text()
+    Path("more.toml").write_text(text.replace(LEVELS, "[0, 0.1, 0.2, 0.3]"))
+    if there:
+        run(seeds=2)
+    gather, pending = InlineRunner.gather, [True]
+
+    def slow(runner, tell) -> None:
+        if pending and pending.pop():
+            sweep.run("more.toml", "run", runner="inline")
+        return gather(runner, tell)
+
+    monkeypatch.setattr(InlineRunner, "gather", slow)
+    with pytest.raises(StoreError, match="another study"):
+        run()
+    assert not pending
+    assert "net/gaussian/scale=0.2" in set(sweep.open_run("run").trials()["cell"])
+    assert verify("run", sample=0).sound
+
+
+@pytest.mark.parametrize("levels", one_in(2, ["[0, 0.1, 0.4]", "[0.1, 0.4]"]))
+def test_a_run_that_is_killed_before_its_study_is_written_says_so(
+    place: Path, monkeypatch: pytest.MonkeyPatch, levels: str
+):
+    """Repair would set all aside."""
+    run()
+    edit(LEVELS, levels)
+    write = Folder.write
+
+    def killed(folder: Folder, name: str, content: bytes) -> None:
+        if name == "study.toml":
+            raise OSError("killed")
+        write(folder, name, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "write", killed)
+        with pytest.raises(OSError, match="killed"):
+            run()
+    before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
+    mends = "it is not the study of this run; `sweep run` with the one that was begun here last mends that"
+    for attempt in (sweep.open_run, verify, partial(verify, repair=True), status):
+        with pytest.raises(StoreError, match=mends):
+            attempt("run")
+    assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == before
+    assert_as_made_at_once(run())
 
 
 @pytest.mark.parametrize("another", ["grows", "clears", "clears late"])
