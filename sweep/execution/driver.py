@@ -254,6 +254,7 @@ class _Sweep:
             versions={"python": platform.python_version(), "noisesweep": VERSION},
             **clock,
         )
+        self._job = replace(self._job, run=store.manifest["run"])
         for name, digest in kept.items():
             store.folder.write(f"{FOLDER}/{name}", content[digest])
         store.folder.write(STUDY, study.to_toml().encode())

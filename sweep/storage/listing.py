@@ -71,13 +71,17 @@ class Listing:
         return content is not None and hashlib.sha256(content).hexdigest() == shard.sha256
 
     def save(self, **entries: Any) -> None:
-        """Write the manifest, with `entries` added to it; raises StoreError when it is another study's by now."""
+        """Write the manifest, with `entries` added to it; raises StoreError when it is another study's by now.
+
+        With the study goes what the run is known by, whoever asks where: a name drawn by lot, by the first.
+        """
+        drawn = uuid.uuid4().hex
 
         def change() -> None:
             mine = entries.get("study_digest")
             if mine and self.manifest.get("study_digest", mine) != mine:
                 raise StoreError(f"{self.folder.uri}: another study was begun here at the same time")
-            self.manifest |= entries
+            self.manifest |= {"run": self.manifest.get("run", drawn), **entries} if mine else entries
 
         self._update(change)
 

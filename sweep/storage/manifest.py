@@ -173,6 +173,7 @@ _PARTS: dict[str, Callable[[Any], bool]] = {
     "generation": is_whole,
     "name": _is(str),
     "study_digest": _is(str),
+    "run": _is(str),
     "started": _is(str, type(None)),
     "finished": _is(str, type(None)),
     "wall_seconds": is_amount,
