@@ -26,7 +26,7 @@ from sweep.storage.paths import Folder
 from sweep.storage.schema import Expected, rows_of
 from sweep.storage.shards import Shard, commit, sound
 from sweep.storage.store import HIDDEN, Store
-from sweep.storage.surveys import keep_survey, read_survey
+from sweep.storage.surveys import Survey, drop_survey, keep_survey, read_survey
 from sweep.study.family import Cell, subject
 from sweep.study.sets import key_of
 from sweep.study.study import CODE, Study, digest
@@ -78,15 +78,29 @@ class Growth:
             tables.append(found)
         return pa.concat_tables(tables) if tables else None
 
+    @property
+    def _stale(self) -> tuple[set[str], set[str]]:
+        """Cells and subjects of which a run folder may know what is of others: such as have had their names before."""
+        cells = {*self.new} - self.back.keys() | {*self.renamed.cells.values()}
+        known = {cell.subject for cell in self.study.cells if cell.id not in cells}
+        return cells, {cell.subject for cell in self.study.cells} - known
+
+    def survey(self, folder: Folder, images: Mapping[str, int]) -> Survey:
+        """What a run folder knows of the images of the study now; `images` are the sizes of each cell's test set."""
+        cells, subjects = self._stale
+        found = read_survey(folder, {cell: size for cell, size in images.items() if cell not in cells})
+        return self.renamed.survey(found.without(cells, subjects))
+
     def apply(self, store: Store, **entries: Any) -> None:
         """Make the run that of the study now, in one step: a run that is killed before has its old study.
 
         `entries` go into the manifest beside those that say of what study it is.
         """
         now, before = digest(self.identity), store.manifest["study_digest"]
+        store.announce(now)
+        drop_survey(store.folder, *self._stale)
         if self.renamed.cells and (known := read_survey(store.folder, {})).pilots:
             keep_survey(store.folder, self.renamed.survey(known), {})
-        store.announce(now)
         for _ in range(TRIES):  # another driver may have committed meanwhile
             store.adopt(before, self.before.columns, clear=False)  # what else is there, another driver may need
             store.clean()

@@ -322,3 +322,26 @@ def test_means_of_new_levels_have_their_own_survey(place: Path, monkeypatch: pyt
     for cell in before.index:
         assert after.loc[cell, "order"].tolist() == before.loc[cell, "order"].tolist()
     assert_as_made_at_once(grown)
+
+
+def test_a_test_set_that_comes_back_with_other_images_is_surveyed_anew(place: Path):
+    """Under a name that the run has known."""
+    with np.load("data.npz") as data:
+        images, labels = np.tile(data["x_test"], (8, 1, 1)), np.tile(data["y_test"], 8)
+    np.savez("data.npz", x_test=images, y_test=labels)
+    np.savez("two.npz", x_test=images[40:], y_test=labels[40:])
+    edit('dataset = "data.npz"', 'dataset = ["data.npz", "two.npz"]')
+    edit("seeds = 6", 'seeds = 6\nimages = "sampled"')
+    run()
+    before = pd.read_parquet("run/survey.parquet").set_index("cell")
+    edit(', "two.npz"]', "]")
+    run()
+    np.savez("two.npz", x_test=images[60:], y_test=labels[60:])
+    edit('"data.npz"]', '"data.npz", "two.npz"]')
+    grown = run()
+    after = pd.read_parquet("run/survey.parquet").set_index("cell")
+    assert {len(order) for order in after["order"]} == {len(images), len(images) - 60}
+    for cell in before.index:
+        if "two" not in cell:
+            assert after.loc[cell, "order"].tolist() == before.loc[cell, "order"].tolist()
+    assert_as_made_at_once(grown)
