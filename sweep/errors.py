@@ -55,6 +55,10 @@ class StoreError(SweepError):
     """A run folder cannot be read, or holds something that it should not."""
 
 
+class OtherStudyError(StoreError):
+    """The study that a run folder keeps is not the one that its manifest is of: whoever began it was killed."""
+
+
 class NondeterminismError(StoreError):
     """The same trials gave other results than before; nothing else of the run can be trusted until it is known why."""
 

@@ -241,13 +241,10 @@ class _Sweep:
         study, store = self._prepared.study, self._store
         if self._growth:
             self._growth.apply(store, chance=self._prepared.chance)
-        store.folder.write(STUDY, study.to_toml().encode())
         kept = {kept_name(*item): item[1] for item in study.plugin_digests.items()}
         kept |= {kept_code(*item): item[1] for item in study.code_digests.items()}
         content = {s.digest: s.content for s in [*self._job.plugins, *scripts_of(study.code_digests.values())]}
-        for name, digest in kept.items():
-            store.folder.write(f"{FOLDER}/{name}", content[digest])
-        store.save(
+        store.save(  # first: a driver that is refused has written nothing
             name=study.name,
             ops=described(study),
             **({"measures": said} if (said := described_measures(study)) else {}),
@@ -257,6 +254,10 @@ class _Sweep:
             versions={"python": platform.python_version(), "noisesweep": VERSION},
             **clock,
         )
+        self._job = replace(self._job, run=store.manifest["run"])
+        for name, digest in kept.items():
+            store.folder.write(f"{FOLDER}/{name}", content[digest])
+        store.folder.write(STUDY, study.to_toml().encode())
 
     def _start(self, progress: Progress) -> None:
         runner, prepared = self._runner, self._prepared

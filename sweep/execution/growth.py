@@ -7,6 +7,7 @@ more.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,11 +26,12 @@ from sweep.storage.paths import Folder
 from sweep.storage.schema import Expected, rows_of
 from sweep.storage.shards import Shard, commit, sound
 from sweep.storage.store import HIDDEN, Store
-from sweep.storage.surveys import keep_survey, read_survey
+from sweep.storage.surveys import Survey, drop_survey, keep_survey, read_survey
 from sweep.study.family import Cell, subject
 from sweep.study.sets import key_of
 from sweep.study.study import CODE, Study, digest
 
+TRIES = 30  # where others commit meanwhile
 _FILES, _MODEL = FILES, "model "
 
 
@@ -76,19 +78,31 @@ class Growth:
             tables.append(found)
         return pa.concat_tables(tables) if tables else None
 
+    @property
+    def _stale(self) -> tuple[set[str], set[str]]:
+        """Cells and subjects of which a run folder may know what is of others: such as have had their names before."""
+        cells = {*self.new} - self.back.keys() | {*self.renamed.cells.values()}
+        known = {cell.subject for cell in self.study.cells if cell.id not in cells}
+        return cells, {cell.subject for cell in self.study.cells} - known
+
+    def survey(self, folder: Folder, images: Mapping[str, int]) -> Survey:
+        """What a run folder knows of the images of the study now; `images` are the sizes of each cell's test set."""
+        cells, subjects = self._stale
+        found = read_survey(folder, {cell: size for cell, size in images.items() if cell not in cells})
+        return self.renamed.survey(found.without(cells, subjects))
+
     def apply(self, store: Store, **entries: Any) -> None:
         """Make the run that of the study now, in one step: a run that is killed before has its old study.
 
         `entries` go into the manifest beside those that say of what study it is.
         """
         now, before = digest(self.identity), store.manifest["study_digest"]
-        others = {*store.manifest.get("others", [])}
+        store.announce(now)
+        drop_survey(store.folder, *self._stale)
         if self.renamed.cells and (known := read_survey(store.folder, {})).pilots:
             keep_survey(store.folder, self.renamed.survey(known), {})
-        store.save(others=sorted({*others, now} - {before}))  # whose shards are of no use if this is interrupted
-        done = False
-        while not done:  # another driver may have committed meanwhile
-            store.adopt(before, self.before.columns)
+        for _ in range(TRIES):  # another driver may have committed meanwhile
+            store.adopt(before, self.before.columns, clear=False)  # what else is there, another driver may need
             store.clean()
             table, old = store.table(), set(store.shards)
             stay = [cell.id for cell in self.study.cells]
@@ -103,9 +117,14 @@ class Growth:
             rows = pa.concat_tables(tables) if tables else None
             new = [] if rows is None else self._commit(store, rows, now)
             hidden = {cell: said for cell, said in hidden.items() if cell not in self.back}
-            said = {"identity": dict(self.identity), "study_digest": now, "ops": described(self.study), HIDDEN: hidden}
-            said["others"] = sorted({*others, before} - {now})
-            done = store.become(old, new, **{**entries, **said})
+            said = {"identity": dict(self.identity), "ops": described(self.study), HIDDEN: hidden}
+            if store.become(old, new, now, **{**entries, **said}):
+                break
+        else:
+            raise StoreError(
+                f"{store.folder.uri}: others kept committing trials of the study before, {TRIES} times; "
+                "stop them, with `sweep cancel`, and run this again"
+            )
         store.clean()
         store.expect(self.study)
 
@@ -114,8 +133,11 @@ class Growth:
         return [cells[cell] for cell in ids]
 
     def _commit(self, store: Store, rows: pa.Table, now: str) -> list[Shard]:
+        """Files with names of their own: what another driver removes, late, is never what is listed here."""
         named = parts(rows, now, [cell.id for cell in self.study.cells])
-        return [commit(store.folder, part, now, name) for name, part in named.items()]
+        own = uuid.uuid4().hex
+        files = enumerate(named.values())
+        return [commit(store.folder, part, now, f"grown-{n:03d}-{own}.parquet") for n, part in files]
 
     def _hide(self, store: Store, table: pa.Table, before: str) -> dict[str, dict[str, str]]:
         """Put trials aside; what the manifest is to say of their cells."""

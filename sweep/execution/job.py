@@ -28,7 +28,8 @@ from sweep.study.plugins import loaded, ops_of, run_plugins
 class Job:
     """What the tasks of one run share.
 
-    `folder` is that of the run, or empty where the driver commits; `study_digest` and `root_seed` are the study's;
+    `folder` is that of the run, or empty where the driver commits; `run` is the name in its manifest by which a worker
+    knows it from another at the same path of its own machine; `study_digest` and `root_seed` are the study's;
     `columns` its swept parameters; `flow` says what acts on the data flow of a cell; `threads` goes to TensorFlow;
     `engine` forces a way to evaluate; `versions` are the driver's, and a worker with others refuses to work; `deadline`
     is in seconds, for one chunk; `trust` loads model files unchecked; `rescale` and `measures` are the study's;
@@ -65,6 +66,7 @@ class Job:
     memory: int = HELD_BYTES
     calibration: Dataset | None = None
     backend: str = ""
+    run: str = ""
 
     @classmethod
     def of(cls, prepared: Prepared, folder: str = "", **how: Any) -> Job:

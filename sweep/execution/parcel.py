@@ -77,9 +77,10 @@ def parcel(prepared: Prepared) -> Parcel:
         pure = PurePosixPath(name.replace("\\", "/"))
         if pure.is_absolute() or name.startswith("~"):
             there.append(name)
-        elif ".." in pure.parts or pure.parts[0] == CODE or str(pure) == source.name:
+        elif not pure.parts or ".." in pure.parts or pure.parts[0] == CODE or str(pure) == source.name:
             problems.append(
-                f"{study.source}: {name}: does not travel; name it by a path without .., or an absolute one"
+                f"{study.source}: {name}: does not travel; name a file or a folder below the study's, "
+                "by a path without .., or an absolute one"
             )
         else:
             with collected(problems):

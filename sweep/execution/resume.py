@@ -78,8 +78,7 @@ def survey_of(prepared: Prepared, folder: Folder, growth: Growth | None = None) 
     largest = max(map(len, prepared.datasets.values()))
     if prepared.study.images == "all" or largest < FEWEST or not prepared.study.samples({}):
         return None
-    found = read_survey(folder, prepared.sizes)
-    return growth.renamed.survey(found) if growth else found
+    return growth.survey(folder, prepared.sizes) if growth else read_survey(folder, prepared.sizes)
 
 
 def remaining(study: Study, have: Found) -> int:

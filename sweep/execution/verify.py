@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
 from collections import Counter
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple
 
 from sweep.data.measures import is_exact
 from sweep.engine.machine import width
-from sweep.errors import InputError, SweepError, UntrustedError
+from sweep.errors import InputError, OtherStudyError, SweepError, UntrustedError
 from sweep.execution.job import Job
 from sweep.execution.plan import Chunk, kind_of
 from sweep.execution.resume import survey_of
@@ -104,11 +103,16 @@ def verify(
         trust_plugins: whether to run the plugins that the folder brings, or who is asked; without them, the trials of a
             run that has some are not evaluated again.
 
-    Raises InputError when there is no run, or its files are not those of the run.
+    Raises InputError when there is no run, or its files are not those of the run; OtherStudyError, and sets nothing
+    aside, when its study.toml is of another study than its manifest.
     """
     store = Store.open(place)
-    with contextlib.suppress(SweepError):  # shards are checked all the same; what is wrong is said below, or by readers
+    try:
         store.expect(read_study(store))
+    except OtherStudyError:
+        raise  # every shard would seem damaged
+    except SweepError:
+        pass  # shards are checked all the same; what is wrong is said below, or by readers
     study_digest = store.manifest.get("study_digest", "")
     damaged = store.damaged(study_digest)
     shards = len({*store.shards, *damaged})

@@ -112,14 +112,16 @@ def run_chunk(job: Job, model: ModelFile, dataset: Dataset, chunk: Chunk) -> Out
 def _committed(job: Job, table: pa.Table, found: Outcome) -> Outcome:
     """An outcome with its shard, or with its rows for the driver to commit, where the run folder is out of reach here.
 
-    That is a local folder on another machine, and a folder that this machine may not use: it lacks the credentials of a
-    store, a way to it, or the library, or may not write. It is asked again after a while.
+    That is a local folder on another machine, where nothing or another run is at its path, and a folder that this
+    machine may not use: it lacks the credentials of a store, a way to it, or the library, or may not write. It is asked
+    again after a while.
     """
     if not job.folder or time.monotonic() < _out_of_reach.get(job.folder, -inf):
         return replace(found, table=table)
     folder = Folder(job.folder)
     try:
-        if folder.read(MANIFEST) is None:
+        manifest = folder.read(MANIFEST)
+        if manifest is None or job.run.encode() not in manifest:
             return replace(found, table=table)
         return replace(found, shard=commit(folder, table, job.study_digest, found.chunk.shard_name(job.study_digest)))
     except NondeterminismError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -59,6 +59,11 @@ class Controls:
     def __or__(self, other: Controls) -> Controls:
         return Controls({**self.gradients, **other.gradients}, {**self.factors, **other.factors})
 
+    def without(self, cells: Collection[str], subjects: Collection[str]) -> Controls:
+        """All but the factors of these cells and the gradients of these subjects."""
+        gradients = {subject: table for subject, table in self.gradients.items() if subject not in subjects}
+        return Controls(gradients, {cell: by for cell, by in self.factors.items() if cell not in cells})
+
     def content(self) -> bytes:
         """As the content of its file."""
         rows = [
@@ -80,6 +85,16 @@ def keep_controls(folder: Folder, found: Controls) -> Controls:
 
     folder.update(CONTROLS, added)
     return whole
+
+
+def drop_controls(folder: Folder, cells: Collection[str], subjects: Collection[str]) -> None:
+    """Forget the factors of some cells and the gradients of some subjects."""
+
+    def less(content: bytes | None) -> bytes:
+        return (Controls() if content is None else _parsed(content, folder).without(cells, subjects)).content()
+
+    if folder.read(CONTROLS) is not None:
+        folder.update(CONTROLS, less)
 
 
 def read_controls(folder: Folder) -> Controls:

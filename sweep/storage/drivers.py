@@ -23,7 +23,7 @@ RUNNING = "running"  # the folder of these files
 SILENT = 120.0  # seconds after which a driver that said nothing does not run: it says something every few
 FORGOTTEN = 3600.0  # seconds after which its file is removed by the next driver
 MOST_BYTES = 1 << 18  # of a file
-MOST_DRIVERS = 64  # whose files are read
+MOST_DRIVERS = 64  # of whom is shown what they say
 MOST_NODES = 500  # that a file names
 MOST_CHARACTERS = 300  # of a text in it
 SHOWN = 16  # nodes, of one driver
@@ -122,10 +122,13 @@ class Ear:
         self._folder = folder
         self._heard: dict[str, tuple[str, float]] = {}  # what each said of the time, and since when here it says so
 
-    def drivers(self) -> list[Heard]:
-        """Those of whom there is a file, the one that was heard last first; raises StoreError as `Folder`."""
+    def drivers(self, most: int | None = MOST_DRIVERS) -> list[Heard]:
+        """Those of whom there is a file, the one that was heard last first; raises StoreError as `Folder`.
+
+        Of so many at `most`, or of all.
+        """
         files = [match for match in map(_FILE.fullmatch, self._folder.names(RUNNING)) if match and match[2] == "json"]
-        drivers = [self._read(match[0], match[1]) for match in files[:MOST_DRIVERS]]
+        drivers = [self._read(match[0], match[1]) for match in files[:most]]
         found = [Heard(driver, self._silence(driver)) for driver in drivers if driver]
         return sorted(found, key=lambda heard: heard.silence)
 
@@ -195,7 +198,7 @@ def ask_to_stop(folder: Folder) -> list[Driver]:
 
     Nobody else is asked: one that begins later draws another id.
     """
-    drivers = [heard.driver for heard in Ear(folder).drivers() if heard.silence <= FORGOTTEN]
+    drivers = [heard.driver for heard in Ear(folder).drivers(None) if heard.silence <= FORGOTTEN]
     for driver in drivers:
         folder.write(stop_of(driver.id), b"")
     return drivers
@@ -203,10 +206,11 @@ def ask_to_stop(folder: Folder) -> list[Driver]:
 
 def forget(folder: Folder) -> None:
     """Remove what drivers have left that were killed long ago."""
-    living = {heard.driver.id for heard in Ear(folder).drivers() if heard.silence <= FORGOTTEN}
-    for name in folder.names(RUNNING):
-        if (match := _FILE.fullmatch(name)) and match[1] not in living:
-            folder.remove(f"{RUNNING}/{name}")
+    left = [match for match in map(_FILE.fullmatch, folder.names(RUNNING)) if match]  # one that begins now is not there
+    living = {heard.driver.id for heard in Ear(folder).drivers(None) if heard.silence <= FORGOTTEN}
+    for match in left:
+        if match[1] not in living:
+            folder.remove(f"{RUNNING}/{match[0]}")
 
 
 def remove(folder: Folder, identity: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from sweep.data.measures import Measure, column, is_own
 from sweep.data.measures import stand_in as measure_stand_in
-from sweep.errors import InputError, StoreError, UntrustedError
+from sweep.errors import InputError, OtherStudyError, StoreError, UntrustedError
 from sweep.files import function_in, tables_of
 from sweep.perturb.base import REGISTRY, Transform
 from sweep.scripts import Script
@@ -18,6 +18,7 @@ from sweep.study.paths import MANIFEST, STUDY
 from sweep.study.plugins import FOLDER, Register, have_run, keep, kept_code, kept_name, run_plugins
 from sweep.study.study import CODE, Study
 
+_NOT_ITS_STUDY = "it is not the study of this run; `sweep run` with the one that was begun here last mends that"
 Trust = bool | Callable[[str], bool]
 """Whether code that a run folder brings may run: yes, no, or who is asked, given what would run."""
 
@@ -47,7 +48,8 @@ def read_study(store: Store, trust: Trust = False) -> Study:
 
     Raises:
         UntrustedError: nothing is stored of its plugins, and they are not trusted.
-        StoreError: study.toml is missing, or is not that of the run.
+        OtherStudyError: study.toml is not that of the run.
+        StoreError: it is missing.
     """
     tables, stored = _tables(store), store.manifest.get("ops", {})
     if tables.get("plugins") and not stored:
@@ -111,11 +113,9 @@ def _tables(store: Store) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise InputError(f"{source}: is not a text file in UTF-8") from None
     if (tables.get("plugins") or _own(tables)) and not _digests(store):
-        raise StoreError(f"{source}: names plugins, of which {MANIFEST} knows nothing; it is not the study of this run")
+        raise OtherStudyError(f"{source}: names plugins, of which {MANIFEST} knows nothing; {_NOT_ITS_STUDY}")
     if _names_code(tables) and not _code(store):
-        raise StoreError(
-            f"{source}: names code of networks, of which {MANIFEST} knows nothing; it is not the study of this run"
-        )
+        raise OtherStudyError(f"{source}: names code of networks, of which {MANIFEST} knows nothing; {_NOT_ITS_STUDY}")
     return tables
 
 
@@ -162,7 +162,11 @@ def _made(
     """The study of these tables; one of more cells than its manifest lists is refused before any of them is made."""
     _check_size(store, tables, ops)
     register = Register(ops, _digests(store), _code(store), measures or {}, trusted)
-    return Study.from_dict(tables, _source(store), register)
+    study = Study.from_dict(tables, _source(store), register)
+    known = store.manifest.get("identity", {}).get("cells")
+    if known is not None and known.keys() != {cell.id for cell in study.cells if cell.transforms}:
+        raise OtherStudyError(f"{_source(store)}: makes other cells than {MANIFEST} lists; {_NOT_ITS_STUDY}")
+    return study
 
 
 def _check_size(store: Store, tables: Mapping[str, Any], ops: Mapping[str, type[Transform]]) -> None:
@@ -181,7 +185,6 @@ def _check_size(store: Store, tables: Mapping[str, Any], ops: Mapping[str, type[
         count += cells * (len(family["sensitivity"]) if isinstance(family.get("sensitivity"), list) else 1)
     count *= len(as_list(models)) * len(as_list(tables.get("dataset")))
     if count > len(known):
-        raise StoreError(
-            f"{_source(store)}: makes {count:,} cells, and {MANIFEST} lists {len(known):,}; it is not the study of "
-            "this run"
+        raise OtherStudyError(
+            f"{_source(store)}: makes {count:,} cells, and {MANIFEST} lists {len(known):,}; {_NOT_ITS_STUDY}"
         )

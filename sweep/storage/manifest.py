@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
+from sweep.errors import StoreError
 from sweep.storage.schema import FORMAT
+from sweep.study.paths import MANIFEST
 
 LARGEST = 2**63 - 1
 SHARD_NAME = re.compile(r"[A-Za-z0-9_][\w.-]{0,240}\.parquet", re.ASCII)
@@ -39,8 +41,22 @@ def parse(content: bytes) -> dict[str, Any]:
         _require(key not in manifest or sound(manifest[key]), f"{key} is not what it should be")
     for number, shard in enumerate(manifest["shards"]):
         _require(_is_shard(shard), f"shards[{number}] is no file of trials with rows and checksum")
-    for name in manifest.get("replaced", []):
-        _require(_is_shard_name(name), f"replaced: {name!r:.80} is no file of trials")
+    for key in ("replaced", "doomed"):
+        for name in manifest.get(key, []):
+            _require(_is_shard_name(name), f"{key}: {name!r:.80} is no file of trials")
+    return manifest
+
+
+def manifest_of(content: bytes, where: str) -> dict[str, Any]:
+    """The manifest of the run folder that is there; raises StoreError where it is damaged, or of a newer format."""
+    try:
+        manifest = parse(content)
+    except ValueError as error:
+        raise StoreError(
+            f"{where}/{MANIFEST}: is damaged: {error}; move it away, and `sweep run` makes it anew from the shards"
+        ) from None
+    if manifest["format"] > FORMAT:
+        raise StoreError(f"{where}: was written by a newer noisesweep (format {manifest['format']})")
     return manifest
 
 
@@ -157,6 +173,7 @@ _PARTS: dict[str, Callable[[Any], bool]] = {
     "generation": is_whole,
     "name": _is(str),
     "study_digest": _is(str),
+    "run": _is(str),
     "started": _is(str, type(None)),
     "finished": _is(str, type(None)),
     "wall_seconds": is_amount,
@@ -171,6 +188,7 @@ _PARTS: dict[str, Callable[[Any], bool]] = {
     ),
     "shards": _is(list),
     "replaced": _is(list),
+    "doomed": _is(list),
     "hidden": lambda cells: isinstance(cells, dict) and all(map(_is_hidden, cells.values())),
     "others": lambda digests: isinstance(digests, list) and all(map(_is_digest, digests)),
 }

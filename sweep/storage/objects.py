@@ -78,6 +78,8 @@ class Bucket:
                 self._store = from_url(uri, retry_config=retries)
         except exceptions.BaseError as error:
             raise OSError(_reason(error, self._kind)) from None
+        except ValueError as error:
+            raise OSError(f"it is no address: {error}") from None
 
     def read(self, name: str, most: int = MOST_BYTES) -> bytes | None:
         return self._read(name, most)[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -153,3 +154,18 @@ def sound(content: bytes, path: str, expected: Expected | None = None) -> pa.Tab
     if rows and rows != fingerprint(table).encode():
         raise StoreError(f"{path}: is damaged: its rows are not those that were committed; {REMEDY}")
     return completed(table)
+
+
+def unlisted(
+    content: bytes, path: str, study_digest: str, others: Collection[str], expected: Expected | None
+) -> tuple[pa.Table | None, str]:
+    """The trials of a shard that no manifest lists, with its checksum.
+
+    No trials where the study was one of `others`, whose digest is given then. Raises StoreError when it is damaged, or
+    of any other study.
+    """
+    if others and (study := study_of(parse(content, path))) in others:
+        return None, study
+    table = sound(content, path, expected)
+    check_study(table, study_digest, path)
+    return table, hashlib.sha256(content).hexdigest()

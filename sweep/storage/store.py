@@ -5,27 +5,21 @@ from __future__ import annotations
 import hashlib
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from sweep.errors import InputError, NondeterminismError, StoreError
-from sweep.storage.disk import MOST_BYTES
+from sweep.errors import InputError, StoreError
 from sweep.storage.drivers import RUNNING
-from sweep.storage.manifest import parse as parse_manifest
-from sweep.storage.manifest import text as manifest_text
-from sweep.storage.order import in_order, repeated
-from sweep.storage.paths import Folder
-from sweep.storage.schema import FORMAT, Expected, result_columns, trial_schema
-from sweep.storage.shards import REMEDY, TRIALS, Shard, check_study, parse, sound, study_of
+from sweep.storage.listing import Listing
+from sweep.storage.order import frame_of, once, repeated
+from sweep.storage.parallel import THREADS, each
+from sweep.storage.schema import Expected, trial_schema
+from sweep.storage.shards import REMEDY, TRIALS, Shard, check_study, parse, unlisted
 from sweep.study.paths import MANIFEST
 from sweep.study.plugins import FOLDER
 from sweep.study.study import Study
@@ -35,48 +29,21 @@ DAMAGED = "damaged"
 HIDDEN = "hidden"  # the folder of trials of cells that the study does not have; in the manifest, their cells
 FIGURES = "figures"
 REPORT = "report.html"
-FEW = 16  # files, which are quicker one after the other
-THREADS = 16  # that wait for an object store
 AT_A_TIME = 2  # shards of a disk, which take memory and wait for nothing
 PAUSES = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0)  # s, in which another driver strikes off what it removed
-_OTHER = "other"  # in place of the checksum of a shard of what the study was before, or was about to become
 
 T = TypeVar("T")
-R = TypeVar("R")
 
 
-def each(work: Callable[[T], R], items: Collection[T], threads: int = THREADS) -> Iterator[R]:
-    """As `map`, in threads when there are many, to wait for all at once; after an error nothing more is begun."""
-    if len(items) <= FEW:
-        yield from map(work, items)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            yield from pool.map(work, items)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-class Store:
+class Store(Listing):
     """The run folder of one study.
 
     Readers trust the manifest. A shard that is there but not in it (the driver died between the two) is taken
-    in by `adopt` when it belongs to this study. Several drivers may write to one folder: each write of the manifest
-    starts from what is there, so none loses what another has listed.
-
-    Attributes:
-        folder: where it lies.
-        manifest: what it says of itself.
-        shards: those that it lists, and those that were added here since.
+    in by `adopt` when it belongs to this study.
     """
 
     def __init__(self, place: str | Path) -> None:
-        self.folder = Folder.at(place)
-        self.manifest: dict[str, Any] = {}
-        self.shards: dict[str, Shard] = {}
-        self._new: dict[str, Shard] = {}  # not yet listed
-        self._begun: int | None = None  # the generation of the manifest that was found first
+        super().__init__(place)
         self._expected: Expected | None = None
 
     @classmethod
@@ -91,111 +58,59 @@ class Store:
         """From now on, refuse shards of trials that the study cannot have."""
         self._expected = Expected(study)
 
-    def load(self) -> bool:
-        """Read the manifest; False when there is none yet."""
-        content = self.folder.read(MANIFEST)
-        self._take(content)
-        return content is not None
+    def adopt(self, study_digest: str, columns: Mapping[str, type], clear: bool = True) -> int:
+        """Take in shards that no manifest lists; returns how many.
 
-    def _take(self, content: bytes | None) -> None:
-        """What is listed now, and what was added here since, unless another driver has merged it."""
-        if content is None:
-            self._begun = self._begun or 0
-            return
-        try:
-            manifest = parse_manifest(content)
-        except ValueError as error:
-            raise StoreError(
-                f"{self.folder.uri}/{MANIFEST}: is damaged: {error}; move it away, and `sweep run` makes it anew from "
-                "the shards"
-            ) from None
-        if manifest["format"] > FORMAT:
-            raise StoreError(f"{self.folder.uri}: was written by a newer noisesweep (format {manifest['format']})")
-        mine = self.manifest.get("study_digest")
-        if mine and manifest.get("study_digest") != mine:
-            raise StoreError(f"{self.folder.uri}: has become another study's meanwhile; open it, or run yours, again")
-        listed = {s["name"]: Shard(**s) for s in manifest["shards"]}
-        replaced = manifest.get("replaced", [])
-        generation = manifest.get("generation", 0)
-        if self._begun is None:
-            self._begun = generation
-        if generation != self._begun:  # another driver may have merged what was added here; the name may be used again
-            self._new = {n: s for n, s in self._new.items() if n not in replaced and self._is_there(s)}
-        hosts = [*manifest.get("hosts", []), *self.manifest.get("hosts", [])]
-        manifest["hosts"] = [host for i, host in enumerate(hosts) if host not in hosts[:i]]
-        self.manifest = manifest
-        self.shards = listed | self._new
-
-    def _is_there(self, shard: Shard) -> bool:
-        content = self.folder.read(f"{TRIALS}/{shard.name}")
-        return content is not None and hashlib.sha256(content).hexdigest() == shard.sha256
-
-    def save(self, **entries: Any) -> None:
-        """Write the manifest, with `entries` added to it; raises StoreError when it is another study's by now."""
-
-        def change() -> None:
-            mine = entries.get("study_digest")
-            if mine and self.manifest.get("study_digest", mine) != mine:
-                raise StoreError(f"{self.folder.uri}: another study was begun here at the same time")
-            self.manifest |= entries
-
-        self._update(change)
-
-    def _update(self, change: Callable[[], None]) -> None:
-        """Write the manifest as it is after `change`, which starts from what is listed at that moment."""
-
-        def changed(content: bytes | None) -> bytes:
-            self._take(content)
-            change()
-            self.manifest.setdefault("hosts", [])
-            self.manifest["format"] = FORMAT
-            self.manifest["shards"] = [asdict(self.shards[name]) for name in sorted(self.shards)]
-            written = manifest_text(self.manifest).encode()
-            if len(written) > MOST_BYTES:
-                raise StoreError(f"{self.folder.uri}: the study has more cells than a manifest can list")
-            return written
-
-        self.folder.update(MANIFEST, changed)
-        self._new = {}
-
-    def add(self, shard: Shard) -> None:
-        """Count a shard as committed; `save` makes it last."""
-        self.shards[shard.name] = self._new[shard.name] = shard
-
-    def adopt(self, study_digest: str, columns: Mapping[str, type]) -> int:
-        """Take in shards that no manifest lists; returns how many. Those of what the study was before are removed."""
+        Those of what the study was before, or was about to become, are removed, or left where not to be `clear`ed.
+        """
         self.load()
         adopted = 0
+        others: dict[str, str] = {}
         names = self._unlisted()
         schema = trial_schema(columns) if self._expected is None else self._expected.schema
-        for name, (table, sha256) in zip(
+        for name, (table, said) in zip(
             names, each(partial(self._unlisted_table, study_digest=study_digest), names), strict=True
         ):
             if table is None:
-                if sha256 == _OTHER:
-                    self.folder.remove(f"{TRIALS}/{name}")
+                others |= {name: said} if said else {}
                 continue
             if not table.schema.equals(schema):
                 raise StoreError(f"{self.folder.uri}/{TRIALS}/{name}: has other columns than this study; move it away")
-            self.add(Shard(name, table.num_rows, sha256))
+            self.add(Shard(name, table.num_rows, said))
             adopted += 1
+        if others and clear:
+            self._remove(others)
         return adopted
 
+    def _remove(self, others: Mapping[str, str]) -> None:
+        """Remove shards of other studies, whose digests are given by name.
+
+        Another driver may be about to make the run that of such a study, with these very shards. So the manifest says
+        first that they are doomed: `become` either is written before, and they stay, or sees it, and lists others.
+        """
+
+        def change() -> None:
+            of = self.manifest.get("others", [])
+            doomed = {name for name, study in others.items() if study in of and name not in self.shards}
+            self.manifest["doomed"] = sorted({*self.manifest.get("doomed", []), *doomed})
+
+        self._update(change)
+        self.clean()
+
     def _unlisted(self) -> list[str]:
-        known = {*self.shards, *self.manifest.get("replaced", [])}
+        known = {*self.shards, *self.manifest.get("replaced", []), *self.manifest.get("doomed", [])}
         return [name for name in self.folder.names(TRIALS) if name.endswith(".parquet") and name not in known]
 
     def _unlisted_table(self, name: str, study_digest: str) -> tuple[pa.Table | None, str]:
-        """A shard's content and checksum; no content when another driver has removed it, or the study was another."""
+        """A shard's content and checksum.
+
+        No content when another driver has removed it, or the study was another, whose digest is given then.
+        """
         content = self.folder.read(f"{TRIALS}/{name}")
         if content is None:
             return None, ""
-        path = f"{self.folder.uri}/{TRIALS}/{name}"
-        if self.manifest.get("others") and study_of(parse(content, path)) in self.manifest["others"]:
-            return None, _OTHER
-        table = sound(content, path, self._expected)
-        check_study(table, study_digest, path)
-        return table, hashlib.sha256(content).hexdigest()
+        others = self.manifest.get("others", [])
+        return unlisted(content, f"{self.folder.uri}/{TRIALS}/{name}", study_digest, others, self._expected)
 
     def replace(self, old: Collection[str], new: Iterable[Shard]) -> bool:
         """List new shards, which hold the same trials, instead of old ones.
@@ -210,9 +125,10 @@ class Store:
             alone = self.manifest.get("generation", 0) == self._begun
             replaced = set(self.manifest.get("replaced", []))
             done = self.shards.keys() >= set(old) and not replaced & shards.keys()
+            done = done and (alone or all(map(self._is_there, shards.values())))  # or merged further, and removed
             if done:
                 kept = {name: shard for name, shard in self.shards.items() if name not in old}
-                self.manifest["generation"] = self.manifest.get("generation", 0) + 1
+                self._sign()
                 self.manifest["replaced"] = sorted(replaced | (set(old) - shards.keys()))
                 self.shards = kept | shards
 
@@ -221,28 +137,51 @@ class Store:
             self._begun = self.manifest["generation"]  # no other has replaced anything of what is added from now on
         return done
 
-    def become(self, old: Collection[str], new: Iterable[Shard], **entries: Any) -> bool:
+    def announce(self, study_digest: str) -> None:
+        """Say of what study the run may become that: until it has, shards of it are passed over, and removed."""
+
+        def change() -> None:
+            others = {*self.manifest.get("others", []), study_digest}
+            self.manifest["others"] = sorted(others - {self.manifest["study_digest"]})
+
+        self._update(change)
+
+    def become(self, old: Collection[str], new: Iterable[Shard], study_digest: str, **entries: Any) -> bool:
         """Make the run that of another study, as `entries` say, whose trials are in new shards.
 
-        `clean` then removes the old ones. False, and nothing changed, where others are listed by now.
+        These have names that no others had nor will have. `clean` then removes the old ones. False, and nothing
+        changed, where others than the old ones are listed by now, or one of the new ones is not there, or not for long.
         """
         shards = {shard.name: shard for shard in new}
-        done = False
+        done, signed = all(each(self._is_there, shards.values())), uuid.uuid4().hex
 
         def change() -> None:
             nonlocal done
-            done = self.shards.keys() == set(old)
+            done = self.manifest.get("grown") == signed
+            if done:  # a store's reply was lost, and others have written since
+                self.shards = {name: shard for name, shard in self.shards.items() if name not in self._new}
+                return
+            if self.manifest["study_digest"] == study_digest:
+                raise StoreError(f"{self.folder.uri}: another driver has made it this study's; run yours again")
+            going = {*self.manifest.get("doomed", []), *self.manifest.get("replaced", [])}
+            done = self.shards.keys() == set(old) and shards.keys() <= {*self.folder.names(TRIALS)} - going
             if done:
-                self.manifest |= entries
-                self.manifest["generation"] = self.manifest.get("generation", 0) + 1
+                others = {*self.manifest.get("others", []), self.manifest["study_digest"]} - {study_digest}
+                self.manifest |= {**entries, "study_digest": study_digest, "others": sorted(others), "grown": signed}
+                self._sign()
                 self.manifest["replaced"] = sorted({*self.manifest.get("replaced", []), *old} - shards.keys())
                 self.shards = shards
 
-        self._update(change)
+        if done:
+            self._either = (self.manifest["study_digest"], study_digest)
+            try:
+                self._update(change)
+            finally:
+                self._either = ()
         return done
 
     def clean(self) -> None:
-        """Remove the shards that others have replaced.
+        """Remove the shards that others have replaced, and those that are doomed.
 
         A store has no locks: before one is removed here, another driver may have removed it too, and a third have
         committed and listed its trials again. It is struck off then, because the file that replaced it holds them.
@@ -254,13 +193,12 @@ class Store:
             nonlocal alone
             alone = self.manifest.get("generation", 0) == self._begun
             self.shards = {n: s for n, s in self.shards.items() if n not in removed or self._is_there(s)}
-            replaced = self.manifest.pop("replaced", [])
-            list(each(self.folder.remove, [f"{TRIALS}/{name}" for name in replaced]))
-            removed.update(replaced)
-            self.manifest["generation"] = self.manifest.get("generation", 0) + 1  # others look for what they added
-            self.manifest["cleaned"] = uuid.uuid4().hex  # or another's equal text would pass for what is written here
+            gone = {*self.manifest.pop("replaced", []), *self.manifest.pop("doomed", [])}
+            list(each(self.folder.remove, [f"{TRIALS}/{name}" for name in sorted(gone)]))
+            removed.update(gone)
+            self._sign()
 
-        if self.manifest.get("replaced"):
+        if self.manifest.get("replaced") or self.manifest.get("doomed"):
             self._update(change)
             if alone:
                 self._begun = self.manifest["generation"]
@@ -313,7 +251,7 @@ class Store:
 
         def change() -> None:
             self.shards = {name: shard for name, shard in self.shards.items() if name not in gone}
-            self.manifest["generation"] = self.manifest.get("generation", 0) + 1
+            self._sign()
             self.manifest.pop("replaced", None)
 
         self._update(change)
@@ -336,14 +274,7 @@ class Store:
         if columns is not None:
             whole = self.table()
             return None if whole is None else whole.select(columns)
-        results = table.select(result_columns(table.schema)).to_pandas()
-        if (again != results.duplicated()).any():
-            first = results[again & ~results.duplicated()].iloc[0]
-            raise NondeterminismError(
-                f"{self.folder.uri}: {first['cell']} at seed {first['seed']} was evaluated twice, "
-                "with different results; the evaluation is not deterministic"
-            )
-        return table.filter(pa.array(~again))
+        return once(table, again, self.folder.uri)
 
     def each_shard(self, work: Callable[[Shard, pa.Table], T], among: Collection[str] | None = None) -> list[T]:
         """What `work` makes of every shard, in the order of their names, without what a file says of itself.
@@ -375,15 +306,7 @@ class Store:
         table = self.table()
         if table is None:
             return pd.DataFrame()
-        order = pc.index_in(table["cell"], value_set=pa.array(cells, pa.string())).to_numpy()
-        seeds = table["seed"].to_numpy()
-        if not in_order(order, seeds):  # merged files are
-            table = table.take(np.lexsort((seeds, order)))
-        frame: pd.DataFrame = table.to_pandas()
-        whole = [f.name for f in table.schema if f.nullable and f.type == pa.int64()]
-        whole += [f.name for f in table.schema if f.nullable and f.type == pa.int32()]
-        frame = frame.astype(dict.fromkeys(whole, "Int64"))  # else NumPy makes 8.0 of 8 bits where some are missing
-        return frame.reset_index(drop=True)
+        return frame_of(table, cells)
 
     def read(self, shard: Shard, study_digest: str | None = None) -> pa.Table:
         """The trials of a shard; raises StoreError when it is not what was committed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from sweep.errors import StoreError
 from sweep.files import reason
-from sweep.storage.controls import Controls, keep_controls, read_controls
+from sweep.storage.controls import Controls, drop_controls, keep_controls, read_controls
 from sweep.storage.pages import sizes
 from sweep.storage.paths import Folder
 from sweep.storage.schema import parquet_bytes
@@ -55,6 +55,12 @@ class Survey:
         orders, pilots = {**self.orders, **other.orders}, {**self.pilots, **other.pilots}
         return Survey(orders, pilots, self.controls | other.controls)
 
+    def without(self, cells: Collection[str], subjects: Collection[str] = ()) -> Survey:
+        """All but what is of these cells, and the gradients of these `Cell.subject`."""
+        orders = {cell: order for cell, order in self.orders.items() if cell not in cells}
+        pilots = {cell: counts for cell, counts in self.pilots.items() if cell not in cells}
+        return Survey(orders, pilots, self.controls.without(cells, subjects))
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 of its content but for the controls, in hex."""
@@ -86,6 +92,17 @@ def keep_survey(folder: Folder, found: Survey, images: int | Mapping[str, int]) 
     return replace(
         whole, controls=keep_controls(folder, controls) if controls.gradients or controls.factors else controls
     )
+
+
+def drop_survey(folder: Folder, cells: Collection[str], subjects: Collection[str]) -> None:
+    """Forget what a run folder knows of images for some cells, and the gradients of some `Cell.subject`."""
+
+    def less(content: bytes | None) -> bytes:
+        return (Survey() if content is None else _parsed(content, folder, {}).without(cells)).content()
+
+    if folder.read(SURVEY) is not None:
+        folder.update(SURVEY, less)
+    drop_controls(folder, cells, subjects)
 
 
 def read_survey(folder: Folder, images: int | Mapping[str, int]) -> Survey:

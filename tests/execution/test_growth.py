@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from contextlib import nullcontext, suppress
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -10,10 +12,15 @@ import pandas as pd
 import pytest
 
 import sweep
+from sweep.api import prepared_of, status
 from sweep.errors import InputError, StoreError
+from sweep.execution.resume import open_store
 from sweep.execution.runner import InlineRunner
+from sweep.execution.verify import verify
 from sweep.reporting.run import Run
+from sweep.storage.paths import Folder
 from sweep.storage.schema import PROVENANCE
+from sweep.storage.store import Store
 from tests.edits import edit
 from tests.few import one_in
 
@@ -162,10 +169,103 @@ def test_hidden_trials_that_are_damaged_are_told(place: Path):
         run()
 
 
+@pytest.mark.parametrize("there", [True, False], ids=["grown", "fresh"])
+def test_a_driver_that_is_refused_has_written_nothing(place: Path, monkeypatch: pytest.MonkeyPatch, there: bool):
+    """While it waits for its workers, another makes the run that of another study, or begins one."""
+    text = Path("study.toml").read_text()
+    Path("more.toml").write_text(text.replace(LEVELS, "[0, 0.1, 0.2, 0.3]"))
+    if there:
+        run(seeds=2)
+    gather, pending = InlineRunner.gather, [True]
+
+    def slow(runner, tell) -> None:
+        if pending and pending.pop():
+            sweep.run("more.toml", "run", runner="inline")
+        return gather(runner, tell)
+
+    monkeypatch.setattr(InlineRunner, "gather", slow)
+    with pytest.raises(StoreError, match="another study"):
+        run()
+    assert not pending
+    assert "net/gaussian/scale=0.2" in set(sweep.open_run("run").trials()["cell"])
+    assert verify("run", sample=0).sound
+
+
+@pytest.mark.parametrize("levels", one_in(2, ["[0, 0.1, 0.4]", "[0.1, 0.4]"]))
+def test_a_run_that_is_killed_before_its_study_is_written_says_so(
+    place: Path, monkeypatch: pytest.MonkeyPatch, levels: str
+):
+    """Repair would set all aside."""
+    run()
+    edit(LEVELS, levels)
+    write = Folder.write
+
+    def killed(folder: Folder, name: str, content: bytes) -> None:
+        if name == "study.toml":
+            raise OSError("killed")
+        write(folder, name, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "write", killed)
+        with pytest.raises(OSError, match="killed"):
+            run()
+    before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
+    mends = "it is not the study of this run; `sweep run` with the one that was begun here last mends that"
+    for attempt in (sweep.open_run, verify, partial(verify, repair=True), status):
+        with pytest.raises(StoreError, match=mends):
+            attempt("run")
+    assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == before
+    assert_as_made_at_once(run())
+
+
+@pytest.mark.parametrize("another", ["grows", "clears", "clears late"])
+def test_another_driver_in_the_middle_of_growth_takes_nothing_away(
+    place: Path, monkeypatch: pytest.MonkeyPatch, another: str
+):
+    """One of the same grown study, or of the old one, which meets files of what the run is about to become."""
+    before = len(run(seeds=2).trials())
+    old = prepared_of("study.toml", 2, None, False, False)
+    clearing = open_store(old, "run").store
+    edit(LEVELS, "[0, 0.1, 0.2, 0.3]")
+    new = prepared_of("study.toml", 2, None, False, False)
+    first, second = open_store(new, "run"), open_store(new, "run")
+    become, names, pending = Store.become, Folder.names, [True]
+
+    def slow(store: Store, *what, **entries) -> bool:
+        if store is not first.store or not pending:
+            return become(store, *what, **entries)
+        pending.clear()
+        done: list[bool] = []
+
+        def overtaken(folder: Folder, under: str) -> list[str]:
+            found = names(folder, under)
+            if folder is clearing.folder and not done:
+                done.append(become(store, *what, **entries))
+            return found
+
+        with monkeypatch.context() as patch, suppress(StoreError):
+            if another == "grows":
+                second.growth.apply(second.store)
+            elif another == "clears late":
+                patch.setattr(Folder, "names", overtaken)
+                clearing.adopt(old.digest, old.study.columns)
+            else:
+                clearing.adopt(old.digest, old.study.columns)
+        return done[0] if done else become(store, *what, **entries)
+
+    monkeypatch.setattr(Store, "become", slow)
+    with suppress(StoreError) if another == "grows" else nullcontext():
+        first.growth.apply(first.store)
+    assert not pending
+    found = Store.open("run")
+    assert found.manifest["study_digest"] == new.digest
+    assert len(found.trials([cell.id for cell in new.study.cells])) == before
+    assert_as_made_at_once(run(seeds=2), seeds=2)
+
+
 @pytest.mark.parametrize("at", one_in(3, ["hide", "become", "study"]))
 def test_growth_that_is_killed_loses_nothing(place: Path, monkeypatch: pytest.MonkeyPatch, computed, at: str):
     from sweep.execution import driver, growth
-    from sweep.storage.store import Store
 
     run()
     edit(LEVELS, "[0, 0.1, 0.2]")
@@ -221,4 +321,27 @@ def test_means_of_new_levels_have_their_own_survey(place: Path, monkeypatch: pyt
     assert set(after.index) - set(before.index) == {"net/gaussian/scale=0.2"}
     for cell in before.index:
         assert after.loc[cell, "order"].tolist() == before.loc[cell, "order"].tolist()
+    assert_as_made_at_once(grown)
+
+
+def test_a_test_set_that_comes_back_with_other_images_is_surveyed_anew(place: Path):
+    """Under a name that the run has known."""
+    with np.load("data.npz") as data:
+        images, labels = np.tile(data["x_test"], (8, 1, 1)), np.tile(data["y_test"], 8)
+    np.savez("data.npz", x_test=images, y_test=labels)
+    np.savez("two.npz", x_test=images[40:], y_test=labels[40:])
+    edit('dataset = "data.npz"', 'dataset = ["data.npz", "two.npz"]')
+    edit("seeds = 6", 'seeds = 6\nimages = "sampled"')
+    run()
+    before = pd.read_parquet("run/survey.parquet").set_index("cell")
+    edit(', "two.npz"]', "]")
+    run()
+    np.savez("two.npz", x_test=images[60:], y_test=labels[60:])
+    edit('"data.npz"]', '"data.npz", "two.npz"]')
+    grown = run()
+    after = pd.read_parquet("run/survey.parquet").set_index("cell")
+    assert {len(order) for order in after["order"]} == {len(images), len(images) - 60}
+    for cell in before.index:
+        if "two" not in cell:
+            assert after.loc[cell, "order"].tolist() == before.loc[cell, "order"].tolist()
     assert_as_made_at_once(grown)

@@ -2,17 +2,19 @@
 
 import random
 import re
+from pathlib import Path
 
 import pytest
 
 import sweep
 from sweep.errors import NodeError, TaskError
-from sweep.execution import driver
+from sweep.execution import driver, worker
 from sweep.execution.failures import Nodes
 from sweep.execution.job import Outcome
 from sweep.execution.plan import Chunk
 from sweep.execution.runner import InlineRunner
 from sweep.preparation.inputs import prepare
+from sweep.storage.paths import Folder
 from tests.few import one_in
 
 NOISY = "net/gaussian/scale=0.1"
@@ -173,3 +175,14 @@ def test_a_node_is_suspected_as_long_as_there_is_another_and_cleared_by_work_tha
     assert nodes.failed(failed("b", chunks[0]), ValueError(), "no", alive) is None, "a working node fails on it, too"
     assert nodes.avoided(alive) == frozenset()
     assert not nodes.bad
+
+
+def test_a_run_folder_of_another_run_on_a_workers_machine_gets_nothing(place: Path, monkeypatch):
+    """At the same path of its own disk, of the same study."""
+    there = sweep.run("study.toml", "there/run", runner="inline", seeds=2)
+    before = {path: path.read_bytes() for path in Path("there").rglob("*") if path.is_file()}
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "Folder", lambda uri: Folder(uri.replace("/here/", "/there/")))
+        found = sweep.run("study.toml", "here/run", runner="inline", chunk_trials=3)
+    assert {path: path.read_bytes() for path in Path("there").rglob("*") if path.is_file()} == before
+    assert len(found.trials()) == len(sweep.open_run("here/run").trials()) >= len(there.trials())

@@ -6,6 +6,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sweep import api, cli, parser
@@ -78,6 +79,16 @@ def test_what_cannot_travel_is_refused(place: Path, monkeypatch):
     changed("sub/../", "")
     monkeypatch.setattr(module, "MOST_BYTES", 1000)
     with pytest.raises(InputError, match=r"at most 1000 B|at most 0\.977 KiB travel"):
+        packed()
+
+
+def test_the_folder_of_the_study_itself_does_not_travel(place: Path):
+    """It may hold anything."""
+    with np.load("data.npz") as data:
+        for name in ("x_test", "y_test"):
+            np.save(f"{name}.npy", data[name])
+    changed('dataset = "data.npz"', 'dataset = "."')
+    with pytest.raises(InputError, match=r"\.: does not travel; name a file or a folder below"):
         packed()
 
 

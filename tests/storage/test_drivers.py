@@ -12,6 +12,7 @@ from sweep.storage import drivers
 from sweep.storage.drivers import (
     FORGOTTEN,
     MOST_BYTES,
+    MOST_DRIVERS,
     MOST_NODES,
     SHOWN,
     SILENT,
@@ -203,3 +204,32 @@ def test_a_driver_writes_nothing_that_readers_refuse():
     )
     found = parse(odd.content(), ID)
     assert (found.state, len(found.by_node), found.by_node[0].host) == ("a b", MOST_NODES, "n 0")
+
+
+def test_a_driver_that_begins_meanwhile_is_not_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Its file, and the request that it is to stop, come between the two looks of another that begins."""
+    folder, names, looks = Folder.at(tmp_path), Folder.names, []
+    drivers.write(folder, replace(MINE, id="f" * 16))
+
+    def between(at: Folder, under: str) -> list[str]:
+        looks.append(under)
+        if len(looks) == 2:
+            drivers.write(folder, MINE)
+            drivers.ask_to_stop(folder)
+        return names(at, under)
+
+    monkeypatch.setattr(Folder, "names", between)
+    drivers.forget(folder)
+    assert len(looks) >= 2
+    assert drivers.write(folder, MINE), "it is asked to stop"
+
+
+def test_of_many_drivers_all_are_asked_to_stop_and_none_is_forgotten(tmp_path: Path):
+    """As of an array of a batch system; what is shown is bounded."""
+    folder, ids = Folder.at(tmp_path), [f"{number:016x}" for number in range(MOST_DRIVERS + 6)]
+    for identity in ids:
+        drivers.write(folder, replace(MINE, id=identity))
+    drivers.forget(folder)
+    assert len(Ear(folder).drivers()) == MOST_DRIVERS
+    assert {driver.id for driver in drivers.ask_to_stop(folder)} == {*ids}
+    assert all(drivers.write(folder, replace(MINE, id=identity)) for identity in ids)

@@ -325,3 +325,34 @@ def test_a_merged_file_that_is_not_on_the_disk_as_written_removes_nothing(
     with pytest.raises(StoreError, match="is damaged: its checksum differs"):
         merged(store)
     assert len(files(tmp_path)) == 5
+
+
+def test_a_merged_file_that_another_has_merged_further_and_removed_is_not_listed(tmp_path: Path, monkeypatch):
+    """Tasks that ran twice have the small ones listed again, just before they are replaced."""
+    first = Store(tmp_path)
+    first.save(study_digest=DIGEST)
+    again = [[("a", 0)], [("a", 1)]]
+    for trials in again:
+        first.add(committed(first, trials))
+    first.save()
+    late, faster, repeating = (Store.open(tmp_path) for _ in range(3))
+    replace, pending = Store.replace, [True]
+
+    def slow(store: Store, *what) -> bool:
+        if store is late and pending and pending.pop():
+            gathered(faster)
+            faster.add(committed(faster, [("a", 2)]))
+            faster.save()
+            gathered(faster)
+            for trials in again:
+                repeating.add(committed(repeating, trials, seconds=2.0))
+            repeating.save()
+        return replace(store, *what)
+
+    monkeypatch.setattr(Store, "replace", slow)
+    gathered(late)
+    assert not pending
+    for store in (late, Store.open(tmp_path)):
+        assert store.trials(CELLS)["seed"].tolist() == [0, 1, 2]
+    merged(late)
+    assert Store.open(tmp_path).trials(CELLS)["seed"].tolist() == [0, 1, 2]

@@ -312,6 +312,37 @@ def test_a_merged_file_that_another_merges_further_and_removes_late(s3: Standin,
     assert len([key for key in s3.objects if "/trials/" in key]) == 1
 
 
+@pytest.mark.parametrize("what", ["lost reply", "overtaken"])
+def test_a_run_that_becomes_another_studys_while_others_write(s3: Standin, monkeypatch: pytest.MonkeyPatch, what: str):
+    """The reply is lost, and a driver of the new study has written before the request is repeated; or one of the old
+    study was faster."""
+    first, new = Store(RUN), "e" * 64
+    first.save(study_digest=DIGEST, devices=[])
+    first.add(committed(first, [("a", 0), ("b", 0)]))
+    first.save()
+    second, pending, swap = Store.open(RUN), [True], objects.Bucket._swap
+
+    def slow(bucket: objects.Bucket, name: str, content: bytes, version) -> bool:
+        if not (pending and pending.pop()):
+            return swap(bucket, name, content, version)
+        if what == "overtaken":
+            second.save(devices=["CPU"])
+            return swap(bucket, name, content, version)
+        assert swap(bucket, name, content, version)
+        Store.open(RUN).save(devices=["CPU"])
+        return False
+
+    grown = commit(first.folder, table([("a", 0)]), new, "grown.parquet")
+    monkeypatch.setattr(objects.Bucket, "_swap", slow)
+    assert first.become(list(first.shards), [grown], new)
+    assert not pending
+    for store in (first, Store.open(RUN)):
+        assert (store.manifest["study_digest"], store.manifest["devices"]) == (new, ["CPU"])
+        assert store.trials(CELLS)[["cell", "seed"]].to_numpy().tolist() == [["a", 0]]
+    with pytest.raises(StoreError, match="has become another study's"):
+        second.save()
+
+
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
@@ -411,6 +442,15 @@ def test_addresses_that_are_refused_are_not_repeated(uri: str, said: str):
         Folder.at(uri).check_writable()
     assert said in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("rest", ["bucket with space/x", "[x/y", "a:b/c"])
+@pytest.mark.parametrize("kind", ["s3", "gs", "az"])
+def test_what_is_no_address_is_one_line(s3: Standin, kind: str, rest: str):
+    with pytest.raises(InputError) as caught:
+        Folder.at(f"{kind}://{rest}").read("manifest.json")
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(f"{kind}://{rest}: is no folder that can be used: it is no address: ")
 
 
 def test_without_the_library(monkeypatch: pytest.MonkeyPatch):

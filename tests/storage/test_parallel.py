@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from sweep.errors import StoreError
-from sweep.storage.store import FEW, Store, each
+from sweep.storage.parallel import FEW, each
+from sweep.storage.store import Store
 from tests.storage.rows import CELLS, COLUMNS, DIGEST, committed, merged
 
 MANY = 3 * FEW
