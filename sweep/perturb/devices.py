@@ -133,7 +133,7 @@ class Pair(Random):
         g_min, g_max = self.ends
         largest = float(np.max(np.abs(weight)))
         per_weight = (g_max - g_min) / largest if largest > 0 else 0
-        slope = np.float32(per_weight) if per_weight < np.finfo(np.float32).max else np.float64(per_weight)
+        slope = np.float32(per_weight) if per_weight < float(np.finfo(np.float32).max) else np.float64(per_weight)
         pair = [
             np.asarray(np.float32(g_min) + slope * np.maximum(side, np.float32(0)), np.float32)
             for side in (weight, -weight)
