@@ -270,5 +270,6 @@ def _kind_of(operation: Any) -> str:
     known, activation = import_keras().activations, getattr(operation, "activation", None)
     if type(operation).__name__ in _SIGMOIDS or activation in (known.sigmoid, known.hard_sigmoid, known.sparse_sigmoid):
         return SIGMOID
-    own = not type(operation).__module__.startswith("keras.")
-    return LOGITS if activation is known.linear and not own else UNKNOWN
+    parts = (type(operation), activation)
+    known_end = activation is not None and all(str(getattr(p, "__module__", "")).startswith("keras.") for p in parts)
+    return LOGITS if known_end else UNKNOWN
