@@ -15,6 +15,7 @@ import tomli_w
 import sweep
 from sweep.data.datasets import load_dataset
 from sweep.files import file_digest
+from sweep.networks.loading import network_of
 from sweep.perturb.perturbation import perturb
 from sweep.preparation.inputs import prepare
 from sweep.study.study import Study, parse_file
@@ -50,7 +51,7 @@ def test_facts_and_card_are_those_of_the_file(name: str) -> None:
     sets = load_sets(recipe)
     assert facts["recipe"] == recipe_digest(recipe, sets[0].digest)
     assert facts["dataset_digest"] == sets[1].digest, "data that are made are the same on every machine"
-    quality = quality_of(recipe, keras.models.load_model(path, compile=False), sets[1])
+    quality = quality_of(recipe, network_of(keras.models.load_model(path, compile=False)), sets[1])
     assert quality.n_correct == facts.get("n_correct")
     assert quality.measures == pytest.approx(facts.get("measures", {}), rel=1e-5)
     if quality.n_correct is None:

@@ -331,9 +331,9 @@ def _training_images(study: Study, files: Files, problems: list[str]) -> Dataset
         training = load_dataset(place or first, wanted)
         if wrong := [p for network in files.networks.values() for p in check_shape(network, training)]:
             raise InputError(dict.fromkeys(wrong))
-        if any(are_the_same(training, test) for test in files.datasets.values()):
+        if place and any(are_the_same(training, test) for test in files.datasets.values()):
             raise InputError(
-                f"{place or first}: what is read there are the images of the test set; name training images that lie "
+                f"{place}: what is read there are the images of the test set; name training images that lie "
                 "elsewhere, or a function that returns them"
             )
         return training

@@ -34,7 +34,7 @@ def load_sets(recipe: Recipe) -> Sets:
     wanted = Wanted(split, recipe.x, recipe.y, labelled=needed)
     train_set = load_dataset(place, wanted, recipe.labels if needed else None)
     test_set = load_dataset(recipe.dataset, replace(wanted, split="test", labelled=True), recipe.labels)
-    if are_the_same(train_set, test_set):
+    if recipe.train is not None and are_the_same(train_set, test_set):
         raise InputError(f"{recipe.name}: train: {place}: what is read there are the images of the test set")
     if recipe.train_classes:
         train_set = _only(train_set, recipe, place)

@@ -12,8 +12,7 @@ from sweep.data.datasets import Dataset, load_dataset, prepare_images
 from sweep.data.decisions import decide
 from sweep.files import file_digest
 from sweep.networks.backend import import_tensorflow
-from sweep.networks.loading import check_fit, load_network
-from sweep.training import losses
+from sweep.networks.loading import check_fit, load_network, network_of
 from sweep.training.cards import card, facts_of, json_of, read_facts
 from sweep.training.quality import Quality
 from sweep.training.recipes import read_recipe
@@ -77,8 +76,7 @@ def test_the_card_agrees_with_the_recipe():
 def test_the_facts_and_the_card_are_what_the_code_writes(name):
     """From the shipped files; the versions, of which nothing tells today, are those of the training."""
     recipe, path = read_recipe(MODELS / "mnist_tf2_fw.toml"), MODELS / f"{name}.h5"
-    model = import_tensorflow().keras.models.load_model(path)
-    losses.compile_model(recipe, model)  # a loss that was read from a file has lost its name
+    model = network_of(import_tensorflow().keras.models.load_model(path))
     sets = load_dataset(recipe.dataset, "train"), load_dataset(recipe.dataset, "test")
     shipped = read_facts(MODELS / f"{name}.json")
     assert shipped is not None
