@@ -179,14 +179,20 @@ def test_a_merged_file_that_a_store_does_not_keep_replaces_nothing(s3: Standin, 
     assert before.items() <= s3.objects.items()
 
 
+def replaced(trials: list[tuple[str, int]]) -> tuple[Store, Shard]:
+    """A run whose only shard a merged file has replaced, and which is still there."""
+    store = Store(RUN)
+    store.save(study_digest=DIGEST)
+    store.add(old := committed(store, trials))
+    store.save()
+    assert store.replace([old.name], [commit(store.folder, table(trials), DIGEST, "merged-000-x.parquet")])
+    return store, old
+
+
 @pytest.mark.parametrize("listed", ["before", "after"])
 def test_a_shard_that_another_has_committed_again_is_not_missed(s3: Standin, monkeypatch, listed: str):
     """Removed by both drivers at once, the second removal meets what was committed in between."""
-    first, trials = Store(RUN), [("a", 3), ("b", 3)]
-    first.save(study_digest=DIGEST)
-    first.add(old := committed(first, trials))
-    first.save()
-    assert first.replace([old.name], [commit(first.folder, table(trials), DIGEST, "merged-000-x.parquet")])
+    first, _ = replaced(trials := [("a", 3), ("b", 3)])
     second, remove = Store.open(RUN), objects.Bucket.remove
     pending = [True]
 
@@ -210,11 +216,7 @@ def test_a_shard_that_another_has_committed_again_is_not_missed(s3: Standin, mon
 @pytest.mark.parametrize("reading", ["trials", "damaged"])
 def test_a_shard_that_another_is_about_to_strike_off_is_waited_for(s3: Standin, monkeypatch, reading: str):
     """Between its removal of what was listed again and its next line in the manifest, others find nothing there."""
-    first, trials = Store(RUN), [("a", 3), ("b", 3)]
-    first.save(study_digest=DIGEST)
-    first.add(old := committed(first, trials))
-    first.save()
-    assert first.replace([old.name], [commit(first.folder, table(trials), DIGEST, "merged-000-x.parquet")])
+    first, old = replaced(trials := [("a", 3), ("b", 3)])
     second, remove = Store.open(RUN), objects.Bucket.remove
     pending, pauses = [True], []
 
@@ -243,11 +245,7 @@ def test_a_shard_that_another_is_about_to_strike_off_is_waited_for(s3: Standin, 
 
 def test_of_two_removals_the_later_one_is_noticed_too(s3: Standin, monkeypatch: pytest.MonkeyPatch):
     """What they write would be the same; a third driver, which has looked for its shard, lists it after the second."""
-    first, trials = Store(RUN), [("a", 3), ("b", 3)]
-    first.save(study_digest=DIGEST)
-    first.add(old := committed(first, trials))
-    first.save()
-    assert first.replace([old.name], [commit(first.folder, table(trials), DIGEST, "merged-000-x.parquet")])
+    first, _ = replaced(trials := [("a", 3), ("b", 3)])
     second, third = Store.open(RUN), Store.open(RUN)
     remove, swap = objects.Bucket.remove, objects.Bucket._swap
     pending, looked, removed = [True], threading.Event(), threading.Event()
