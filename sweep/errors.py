@@ -59,6 +59,10 @@ class OtherStudyError(StoreError):
     """The study that a run folder keeps is not the one that its manifest is of: whoever began it was killed."""
 
 
+class GrownError(StoreError):
+    """A run folder has become another study's since its manifest was read: it is to be opened again."""
+
+
 class NondeterminismError(StoreError):
     """The same trials gave other results than before; nothing else of the run can be trusted until it is known why."""
 

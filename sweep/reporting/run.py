@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from sweep.data.measures import ACCURACY, Measure, column
-from sweep.errors import InputError
+from sweep.errors import GrownError, InputError
 from sweep.reporting.chips import whole_chips
 from sweep.reporting.comparison import Selection, compare
 from sweep.reporting.effort import effort, in_words, missed
@@ -31,6 +31,8 @@ if TYPE_CHECKING:  # matplotlib is not for everyone who imports this
     from sweep.reporting.figures.pictures import Picture
     from sweep.reporting.figures.plot import Plot
     from sweep.reporting.inspection import Chip
+
+_LOOKS = 3  # at a run that others grow meanwhile
 
 
 class Run:
@@ -287,4 +289,9 @@ def open_run(place: str | Path, trust_plugins: Trust = False) -> Run:
     Nothing of the folder is executed, unless `trust_plugins` says so for one that noisesweep 0.1.0 left with plugins,
     and without the words on them that readers need.
     """
+    for _ in range(_LOOKS):
+        try:
+            return Run(Store.open(place), trust_plugins)
+        except GrownError:  # between two of its files
+            pass
     return Run(Store.open(place), trust_plugins)

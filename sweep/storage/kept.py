@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from sweep.data.measures import Measure, column, is_own
 from sweep.data.measures import stand_in as measure_stand_in
@@ -18,9 +19,16 @@ from sweep.study.paths import MANIFEST, STUDY
 from sweep.study.plugins import FOLDER, Register, have_run, keep, kept_code, kept_name, run_plugins
 from sweep.study.study import CODE, Study
 
+T = TypeVar("T")
+_BEGINS = 2.0  # s, within which a driver that has written the manifest writes the study
+_LOOKS = 20
 _NOT_ITS_STUDY = "it is not the study of this run; `sweep run` with the one that was begun here last mends that"
 Trust = bool | Callable[[str], bool]
 """Whether code that a run folder brings may run: yes, no, or who is asked, given what would run."""
+
+
+class _NoStudyError(StoreError):
+    """A run folder has no study.toml."""
 
 
 def described(study: Study) -> dict[str, Any]:
@@ -51,9 +59,13 @@ def read_study(store: Store, trust: Trust = False) -> Study:
         OtherStudyError: study.toml is not that of the run.
         StoreError: it is missing.
     """
+    return _once_begun(store, lambda: _read_study(store, trust))
+
+
+def _read_study(store: Store, trust: Trust) -> Study:
     tables, stored = _tables(store), store.manifest.get("ops", {})
     if tables.get("plugins") and not stored:
-        return trusted_study(store, trust, "; `sweep run STUDY` with your own study stores what readers need instead")
+        return _trusted_study(store, trust, "; `sweep run STUDY` with your own study stores what readers need instead")
     own = {}
     for op, data in stored.items():
         try:
@@ -82,6 +94,21 @@ def trusted_study(store: Store, trust: Trust, otherwise: str = "") -> Study:
         InputError: they fail.
         StoreError: a file is not the one that the run was made with.
     """
+    return _once_begun(store, lambda: _trusted_study(store, trust, otherwise))
+
+
+def _once_begun(store: Store, read: Callable[[], T]) -> T:
+    """What is read of the study, where need be once whoever begins or grows the run has written all of it."""
+    for _ in range(_LOOKS):
+        try:
+            return read()
+        except (_NoStudyError, OtherStudyError):
+            time.sleep(_BEGINS / _LOOKS)
+            store.load()
+    return read()
+
+
+def _trusted_study(store: Store, trust: Trust, otherwise: str) -> Study:
     tables, plugins, code = _tables(store), _digests(store), _code(store)
     named = [place for key in ("dataset", "calibration") for place in as_list(tables.get(key))]
     makes_data = [str(place) for place in named if isinstance(place, str) and function_in(place)]
@@ -107,7 +134,7 @@ def _source(store: Store) -> str:
 def _tables(store: Store) -> dict[str, Any]:
     content, source = store.folder.read(STUDY), _source(store)
     if content is None:
-        raise StoreError(f"{store.folder.uri}: has no {STUDY}")
+        raise _NoStudyError(f"{store.folder.uri}: has no {STUDY}")
     try:
         tables = tables_of(content.decode(), source)
     except UnicodeDecodeError:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sweep.errors import StoreError
+from sweep.errors import GrownError, StoreError
 from sweep.storage.disk import MOST_BYTES
 from sweep.storage.manifest import manifest_of
 from sweep.storage.manifest import text as manifest_text
@@ -53,7 +53,7 @@ class Listing:
         manifest = manifest_of(content, self.folder.uri)
         mine = self.manifest.get("study_digest")
         if mine and manifest.get("study_digest") not in (self._either or (mine,)):
-            raise StoreError(f"{self.folder.uri}: has become another study's meanwhile; open it, or run yours, again")
+            raise GrownError(f"{self.folder.uri}: has become another study's meanwhile; open it, or run yours, again")
         listed = {s["name"]: Shard(**s) for s in manifest["shards"]}
         replaced = manifest.get("replaced", [])
         generation = manifest.get("generation", 0)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
@@ -304,6 +305,44 @@ def test_a_driver_of_the_study_before_stops(place: Path, monkeypatch: pytest.Mon
         run(chunk_trials=3)
     grown = run()
     assert_as_made_at_once(grown)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_who_reads_between_the_files_of_a_run_that_begins_or_grows_sees_it(place: Path, monkeypatch, begun: bool):
+    if begun:
+        run()
+        edit(LEVELS, "[0, 0.1, 0.2, 0.3]")
+    write, read = Folder.write, []
+
+    def slow(folder: Folder, name: str, content: bytes) -> None:
+        if name != "study.toml":
+            write(folder, name, content)
+            return
+        with ThreadPoolExecutor() as pool:
+            reader = pool.submit(status, "run")
+            wait([reader], 0.3)
+            assert not reader.done(), "the manifest is there, and the study is not yet"
+            write(folder, name, content)
+            read.append(reader.result())
+
+    monkeypatch.setattr(Folder, "write", slow)
+    cells = len(run().study.cells)
+    assert [len(seen.study.cells) for seen in read] == [cells]
+
+
+def test_a_run_that_grows_between_a_reader_s_two_looks_is_opened_again(place: Path, monkeypatch: pytest.MonkeyPatch):
+    run()
+    edit(LEVELS, "[0, 0.1, 0.2, 0.3]")
+    opened, pending = Store.open, [True]
+
+    def grows(folder: str) -> Store:
+        store = opened(folder)
+        if pending and pending.pop():
+            run()
+        return store
+
+    monkeypatch.setattr(Store, "open", grows)
+    assert "net/gaussian/scale=0.2" in {cell.id for cell in sweep.open_run("run").study.cells}
 
 
 def test_means_of_new_levels_have_their_own_survey(place: Path, monkeypatch: pytest.MonkeyPatch):
