@@ -18,7 +18,7 @@ from sweep.reporting.effort import effort, in_words, missed
 from sweep.reporting.export import export, summary_files
 from sweep.reporting.findings import answers, fixed_cells
 from sweep.reporting.labels import parameter_labels
-from sweep.reporting.summary import KEYS, STATISTICS, components, summarise
+from sweep.reporting.summary import KEYS, STATISTICS, components, summarise, with_void
 from sweep.reporting.tables.columns import has_sampled
 from sweep.reporting.tables.frames import Answer, as_table
 from sweep.reporting.tables.layout import FOR_PROGRAMS, layout
@@ -228,7 +228,8 @@ class Run:
         if format in FOR_PROGRAMS:
             return render(summary, self.parameters, format)
         apart, remarks = None if answers else self.components(), self._remarks()
-        shown = render(summary, self.parameters, format, title, apart, remarks, self.measure, most)
+        listed = with_void(summary, self.trials(), self.parameters)
+        shown = render(listed, self.parameters, format, title, apart, remarks, self.measure, most)
         return "\n\n".join(
             [shown, *(layout([as_table(answer)], "", format) for answer in (self.answers() if answers else ()))]
         )

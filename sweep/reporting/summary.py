@@ -147,6 +147,26 @@ def summarise(
     return summary
 
 
+def with_void(summary: pd.DataFrame, trials: pd.DataFrame, parameters: Sequence[str]) -> pd.DataFrame:
+    """A summary, as people see it, with the cells of which all trials are void, where these have no value to summarise.
+
+    Such a cell has 0 `trials`, its `nonfinite`, and no figures; it stands where it first appears in `trials`.
+    """
+    if "n_nonfinite" not in trials:
+        return summary
+    void = (trials["n_nonfinite"] > 0).groupby(trials["cell"])
+    names = [*KEYS, *parameters]
+    cells = trials.loc[~trials.duplicated("cell"), names]
+    cells = cells[cells["cell"].isin(summary["cell"]) | cells["cell"].map(void.all())].reset_index(drop=True)
+    if len(cells) == len(summary):
+        return summary
+    figures = summary.set_index("cell").drop(columns=[name for name in names if name != "cell"])
+    found = pd.concat([cells, figures.reindex(cells["cell"]).reset_index(drop=True)], axis=1)[list(summary)]
+    found["trials"] = found["trials"].fillna(0).astype(np.int64)
+    found["nonfinite"] = found["cell"].map(void.sum()).astype(np.int64)
+    return found
+
+
 def subjects_of(cells: pd.DataFrame, parameters: Collection[str]) -> pd.Series:
     """What each row is of: its model, with the test set where a study has several (`sweep.study.family.subject`)."""
     if DATASET not in parameters:

@@ -22,6 +22,7 @@ from sweep.reporting.html.bibliography import linked, named, references
 from sweep.reporting.html.methods import paragraphs, sources
 from sweep.reporting.html.tables import cell_notes, cell_tables, effort_table, facts, work_tables
 from sweep.reporting.labels import Labels, parameter_labels, value_text
+from sweep.reporting.summary import with_void
 from sweep.reporting.tables.columns import disagreements, has_void
 from sweep.reporting.tables.frames import Answer, as_table
 from sweep.reporting.tables.summary_tables import more
@@ -44,16 +45,17 @@ def report(run: Results, answers: Sequence[Answer] = ()) -> str:
         InputError: the run holds no trials.
     """
     trials, summary, manifest = run.trials(), run.summary(), run.store.manifest
-    shown = summary[:MOST_CELLS]
+    listed = with_void(summary, trials, run.parameters)
+    shown = listed[:MOST_CELLS]
     ids = {str(cell): f"cell-{i}" for i, cell in enumerate(shown["cell"])}
     measure = run.measure
     methods, ops = paragraphs(run.study, summary, trials, measure), sources(run.study)
-    notes, labels = cell_notes(summary, run.parameters, measure), parameter_labels(run.study)
+    notes, labels = cell_notes(listed, run.parameters, measure), parameter_labels(run.study)
     spent = effort(trials, summary)
     if spent is not None:
         notes += [in_words(spent), *missed(spent, run.study)]
-    if len(shown) < len(summary):
-        notes.append(more(len(shown), len(summary)))
+    if len(shown) < len(listed):
+        notes.append(more(len(shown), len(listed)))
     said = [*methods, *notes, *(source for _, _, source in ops), *(answer.note for answer in answers)]
     cited = named("\n".join(said), references())
     script = resource("report.js")
@@ -72,7 +74,7 @@ def report(run: Results, answers: Sequence[Answer] = ()) -> str:
             style=resource("report.css"),
             script=script,
             script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-            headline=_headline(run, trials, summary, labels),
+            headline=_headline(run, trials, summary, listed, labels),
             notes=" ".join(notes),
             tables=[
                 *cell_tables(shown, run.parameters, ids, labels, measure),
@@ -81,13 +83,14 @@ def report(run: Results, answers: Sequence[Answer] = ()) -> str:
             others=[
                 (
                     other.measure.label,
-                    " ".join(cell_notes(other.summary(), run.parameters, other.measure)),
-                    list(cell_tables(other.summary()[:MOST_CELLS], run.parameters, {}, labels, other.measure)),
+                    " ".join(cell_notes(cells, run.parameters, other.measure)),
+                    list(cell_tables(cells[:MOST_CELLS], run.parameters, {}, labels, other.measure)),
                 )
                 for other in run.others
+                for cells in [with_void(other.summary(), trials, run.parameters)]
             ],
             figures=list(_figures(run, trials, summary, ids, labels, answers)),
-            void=_void(summary),
+            void=_void(listed),
             answers=answers,
             answer_tables=[as_table(answer) for answer in answers],
             methods=methods,
@@ -119,16 +122,18 @@ def _file(name: str) -> str:
     return files("sweep.reporting.html").joinpath(name).read_text(encoding="utf-8")
 
 
-def _headline(run: Results, trials: pd.DataFrame, summary: pd.DataFrame, labels: Labels) -> dict[str, str]:
+def _headline(
+    run: Results, trials: pd.DataFrame, summary: pd.DataFrame, listed: pd.DataFrame, labels: Labels
+) -> dict[str, str]:
     sizes = summary["n_images"].dropna().unique().tolist()
     few = trials.loc[~is_whole(trials), "n_images"]
     seen = f"{len(trials) - len(few):,}" + (f", each on {sizes[0]:,} test images" if len(sizes) == 1 else "")
     worst, best = (summary.iloc[int(at)] for at in (summary["mean"].argmin(), summary["mean"].argmax()))
-    void, of = _void(summary), run.measure
+    void, of = _void(listed), run.measure
     return {
         "networks": ", ".join(run.study.models),
         **({"test sets": ", ".join(run.study.datasets)} if len(run.study.datasets) > 1 else {}),
-        "cells": f"{len(summary)} of {len(run.study.cells)}, in {summary['family'].nunique()} families",
+        "cells": f"{len(listed)} of {len(run.study.cells)}, in {listed['family'].nunique()} families",
         "trials": seen,
         **({"chips that saw a few": f"{len(few):,}, {few.mean():.3g} test images each"} if len(few) else {}),
         "chips a cell, at most": f"{_chips(summary).max():,}",
@@ -163,7 +168,7 @@ def _figures(
 
     def texts_of(one: Results, cells: pd.DataFrame) -> dict[str, tuple[str, str]]:
         rows = [(str(cell["cell"]), cell) for _, cell in cells[:MOST_CELLS].iterrows()]
-        known = ((name, cell) for name, cell in rows if name in ids)  # a cell may be void by the first measure alone
+        known = ((name, cell) for name, cell in rows if name in ids)
         return {name: (ids[name], _said(cell, run.parameters, labels, one.measure)) for name, cell in known}
 
     texts = texts_of(run, summary)

@@ -169,7 +169,7 @@ def notes(
         yield "One trial with standard deviation 0: no randomness, exact for these images."
     if ((cells["std"] == 0) & (cells["trials"] > 1)).any():
         yield "Several trials with standard deviation 0: all equal; that does not show that no chip differs."
-    if (alone & cells["std"].isna()).any():
+    if (alone & cells["std"].isna() & (cells["trials"] > 0)).any():
         yield "One trial without standard deviation: a single chip does not show the spread."
     if (~alone & (cells["trials"] < 2)).any():
         yield (
