@@ -138,8 +138,8 @@ def run(
         study: a study or the path of its file.
         out: the run folder, a local path or a URI (`s3://`, `gs://`, `az://`); default `results/<name>`.
         seeds: instead of the study's own: a count, or `{"start": 200, "count": 800}`.
-        precision: instead of the study's own: points, the half-width of the 95 % interval of each mean; a finished
-            run is sharpened by what is missing.
+        precision: instead of the study's own: the half-width of the 95 % interval of each mean, in points, or in the
+            unit of a measure that is no fraction; a finished run is sharpened by what is missing.
         address: of a Ray cluster; None starts a local Ray for this call.
         workers: tasks at a time; None uses every core (or GPU share) there is.
         gpus: GPUs that a task asks for; a fraction lets tasks share one.

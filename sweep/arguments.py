@@ -65,6 +65,14 @@ def points(text: str) -> float:
     return value
 
 
+def half_width(text: str) -> float:
+    """One in the unit of a measure."""
+    value = _number(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0, such as 0.1")
+    return value
+
+
 def seeds(text: str) -> int | dict[str, int]:
     """A count, or a range."""
     start, colon, end = text.partition(":")

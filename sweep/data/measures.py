@@ -148,6 +148,11 @@ class Measure:
         return " %" if self.fraction else ""
 
     @property
+    def points(self) -> str:
+        """Behind a difference of two values, as people read it."""
+        return " points" if self.fraction else ""
+
+    @property
     def axis(self) -> str:
         """On an axis."""
         return f"{self.label} on the test set{' (%)' if self.fraction else ''}"

@@ -95,7 +95,7 @@ def run(
         ran = _Sweep(prepared, store, runner, job, chunk_trials, growth, wish, log).run()
         merge(store, job.study_digest, job.columns, list(job.cells))
         store.tidy()
-        lost = remaining(prepared.study, present(store)) if ran else 0
+        lost = remaining(prepared.study, present(store, prepared.study.main)) if ran else 0
         if lost:
             raise StoreError(f"{folder.uri}: {lost:,} trials were taken away while others ran; run it again")
     except BaseException:

@@ -43,7 +43,7 @@ class Means:
             return {}
         found = {}
         for cell, seeds in self.ranges().items():
-            begun = _begun(self._values[cell])
+            begun = _begun(self._values[cell])  # of accuracies, which are numbers
             count = uncontrolled(begun) or len(seeds)
             if cell not in fitted and count <= len(begun) and count < len(seeds):
                 found[cell] = max(self._values[cell]) + 1, begun[:count]
@@ -58,10 +58,11 @@ class Means:
         """How many more trials will probably be needed beyond those."""
         if self._study.precision is None:
             return 0
-        half_width, more = self._study.precision / 100, 0
+        half_width, more = self._study.half_width, 0
         for cell, seeds in self.ranges().items():
             values = _begun(self._values[cell])
-            probable = expected_chips(values, half_width) if len(values) > 1 else _typical(half_width)
+            values, void = values[~np.isnan(values)], int(np.isnan(values).sum())
+            probable = expected_chips(values, half_width) + void if len(values) > 1 else self._typical
             more += max(0, min(probable, self._study.max_seeds or MOST_SEEDS) - len(seeds))
         return more
 
@@ -71,15 +72,20 @@ class Means:
         if not self.wanted:
             return []
         done, images = sum(map(len, self._values.values())), max(sizes) if len({*sizes}) == 1 else None
-        seen = sorted({2 * HALF if study.images != "all" and n >= FEWEST else n for n in sizes} or {2 * HALF})
+        seen = sorted({2 * HALF if not study.see_all and n >= FEWEST else n for n in sizes} or {2 * HALF})
         few, each = seen[0], f"{seen[0]:,}" if len(seen) == 1 else f"{seen[0]:,} to {seen[-1]:,}"
+        of_images = "on all images" if study.see_all and not sizes else f"on {each} images each"
         if study.precision is None:
-            return [f"{self.wanted:,} chips on {each} images each: {done:,} done"]
-        lines = [f"each to ±{study.precision:g} points (95 %), from chips of their own on {each} images each"]
+            return [f"{self.wanted:,} chips {of_images}: {done:,} done"]
+        measure = study.measure_called(study.main)
+        asked = f"each to ±{study.precision:g}{measure.points} (95 %)"
+        lines = [f"{asked}, from chips of their own {of_images}"]
         total = self.wanted + self.forecast()
         if done < self.wanted and not done:
-            most, one = study.max_seeds or MOST_SEEDS, _typical(study.precision / 100)
+            most, one = study.max_seeds or MOST_SEEDS, self._typical
             typical = cells * min(one, most)
+            if not measure.fraction:
+                return [*lines, f"{self.wanted:,} chips first, which tell how many it takes"]
             bound = f"; max_seeds ends it at {most:,} a cell" if one > most else ""
             lines.append(
                 f"{self.wanted:,} chips first, which tell how many it takes: about {typical:,} where one estimate "
@@ -90,6 +96,14 @@ class Means:
             lines.append(f"{done:,} chips done{left}")
         return lines
 
+    @property
+    def _typical(self) -> int:
+        """How many chips of a cell it takes where fractions scatter as is typical; 0 of what has no typical scatter."""
+        study = self._study
+        if not study.measure_called(study.main).fraction:
+            return 0
+        return math.ceil((student(math.inf) * TYPICAL / study.half_width) ** 2)
+
     def missing(self) -> list[Trial]:
         """Trials that are needed and not there, in the order in which they will run."""
         wanted = sampled(self._study, self.ranges())
@@ -97,14 +111,9 @@ class Means:
 
 
 def _begun(values: Mapping[int, float]) -> Floats:
-    """The values of the first seeds, up to the first one that is not there."""
+    """The values of the first seeds, up to the first one that is not there; nan of void trials."""
     count = next((k for k in range(len(values)) if k not in values), len(values))
     return np.array([values[k] for k in range(count)])
-
-
-def _typical(half_width: float) -> int:
-    """How many chips it takes where estimates scatter as is typical."""
-    return math.ceil((student(math.inf) * TYPICAL / half_width) ** 2)
 
 
 def _in_full(chips: int, few: int, images: int | None) -> str:

@@ -94,8 +94,8 @@ class Progress:
     ) -> None:
         """Begins with `done` of `total` trials.
 
-        `target` is the half-width in points that is asked for each mean; it is served by chips of their own, each of
-        which takes about the part `light` of the time of another. What is shown of trials is a `measure`.
+        `target` is the half-width, as people read it, that is asked for each mean; it is served by chips of their own,
+        each of which takes about the part `light` of the time of another. What is shown of trials is a `measure`.
         """
         self._stream = stream or sys.stderr
         self._cells = {cell: Running(measure.text) for cell in cells}
@@ -212,8 +212,8 @@ class Progress:
         of = " of the work" if self._target is not None and self._done < self._total else ""  # some see few images
         line = f"{self._done:,}/{self._total:,} trials ({share:.0f} %{of})"
         if self._target is not None and (begun := [mean for mean in self._means.values() if mean.count]):
-            near = sum(100 * mean.half_width <= self._target for mean in begun)
-            line += f", {near} of {len(begun)} means within ±{self._target:g} points"
+            near = sum(self._measure.shown(mean.half_width) <= self._target for mean in begun)
+            line += f", {near} of {len(begun)} means within ±{self._target:g}{self._measure.points}"
         if self._done == self._total:
             return line
         elapsed = f"{duration(time.monotonic() - self._begun, 2)} elapsed"
@@ -256,7 +256,7 @@ class Progress:
         table.add_column(f"{what} (mean ± std so far)", justify="right")
         if self._target is not None:
             table.add_column(f"chips for the mean to ±{self._target:g}", justify="right")
-            table.add_column("mean, % (± 95 %)", justify="right")
+            table.add_column(f"mean{', %' if self._measure.fraction else ''} (± 95 %)", justify="right")
         room = max(1, console.height - 5)
         shown = list(self._cells.items())[: room if len(self._cells) <= room else room - 1]
         for cell, running in shown:

@@ -76,7 +76,7 @@ def present(store: Store, measure: str = ACCURACY.name, growth: Growth | None = 
 def survey_of(prepared: Prepared, folder: Folder, growth: Growth | None = None) -> Survey | None:
     """What a run's folder knows of its images; None where no chip is to see a sample of them."""
     largest = max(map(len, prepared.datasets.values()))
-    if prepared.study.images == "all" or largest < FEWEST or not prepared.study.samples({}):
+    if prepared.study.see_all or largest < FEWEST or not prepared.study.samples({}):
         return None
     return growth.survey(folder, prepared.sizes) if growth else read_survey(folder, prepared.sizes)
 

@@ -312,6 +312,7 @@ def _evaluate(job: Job, evaluator: Evaluator, kind: _Kind, trials: list[tuple[Ce
         seconds = (time.perf_counter() - begun) / len(part)
         for (cell, seed), (correct, nonfinite, values) in zip(part, counts, strict=True):
             accuracy = None if correct is None else correct / evaluator.images
+            estimated = seed >= FIRST_SAMPLED and accuracy is not None
             yield {
                 "model": cell.model,
                 "family": cell.family,
@@ -322,7 +323,7 @@ def _evaluate(job: Job, evaluator: Evaluator, kind: _Kind, trials: list[tuple[Ce
                 "n_correct": correct,
                 "accuracy": accuracy,
                 "n_nonfinite": nonfinite,
-                **({} if seed < FIRST_SAMPLED else {"estimate": accuracy, "half_difference": 0.0}),
+                **({"estimate": accuracy, "half_difference": 0.0} if estimated else {}),
                 **dict(zip(further(job.measures), values, strict=True)),
                 "seconds": seconds,
                 "host": host["host"],

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from sweep.data.measures import Measure
 from sweep.reporting.chips import is_whole, precise_values
 from sweep.reporting.summary import KEYS, subjects_of
 from sweep.statistics.estimates import ROUNDING, student
-from sweep.study.study import MOST_SEEDS, Study
+from sweep.study.study import MOST_SEEDS, MOST_VOID, Study
 from sweep.texts import duration, number
 
 _FEWEST = 2  # chips that have an interval
@@ -63,20 +64,35 @@ def effort(trials: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame | None:
     return summary[list(KEYS)].merge(found, on="cell")
 
 
-def missed(found: pd.DataFrame, study: Study) -> list[str]:
-    """Means, of what `effort` returns, that are not as precise as asked for, though all chips that may be are there."""
+def remarks(trials: pd.DataFrame, summary: pd.DataFrame, study: Study, measure: Measure) -> list[str]:
+    """What is said of the precision that a study asks for; trials and summary as in `effort`, of a measure."""
+    found = effort(trials, summary)
+    if found is not None:
+        return [in_words(found), *_missed(found["half_width"], found["sampled"], study, measure)]
+    if study.precision is None or measure.name != study.main:
+        return []
+    cells = summary[summary["trials"] > 1]
+    reach = [student(n - 1) * std / np.sqrt(n) for n, std in zip(cells["trials"], cells["std"], strict=True)]
+    chips = cells["cell"].map(trials.groupby("cell").size())
+    half_width = pd.Series(reach, cells.index)
+    few = MOST_VOID * cells["trials"] <= chips
+    wide = sum((half_width > study.half_width) & few)
+    lost = _short(wide, len(cells), study, measure, "half of their chips are void")
+    return [*_missed(half_width[~few], chips[~few], study, measure), *lost]
+
+
+def _missed(half_width: pd.Series[float], chips: pd.Series[int], study: Study, measure: Measure) -> list[str]:
+    """Means that are not as precise as asked for, though all chips that may be are there."""
     most = study.max_seeds or MOST_SEEDS
-    short = (
-        0
-        if study.precision is None
-        else sum((100 * found["half_width"] > study.precision) & (found["sampled"] >= most))
-    )
+    short = sum((half_width > study.half_width) & (chips >= most))
+    return _short(short, len(chips), study, measure, f"`max_seeds` ends them at {most:,} chips a cell")
+
+
+def _short(short: int, of: int, study: Study, measure: Measure, why: str) -> list[str]:
     if not short:
         return []
-    return [
-        f"{short} of {len(found)} means {'is' if short == 1 else 'are'} not within ±{number(study.precision or 0, 3)} "
-        f"points: `max_seeds` ends them at {most:,} chips a cell."
-    ]
+    to = f"±{number(study.precision or 0, 3)}{measure.points}"
+    return [f"{short} of {of} means {'is' if short == 1 else 'are'} not within {to}: {why}."]
 
 
 def in_words(found: pd.DataFrame) -> str:

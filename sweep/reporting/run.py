@@ -14,7 +14,7 @@ from sweep.data.measures import ACCURACY, Measure, column
 from sweep.errors import GrownError, InputError
 from sweep.reporting.chips import whole_chips
 from sweep.reporting.comparison import Selection, compare
-from sweep.reporting.effort import effort, in_words, missed
+from sweep.reporting.effort import remarks
 from sweep.reporting.export import export, summary_files
 from sweep.reporting.findings import answers, fixed_cells
 from sweep.reporting.labels import parameter_labels
@@ -267,8 +267,7 @@ class Run:
 
     def _remarks(self) -> list[str]:
         """What is said below tables of all cells."""
-        found = effort(self.trials(), self.summary())
-        return [] if found is None else [in_words(found), *missed(found, self.study)]
+        return remarks(self.trials(), self.summary(), self.study, self.measure)
 
     def _pictures(self) -> list[Picture]:
         from sweep.reporting.figures.pictures import answer_pictures, pictures

@@ -236,8 +236,10 @@ class Expected:
                 | (nonfinite > images),
                 "an accuracy that is not right by images": ~without & (accuracy != correct / images),
                 "a measure that is no finite number": np.broadcast_to(endless, seed.shape),
-                "no finite estimate where one has to be": few & ~(np.isfinite(estimate) & np.isfinite(apart)),
-                "an estimate where there is none": ~few & ~(np.isnan(estimate) & np.isnan(apart)),
+                "no finite estimate where one has to be": few
+                & ~without
+                & ~(np.isfinite(estimate) & np.isfinite(apart)),
+                "an estimate where there is none": (~few | without) & ~(np.isnan(estimate) & np.isnan(apart)),
                 "a control that is no finite number, or of nothing": ~np.isnan(control)
                 & (~few | ~np.isfinite(control)),
                 "a time below 0 or without end": (seconds < 0) | np.isinf(seconds),

@@ -12,7 +12,7 @@ from pydantic_core import core_schema
 
 import sweep.tables as t
 from sweep.data.datasets import RESCALES
-from sweep.data.measures import ACCURACY, FORM, VALID, column, is_own
+from sweep.data.measures import ACCURACY, FORM, VALID, column, is_own, measure_of
 from sweep.errors import hint, nearest
 from sweep.perturb.base import KERNELS, REGISTRY, Transform, table_of
 from sweep.randomness import FIRST_SAMPLED
@@ -108,7 +108,8 @@ _SETS = t.either(DATA, t.some(_TEXT, "the path of a dataset or a list of paths",
 _CLASS = _TEXT | Annotated[int, Field(strict=True)]
 CLASSES = t.some(_CLASS, "a list of labels, names or whole numbers, in the order of the classes", distinct=True)
 _MEASURES = t.some(t.text(FORM, VALID), f"a list of measures: {VALID}", distinct=True)
-_PERCENT = t.number(high=50, above=0, said="points, a number above 0 and up to 50, such as 0.1")
+_WIDEST = 50.0
+_HALF_WIDTH = t.number(above=0, said="a number above 0, such as 0.1")
 _VALUES = "a table of values of one of its cells, such as { bits = 8 }"
 _CELL = Annotated[dict[str, bool | int | float | str], Said(_VALUES)]
 _COSTS: Any = t.some(t.number(0), "a list of costs, one for each setting of the layer", least=1)
@@ -160,9 +161,9 @@ _KEYS = {
     "calibration": (DATA, None, "training images, where they are not x_train of the dataset"),
     "seeds": (t.either(_COUNT, _SEEDS, dict), None, "random draws (chips) a cell: 0 to seeds - 1, or a range"),
     "precision": (
-        _PERCENT,
+        _HALF_WIDTH,
         None,
-        "points: half-width of the 95 % interval of each mean, beside seeds or instead",
+        "half-width of the 95 % interval of each mean, beside seeds or instead: points, or as the measure is written",
     ),
     "min_seeds": (t.whole(2), None, "chips a cell at least, for `precision`; 256 by default"),
     "max_seeds": (t.whole(2), None, "chips a cell at most, for `precision`; 1,000,000 by default"),
@@ -205,13 +206,15 @@ def _asked(tables: Mapping[str, Any], known: Sequence[Problem]) -> Iterator[tupl
     wrong = {problem.place[0] for problem in known if problem.place}
     first = next(iter(tables.get("measures", ())), None) or ACCURACY.name
     if first != ACCURACY.name:
-        for key, value in (("precision", None), ("images", "all")):
-            if tables.get(key, value) != value:
-                yield (key,), f"serves the mean accuracy, and the first of `measures` is {first}; leave one of them out"
+        if tables.get("images", "all") != "all":
+            yield ("images",), f"are of accuracy where sampled, and the first of `measures` is {first}: leave one out"
         if "budget" in tables:
             yield ("budget",), f"is one of accuracy, and the first of `measures` is {first}; leave one of them out"
     if wrong & {"seeds", "precision", "images"}:
         return
+    if tables.get("precision", 0) > _WIDEST and not is_own(first) and measure_of(first).fraction:
+        asked = f"{tables['precision']:g}"
+        yield ("precision",), f"{asked} is not points, a number above 0 and up to {_WIDEST:g}, such as 0.1"
     if "precision" not in tables:
         for key in ("min_seeds", "max_seeds"):
             if key in tables:

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import tomli_w
 
 from sweep.data.measures import ACCURACY, FORM, Measure, further, is_own, measure_of
@@ -30,6 +32,9 @@ from sweep.study.sets import sets_in, sets_labelled
 if TYPE_CHECKING:
     from sweep.statistics.estimates import Floats
 
+CHIPS_TOGETHER = 32
+"""Chips for the mean of a measure of scores are a multiple of this, which a processor's last digits seldom change."""
+MOST_VOID = 2  # times the chips that are wanted there are at most, where some are void
 MOST_SEEDS = 1_000_000  # chips of a cell that serve its mean, unless `max_seeds` says so
 DATA = ("x", "y", "labels", "calibration", "output")  # keys that say what is what in the data
 CODE = "code of networks"  # in a study's identity, where there is some
@@ -194,11 +199,24 @@ class Study:
         start = self.seeds.get("start", 0)
         return range(start, start + self.seeds["count"])
 
+    @property
+    def see_all(self) -> bool:
+        """Whether the chips that serve the mean alone see all images, as those of other measures than accuracy do."""
+        return self.images == "all" or self.main != ACCURACY.name
+
+    @property
+    def half_width(self) -> float:
+        """The precision, in the unit in which trials have the first of the measures; infinite without one."""
+        if self.precision is None:
+            return math.inf
+        return self.precision / 100 if self.measure_called(self.main).fraction else self.precision
+
     def samples(self, done: Mapping[str, Floats]) -> dict[str, range]:
         """Seeds of the chips that serve the mean alone, by random cell, as far as it can be told from those done.
 
         Args:
-            done: by cell, the estimates of such chips that are there, from the first seed on without a gap; (n,) each.
+            done: by cell, what such chips that are there say, from the first seed on without a gap; (n,) each, nan
+                where one is void. So many more are wanted, unless most are.
         """
         random = [cell.id for cell in self.cells if cell.random]
         if self.precision is None:
@@ -207,9 +225,16 @@ class Study:
         from sweep.statistics.precision import PILOT, chips_for
 
         least = self.min_seeds or min(PILOT, self.max_seeds or PILOT)
-        most = self.max_seeds or MOST_SEEDS
-        wanted = {c: chips_for(done.get(c, ()), self.precision / 100, least, most) for c in random}
-        return {cell: range(FIRST_SAMPLED, FIRST_SAMPLED + count) for cell, count in wanted.items()}
+        most, half_width = self.max_seeds or MOST_SEEDS, self.half_width
+        together = 1 if self.measure_called(self.main).exact else CHIPS_TOGETHER
+        found = {}
+        for cell in random:
+            values = np.asarray(done.get(cell, ()), np.float64)
+            known = np.flatnonzero(~np.isnan(values))
+            count = math.ceil(chips_for(values[known], half_width, least, most) / together) * together
+            chips = int(known[count - 1]) + 1 if len(known) >= count else len(values) + count - len(known)
+            found[cell] = range(FIRST_SAMPLED, FIRST_SAMPLED + min(chips, MOST_VOID * count, most))
+        return found
 
     @cached_property
     def models(self) -> dict[str, Named]:
@@ -313,7 +338,7 @@ class Study:
         """
         perturbations = {cell.id: cell.said for cell in self.cells if cell.transforms}
         identity = {"root_seed": self.root_seed, "files": dict(digests), "cells": perturbations}
-        if self.precision is not None and self.images == "all":
+        if self.precision is not None and self.see_all:
             identity["images"] = {"chips for the mean": "all"}
         if self.further:
             identity["measures"] = dict.fromkeys(self.further, "")

@@ -219,6 +219,6 @@ def test_a_precision_that_is_none_is_said(precise: Path, capsys):
     with pytest.raises(SystemExit) as ended:
         main(["run", "study.toml", "--precision", "0"])
     assert ended.value.code == 2
-    assert "'0' is not a number of points above 0 and up to 50" in capsys.readouterr().err
+    assert "'0' is not a number above 0, such as 0.1" in capsys.readouterr().err
     with pytest.raises(InputError, match="precision: 60 is not points"):
         run(precision=60)

@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 from scipy import special, stats
 
+from sweep.data.measures import ACCURACY
 from sweep.errors import InputError
 from sweep.randomness import FIRST_SAMPLED
 from sweep.reporting.chips import is_whole, mean_rows, precise_values, whole_chips
 from sweep.reporting.comparison import compare
-from sweep.reporting.effort import effort, in_words, missed
+from sweep.reporting.effort import effort, in_words, remarks
 from sweep.reporting.html.methods import paragraphs
 from sweep.reporting.labels import parameter_labels
 from sweep.reporting.mlflow import _metrics
@@ -421,18 +422,22 @@ def test_what_a_mean_took_and_what_whole_chips_would_have(trials: pd.DataFrame) 
 
 
 def test_means_that_the_most_chips_did_not_make_precise_are_told(trials: pd.DataFrame) -> None:
-    found = effort(trials, summarise(trials, PARAMETERS, FIXED))
+    summary = summarise(trials, PARAMETERS, FIXED)
+    found = effort(trials, summary)
     assert found is not None
     widths = 100 * found["half_width"]
     between = float(widths.sort_values().iloc[[2, 3]].mean())
     few = STUDY.but(precision=between, max_seeds=int(found["sampled"].max()))
     wide = int(((widths > between) & (found["sampled"] == found["sampled"].max())).sum())
-    (said,) = missed(found, few)
+    (_, said) = remarks(trials, summary, few, ACCURACY)
     assert said.startswith(f"{wide} of 11 means ")
     assert said.endswith(f"points: `max_seeds` ends them at {few.max_seeds:,} chips a cell.")
-    assert missed(found, STUDY.but(precision=between)) == [], "more may come"
-    assert missed(found, STUDY.but(precision=float(widths.max()), max_seeds=few.max_seeds)) == []
-    assert missed(found, STUDY.but(max_seeds=None, precision=None)) == []
+    for study in (
+        STUDY.but(precision=between),  # more may come
+        STUDY.but(precision=float(widths.max()), max_seeds=few.max_seeds),
+        STUDY.but(max_seeds=None, precision=None),
+    ):
+        assert len(remarks(trials, summary, study, ACCURACY)) == 1
 
 
 def test_without_times_of_whole_chips_it_is_told_in_images(alone: pd.DataFrame) -> None:

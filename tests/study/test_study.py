@@ -261,7 +261,7 @@ def test_a_misspelt_op_hides_no_other_mistake():
 CHIPS = {
     "a range of samples": ({"images": "sampled"}, {"seeds": {"start": 5, "count": 5}}, "are counted: give a number"),
     "seeds of the others": ({}, {"seeds": 2 * 10**9}, "seeds: go beyond 1,000,000,000"),
-    "no precision": ({}, {"precision": 0}, "precision: 0 is not points"),
+    "no precision": ({}, {"precision": 0}, "precision: 0 is not a number above 0"),
 }
 
 

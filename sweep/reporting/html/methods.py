@@ -141,7 +141,8 @@ def _design(study: Study, summary: pd.DataFrame, measure: Measure) -> str:
     seeds = study.seed_range
     asked = [f"the seeds {seeds.start} to {seeds.start + len(seeds) - 1}"] if len(seeds) else []
     if study.precision is not None:
-        asked.append(f"so many chips that each mean is known to ±{number(study.precision)} points")
+        points = study.measure_called(study.main).points
+        asked.append(f"so many chips that each mean is known to ±{number(study.precision)}{points}")
     random = summary[summary["trials"] > 1]
     sizes = summary["n_images"].dropna().unique().tolist()
     images = f"{sizes[0]:,} images" if len(sizes) == 1 else "the images"

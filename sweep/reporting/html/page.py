@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from sweep.data.measures import Measure
 from sweep.reporting.chips import is_whole
-from sweep.reporting.effort import effort, in_words, missed
+from sweep.reporting.effort import effort, remarks
 from sweep.reporting.export import Results
 from sweep.reporting.figures.inline import Inline, inline
 from sweep.reporting.figures.pictures import answer_pictures, pictures
@@ -52,8 +52,7 @@ def report(run: Results, answers: Sequence[Answer] = ()) -> str:
     methods, ops = paragraphs(run.study, summary, trials, measure), sources(run.study)
     notes, labels = cell_notes(listed, run.parameters, measure), parameter_labels(run.study)
     spent = effort(trials, summary)
-    if spent is not None:
-        notes += [in_words(spent), *missed(spent, run.study)]
+    notes += remarks(trials, summary, run.study, measure)
     if len(shown) < len(listed):
         notes.append(more(len(shown), len(listed)))
     said = [*methods, *notes, *(source for _, _, source in ops), *(answer.note for answer in answers)]
