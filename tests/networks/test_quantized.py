@@ -209,6 +209,7 @@ def masked(*layers: kl.Layer) -> keras.Model:
     return keras.Model(tokens, kl.Dense(4)(x))
 
 
+@pytest.mark.slow
 def test_masks_reach_what_heeds_them(tmp_path: Path):
     """Where a quantized layer does not round, they go on; where one rounds behind what has taken the mask, too."""
     for build, mode in (
