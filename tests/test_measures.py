@@ -284,7 +284,8 @@ def test_a_file_without_the_function_is_refused(tmp_path: Path, text: str, probl
 
 
 def test_what_a_function_must_return() -> None:
-    from sweep.data.measures import Outputs, own
+    from sweep.data.measure import Outputs
+    from sweep.data.measures import own
     from sweep.data.scoring import LOGITS
 
     nothing = np.zeros(0, np.int64)

@@ -16,7 +16,7 @@ from keras import ops
 
 from sweep.data.datasets import Dataset
 from sweep.data.decisions import decide
-from sweep.data.measures import Measure
+from sweep.data.measure import Measure
 from sweep.data.scoring import LOGITS, SIGMOID, SOFTMAX
 from sweep.engine import near_ties, tensors
 from sweep.engine.backends import Backend, Compiled, Plain, Scores, Settled, Stacked, Subject

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sweep.data.measures import Measure, Outputs
+from sweep.data.measure import Measure, Outputs
 from sweep.networks.feeding import Fed
 
 Numbers = npt.NDArray[np.int64]

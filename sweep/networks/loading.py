@@ -16,7 +16,8 @@ from sweep.data import positions
 from sweep.data.datasets import Dataset, fits, image_shape
 from sweep.data.inputs import fields_of
 from sweep.data.labels import are_several, no_classes, remedy
-from sweep.data.measures import ACCURACY, Task, fitting, is_own, measure_of
+from sweep.data.measure import Task
+from sweep.data.measures import ACCURACY, fitting, is_own, measure_of
 from sweep.errors import InputError
 from sweep.files import copy_file, file_digest, reason, require_file
 from sweep.networks import quantized

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sweep.data.measures import ACCURACY, Measure
+from sweep.data.measure import Measure
+from sweep.data.measures import ACCURACY
 
 ESTIMATE, HALVES, CONTROL = "estimate", "half_difference", "control"
 VALUE, FEW = "_value", "_few"  # columns that no swept parameter has

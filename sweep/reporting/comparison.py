@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sweep.data.measures import ACCURACY, Measure
+from sweep.data.measure import Measure
+from sweep.data.measures import ACCURACY
 from sweep.errors import InputError
 from sweep.reporting.chips import is_whole, of_measure, precise_values
 from sweep.statistics.differences import Difference, difference

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from sweep.data.measures import Measure
+from sweep.data.measure import Measure
 from sweep.reporting.chips import is_whole, precise_values
 from sweep.reporting.summary import KEYS, subjects_of
 from sweep.statistics.estimates import ROUNDING, student

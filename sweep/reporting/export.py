@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pandas as pd
 
-from sweep.data.measures import Measure
+from sweep.data.measure import Measure
 from sweep.reporting.tables.frames import Answer, as_table, for_programs
 from sweep.reporting.tables.layout import FOR_PROGRAMS, layout, markdown
 from sweep.storage.paths import Folder

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from sweep.data.measures import ACCURACY, Measure
+from sweep.data.measure import Measure
+from sweep.data.measures import ACCURACY
 from sweep.perturb.base import KERNELS, Transform
 from sweep.reporting.chips import FEW, VALUE, mean_rows, of_measure, whole_chips
 from sweep.reporting.labels import parameter_labels

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sweep.data.measures import Measure, Outputs
+from sweep.data.measure import Measure, Outputs
 from sweep.engine.sites import Entry
 from sweep.errors import InputError, StoreError, hint
 from sweep.networks.inspection import has_operations

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from sweep.data.measures import ACCURACY, Measure, column
+from sweep.data.measure import Measure
+from sweep.data.measures import ACCURACY, column
 from sweep.errors import GrownError, InputError
 from sweep.reporting.chips import whole_chips
 from sweep.reporting.comparison import Selection, compare

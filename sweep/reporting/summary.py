@@ -9,7 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import special
 
-from sweep.data.measures import ACCURACY, Measure
+from sweep.data.measure import Measure
+from sweep.data.measures import ACCURACY
 from sweep.errors import StoreError
 from sweep.reporting.chips import ESTIMATE, HALVES, is_whole, of_measure, precise_values, whole_chips
 from sweep.statistics import estimates

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from sweep.data.measures import Measure, column, is_own
+from sweep.data.measure import Measure
+from sweep.data.measures import column, is_own
 from sweep.data.measures import stand_in as measure_stand_in
 from sweep.errors import InputError, OtherStudyError, StoreError, UntrustedError
 from sweep.files import function_in, tables_of

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
-from sweep.data.measures import Measure, own
+from sweep.data.measure import Measure
+from sweep.data.measures import own
 from sweep.errors import InputError, collected
 from sweep.perturb.base import REGISTRY, Transform, parameters
 from sweep.perturb.dataflow import ActivationNoise, DataFlow, Rounding

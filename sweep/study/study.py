@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import tomli_w
 
-from sweep.data.measures import ACCURACY, FORM, Measure, further, is_own, measure_of
+from sweep.data.measure import Measure
+from sweep.data.measures import ACCURACY, FORM, further, is_own, measure_of
 from sweep.data.measures import column as measure_column
 from sweep.errors import InputError, collected
 from sweep.files import read_tables

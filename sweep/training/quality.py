@@ -9,7 +9,8 @@ import numpy as np
 
 from sweep.data.datasets import Dataset
 from sweep.data.decisions import decide
-from sweep.data.measures import Outputs, measure_of
+from sweep.data.measure import Outputs
+from sweep.data.measures import measure_of
 from sweep.data.scoring import LOGITS, SIGMOID
 from sweep.networks.loading import Network
 from sweep.training.recipes import IMAGES, LABELS, Recipe

@@ -8,18 +8,8 @@ import numpy as np
 import pytest
 
 from sweep.data import scoring
-from sweep.data.measures import (
-    ACCURACY,
-    FORM,
-    KNOWN,
-    Outputs,
-    Task,
-    column,
-    fitting,
-    further,
-    is_exact,
-    measure_of,
-)
+from sweep.data.measure import Outputs, Task
+from sweep.data.measures import ACCURACY, FORM, KNOWN, column, fitting, further, is_exact, measure_of
 from sweep.data.scoring import LOGITS, SIGMOID, SOFTMAX
 from sweep.networks.backend import import_keras
 

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sweep.data.measures import ACCURACY, Measure
+from sweep.data.measure import Measure
+from sweep.data.measures import ACCURACY
 from sweep.reporting.chips import of_measure, whole_chips
 from sweep.reporting.figures import axis
 from sweep.reporting.figures.style import (

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from sweep.data.measures import ACCURACY, Measure
+from sweep.data.measure import Measure
+from sweep.data.measures import ACCURACY
 from sweep.reporting.figures import axis
 from sweep.reporting.figures.style import COLOURS, PUBLISHED, PUBLISHED_POINTS, QUIET, RULE, add_legend
 

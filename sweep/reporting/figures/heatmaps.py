@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from sweep.data.measures import ACCURACY, Measure
+from sweep.data.measure import Measure
+from sweep.data.measures import ACCURACY
 from sweep.reporting.figures.style import mark, series_id
 from sweep.reporting.labels import NO_LABELS, Labels, shared, value_text
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from sweep.data.measures import ACCURACY, Measure
+from sweep.data.measure import Measure
+from sweep.data.measures import ACCURACY
 from sweep.reporting.figures.curves import FEWEST_FOR_BAND
 from sweep.reporting.figures.style import MARKERS, RAMP, RULE, add_legend, mark, ramp, series_id
 from sweep.reporting.labels import NO_LABELS, Labels, shared, value_text

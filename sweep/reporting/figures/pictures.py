@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from sweep.data.measures import ACCURACY, Measure
+from sweep.data.measure import Measure
+from sweep.data.measures import ACCURACY
 from sweep.reporting.figures.curves import FEWEST_FOR_BAND, accuracy_curve
 from sweep.reporting.figures.equivalence import equivalence_curve
 from sweep.reporting.figures.heatmaps import heat_map

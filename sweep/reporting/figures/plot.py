@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from sweep.data.measures import ACCURACY, Measure
+from sweep.data.measure import Measure
+from sweep.data.measures import ACCURACY
 from sweep.errors import InputError
 from sweep.reporting.figures.curves import accuracy_curve
 from sweep.reporting.figures.equivalence import equivalence_curve

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from sweep.data.measures import ACCURACY, Measure
+from sweep.data.measure import Measure
+from sweep.data.measures import ACCURACY
 from sweep.reporting.chips import of_measure, whole_chips
 from sweep.reporting.figures.style import LINES, RAMP, RULE, mark, ramp, series_id
 from sweep.reporting.labels import NO_LABELS, Labels, value_text

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from sweep.data.measures import ACCURACY, Measure
+from sweep.data.measure import Measure
+from sweep.data.measures import ACCURACY
 from sweep.perturb.base import Transform
 from sweep.randomness import FIRST_SAMPLED
 from sweep.reporting.chips import has_controls, is_whole

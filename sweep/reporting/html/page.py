@@ -12,7 +12,7 @@ import pandas as pd
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from sweep.data.measures import Measure
+from sweep.data.measure import Measure
 from sweep.reporting.chips import is_whole
 from sweep.reporting.effort import effort, remarks
 from sweep.reporting.export import Results

@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from sweep.data.measures import ACCURACY, Measure
+from sweep.data.measure import Measure
+from sweep.data.measures import ACCURACY
 from sweep.reporting.chips import is_whole
 from sweep.reporting.labels import Labels, value_text
 from sweep.reporting.tables.columns import columns_of, notes

@@ -12,7 +12,8 @@ from typing import Any
 import pandas as pd
 
 from sweep.data.decisions import chance_warning, is_near_chance
-from sweep.data.measures import ACCURACY, Measure
+from sweep.data.measure import Measure
+from sweep.data.measures import ACCURACY
 from sweep.reporting.tables.layout import Value
 from sweep.study.family import DATASET, subject
 from sweep.texts import percent

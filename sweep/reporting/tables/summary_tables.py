@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from sweep.data.measures import ACCURACY, Measure
+from sweep.data.measure import Measure
+from sweep.data.measures import ACCURACY
 from sweep.reporting.tables.columns import columns_of, notes
 from sweep.reporting.tables.frames import for_programs
 from sweep.reporting.tables.layout import FOR_PROGRAMS, WIDTH, Table, Value, layout
