@@ -23,6 +23,12 @@ os.environ["NOISESWEEP_CACHE"] = "off"  # what a test chooses is no other's
 ROOT = Path(__file__).parent.parent
 REAL = ("chaos", "cluster")  # folders of tests of processes that are started and killed
 
+NUMBERS = {
+    *("data", "engine", "execution", "networks", "perturb", "preparation", "search", "study", "training"),
+    *("test_data.py", "test_families.py", "test_flow_faults.py", "test_tile_adc.py", "test_variables.py"),
+}
+"""Of what runs in these folders and modules, numbers are looked at."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With SWEEP_AGAIN, what fails of processes that are started and killed is tried once more, and both are told.
@@ -33,6 +39,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.path.relative_to(ROOT / "tests").parts[0] in REAL:
                 item.add_marker(pytest.mark.flaky(reruns=1))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def undrawn(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No figures at the end of a run whose numbers alone are looked at: they take half of the time of a small one."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.path.relative_to(ROOT / "tests").parts[0] in NUMBERS:
+            from sweep.reporting.run import Run
+
+            patch.setattr(Run, "_pictures", lambda run: [])
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -145,7 +145,6 @@ def test_what_really_changed_is_refused_with_the_difference(place: Path, what: s
     assert Path("run/manifest.json").read_bytes() == before
 
 
-@pytest.mark.slow
 def test_a_hidden_cell_of_another_network_does_not_come_back(place: Path, computed: list[tuple[str, int]]):
     run()
     edit(LEVELS, "[0, 0.1]")
@@ -346,7 +345,6 @@ def test_a_run_that_grows_between_a_reader_s_two_looks_is_opened_again(place: Pa
     assert "net/gaussian/scale=0.2" in {cell.id for cell in sweep.open_run("run").study.cells}
 
 
-@pytest.mark.slow
 def test_means_of_new_levels_have_their_own_survey(place: Path, monkeypatch: pytest.MonkeyPatch):
     """The survey of the levels that were there stays as it is: chips see what they would have seen."""
     with np.load("data.npz") as data:
@@ -365,7 +363,6 @@ def test_means_of_new_levels_have_their_own_survey(place: Path, monkeypatch: pyt
     assert_as_made_at_once(grown)
 
 
-@pytest.mark.slow
 def test_a_test_set_that_comes_back_with_other_images_is_surveyed_anew(place: Path):
     """Under a name that the run has known."""
     with np.load("data.npz") as data:
