@@ -136,7 +136,7 @@ def _study_arguments(parser: _Parser, said: bool = True) -> None:
     parser.add_argument("--out", metavar="FOLDER", help="run folder or URI (default: results/NAME)")
     parser.add_argument("--seeds", type=arguments.seeds, metavar="N|A:B", help="other seeds: a count, or A to B-1")
     words = "half-width of each mean's 95 %% interval"
-    parser.add_argument("--precision", type=arguments.half_width, metavar="POINTS", help=words)
+    parser.add_argument("--precision", type=arguments.half_width, metavar="WIDTH", help=words)
     _trust_argument(parser)
 
 

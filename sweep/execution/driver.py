@@ -126,7 +126,7 @@ class _Sweep:
         self._wish = wish or Wish()
         self._shown = Log if log == "json" else Progress
         self._means: Means
-        self._sizes = sizes(chunk_trials)
+        self._sizes = sizes(chunk_trials, light=job.survey is not None)
         self._clock = Clock(store.manifest)
         self._failures = Failures(len(job.cells))
         self._nodes = Nodes()

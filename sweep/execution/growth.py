@@ -20,6 +20,7 @@ from sweep.execution.renamed import FILES, Renamed, sets_of
 from sweep.perturb.dataflow import DataFlow
 from sweep.preparation.inputs import Prepared
 from sweep.preparation.measured import files_in, named_in
+from sweep.randomness import FIRST_SAMPLED
 from sweep.storage.kept import described, read_study
 from sweep.storage.merge import parts
 from sweep.storage.paths import Folder
@@ -179,6 +180,7 @@ def growth_of(store: Store, prepared: Prepared) -> Growth | None:
     of_some |= {key for key, files in chips.items() if files not in kept or key not in old[_FILES]}
     of_some |= set() if anew or any(t.calibrated for t in calibrated) else {"calibration"}
     wrong = [change for change in changes if not _is_growth(change, of_some, plain)]
+    wrong = [change for change in wrong if change.part != "images" or change.after is None or _has_sampled(store)]
     if wrong or (old["cells"] and not common):
         raise InputError(
             f"{store.folder.uri}: holds results of another study called {store.manifest['name']!r}:\n"
@@ -196,6 +198,12 @@ def growth_of(store: Store, prepared: Prepared) -> Growth | None:
         if cell in hidden and hidden[cell]["identity"] == digest(of_cell(new, now[cell]))
     }
     return Growth(before, study, new, fresh, gone, back, renamed)
+
+
+def _has_sampled(store: Store) -> bool:
+    """Whether there are chips that serve the mean alone."""
+    there = store.table(["cell", "seed"])
+    return there is not None and bool((there["seed"].to_numpy() >= FIRST_SAMPLED).any())
 
 
 def of_cell(identity: Mapping[str, Any], cell: Cell) -> dict[str, Any]:

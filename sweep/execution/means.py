@@ -15,6 +15,7 @@ from sweep.statistics.estimates import Floats, student
 from sweep.statistics.precision import expected_chips, uncontrolled
 from sweep.study.study import MOST_SEEDS, Study
 
+_FINEST = 1e-9  # half-width; finer ones take more chips than there can be
 TYPICAL = 0.05  # standard deviation of the estimates of chips, before any is there
 
 
@@ -61,6 +62,8 @@ class Means:
         half_width, more = self._study.half_width, 0
         for cell, seeds in self.ranges().items():
             values = _begun(self._values[cell])
+            if len(values) >= len(seeds):
+                continue
             values, void = values[~np.isnan(values)], int(np.isnan(values).sum())
             probable = expected_chips(values, half_width) + void if len(values) > 1 else self._typical
             more += max(0, min(probable, self._study.max_seeds or MOST_SEEDS) - len(seeds))
@@ -102,7 +105,7 @@ class Means:
         study = self._study
         if not study.measure_called(study.main).fraction:
             return 0
-        return math.ceil((student(math.inf) * TYPICAL / study.half_width) ** 2)
+        return math.ceil((student(math.inf) * TYPICAL / max(study.half_width, _FINEST)) ** 2)
 
     def missing(self) -> list[Trial]:
         """Trials that are needed and not there, in the order in which they will run."""

@@ -209,6 +209,10 @@ class ChunkSize:
         return max(1, int(min(full, max(least, left / (2 * slots)))))
 
 
-def sizes(fixed: int | None = None) -> dict[int, ChunkSize]:
-    """Of the chunks of each kind; `fixed` trials, but for a survey's, where that is given."""
-    return {WHOLE: ChunkSize(fixed=fixed), FEW: ChunkSize(fixed=fixed, first=_FIRST_FEW), SURVEY: ChunkSize(fixed=1)}
+def sizes(fixed: int | None = None, light: bool = True) -> dict[int, ChunkSize]:
+    """Of the chunks of each kind; `fixed` trials, but for a survey's, where that is given.
+
+    `light` says whether chips for the mean see a few images.
+    """
+    few = ChunkSize(fixed=fixed, first=_FIRST_FEW) if light else ChunkSize(fixed=fixed)
+    return {WHOLE: ChunkSize(fixed=fixed), FEW: few, SURVEY: ChunkSize(fixed=1)}

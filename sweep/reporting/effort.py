@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from sweep.data.measure import Measure
+from sweep.randomness import FIRST_SAMPLED
 from sweep.reporting.chips import is_whole, precise_values
 from sweep.reporting.summary import KEYS, subjects_of
 from sweep.statistics.estimates import ROUNDING, student
@@ -71,14 +72,17 @@ def remarks(trials: pd.DataFrame, summary: pd.DataFrame, study: Study, measure: 
         return [in_words(found), *_missed(found["half_width"], found["sampled"], study, measure)]
     if study.precision is None or measure.name != study.main:
         return []
-    cells = summary[summary["trials"] > 1]
+    cells, few = summary[summary["trials"] > 1], trials[trials["seed"] >= FIRST_SAMPLED]
+    if cells.empty or few.empty:
+        return []
     reach = [student(n - 1) * std / np.sqrt(n) for n, std in zip(cells["trials"], cells["std"], strict=True)]
-    chips = cells["cell"].map(trials.groupby("cell").size())
+    chips = cells["cell"].map(few.groupby("cell").size()).fillna(0)
+    known = cells["cell"].map(few.groupby("cell")[measure.name].count()).fillna(0)
     half_width = pd.Series(reach, cells.index)
-    few = MOST_VOID * cells["trials"] <= chips
-    wide = sum((half_width > study.half_width) & few)
-    lost = _short(wide, len(cells), study, measure, "half of their chips are void")
-    return [*_missed(half_width[~few], chips[~few], study, measure), *lost]
+    ended = (chips < (study.max_seeds or MOST_SEEDS)) & (chips >= MOST_VOID * known)
+    wide = sum((half_width > study.half_width) & ended)
+    lost = _short(wide, len(cells), study, measure, "half of their chips have no value")
+    return [*_missed(half_width, chips, study, measure), *lost]
 
 
 def _missed(half_width: pd.Series[float], chips: pd.Series[int], study: Study, measure: Measure) -> list[str]:

@@ -229,7 +229,7 @@ class Run:
         if format in FOR_PROGRAMS:
             return render(summary, self.parameters, format)
         apart, remarks = None if answers else self.components(), self._remarks()
-        listed = with_void(summary, self.trials(), self.parameters)
+        listed = with_void(summary, self.trials(), self.parameters, self.measure)
         shown = render(listed, self.parameters, format, title, apart, remarks, self.measure, most)
         return "\n\n".join(
             [shown, *(layout([as_table(answer)], "", format) for answer in (self.answers() if answers else ()))]

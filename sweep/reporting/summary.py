@@ -148,17 +148,18 @@ def summarise(
     return summary
 
 
-def with_void(summary: pd.DataFrame, trials: pd.DataFrame, parameters: Sequence[str]) -> pd.DataFrame:
-    """A summary, as people see it, with the cells of which all trials are void, where these have no value to summarise.
+def with_void(summary: pd.DataFrame, trials: pd.DataFrame, parameters: Sequence[str], measure: Measure) -> pd.DataFrame:
+    """A summary, as people see it, with the cells of which no trial has a value to summarise, such as void ones.
 
     Such a cell has 0 `trials`, its `nonfinite`, and no figures; it stands where it first appears in `trials`.
     """
     if "n_nonfinite" not in trials:
         return summary
     void = (trials["n_nonfinite"] > 0).groupby(trials["cell"])
-    names = [*KEYS, *parameters]
+    known = trials[measure.name].notna().groupby(trials["cell"]).any()
+    without, names = known.index[~known], [*KEYS, *parameters]
     cells = trials.loc[~trials.duplicated("cell"), names]
-    cells = cells[cells["cell"].isin(summary["cell"]) | cells["cell"].map(void.all())].reset_index(drop=True)
+    cells = cells[cells["cell"].isin(summary["cell"]) | cells["cell"].isin(without)].reset_index(drop=True)
     if len(cells) == len(summary):
         return summary
     figures = summary.set_index("cell").drop(columns=[name for name in names if name != "cell"])

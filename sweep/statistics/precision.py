@@ -30,6 +30,7 @@ SHIFT = 0.4
 """This part of the variance of the estimates is added to that between chips, for a scale on which errors are even."""
 FREEDOM = 1.5
 """Degrees of freedom of the error of a variance, times (kurtosis - 1)/chips: 2 were its kurtosis known."""
+_ENDLESS = 1e15  # chips
 _TELL = 64  # chips, whose variance is taken for that of those to come
 _FEWEST_FREEDOM = 2.0
 _LONGEST = 50.0  # on the log scale; beyond lies no limit that would be used
@@ -138,7 +139,14 @@ def uncontrolled(estimates: ArrayLike) -> int | None:
     return max(PILOT, math.ceil(CAUTION * _wanted(values, COARSE))) if len(values) == PILOT else None
 
 
-def chips_for(estimates: ArrayLike, half_width: float, least: int = PILOT, most: int | None = None) -> int:
+def chips_for(
+    estimates: ArrayLike,
+    half_width: float,
+    least: int = PILOT,
+    most: int | None = None,
+    lot: int = 1,
+    controls: bool = True,
+) -> int:
     """How many chips a half-width asks for, as far as the first ones tell: the mean of so many, or of more, has it.
 
     Triple sampling (Hall 1981): a pilot; then a part of the chips that its variance asks for; then all that the
@@ -152,14 +160,20 @@ def chips_for(estimates: ArrayLike, half_width: float, least: int = PILOT, most:
         half_width: of the 95 % interval of the mean, a fraction.
         least: chips of the pilot, two at least.
         most: chips at most; None for no bound.
+        lot: chips come in lots of so many, but for the last ones before `most`.
+        controls: whether chips behind the `uncontrolled` ones may have controls, so that these are a stage.
 
     Returns:
         The number of chips that are needed to know more; not above `n` when the mean is known.
     """
     values = np.asarray(estimates, np.float64)
     bound = math.inf if most is None else most
-    coarse, size, share = uncontrolled(values), min(max(least, 2), bound), FIRST_SHARE
-    border = PILOT if coarse is None else coarse
+
+    def lots(chips: float) -> float:
+        return min(math.ceil(chips / lot) * lot, bound)
+
+    coarse, size, share = uncontrolled(values) if controls else None, lots(max(least, 2)), FIRST_SHARE
+    border = 0 if not controls else PILOT if coarse is None else coarse
     while True:
         if size > border and len(values) < border:
             return border
@@ -175,7 +189,7 @@ def chips_for(estimates: ArrayLike, half_width: float, least: int = PILOT, most:
             grown = min(everything, max(2 * border, math.ceil(SECOND_SHARE * everything)))
         else:
             grown = math.ceil(share * RESERVE * wanted)
-        size, share = min(max(size, grown), bound), 1.0
+        size, share = lots(max(size, grown)), 1.0
 
 
 def expected_chips(estimates: ArrayLike, half_width: float) -> int:
@@ -188,7 +202,17 @@ def _wanted(values: Floats, half_width: float, uncontrolled: int | None = None) 
     """Chips that give this half-width, if the variance of others is that of these, or of those behind `uncontrolled`.
 
     With n of variance v there and others of variance w to come, the mean of m has the variance (n v + (m - n) w)/m².
+    Where that is beyond all numbers it is `_ENDLESS`.
     """
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            found = _asked(values, half_width, uncontrolled)
+    except OverflowError:
+        return _ENDLESS
+    return found if found < _ENDLESS else _ENDLESS
+
+
+def _asked(values: Floats, half_width: float, uncontrolled: int | None) -> float:
     n, variance = len(values), float(values.var(ddof=1))
     weight = (student(n - 1) / half_width) ** 2
     behind = values[n if uncontrolled is None else uncontrolled :]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, TypeVar
 
 from sweep.data.measure import Measure
@@ -95,7 +96,8 @@ def trusted_study(store: Store, trust: Trust, otherwise: str = "") -> Study:
         InputError: they fail.
         StoreError: a file is not the one that the run was made with.
     """
-    return _once_begun(store, lambda: _trusted_study(store, trust, otherwise))
+    once = cache(trust) if callable(trust) else trust
+    return _once_begun(store, lambda: _trusted_study(store, once, otherwise))
 
 
 def _once_begun(store: Store, read: Callable[[], T]) -> T:

@@ -232,7 +232,7 @@ class Study:
         for cell in random:
             values = np.asarray(done.get(cell, ()), np.float64)
             known = np.flatnonzero(~np.isnan(values))
-            count = math.ceil(chips_for(values[known], half_width, least, most) / together) * together
+            count = chips_for(values[known], half_width, least, most, together, controls=self.main == ACCURACY.name)
             chips = int(known[count - 1]) + 1 if len(known) >= count else len(values) + count - len(known)
             found[cell] = range(FIRST_SAMPLED, FIRST_SAMPLED + min(chips, MOST_VOID * count, most))
         return found

@@ -14,11 +14,12 @@ import pytest
 
 import sweep
 from sweep.api import prepared_of, status
-from sweep.errors import InputError, StoreError
+from sweep.errors import InputError, OtherStudyError, StoreError
 from sweep.execution.resume import open_store
 from sweep.execution.runner import InlineRunner
 from sweep.execution.verify import verify
 from sweep.reporting.run import Run
+from sweep.storage.kept import trusted_study
 from sweep.storage.paths import Folder
 from sweep.storage.schema import PROVENANCE
 from sweep.storage.store import Store
@@ -343,6 +344,19 @@ def test_a_run_that_grows_between_a_reader_s_two_looks_is_opened_again(place: Pa
 
     monkeypatch.setattr(Store, "open", grows)
     assert "net/gaussian/scale=0.2" in {cell.id for cell in sweep.open_run("run").study.cells}
+
+
+def test_whoever_is_asked_for_trust_is_asked_once(place: Path):
+    lines = ("import numpy as np", "def data():", "    found = np.load('data.npz')")
+    Path("own.py").write_text("\n".join([*lines, "    return found['x_test'], found['y_test']", ""]))
+    edit('"data.npz"', '"own.py:data"')
+    run()
+    text = Path("run/study.toml").read_text()
+    Path("run/study.toml").write_text(text.replace("0.3", "0.4"))
+    asked: list[str] = []
+    with pytest.raises(OtherStudyError):
+        trusted_study(Store.open("run"), lambda said: not asked.append(said))
+    assert len(asked) == 1
 
 
 def test_means_of_new_levels_have_their_own_survey(place: Path, monkeypatch: pytest.MonkeyPatch):

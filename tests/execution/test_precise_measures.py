@@ -14,6 +14,7 @@ from scipy import stats
 import sweep
 from sweep.api import status
 from sweep.errors import InputError, Interrupted
+from sweep.execution.means import Means
 from sweep.execution.runner import InlineRunner
 from sweep.randomness import FIRST_SAMPLED
 from sweep.storage.schema import PROVENANCE
@@ -133,9 +134,69 @@ def test_as_many_more_are_drawn_as_are_void():
     values[[3, 50, 99]] = np.nan
     assert len(asked.samples({cell: values})[cell]) == 128 + 3, "whole lots of them"
     values = np.r_[values, np.arange(31.0)]
-    assert len(asked.samples({cell: values})[cell]) == 256 + 3, "the next stage"
+    assert len(asked.samples({cell: values})[cell]) == 1024, "now that there are as many numbers, more"
     assert len(asked.samples({cell: np.full(60, np.nan)})[cell]) == 128 + 60
     assert len(asked.samples({cell: np.full(300, np.nan)})[cell]) == 256, "twice 128, and no more"
+
+
+@pytest.mark.parametrize("value", [1e77, 1e160])
+def test_values_and_precisions_beyond_all_bounds_take_the_most_chips(value: float):
+    asked = study("mse", precision=1e-200, max_seeds=1000)
+    cell = "n/noise/scale=0.05"
+    values = np.r_[np.linspace(0, 1, 255), value]
+    assert len(asked.samples({cell: values})[cell]) == 1000
+    assert len(asked.samples({cell: np.r_[values[::-1], values]})[cell]) == 1000
+    assert len(study("accuracy", precision=1e-200, max_seeds=500).samples({cell: values / value})[cell]) == 500
+    assert "lacking" not in str(Means(asked, {(cell, FIRST_SAMPLED + k): v for k, v in enumerate(values)}).said())
+
+
+def test_a_run_without_randomness_or_of_void_chips_alone_has_its_tables():
+    fixed = {"name": "rounded", "perturb": [{"op": "fixed_point", "bits": [8, 4]}]}
+    assert "rounded" in run(study("mse", precision=1.0, family=[fixed]), "fixed").table()
+    flips = {"name": "flips", "perturb": [{"op": "float32_bit_flip", "rate": [0.5]}]}
+    found = run(study("mse", precision=1.0, min_seeds=32, family=[flips]), "void")
+    assert "flips" in found.table()
+    assert "flips" in found._repr_html_()
+    assert "flips" in found.report()
+
+
+def test_a_measure_that_is_no_number_is_told():
+    Path("own.py").write_text("def sometimes(scores, targets):\n    return (scores[:, 0].max() - 9) ** 0.5\n")
+    wild = {"name": "wild", "perturb": [{"op": "gaussian", "scale": [0.01, 0.5]}]}
+    with np.errstate(invalid="ignore"):
+        found = run(study("own.py:sometimes", precision=0.001, min_seeds=32, max_seeds=640, family=[wild]))
+    counts = found.trials().groupby("cell")["sometimes"].agg(["size", "count"])
+    lost = counts[counts["count"] == 0]
+    assert all(f"{cell.rpartition('=')[2]} " in found.table() for cell in lost.index)
+    said = " ".join(found.table().split())
+    assert ("half of their chips have no value" in said) is bool((counts["count"] * 2 == counts["size"]).any())
+
+
+def test_a_run_of_seeds_takes_precision_up():
+    asked = study("mse", seeds=5)
+    before = results(run(asked))
+    found = run(study("mse", seeds=5, precision=0.5))
+    after = results(found)
+    pd.testing.assert_frame_equal(before, after[after["seed"] < FIRST_SAMPLED].reset_index(drop=True)[list(before)])
+    at_once = run(study("mse", seeds=5, precision=0.5), "at-once")
+    pd.testing.assert_frame_equal(after, results(at_once))
+    assert (after["seed"] >= FIRST_SAMPLED).sum() >= 512
+
+
+def test_a_run_with_chips_that_saw_a_few_images_does_not_mix_them_with_others():
+    rng = np.random.default_rng(1)
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(4)])
+    model.save("n.keras")
+    np.savez("d.npz", x_test=rng.normal(size=(IMAGES, 6)).astype(np.float32), y_test=rng.integers(0, 4, IMAGES))
+    run(study("accuracy", "loss", precision=20.0))
+    with pytest.raises(InputError, match="images of chips for the mean is new"):
+        run(study("loss", "accuracy", precision=1.0))
+
+
+def test_a_notebook_shows_the_measure_in_its_unit():
+    shown = run(study("mse", seeds=3))._repr_html_()
+    assert "Mean squared error on 300 test images; less is better" in shown
+    assert "in %" not in shown
 
 
 def test_fractions_are_in_points_and_further_measures_have_the_same_chips():
@@ -183,5 +244,6 @@ def test_intervals_hold_for_values_with_a_tail():
         while len(chips := asked.samples({cell: values})[cell]) > len(values):
             values = drawn[: len(chips)]
         reach = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+        assert reach <= asked.half_width * (1 + 1e-9), "the chips that are there decide"
         held += abs(values.mean() - mean) <= reach
     assert abs(held / 600 - 0.945) < 0.03

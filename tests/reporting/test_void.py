@@ -38,7 +38,7 @@ def test_it_stays_in_tables_with_its_count(run: Run) -> None:
     assert (void["n_nonfinite"] > 0).all()
     assert void["loss"].isna().all()
     assert WHOLLY not in set(summary["cell"]), "there is nothing to summarise"
-    listed = with_void(summary, trials, run.parameters).set_index("cell")
+    listed = with_void(summary, trials, run.parameters, run.measure).set_index("cell")
     assert list(listed.index) == list(dict.fromkeys(trials["cell"]))
     assert listed.loc[WHOLLY, ["trials", "nonfinite", "rate"]].tolist() == [0, 3, 0.5]
     assert pd.isna(listed.loc[WHOLLY, "mean"])
@@ -57,5 +57,5 @@ def test_the_report_has_a_row_that_its_pictures_link_to(run: Run) -> None:
 
 def test_a_cell_without_void_trials_is_not_made_up(run: Run) -> None:
     trials, summary = run.trials(), run.summary()
-    some = trials.assign(n_nonfinite=trials["n_nonfinite"].where(trials["seed"] != 1, 0))
-    assert with_void(summary, some, run.parameters) is summary
+    some = trials.assign(loss=trials["loss"].where(trials["seed"] != 1, 0.5))
+    assert with_void(summary, some, run.parameters, run.measure) is summary

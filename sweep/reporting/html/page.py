@@ -45,7 +45,7 @@ def report(run: Results, answers: Sequence[Answer] = ()) -> str:
         InputError: the run holds no trials.
     """
     trials, summary, manifest = run.trials(), run.summary(), run.store.manifest
-    listed = with_void(summary, trials, run.parameters)
+    listed = with_void(summary, trials, run.parameters, run.measure)
     shown = listed[:MOST_CELLS]
     ids = {str(cell): f"cell-{i}" for i, cell in enumerate(shown["cell"])}
     measure = run.measure
@@ -86,7 +86,7 @@ def report(run: Results, answers: Sequence[Answer] = ()) -> str:
                     list(cell_tables(cells[:MOST_CELLS], run.parameters, {}, labels, other.measure)),
                 )
                 for other in run.others
-                for cells in [with_void(other.summary(), trials, run.parameters)]
+                for cells in [with_void(other.summary(), trials, run.parameters, other.measure)]
             ],
             figures=list(_figures(run, trials, summary, ids, labels, answers)),
             void=_void(listed),

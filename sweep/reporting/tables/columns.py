@@ -163,7 +163,7 @@ def notes(
         yield "Left of the trials: what the study sweeps."
     yield from (column.sentence() for column in columns)
     if not measure.exact and has_void(cells):
-        yield "Void trials have no value here, and are left out."
+        yield "Void trials that have no value here are left out."
     sampled = cells["sampled"] if "sampled" in cells else pd.Series(0, cells.index)
     alone = sampled == 0
     if (alone & (cells["std"] == 0) & (cells["trials"] == 1)).any():
