@@ -20,6 +20,7 @@ from sweep.errors import InputError, StoreError, SweepError, UntrustedError
 from sweep.execution.verify import verify
 from sweep.perturb import REGISTRY
 from sweep.reporting.tables.layout import FORMATS
+from sweep.storage import kept
 from sweep.storage.paths import Folder
 from sweep.storage.store import Store
 from tests import hostile
@@ -217,8 +218,9 @@ FEW = ("table", "status", "report", "export", "shards")
 
 
 @pytest.mark.parametrize(("change", "message"), HOSTILE.values(), ids=HOSTILE)
-def test_a_folder_that_means_harm(run: Path, change: Change, message: str, capsys):
+def test_a_folder_that_means_harm(run: Path, change: Change, message: str, capsys, monkeypatch):
     """Every reader says the same line; verify lists damaged shards, and sets aside nothing but files of the folder."""
+    monkeypatch.setattr(kept, "BEGINS", 0.01)
     change(run)
     for name in FEW:
         status, line = said(COMMANDS[name], capsys)

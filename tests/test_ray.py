@@ -36,6 +36,7 @@ def mark(monkeypatch: pytest.MonkeyPatch) -> str:
     return os.environ[MARK]
 
 
+@pytest.mark.slow
 def test_one_and_two_workers_give_what_one_process_gives(place: Path, mark: str):
     """On two test sets, of which each task gets its own."""
     more = np.load("data.npz")

@@ -298,6 +298,7 @@ def test_ranges_by_other_images_are_another_study(sets: Path):
     assert len(run().trials()) == 10, "the same images, whoever names them"
 
 
+@pytest.mark.slow
 def test_means_from_samples_are_of_each_set(sets: Path, computed: list[tuple[str, int]]):
     """A set too small for samples is seen whole; controls are of each set; rows stay where a set joins."""
     text = (HEAD + NOISY).replace("seeds = 3", "precision = 2")

@@ -105,6 +105,7 @@ def test_in_the_limit_it_is_the_plain_network_and_the_rounding_of_its_sums(data:
     assert found["f1"] == found["f2"] != found["f0"]
 
 
+@pytest.mark.slow
 def test_images_a_step_change_nothing(data: Any, monkeypatch: pytest.MonkeyPatch):  # noqa: F811
     families = [
         'perturb = [ { op = "tile_adc", rows = 20, columns = 2, bits = 5, noise = 0.5, pair = "digital" } ]',

@@ -62,6 +62,7 @@ def test_the_wheel_says_its_licence_and_brings_the_text_and_the_notice(wheel: Pa
             assert files.read(f"{info}/licenses/{name}") == (root / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_study_runs_from_the_wheel_in_another_folder(wheel: Path, place: Path):
     """In a fresh environment that sees this one's dependencies, but neither the tree nor its editable install."""
     subprocess.run([sys.executable, "-m", "venv", "fresh"], check=True)

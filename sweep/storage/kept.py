@@ -22,7 +22,7 @@ from sweep.study.plugins import FOLDER, Register, have_run, keep, kept_code, kep
 from sweep.study.study import CODE, Study
 
 T = TypeVar("T")
-_BEGINS = 2.0  # s, within which a driver that has written the manifest writes the study
+BEGINS = 2.0  # s, within which a driver that has written the manifest writes the study
 _LOOKS = 20
 _NOT_ITS_STUDY = "it is not the study of this run; `sweep run` with the one that was begun here last mends that"
 Trust = bool | Callable[[str], bool]
@@ -106,7 +106,7 @@ def _once_begun(store: Store, read: Callable[[], T]) -> T:
         try:
             return read()
         except (_NoStudyError, OtherStudyError):
-            time.sleep(_BEGINS / _LOOKS)
+            time.sleep(BEGINS / _LOOKS)
             store.load()
     return read()
 

@@ -19,6 +19,7 @@ from sweep.execution.resume import open_store
 from sweep.execution.runner import InlineRunner
 from sweep.execution.verify import verify
 from sweep.reporting.run import Run
+from sweep.storage import kept
 from sweep.storage.kept import trusted_study
 from sweep.storage.paths import Folder
 from sweep.storage.schema import PROVENANCE
@@ -198,6 +199,7 @@ def test_a_run_that_is_killed_before_its_study_is_written_says_so(
     place: Path, monkeypatch: pytest.MonkeyPatch, levels: str
 ):
     """Repair would set all aside."""
+    monkeypatch.setattr(kept, "BEGINS", 0.01)
     run()
     edit(LEVELS, levels)
     write = Folder.write

@@ -225,6 +225,7 @@ def test_what_was_evaluated_is_not_evaluated_again(study: Path, monkeypatch: pyt
     assert sweep.allocate("study.toml", "found").confidence == pytest.approx(0.94)
 
 
+@pytest.mark.slow
 def test_damaged_chips_are_set_aside_and_evaluated_again(study: Path):
     whole = plain(sweep.allocate("study.toml", "found"))
     shards = sorted(Path("found").glob("chips/*/trials/*.parquet"))

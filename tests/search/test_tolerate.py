@@ -182,6 +182,7 @@ def test_times_are_sought_on_their_logarithm(study: Path):
     assert Levels(one, *chosen_family(one, None), "").level(0.05) == pytest.approx(0.05)
 
 
+@pytest.mark.slow
 def test_what_lies_outside_the_range_is_said(study: Path, capsys: pytest.CaptureFixture[str]):
     edit("[0, 0.1]", "[0, 0.001]")
     found = sweep.tolerate("study.toml", "beyond")
