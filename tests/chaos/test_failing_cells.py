@@ -15,9 +15,9 @@ DEADLINE = 60  # s, for a chunk; on a busy machine a worker's first one takes ha
 @pytest.mark.parametrize(
     ("trap", "reason"),
     [
-        ("raise", "ValueError: as planted"),
+        ("raise", r"logged\.py:\d+ \(trap\): ValueError: as planted"),
         ("kill", "its process died"),
-        ("allocate", "MemoryError"),
+        ("allocate", r"(logged\.py:\d+ \(trap\): )?\w*MemoryError"),
         ("hang", f"TimeoutError: took longer than {DEADLINE} s"),
     ],
 )
